@@ -1,0 +1,8 @@
+#define NEEDLE_ISA neon
+#include "kernels/table.h"
+
+namespace needle {
+
+extern const KernelTable TABLE_NEON = neon::make_table("neon");
+
+}  // namespace needle

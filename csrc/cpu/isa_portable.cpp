@@ -1,0 +1,8 @@
+#define NEEDLE_ISA portable
+#include "kernels/table.h"
+
+namespace needle {
+
+extern const KernelTable TABLE_PORTABLE = portable::make_table("portable");
+
+}  // namespace needle

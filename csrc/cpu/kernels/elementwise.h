@@ -1,0 +1,268 @@
+// elementwise.h: fill, copy, unary, binary, select.
+//
+// Contract: operands have the shape of `out` (broadcasting is stride 0); `out` aliases none of
+// them. Bound: memory bandwidth, or the polynomial for exp and its like. The inner runs are plain
+// loops that the compiler vectorizes: one for contiguous operands, one for each operand that does
+// not move, and one for any strides.
+#pragma once
+
+#include "functions.h"
+#include "loops.h"
+
+namespace needle::NEEDLE_ISA {
+
+constexpr int64_t CHEAP = 1, FUNCTION = 8;  // costs of one element, for `for_each_run`
+
+template <typename T>
+T scalar_as(Scalar value) {
+  if constexpr (std::is_floating_point_v<T>) return static_cast<T>(value.real);
+  else if constexpr (std::is_same_v<T, bool>) return value.real != 0;
+  else return static_cast<T>(value.integer);
+}
+
+inline void fill(const View& out, Scalar value) {
+  const View* views[] = {&out};
+  const Nest<1> nest = make_nest<1>(views);
+  NEEDLE_DISPATCH(out.dtype, {
+    const T v = scalar_as<T>(value);
+    const int64_t step = nest.strides[0][nest.ndim - 1];
+    for_each_run<1>(nest, CHEAP, [&](char* const* at, int64_t n) {
+      if (step == sizeof(T)) {
+        T* p = reinterpret_cast<T*>(at[0]);
+        for (int64_t i = 0; i < n; ++i) p[i] = v;
+      } else {
+        for (int64_t i = 0; i < n; ++i) *reinterpret_cast<T*>(at[0] + i * step) = v;
+      }
+    });
+  })
+}
+
+// ---- one operand ------------------------------------------------------------------------------
+
+// An inner run: operands at `at[k]`, their elements `step[k]` bytes apart. Only this is compiled for
+// every op and dtype; the walk around it is one function.
+using Run = void (*)(char* const* at, const int64_t* step, int64_t n);
+
+template <int N>
+void walk(const View* const (&views)[N], int64_t cost, Run run) {
+  const Nest<N> nest = make_nest<N>(views);
+  int64_t step[N];
+  for (int k = 0; k < N; ++k) step[k] = nest.strides[k][nest.ndim - 1];
+  for_each_run<N>(nest, cost, [&](char* const* at, int64_t n) { run(at, step, n); });
+}
+
+template <typename X, typename Out, typename Function>
+void map_run(char* const* at, const int64_t* step, int64_t n) {
+  constexpr Function function{};
+  if (step[0] == sizeof(Out) && step[1] == sizeof(X)) {
+    Out* __restrict o = reinterpret_cast<Out*>(at[0]);
+    const X* __restrict p = reinterpret_cast<const X*>(at[1]);
+    for (int64_t i = 0; i < n; ++i) o[i] = function(p[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      *reinterpret_cast<Out*>(at[0] + i * step[0]) =
+          function(*reinterpret_cast<const X*>(at[1] + i * step[1]));
+    }
+  }
+}
+
+template <typename X, typename Out, typename Function>
+void map(const View& x, const View& out, int64_t cost, const Function&) {
+  const View* views[] = {&out, &x};
+  walk<2>(views, cost, map_run<X, Out, Function>);
+}
+
+template <typename To, typename From>
+To convert(From x) {
+  if constexpr (std::is_same_v<To, bool>) return x != From(0);
+  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+    // Through int64, as a float outside the target's range has no defined conversion.
+    const bool fits = x > From(-9.2e18) && x < From(9.2e18);
+    return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
+  } else return static_cast<To>(x);
+}
+
+// A transposing copy runs along one operand's rows and across the other's; in blocks, the lines of
+// both stay in L1. `inner` and `outer` are the two axes in which `out` and `x` are contiguous.
+template <typename T>
+void copy_transposed(const T* x, int64_t x_step, T* out, int64_t out_step, int64_t rows,
+                     int64_t cols) {
+  constexpr int64_t BLOCK = 16;
+  parallel_range((rows + BLOCK - 1) / BLOCK, BLOCK * cols, [&](int64_t begin, int64_t end) {
+    for (int64_t i0 = begin * BLOCK; i0 < std::min(end * BLOCK, rows); i0 += BLOCK) {
+      const int64_t i1 = std::min(i0 + BLOCK, rows);
+      for (int64_t j0 = 0; j0 < cols; j0 += BLOCK) {
+        const int64_t j1 = std::min(j0 + BLOCK, cols);
+        for (int64_t i = i0; i < i1; ++i) {
+          for (int64_t j = j0; j < j1; ++j) out[i * out_step + j] = x[j * x_step + i];
+        }
+      }
+    }
+  });
+}
+
+template <typename T>
+bool copy_as_transpose(const View& x, const View& out) {
+  const View* views[] = {&out, &x};
+  const Nest<2> nest = make_nest<2>(views);
+  if (nest.ndim != 2 || nest.size < 256 || nest.strides[0][1] != sizeof(T) ||
+      nest.strides[1][0] != sizeof(T)) {
+    return false;
+  }
+  const int64_t item = sizeof(T);
+  copy_transposed(reinterpret_cast<const T*>(x.data), nest.strides[1][1] / item,
+                  reinterpret_cast<T*>(out.data), nest.strides[0][0] / item, nest.shape[0],
+                  nest.shape[1]);
+  return true;
+}
+
+template <typename From>
+void copy_from(const View& x, const View& out) {
+  NEEDLE_DISPATCH(out.dtype, {
+    if constexpr (std::is_same_v<From, T>) {
+      if (copy_as_transpose<T>(x, out)) return;
+    }
+    map<From, T>(x, out, CHEAP, [](From v) { return convert<T>(v); });
+  })
+}
+
+inline void copy(const View& x, const View& out) { NEEDLE_DISPATCH(x.dtype, copy_from<T>(x, out)) }
+
+constexpr int64_t unary_cost(UnaryOp op) {
+  switch (op) {
+    case UnaryOp::neg: case UnaryOp::abs: case UnaryOp::relu: case UnaryOp::square: return CHEAP;
+    default: return FUNCTION;
+  }
+}
+
+template <typename T>
+void unary_as(UnaryOp op, const View& x, const View& out) {
+  const int64_t cost = unary_cost(op);
+  switch (op) {
+#define NEEDLE_CASE(name) \
+  case UnaryOp::name: map<T, T>(x, out, cost, [](T v) { return f::name<T>(v); }); break;
+#define NEEDLE_PREDICATE_CASE(name) \
+  case UnaryOp::name: map<T, bool>(x, out, cost, [](T v) { return f::name<T>(v); }); break;
+    NEEDLE_UNARY_OPS(NEEDLE_CASE)
+    NEEDLE_PREDICATES(NEEDLE_PREDICATE_CASE)
+#undef NEEDLE_CASE
+#undef NEEDLE_PREDICATE_CASE
+  }
+}
+
+inline void unary(UnaryOp op, const View& x, const View& out) {
+  NEEDLE_DISPATCH(x.dtype, unary_as<T>(op, x, out))
+}
+
+// ---- two operands -----------------------------------------------------------------------------
+
+template <typename T, typename Out, typename Function>
+void zip_run(char* const* at, const int64_t* step, int64_t n) {
+  constexpr Function function{};
+  constexpr int64_t item = sizeof(T);
+  Out* __restrict o = reinterpret_cast<Out*>(at[0]);
+  const T* __restrict p = reinterpret_cast<const T*>(at[1]);
+  const T* __restrict q = reinterpret_cast<const T*>(at[2]);
+  const bool packed = step[0] == sizeof(Out);
+  if (packed && step[1] == item && step[2] == item) {
+    for (int64_t i = 0; i < n; ++i) o[i] = function(p[i], q[i]);
+  } else if (packed && step[1] == item && step[2] == 0) {
+    const T y = *q;
+    for (int64_t i = 0; i < n; ++i) o[i] = function(p[i], y);
+  } else if (packed && step[1] == 0 && step[2] == item) {
+    const T y = *p;
+    for (int64_t i = 0; i < n; ++i) o[i] = function(y, q[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      *reinterpret_cast<Out*>(at[0] + i * step[0]) =
+          function(*reinterpret_cast<const T*>(at[1] + i * step[1]),
+                   *reinterpret_cast<const T*>(at[2] + i * step[2]));
+    }
+  }
+}
+
+template <typename T, typename Out, typename Function>
+void zip(const View& a, const View& b, const View& out, int64_t cost, const Function&) {
+  const View* views[] = {&out, &a, &b};
+  walk<3>(views, cost, zip_run<T, Out, Function>);
+}
+
+constexpr int64_t binary_cost(BinaryOp op) {
+  return op == BinaryOp::pow || op == BinaryOp::mod || op == BinaryOp::floor_div ? FUNCTION : CHEAP;
+}
+
+template <typename T>
+void binary_as(BinaryOp op, const View& a, const View& b, const View& out) {
+  const int64_t cost = binary_cost(op);
+  switch (op) {
+#define NEEDLE_CASE(name) \
+  case BinaryOp::name: zip<T, T>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); }); break;
+#define NEEDLE_COMPARISON_CASE(name)                                                       \
+  case BinaryOp::name:                                                                     \
+    if (out.dtype == DType::Bool)                                                          \
+      zip<T, bool>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); });            \
+    else                                                                                   \
+      zip<T, T>(a, b, out, cost, [](T x, T y) { return static_cast<T>(f::name<T>(x, y)); }); \
+    break;
+    NEEDLE_BINARY_OPS(NEEDLE_CASE)
+    NEEDLE_COMPARISONS(NEEDLE_COMPARISON_CASE)
+#undef NEEDLE_CASE
+#undef NEEDLE_COMPARISON_CASE
+  }
+}
+
+inline void binary(BinaryOp op, const View& a, const View& b, const View& out) {
+  NEEDLE_DISPATCH(a.dtype, binary_as<T>(op, a, b, out))
+}
+
+// x ** 2 and its like are a product, not a call of pow. Returns whether it was one of them.
+template <typename T>
+bool common_power(const View& x, T exponent, const View& out) {
+  if (exponent == T(2)) {
+    map<T, T>(x, out, CHEAP, [](T v) { return f::square<T>(v); });
+  } else if (exponent == T(3)) {
+    map<T, T>(x, out, CHEAP, [](T v) { return f::mul<T>(v, f::square<T>(v)); });
+  } else if (exponent == T(1)) {
+    map<T, T>(x, out, CHEAP, [](T v) { return v; });
+  } else {
+    return false;
+  }
+  return true;
+}
+
+inline void binary_scalar(BinaryOp op, const View& x, Scalar y, const View& out, bool reverse) {
+  // The number becomes an array that does not move.
+  View constant = x;
+  NEEDLE_DISPATCH(x.dtype, {
+    T value = scalar_as<T>(y);
+    if (op == BinaryOp::pow && !reverse && common_power<T>(x, value, out)) return;
+    constant.data = reinterpret_cast<char*>(&value);
+    for (int axis = 0; axis < x.ndim; ++axis) constant.strides[axis] = 0;
+    reverse ? binary(op, constant, x, out) : binary(op, x, constant, out);
+  })
+}
+
+template <typename T>
+void where_run(char* const* at, const int64_t* step, int64_t n) {
+  constexpr int64_t item = sizeof(T);
+  if (step[0] == item && step[1] == 1 && step[2] == item && step[3] == item) {
+    T* __restrict o = reinterpret_cast<T*>(at[0]);
+    const uint8_t* __restrict c = reinterpret_cast<const uint8_t*>(at[1]);
+    const T* __restrict p = reinterpret_cast<const T*>(at[2]);
+    const T* __restrict q = reinterpret_cast<const T*>(at[3]);
+    for (int64_t i = 0; i < n; ++i) o[i] = c[i] ? p[i] : q[i];
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const bool chosen = *reinterpret_cast<const uint8_t*>(at[1] + i * step[1]);
+    *reinterpret_cast<T*>(at[0] + i * step[0]) =
+        *reinterpret_cast<const T*>(chosen ? at[2] + i * step[2] : at[3] + i * step[3]);
+  }
+}
+
+inline void where(const View& cond, const View& a, const View& b, const View& out) {
+  const View* views[] = {&out, &cond, &a, &b};
+  NEEDLE_DISPATCH(out.dtype, walk<4>(views, CHEAP, where_run<T>))
+}
+
+}  // namespace needle::NEEDLE_ISA

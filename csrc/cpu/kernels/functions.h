@@ -1,0 +1,257 @@
+// functions.h: the scalar functions of element-wise ops, written so that loops over them vectorize.
+//
+// Contract: branch-free for float (the compiler turns the selects into masks), right for NaN,
+// infinities and both zeros, within a few units in the last place. double uses the C library.
+// Polynomials: S. Moshier, Cephes Mathematical Library (single precision), 1992, unless noted.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+namespace needle::NEEDLE_ISA {
+
+constexpr float INF = std::numeric_limits<float>::infinity();
+constexpr float QNAN = std::numeric_limits<float>::quiet_NaN();
+
+inline float power_of_two(int32_t n) {
+  return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23);
+}
+
+// exp(x) = 2^n · exp(r), |r| <= ln 2 / 2. The power of two is applied in two halves, so that
+// results below the smallest normal number and the overflow to infinity come out right.
+inline float exp_f(float x) {
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 89.0f ? 89.0f : x;
+  // Adding 1.5 · 2^23 rounds to an integer in the default rounding mode.
+  const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const float whole = n == n ? n : 0.0f;  // a NaN has no integer value; it stays in p
+  const int32_t i = static_cast<int32_t>(whole), half = i / 2;
+  return p * power_of_two(half) * power_of_two(i - half);
+}
+
+// log(x) = e·ln 2 + log(m), m in [√½, √2).
+inline float log_f(float x) {
+  const bool subnormal = x < 1.17549435e-38f;
+  const uint32_t bits = std::bit_cast<uint32_t>(subnormal ? x * 8388608.0f : x);
+  float e = static_cast<float>(static_cast<int32_t>((bits >> 23) & 255) - 126);
+  e = subnormal ? e - 23.0f : e;
+  float m = std::bit_cast<float>((bits & 0x007fffffu) | 0x3f000000u);
+  const bool low = m < 0.707106781186547524f;
+  e = low ? e - 1.0f : e;
+  m = (low ? m + m : m) - 1.0f;
+  const float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const float y = p * m * z - e * 2.12194440e-4f - 0.5f * z;
+  float result = m + y + e * 0.693359375f;
+  result = x == INF ? INF : result;
+  result = x == 0.0f ? -INF : result;
+  return x >= 0.0f ? result : QNAN;
+}
+
+// W. Kahan's correction: log(u)/(u - 1) is smooth where 1 + x rounds to u.
+inline float log1p_f(float x) {
+  const float u = 1.0f + x, d = u - 1.0f;
+  const float scaled = log_f(u) * (x / (d == 0.0f ? 1.0f : d));
+  const float result = d == 0.0f ? x : scaled;
+  return x == INF ? INF : result;
+}
+
+// The Taylor series where exp(x) - 1 would cancel.
+inline float expm1_f(float x) {
+  float p = 1.0f / 5040;
+  p = p * x + 1.0f / 720;
+  p = p * x + 1.0f / 120;
+  p = p * x + 1.0f / 24;
+  p = p * x + 1.0f / 6;
+  p = p * x + 0.5f;
+  const float near_zero = p * x * x + x;
+  return std::fabs(x) < 0.35f ? near_zero : exp_f(x) - 1.0f;
+}
+
+inline float tanh_f(float x) {
+  const float size = std::fabs(x);
+  const float far = 1.0f - 2.0f / (exp_f(2.0f * size) + 1.0f);
+  const float z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  const float near_zero = p * z * x + x;
+  return size < 0.625f ? near_zero : std::copysign(far, x);
+}
+
+inline float sigmoid_f(float x) { return 1.0f / (1.0f + exp_f(-x)); }
+
+// Near 0 the Taylor series; elsewhere 1 - erfc with the rational Chebyshev fit of Numerical
+// Recipes (Press et al., 2nd ed., §6.2), whose relative error is below 1.2e-7.
+inline float erf_f(float x) {
+  const float z = std::fabs(x), q = x * x;
+  float p = 1.0f / 9360;
+  p = p * q - 1.0f / 1320;
+  p = p * q + 1.0f / 216;
+  p = p * q - 1.0f / 42;
+  p = p * q + 1.0f / 10;
+  p = p * q - 1.0f / 3;
+  const float near_zero = 1.12837916709551257f * (p * q * x + x);
+  const float t = 1.0f / (1.0f + 0.5f * z);
+  float c = 0.17087277f;
+  c = c * t - 0.82215223f;
+  c = c * t + 1.48851587f;
+  c = c * t - 1.13520398f;
+  c = c * t + 0.27886807f;
+  c = c * t - 0.18628806f;
+  c = c * t + 0.09678418f;
+  c = c * t + 0.37409196f;
+  c = c * t + 1.00002368f;
+  const float far = 1.0f - t * exp_f(c * t - z * z - 1.26551223f);
+  return z < 0.5f ? near_zero : std::copysign(far, x);
+}
+
+// sin(x + quarter·π/2). The reduction to |r| <= π/4 is in double, exact enough for |x| < 1e9.
+inline float sine_f(float x, double quarter) {
+  const double n =
+      (static_cast<double>(x) * 0.636619772367581343 + 6755399441055744.0) - 6755399441055744.0;
+  const float r = static_cast<float>(x - n * 1.57079632679489662);
+  const double turns = n + quarter;
+  const float q = static_cast<float>(turns - 4.0 * std::floor(turns * 0.25));  // 0, 1, 2 or 3
+  const float z = r * r;
+  const float s =
+      ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
+  const float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z +
+                   4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+  const float value = q == 1.0f || q == 3.0f ? c : s;
+  return q >= 2.0f ? -value : value;
+}
+
+#define NEEDLE_FLOAT_FUNCTION(name, single, general) \
+  template <typename T>                              \
+  inline T name(T x) {                               \
+    if constexpr (std::is_same_v<T, float>) return single; \
+    else return static_cast<T>(general);             \
+  }
+
+namespace f {
+
+NEEDLE_FLOAT_FUNCTION(exp, exp_f(x), std::exp(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(log, log_f(x), std::log(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(log1p, log1p_f(x), std::log1p(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(expm1, expm1_f(x), std::expm1(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(tanh, tanh_f(x), std::tanh(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(sigmoid, sigmoid_f(x), 1.0 / (1.0 + std::exp(-static_cast<double>(x))))
+NEEDLE_FLOAT_FUNCTION(erf, erf_f(x), std::erf(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(sin, sine_f(x, 0.0), std::sin(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(cos, sine_f(x, 1.0), std::cos(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(sqrt, std::sqrt(x), std::sqrt(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(rsqrt, 1.0f / std::sqrt(x), 1.0 / std::sqrt(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(reciprocal, 1.0f / x, 1.0 / static_cast<double>(x))
+NEEDLE_FLOAT_FUNCTION(floor, std::floor(x), std::floor(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(ceil, std::ceil(x), std::ceil(static_cast<double>(x)))
+NEEDLE_FLOAT_FUNCTION(round, std::nearbyint(x), std::nearbyint(static_cast<double>(x)))
+
+// Integers wrap around, as in NumPy: arithmetic on them is done on the unsigned type.
+template <typename T>
+struct Wrapping { using type = std::make_unsigned_t<T>; };
+template <> struct Wrapping<float> { using type = float; };
+template <> struct Wrapping<double> { using type = double; };
+template <> struct Wrapping<bool> { using type = bool; };
+template <typename T>
+using wrapping = typename Wrapping<T>::type;
+
+template <typename T> inline T neg(T x) { return static_cast<T>(wrapping<T>(0) - wrapping<T>(x)); }
+template <> inline float neg(float x) { return -x; }
+template <> inline double neg(double x) { return -x; }
+template <typename T> inline T abs(T x) {
+  if constexpr (std::is_floating_point_v<T>) return std::fabs(x);
+  else return x < T(0) ? neg(x) : x;
+}
+template <typename T> inline T sign(T x) {
+  if constexpr (std::is_floating_point_v<T>) return x > 0 ? T(1) : x < 0 ? T(-1) : x;
+  else return static_cast<T>((x > T(0)) - (x < T(0)));
+}
+template <typename T> inline T square(T x) { return static_cast<T>(wrapping<T>(x) * wrapping<T>(x)); }
+template <typename T> inline T relu(T x) { return x < T(0) ? T(0) : x; }  // NaN stays
+
+template <typename T> inline bool isnan(T x) { return x != x; }
+template <typename T> inline bool isfinite(T x) { return x - x == T(0); }
+template <typename T> inline bool logical_not(T x) { return x == T(0); }
+
+template <typename T> inline T add(T a, T b) { return static_cast<T>(wrapping<T>(a) + wrapping<T>(b)); }
+template <typename T> inline T sub(T a, T b) { return static_cast<T>(wrapping<T>(a) - wrapping<T>(b)); }
+template <typename T> inline T mul(T a, T b) { return static_cast<T>(wrapping<T>(a) * wrapping<T>(b)); }
+
+// Truncated integer quotient; 0 for a division by 0, wrapped for the one quotient that overflows.
+template <typename T> inline T quotient(T a, T b) {
+  if (b == T(0)) return T(0);
+  if constexpr (std::is_signed_v<T>) { if (b == T(-1)) return neg(a); }
+  return static_cast<T>(a / b);
+}
+template <typename T> inline T div(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>) return a / b;
+  else return quotient(a, b);
+}
+template <typename T> inline T mod(T a, T b) {  // the sign of b, as in Python
+  if constexpr (std::is_floating_point_v<T>) {
+    const T r = std::fmod(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+  } else {
+    if (b == T(0)) return T(0);
+    if constexpr (std::is_signed_v<T>) { if (b == T(-1)) return T(0); }
+    const T r = static_cast<T>(a % b);
+    return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
+  }
+}
+template <typename T> inline T floor_div(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return b == 0 ? a / b : std::floor((a - mod(a, b)) / b + T(0.5));
+  } else {
+    const T q = quotient(a, b);
+    return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a && (a < 0) != (b < 0)
+               ? static_cast<T>(q - 1) : q;
+  }
+}
+template <typename T> inline T pow(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>) return std::pow(a, b);
+  else {
+    if (b < T(0)) return a == T(1) ? T(1) : T(0);
+    T result = 1;
+    for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a)) if (b % 2) result = mul(result, a);
+    return result;
+  }
+}
+template <> inline bool pow(bool a, bool b) { return a || !b; }
+template <typename T> inline T maximum(T a, T b) { return a > b || a != a ? a : b; }
+template <typename T> inline T minimum(T a, T b) { return a < b || a != a ? a : b; }
+template <typename T> inline T relu_grad(T g, T y) { return y > T(0) ? g : T(0); }
+
+template <typename T> inline bool eq(T a, T b) { return a == b; }
+template <typename T> inline bool ne(T a, T b) { return a != b; }
+template <typename T> inline bool lt(T a, T b) { return a < b; }
+template <typename T> inline bool le(T a, T b) { return a <= b; }
+template <typename T> inline bool gt(T a, T b) { return a > b; }
+template <typename T> inline bool ge(T a, T b) { return a >= b; }
+template <typename T> inline bool logical_and(T a, T b) { return a != T(0) && b != T(0); }
+template <typename T> inline bool logical_or(T a, T b) { return a != T(0) || b != T(0); }
+
+}  // namespace f
+
+}  // namespace needle::NEEDLE_ISA

@@ -1,0 +1,97 @@
+// loops.h: walking strided arrays of one shape together.
+//
+// A Nest merges neighbouring axes that are evenly spaced in every operand, so that most work is one
+// long inner run; `for_each_run` calls the body once per inner run, on several threads if it pays.
+#pragma once
+
+#include "../threads.h"
+#include "../view.h"
+
+namespace needle::NEEDLE_ISA {
+
+template <int N>
+struct Nest {
+  int ndim;  // at least 1
+  int64_t size;
+  int64_t shape[MAX_DIMS];
+  int64_t strides[N][MAX_DIMS];  // in bytes
+  char* data[N];
+};
+
+template <int N>
+bool mergeable(const Nest<N>& nest, int outer, const int64_t (&inner)[N], int64_t length) {
+  for (int k = 0; k < N; ++k) {
+    if (nest.strides[k][outer] != inner[k] * length) return false;
+  }
+  return true;
+}
+
+// Axes of length 1 vanish; an axis joins its outer neighbour where all operands allow it.
+template <int N>
+Nest<N> make_nest(const View* const (&views)[N]) {
+  Nest<N> nest{};
+  nest.size = 1;
+  for (int k = 0; k < N; ++k) nest.data[k] = views[k]->data;
+  const View& first = *views[0];
+  for (int axis = 0; axis < first.ndim; ++axis) {
+    const int64_t length = first.shape[axis];
+    nest.size *= length;
+    if (length == 1) continue;
+    int64_t strides[N];
+    for (int k = 0; k < N; ++k) strides[k] = views[k]->strides[axis] * item_size(views[k]->dtype);
+    if (nest.ndim > 0 && mergeable<N>(nest, nest.ndim - 1, strides, length)) {
+      nest.shape[nest.ndim - 1] *= length;
+    } else {
+      nest.shape[nest.ndim++] = length;
+    }
+    for (int k = 0; k < N; ++k) nest.strides[k][nest.ndim - 1] = strides[k];
+  }
+  if (nest.ndim == 0) {
+    nest.ndim = 1;
+    nest.shape[0] = 1;
+  }
+  return nest;
+}
+
+// Calls body(pointers, n) for inner runs number `begin` … `end` - 1 in row-major order.
+template <int N, typename Body>
+void walk_runs(const Nest<N>& nest, int64_t begin, int64_t end, const Body& body) {
+  const int inner = nest.ndim - 1;
+  int64_t index[MAX_DIMS] = {};
+  char* at[N];
+  for (int k = 0; k < N; ++k) at[k] = nest.data[k];
+  int64_t rest = begin;
+  for (int axis = inner - 1; axis >= 0; --axis) {
+    index[axis] = rest % nest.shape[axis];
+    rest /= nest.shape[axis];
+    for (int k = 0; k < N; ++k) at[k] += index[axis] * nest.strides[k][axis];
+  }
+  for (int64_t run = begin; run < end; ++run) {
+    body(at, nest.shape[inner]);
+    for (int axis = inner - 1; axis >= 0; --axis) {
+      for (int k = 0; k < N; ++k) at[k] += nest.strides[k][axis];
+      if (++index[axis] < nest.shape[axis]) break;
+      for (int k = 0; k < N; ++k) at[k] -= nest.strides[k][axis] * nest.shape[axis];
+      index[axis] = 0;
+    }
+  }
+}
+
+// Calls body(pointers, n) for every inner run. `cost` weighs one element against a plain move.
+template <int N, typename Body>
+void for_each_run(const Nest<N>& nest, int64_t cost, const Body& body) {
+  if (nest.size == 0) return;
+  const int64_t length = nest.shape[nest.ndim - 1], runs = nest.size / length;
+  if (runs > 1) {
+    parallel_range(runs, cost * length,
+                   [&](int64_t begin, int64_t end) { walk_runs<N>(nest, begin, end, body); });
+    return;
+  }
+  parallel_range(length, cost, [&](int64_t begin, int64_t end) {
+    char* at[N];
+    for (int k = 0; k < N; ++k) at[k] = nest.data[k] + begin * nest.strides[k][nest.ndim - 1];
+    body(at, end - begin);
+  });
+}
+
+}  // namespace needle::NEEDLE_ISA

@@ -1,0 +1,72 @@
+// peak.h: how many FLOP/s can the cores do at all? The yardstick of benchmarks/matmul.py.
+//
+// Contract: runs about `seconds` on all threads and returns the sum of their rates. The loop has
+// no memory traffic and twelve independent multiply-add chains, more than latency times
+// throughput of the FMA units of current cores (Zen 4: 4 x 2, Skylake-X: 4 x 2, Apple M: 4 x 4 at
+// a quarter of the width), so that it is bound by their number alone.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+#include "../threads.h"
+
+namespace needle::NEEDLE_ISA {
+
+namespace peak_detail {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+
+constexpr int CHAINS = 12;
+
+// Runs x = x / 2 + term `steps` times on each chain. Every x tends to 2 * term, so half the mean of
+// the chains returns `term`: feed it to the next call and the compiler can drop neither.
+template <typename T>
+[[gnu::noinline]] T fma_chains(int64_t steps, T term) {
+  using Vec [[gnu::vector_size(VECTOR_BYTES)]] = T;
+  Vec chain[CHAINS];
+  for (int i = 0; i < CHAINS; ++i) chain[i] = Vec{} + static_cast<T>(i);
+  for (int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS; ++i) chain[i] = chain[i] * T(0.5) + term;
+  }
+  Vec total{};
+  for (int i = 0; i < CHAINS; ++i) total += chain[i];
+  return total[0] / (2 * CHAINS);
+}
+
+}  // namespace peak_detail
+
+template <typename T = float>
+double peak_flops(double seconds) {
+  using namespace peak_detail;
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t STEPS = 1 << 16;  // a few hundred microseconds between looks at the clock
+  constexpr double FLOPS = 2.0 * STEPS * CHAINS * (VECTOR_BYTES / sizeof(T));
+
+  std::atomic<double> rate{0.0};
+  std::atomic<T> sink;  // written, never read
+  parallel_for(num_threads(), [&](int) {
+    const auto start = Clock::now();
+    int64_t rounds = 0;
+    double elapsed = 0.0;
+    T term = 1;
+    while (elapsed < seconds) {
+      term = fma_chains(STEPS, term);
+      ++rounds;
+      elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    }
+    sink.store(term, std::memory_order_relaxed);
+    rate.fetch_add(rounds * FLOPS / elapsed, std::memory_order_relaxed);
+  });
+  return rate.load();
+}
+
+}  // namespace needle::NEEDLE_ISA

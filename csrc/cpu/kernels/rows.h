@@ -1,0 +1,197 @@
+// rows.h: softmax, cross-entropy and layer normalization: one row of a matrix at a time.
+//
+// Contract: matrices are (n, c) of float or double with unit column stride; vectors have unit
+// stride. Rows are independent, so threads share them. Bound: exp's polynomial, or bandwidth.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "reduce.h"
+
+namespace needle::NEEDLE_ISA {
+
+template <typename T>
+struct Rows2d {
+  T* data;
+  int64_t n, c, step;
+
+  explicit Rows2d(const View& v)
+      : data(reinterpret_cast<T*>(v.data)), n(v.shape[0]), c(v.shape[1]), step(v.strides[0]) {}
+  T* operator[](int64_t i) const { return data + i * step; }
+};
+
+template <typename T>
+T* vector_data(const View& v) {
+  return reinterpret_cast<T*>(v.data);
+}
+
+template <typename T>
+T row_max(const T* row, int64_t c) {
+  return reduce_floats<ReduceOp::max, T>(row, c);
+}
+
+// out = exp(row - top); returns the sum. `top` keeps every exponent at or below 0.
+template <typename T>
+T exp_row(const T* __restrict row, T top, T* __restrict out, int64_t c) {
+  for (int64_t j = 0; j < c; ++j) out[j] = f::exp<T>(row[j] - top);
+  return reduce_floats<ReduceOp::sum, T>(out, c);
+}
+
+inline void softmax(const View& x, const View& out, bool logarithm) {
+  NEEDLE_DISPATCH_FLOAT(x.dtype, {
+    const Rows2d<const T> rows(x);
+    const Rows2d<T> results(out);
+    parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = rows[i];
+        T* __restrict o = results[i];
+        const T top = row_max(row, rows.c);
+        const T sum = exp_row(row, top, o, rows.c);
+        if (logarithm) {
+          const T shift = top + std::log(sum);
+          for (int64_t j = 0; j < rows.c; ++j) o[j] = row[j] - shift;
+        } else {
+          const T scale = 1 / sum;
+          for (int64_t j = 0; j < rows.c; ++j) o[j] *= scale;
+        }
+      }
+    });
+  })
+}
+
+// ---- cross-entropy ----------------------------------------------------------------------------
+
+inline void check_labels(const View& labels, int64_t classes, int64_t ignore_index) {
+  const int64_t* data = vector_data<const int64_t>(labels);
+  for (int64_t i = 0; i < labels.shape[0]; ++i) {
+    if (data[i] != ignore_index && (data[i] < 0 || data[i] >= classes)) {
+      throw std::out_of_range("[cross_entropy] label " + std::to_string(data[i]) +
+                              " is out of range for " + std::to_string(classes) + " classes");
+    }
+  }
+}
+
+// The target is (1 - s)·one_hot + s/c, so the loss is
+// logsumexp - (1 - s)·logit[label] - s·mean(logits).
+inline void cross_entropy(const View& logits, const View& labels, const View& losses,
+                          int64_t ignore_index, double smoothing) {
+  check_labels(labels, logits.shape[1], ignore_index);
+  NEEDLE_DISPATCH_FLOAT(logits.dtype, {
+    const Rows2d<const T> rows(logits);
+    const int64_t* label = vector_data<const int64_t>(labels);
+    T* loss = vector_data<T>(losses);
+    parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
+      const std::unique_ptr<T[]> scratch(new T[rows.c]);
+      for (int64_t i = begin; i < end; ++i) {
+        loss[i] = 0;
+        if (label[i] == ignore_index) continue;
+        const T* row = rows[i];
+        const T top = row_max(row, rows.c);
+        const T lse = std::log(exp_row(row, top, scratch.get(), rows.c));
+        T expected = static_cast<T>(1 - smoothing) * (row[label[i]] - top);
+        if (smoothing > 0) {
+          const T mean = reduce_floats<ReduceOp::sum, T>(row, rows.c) / rows.c - top;
+          expected += static_cast<T>(smoothing) * mean;
+        }
+        loss[i] = lse - expected;
+      }
+    });
+  })
+}
+
+inline void cross_entropy_grad(const View& logits, const View& labels, const View& scale,
+                               const View& out, int64_t ignore_index, double smoothing) {
+  check_labels(labels, logits.shape[1], ignore_index);
+  NEEDLE_DISPATCH_FLOAT(logits.dtype, {
+    const Rows2d<const T> rows(logits);
+    const Rows2d<T> grads(out);
+    const int64_t* label = vector_data<const int64_t>(labels);
+    const T* factor = vector_data<const T>(scale);
+    const T spread = static_cast<T>(smoothing / rows.c);
+    parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        T* __restrict o = grads[i];
+        if (label[i] == ignore_index) {
+          std::fill_n(o, rows.c, T(0));
+          continue;
+        }
+        const T inverse = 1 / exp_row(rows[i], row_max(rows[i], rows.c), o, rows.c);
+        for (int64_t j = 0; j < rows.c; ++j) o[j] = factor[i] * (o[j] * inverse - spread);
+        o[label[i]] -= factor[i] * static_cast<T>(1 - smoothing);
+      }
+    });
+  })
+}
+
+// ---- layer normalization ----------------------------------------------------------------------
+
+inline void layer_norm(const View& x, const View& weight, const View& bias, double eps,
+                       const View& out, const View& mean, const View& rstd) {
+  NEEDLE_DISPATCH_FLOAT(x.dtype, {
+    const Rows2d<const T> rows(x);
+    const Rows2d<T> results(out);
+    const T* __restrict w = vector_data<const T>(weight);
+    const T* __restrict b = vector_data<const T>(bias);
+    parallel_range(rows.n, rows.c * 3, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* __restrict row = rows[i];
+        T* __restrict o = results[i];
+        const T centre = reduce_floats<ReduceOp::sum, T>(row, rows.c) / rows.c;
+        for (int64_t j = 0; j < rows.c; ++j) o[j] = (row[j] - centre) * (row[j] - centre);
+        const T variance = reduce_floats<ReduceOp::sum, T>(o, rows.c) / rows.c;
+        const T scale = 1 / std::sqrt(variance + static_cast<T>(eps));
+        for (int64_t j = 0; j < rows.c; ++j) o[j] = (row[j] - centre) * scale * w[j] + b[j];
+        vector_data<T>(mean)[i] = centre;
+        vector_data<T>(rstd)[i] = scale;
+      }
+    });
+  })
+}
+
+// With h = (x - mean)·rstd and p = g·w: dx = rstd·(p - mean(p) - h·mean(p·h)).
+template <typename T>
+void layer_norm_grad_row(const T* __restrict g, const T* __restrict x, const T* __restrict w,
+                         T centre, T scale, T* __restrict dx, int64_t c) {
+  for (int64_t j = 0; j < c; ++j) dx[j] = g[j] * w[j];
+  const T mean_p = reduce_floats<ReduceOp::sum, T>(dx, c) / c;
+  for (int64_t j = 0; j < c; ++j) dx[j] *= (x[j] - centre) * scale;
+  const T mean_ph = reduce_floats<ReduceOp::sum, T>(dx, c) / c;
+  for (int64_t j = 0; j < c; ++j) {
+    const T h = (x[j] - centre) * scale;
+    dx[j] = scale * (g[j] * w[j] - mean_p - h * mean_ph);
+  }
+}
+
+inline void layer_norm_grad(const View& g, const View& x, const View& weight, const View& mean,
+                            const View& rstd, const View& dx, const View& dweight,
+                            const View& dbias) {
+  NEEDLE_DISPATCH_FLOAT(x.dtype, {
+    const Rows2d<const T> rows(x), grads(g);
+    const Rows2d<T> results(dx);
+    const T* w = vector_data<const T>(weight);
+    const T* centre = vector_data<const T>(mean);
+    const T* scale = vector_data<const T>(rstd);
+    parallel_range(rows.n, rows.c * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        layer_norm_grad_row<T>(grads[i], rows[i], w, centre[i], scale[i], results[i], rows.c);
+      }
+    });
+    T* __restrict dw = vector_data<T>(dweight);
+    T* __restrict db = vector_data<T>(dbias);
+    parallel_range(rows.c, rows.n * 2, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) dw[j] = db[j] = 0;
+      for (int64_t i = 0; i < rows.n; ++i) {
+        const T* __restrict gi = grads[i];
+        const T* __restrict xi = rows[i];
+        for (int64_t j = begin; j < end; ++j) {
+          dw[j] += gi[j] * (xi[j] - centre[i]) * scale[i];
+          db[j] += gi[j];
+        }
+      }
+    });
+  })
+}
+
+}  // namespace needle::NEEDLE_ISA

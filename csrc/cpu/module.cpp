@@ -1,0 +1,534 @@
+// module.cpp: `needle._core`, the kernels as Python functions.
+//
+// The functions take NDArray objects and read their slots directly, which costs nanoseconds where
+// attribute access would cost more than a small kernel. NDArray has checked shapes, dtypes and
+// devices; what is checked here is what would crash.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <structmember.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace needle {
+namespace {
+
+// ---- dtypes and buffers -----------------------------------------------------------------------
+
+PyTypeObject* ndarray_type = nullptr;
+Py_ssize_t shape_slot, strides_slot, offset_slot, handle_slot;
+std::array<PyObject*, DTYPE_COUNT> dtypes{};
+
+DType dtype_of(nb::handle dtype) {
+  for (int i = 0; i < DTYPE_COUNT; ++i) {
+    if (dtypes[i] == dtype.ptr()) return static_cast<DType>(i);
+  }
+  throw nb::type_error("dtype must be one of the dtypes in needle.backend_ndarray.DTYPES");
+}
+
+void collect_garbage() {
+  PyGC_Collect();
+}
+
+// Memory of the pool, or of an object that `owner` keeps alive.
+struct Buffer {
+  void* data;
+  int64_t size;
+  DType dtype;
+  nb::object owner;
+
+  Buffer(int64_t count, DType type) : size(count), dtype(type) {
+    data = Pool::instance().allocate(nbytes(), collect_garbage);
+  }
+  Buffer(void* memory, int64_t count, DType type, nb::object keep)
+      : data(memory), size(count), dtype(type), owner(std::move(keep)) {}
+  Buffer(const Buffer&) = delete;
+  ~Buffer() {
+    if (!owner.is_valid()) Pool::instance().release(data, nbytes());
+  }
+  size_t nbytes() const { return static_cast<size_t>(size) * item_size(dtype); }
+};
+
+Buffer* allocate(int64_t size, nb::handle dtype) {
+  const DType type = dtype_of(dtype);
+  if (size < 0 || size > (int64_t{1} << 46)) {
+    throw nb::value_error("[allocate] size must be between 0 and 2^46 elements");
+  }
+  return new Buffer(size, type);
+}
+
+Buffer* wrap(nb::object array) {
+  Py_buffer memory;
+  const DType type = dtype_of(array.attr("dtype"));
+  if (PyObject_GetBuffer(array.ptr(), &memory, PyBUF_CONTIG) != 0) throw nb::python_error();
+  void* data = memory.buf;
+  const int64_t size = memory.len / item_size(type);
+  PyBuffer_Release(&memory);  // `owner` keeps the array, and so its memory
+  return new Buffer(data, size, type, std::move(array));
+}
+
+// ---- arguments --------------------------------------------------------------------------------
+
+PyObject* slot(PyObject* array, Py_ssize_t offset) {
+  PyObject* value = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(array) + offset);
+  if (value == nullptr) throw nb::type_error("an NDArray was used before it was initialized");
+  return value;
+}
+
+int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]) {
+  if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) > MAX_DIMS) {
+    throw nb::value_error("an NDArray's shape and strides must be tuples of at most 8 integers");
+  }
+  const int n = static_cast<int>(PyTuple_GET_SIZE(tuple));
+  for (int i = 0; i < n; ++i) out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
+  return n;
+}
+
+View view_of(nb::handle array) {
+  if (ndarray_type == nullptr || !PyObject_TypeCheck(array.ptr(), ndarray_type)) {
+    throw nb::type_error(
+        (std::string("expected an NDArray, got ") + Py_TYPE(array.ptr())->tp_name).c_str());
+  }
+  View view;
+  view.ndim = read_ints(slot(array.ptr(), shape_slot), view.shape);
+  if (read_ints(slot(array.ptr(), strides_slot), view.strides) != view.ndim) {
+    throw nb::value_error("an NDArray's shape and strides differ in length");
+  }
+  Buffer* buffer;
+  if (!nb::try_cast(nb::handle(slot(array.ptr(), handle_slot)), buffer) || buffer == nullptr) {
+    throw nb::value_error("an array of another device was given to cpu(); move it with .to(cpu())");
+  }
+  const int64_t offset = PyLong_AsLongLong(slot(array.ptr(), offset_slot));
+  if (PyErr_Occurred()) throw nb::python_error();
+  view.dtype = buffer->dtype;
+  view.data = static_cast<char*>(buffer->data) + offset * item_size(view.dtype);
+  return view;
+}
+
+int64_t size_of(const View& view) {
+  int64_t n = 1;
+  for (int axis = 0; axis < view.ndim; ++axis) n *= view.shape[axis];
+  return n;
+}
+
+Scalar scalar_of(nb::handle value) {
+  if (PyFloat_Check(value.ptr())) {
+    const double real = PyFloat_AS_DOUBLE(value.ptr());
+    const bool fits = real > -9.2e18 && real < 9.2e18;
+    return {real, fits ? static_cast<int64_t>(real) : INT64_MIN};
+  }
+  if (PyLong_Check(value.ptr())) {
+    int overflow = 0;
+    const int64_t integer = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+    return {overflow ? PyLong_AsDouble(value.ptr()) : static_cast<double>(integer), integer};
+  }
+  // NumPy's scalars
+  if (PyIndex_Check(value.ptr())) return scalar_of(nb::steal(PyNumber_Index(value.ptr())));
+  nb::object number = nb::steal(PyNumber_Float(value.ptr()));
+  if (!number.is_valid()) throw nb::python_error();
+  return scalar_of(number);
+}
+
+template <typename Op>
+Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name, const char* what) {
+  Py_ssize_t length = 0;
+  const char* text = PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length)
+                                                 : nullptr;
+  const auto found = text ? ops.find(std::string_view(text, length)) : ops.end();
+  if (found == ops.end()) {
+    throw nb::value_error((std::string("there is no ") + what + " operation " +
+                           nb::cast<std::string>(nb::repr(name)))
+                              .c_str());
+  }
+  return found->second;
+}
+
+#define NEEDLE_UNARY_NAME(name) {#name, UnaryOp::name},
+#define NEEDLE_BINARY_NAME(name) {#name, BinaryOp::name},
+#define NEEDLE_REDUCE_NAME(name) {#name, ReduceOp::name},
+const std::unordered_map<std::string_view, UnaryOp> UNARY_OPS{
+    NEEDLE_UNARY_OPS(NEEDLE_UNARY_NAME) NEEDLE_PREDICATES(NEEDLE_UNARY_NAME)};
+const std::unordered_map<std::string_view, BinaryOp> BINARY_OPS{
+    NEEDLE_BINARY_OPS(NEEDLE_BINARY_NAME) NEEDLE_COMPARISONS(NEEDLE_BINARY_NAME)};
+const std::unordered_map<std::string_view, ReduceOp> REDUCE_OPS{
+    NEEDLE_REDUCE_OPS(NEEDLE_REDUCE_NAME)};
+
+// Other Python threads run during work that is worth the switch (some tens of microseconds).
+template <typename Work>
+void run(int64_t elements, const Work& work) {
+  if (elements < (1 << 16)) {
+    work();
+    return;
+  }
+  nb::gil_scoped_release release;
+  work();
+}
+
+void require_same_shape(const View& a, const View& b) {
+  if (a.ndim != b.ndim || std::memcmp(a.shape, b.shape, a.ndim * sizeof(int64_t)) != 0) {
+    throw nb::value_error("the arrays of a primitive must have one shape");
+  }
+}
+
+int axis_of(const View& x, int axis) {
+  if (axis < 0 || axis >= x.ndim) throw nb::value_error("axis is out of range");
+  return axis;
+}
+
+// ---- primitives -------------------------------------------------------------------------------
+
+void fill(nb::handle out, nb::handle value) {
+  const View o = view_of(out);
+  const Scalar v = scalar_of(value);
+  run(size_of(o), [&] { kernels().fill(o, v); });
+}
+
+void copy(nb::handle x, nb::handle out) {
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  run(size_of(o), [&] { kernels().copy(a, o); });
+}
+
+void unary(nb::handle op, nb::handle x, nb::handle out) {
+  const UnaryOp code = find_op(UNARY_OPS, op, "unary");
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  run(size_of(o), [&] { kernels().unary(code, a, o); });
+}
+
+void binary(nb::handle op, nb::handle a, nb::handle b, nb::handle out) {
+  const BinaryOp code = find_op(BINARY_OPS, op, "binary");
+  const View x = view_of(a), y = view_of(b), o = view_of(out);
+  require_same_shape(x, o);
+  require_same_shape(y, o);
+  if (x.dtype != y.dtype) throw nb::type_error("the operands of a primitive must have one dtype");
+  run(size_of(o), [&] { kernels().binary(code, x, y, o); });
+}
+
+void binary_scalar(nb::handle op, nb::handle x, nb::handle scalar, nb::handle out, bool reverse) {
+  const BinaryOp code = find_op(BINARY_OPS, op, "binary");
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  const Scalar value = scalar_of(scalar);
+  run(size_of(o), [&] { kernels().binary_scalar(code, a, value, o, reverse); });
+}
+
+void where(nb::handle cond, nb::handle a, nb::handle b, nb::handle out) {
+  const View c = view_of(cond), x = view_of(a), y = view_of(b), o = view_of(out);
+  for (const View* v : {&c, &x, &y}) require_same_shape(*v, o);
+  if (c.dtype != DType::Bool) throw nb::type_error("[where] cond must be bool");
+  run(size_of(o), [&] { kernels().where(c, x, y, o); });
+}
+
+void reduce(nb::handle op, nb::handle x, nb::handle axes, nb::handle out) {
+  const ReduceOp code = find_op(REDUCE_OPS, op, "reduce");
+  const View a = view_of(x), o = view_of(out);
+  int64_t list[MAX_DIMS];
+  const int count = read_ints(axes.ptr(), list);
+  unsigned mask = 0;
+  for (int i = 0; i < count; ++i) mask |= 1u << axis_of(a, static_cast<int>(list[i]));
+  if (a.ndim != o.ndim) throw nb::value_error("[reduce] out must keep the axes");
+  run(size_of(a), [&] { kernels().reduce(code, a, mask, o); });
+}
+
+void argreduce(nb::handle op, nb::handle x, int axis, nb::handle out) {
+  const View a = view_of(x), o = view_of(out);
+  const bool largest = nb::cast<std::string>(op) == "argmax";
+  axis_of(a, axis);
+  run(size_of(a), [&] { kernels().argreduce(largest, a, axis, o); });
+}
+
+void cumsum(nb::handle x, int axis, nb::handle out) {
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  axis_of(a, axis);
+  run(size_of(a), [&] { kernels().cumsum(a, axis, o); });
+}
+
+void argsort(nb::handle x, int axis, bool descending, nb::handle out) {
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  axis_of(a, axis);
+  run(size_of(a) * 16, [&] { kernels().argsort(a, axis, descending, o); });
+}
+
+void matmul(nb::handle a, nb::handle b, nb::handle out, nb::handle bias) {
+  const View x = view_of(a), y = view_of(b), o = view_of(out);
+  View row;
+  const bool has_bias = !bias.is_none();
+  if (has_bias) row = view_of(bias);
+  if (x.ndim < 2 || x.ndim != y.ndim || x.ndim != o.ndim) {
+    throw nb::value_error("[matmul] the arrays of the primitive must have equal numbers of axes");
+  }
+  if (has_bias && (row.ndim != 1 || row.shape[0] != o.shape[o.ndim - 1] || row.dtype != o.dtype)) {
+    throw nb::value_error("[matmul] bias must be (n,) and of the product's dtype");
+  }
+  run(size_of(o) * x.shape[x.ndim - 1] / 8,
+      [&] { kernels().matmul(x, y, o, has_bias ? &row : nullptr); });
+}
+
+void take_rows(nb::handle x, nb::handle index, nb::handle out) {
+  const View a = view_of(x), i = view_of(index), o = view_of(out);
+  run(size_of(o), [&] { kernels().take_rows(a, i, o); });
+}
+
+void add_rows(nb::handle out, nb::handle index, nb::handle src) {
+  const View o = view_of(out), i = view_of(index), s = view_of(src);
+  run(size_of(s), [&] { kernels().add_rows(o, i, s); });
+}
+
+// ---- fused kernels ----------------------------------------------------------------------------
+
+template <bool LOGARITHM>
+void softmax(nb::handle x, nb::handle out) {
+  const View a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  if (a.ndim != 2 || a.strides[1] != 1) throw nb::value_error("[softmax] x must be compact rows");
+  run(size_of(o) * 8, [&] { kernels().softmax(a, o, LOGARITHM); });
+}
+
+void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, int64_t ignore_index,
+                   double smoothing) {
+  const View x = view_of(logits), y = view_of(labels), o = view_of(losses);
+  run(size_of(x) * 8, [&] { kernels().cross_entropy(x, y, o, ignore_index, smoothing); });
+}
+
+void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle out,
+                        int64_t ignore_index, double smoothing) {
+  const View x = view_of(logits), y = view_of(labels), s = view_of(scale), o = view_of(out);
+  run(size_of(x) * 8,
+      [&] { kernels().cross_entropy_grad(x, y, s, o, ignore_index, smoothing); });
+}
+
+void batch_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
+                nb::handle mean, nb::handle var) {
+  const View a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
+             m = view_of(mean), v = view_of(var);
+  run(size_of(a) * 4, [&] { kernels().batch_norm(a, w, b, eps, o, m, v); });
+}
+
+void batch_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean, nb::handle var,
+                     double eps, nb::handle dx, nb::handle dweight, nb::handle dbias) {
+  const View gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
+             v = view_of(var), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  run(size_of(a) * 4, [&] { kernels().batch_norm_grad(gv, a, w, m, v, eps, dxv, dw, db); });
+}
+
+void layer_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
+                nb::handle mean, nb::handle rstd) {
+  const View a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
+             m = view_of(mean), r = view_of(rstd);
+  run(size_of(a) * 4, [&] { kernels().layer_norm(a, w, b, eps, o, m, r); });
+}
+
+void layer_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean,
+                     nb::handle rstd, nb::handle dx, nb::handle dweight, nb::handle dbias) {
+  const View gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
+             r = view_of(rstd), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  run(size_of(a) * 4, [&] { kernels().layer_norm_grad(gv, a, w, m, r, dxv, dw, db); });
+}
+
+// Lists of one array a parameter. An empty list of moments stands for none.
+std::vector<OptimizerStep> optimizer_steps(nb::list params, nb::list grads, nb::list first,
+                                           nb::list second, nb::list outs) {
+  std::vector<OptimizerStep> steps(params.size());
+  for (const nb::list& list : {grads, outs}) {
+    if (list.size() != steps.size()) throw nb::value_error("the lists must have one length");
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    OptimizerStep& s = steps[i];
+    s.parameter = view_of(params[i]);
+    s.gradient = view_of(grads[i]);
+    s.out = view_of(outs[i]);
+    s.first.data = s.second.data = nullptr;
+    if (i < first.size()) s.first = view_of(first[i]);
+    if (i < second.size()) s.second = view_of(second[i]);
+    for (const View* v : {&s.parameter, &s.gradient}) {
+      require_same_shape(*v, s.out);
+      if (v->dtype != s.out.dtype) throw nb::type_error("parameters and gradients differ in dtype");
+    }
+  }
+  return steps;
+}
+
+int64_t total_size(const std::vector<OptimizerStep>& steps) {
+  int64_t n = 0;
+  for (const OptimizerStep& s : steps) n += size_of(s.out);
+  return n;
+}
+
+void sgd(nb::list params, nb::list grads, nb::list momenta, nb::list outs, double lr,
+         double momentum, double weight_decay, double dampening, bool nesterov) {
+  const auto steps = optimizer_steps(params, grads, momenta, nb::list(), outs);
+  const SgdOptions options{lr, momentum, weight_decay, dampening, nesterov};
+  run(total_size(steps), [&] {
+    for (const OptimizerStep& s : steps) kernels().sgd(s, options);
+  });
+}
+
+void adam(nb::list params, nb::list grads, nb::list ms, nb::list vs, nb::list outs, double lr,
+          double beta1, double beta2, double eps, double weight_decay, int64_t step,
+          bool decoupled) {
+  const auto steps = optimizer_steps(params, grads, ms, vs, outs);
+  if (ms.size() != steps.size() || vs.size() != steps.size()) {
+    throw nb::value_error("[adam] needs both moments of every parameter");
+  }
+  const AdamOptions options{lr, beta1, beta2, eps, weight_decay, step, decoupled};
+  run(total_size(steps), [&] {
+    for (const OptimizerStep& s : steps) kernels().adam(s, options);
+  });
+}
+
+void matmul_tiled(const Buffer& a, const Buffer& b, Buffer& out, int64_t m, int64_t n, int64_t p) {
+  const bool tiled = m >= 0 && n >= 0 && p >= 0 && m % TILE_SIZE == 0 && n % TILE_SIZE == 0 &&
+                     p % TILE_SIZE == 0;
+  if (!tiled || a.size < m * n || b.size < n * p || out.size < m * p) {
+    throw nb::value_error("[matmul_tiled] m, n and p must be multiples of 8 that fit the buffers");
+  }
+  for (const Buffer* buffer : {&a, &b, static_cast<const Buffer*>(&out)}) {
+    if (buffer->dtype != DType::Float32) throw nb::type_error("[matmul_tiled] needs float32");
+  }
+  kernels().matmul_tiled(static_cast<float*>(a.data), static_cast<float*>(b.data),
+                         static_cast<float*>(out.data), m, n, p);
+}
+
+template <typename T>
+using Array1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Array2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Array2<float> theta,
+                              float lr, size_t batch) {
+  if (x.shape(0) != y.shape(0) || x.shape(1) != theta.shape(0) || batch < 1) {
+    throw nb::value_error("[softmax_regression_epoch] X (m, n), y (m,) and theta (n, k) must agree "
+                          "and batch be at least 1");
+  }
+  for (size_t i = 0; i < y.shape(0); ++i) {
+    if (y.data()[i] >= theta.shape(1)) {
+      throw nb::index_error("[softmax_regression_epoch] a label is not below the classes of theta");
+    }
+  }
+  nb::gil_scoped_release release;
+  kernels().softmax_regression_epoch(x.data(), y.data(), theta.data(), x.shape(0), x.shape(1),
+                                     theta.shape(1), lr, batch);
+}
+
+// ---- the host's side --------------------------------------------------------------------------
+
+nb::dlpack::dtype dlpack_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::Float32: return nb::dtype<float>();
+    case DType::Float64: return nb::dtype<double>();
+    case DType::Int32: return nb::dtype<int32_t>();
+    case DType::Int64: return nb::dtype<int64_t>();
+    case DType::UInt8: return nb::dtype<uint8_t>();
+    default: return nb::dtype<bool>();
+  }
+}
+
+nb::object numpy_view(nb::handle x) {
+  const View v = view_of(x);
+  size_t shape[MAX_DIMS];
+  for (int i = 0; i < v.ndim; ++i) shape[i] = static_cast<size_t>(v.shape[i]);
+  nb::handle owner(slot(x.ptr(), handle_slot));
+  return nb::cast(nb::ndarray<nb::numpy>(v.data, v.ndim, shape, owner, v.strides,
+                                         dlpack_dtype(v.dtype)),
+                  nb::rv_policy::reference);
+}
+
+Py_ssize_t slot_offset(nb::handle type, const char* name) {
+  nb::object descriptor = type.attr(name);
+  if (Py_TYPE(descriptor.ptr()) != &PyMemberDescr_Type) {
+    throw nb::type_error("[register] the NDArray type must keep its fields in __slots__");
+  }
+  return reinterpret_cast<PyMemberDescrObject*>(descriptor.ptr())->d_member->offset;
+}
+
+void register_types(nb::handle ndarray, nb::list types) {
+  if (types.size() != DTYPE_COUNT) throw nb::value_error("[register] needs six dtypes");
+  shape_slot = slot_offset(ndarray, "_shape");
+  strides_slot = slot_offset(ndarray, "_strides");
+  offset_slot = slot_offset(ndarray, "_offset");
+  handle_slot = slot_offset(ndarray, "_handle");
+  for (int i = 0; i < DTYPE_COUNT; ++i) dtypes[i] = nb::object(types[i]).release().ptr();
+  ndarray_type = reinterpret_cast<PyTypeObject*>(nb::borrow(ndarray).release().ptr());
+}
+
+nb::dict memory_stats() {
+  const MemoryStats stats = Pool::instance().stats();
+  nb::dict result;
+  result["live_bytes"] = stats.live_bytes;
+  result["pooled_bytes"] = stats.pooled_bytes;
+  result["peak_bytes"] = stats.peak_bytes;
+  result["system_allocations"] = stats.system_allocations;
+  return result;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  nb::set_leak_warnings(false);  // arrays of a program's globals live until the process ends
+  kernels();      // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
+  num_threads();
+
+  nb::class_<Buffer>(m, "Buffer")
+      .def("ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
+      .def_prop_ro("size", [](const Buffer& b) { return b.size; })
+      .def_prop_ro("nbytes", &Buffer::nbytes)
+      .def_prop_ro("dtype", [](const Buffer& b) {
+        return nb::borrow(dtypes[static_cast<int>(b.dtype)]);
+      });
+
+  m.attr("TILE_SIZE") = TILE_SIZE;
+  m.def("register", register_types);
+  m.def("allocate", allocate, nb::rv_policy::take_ownership);
+  m.def("wrap", wrap, nb::rv_policy::take_ownership);
+  m.def("view", numpy_view);
+  m.def("fill", fill);
+  m.def("copy", copy);
+  m.def("unary", unary);
+  m.def("binary", binary);
+  m.def("binary_scalar", binary_scalar, "op"_a, "x"_a, "scalar"_a, "out"_a, "reverse"_a = false);
+  m.def("where", where);
+  m.def("reduce", reduce);
+  m.def("argreduce", argreduce);
+  m.def("cumsum", cumsum);
+  m.def("argsort", argsort);
+  m.def("matmul", matmul, "a"_a, "b"_a, "out"_a, "bias"_a.none() = nb::none());
+  m.def("take_rows", take_rows);
+  m.def("add_rows", add_rows);
+
+  m.def("softmax", softmax<false>);
+  m.def("log_softmax", softmax<true>);
+  m.def("cross_entropy", cross_entropy);
+  m.def("cross_entropy_grad", cross_entropy_grad);
+  m.def("batch_norm", batch_norm);
+  m.def("batch_norm_grad", batch_norm_grad);
+  m.def("layer_norm", layer_norm);
+  m.def("layer_norm_grad", layer_norm_grad);
+  m.def("sgd", sgd);
+  m.def("adam", adam);
+  m.def("matmul_tiled", matmul_tiled);
+  m.def("softmax_regression_epoch", softmax_regression_epoch);
+
+  m.def("memory_stats", memory_stats);
+  m.def("empty_cache", [] { Pool::instance().empty_cache(); });
+  m.def("set_num_threads", set_num_threads);
+  m.def("get_num_threads", num_threads);
+  m.def("simd_level", [] { return kernels().name; });
+  m.def("peak_flops", [](double seconds) { return kernels().peak_flops(seconds); });
+}
+
+}  // namespace needle

@@ -1,0 +1,25 @@
+// ops.h: the names of element-wise operations and reductions, in one place.
+//
+// Adding a unary op: a line here and its function in kernels/functions.h.
+#pragma once
+
+namespace needle {
+
+// The result has the argument's type.
+#define NEEDLE_UNARY_OPS(X)                                                                      \
+  X(neg) X(abs) X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(square) \
+  X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
+// The result is bool.
+#define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)
+#define NEEDLE_BINARY_OPS(X)                                                             \
+  X(add) X(sub) X(mul) X(div) X(floor_div) X(mod) X(pow) X(maximum) X(minimum) X(relu_grad)
+// The result is bool, or 0 and 1 in the arguments' type.
+#define NEEDLE_COMPARISONS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or)
+#define NEEDLE_REDUCE_OPS(X) X(sum) X(prod) X(max) X(min)
+
+#define NEEDLE_ENUMERATOR(name) name,
+enum class UnaryOp { NEEDLE_UNARY_OPS(NEEDLE_ENUMERATOR) NEEDLE_PREDICATES(NEEDLE_ENUMERATOR) };
+enum class BinaryOp { NEEDLE_BINARY_OPS(NEEDLE_ENUMERATOR) NEEDLE_COMPARISONS(NEEDLE_ENUMERATOR) };
+enum class ReduceOp { NEEDLE_REDUCE_OPS(NEEDLE_ENUMERATOR) };
+
+}  // namespace needle

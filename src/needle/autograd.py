@@ -1,0 +1,833 @@
+"""Automatic differentiation: values, the operations that made them, and reverse mode.
+
+A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks this graph once
+in reverse topological order and asks each op for the gradients of its inputs; those are computed
+with Tensor operations, so that a gradient can itself be differentiated.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ContextDecorator
+from typing import Any
+
+import numpy as np
+
+from .backend_ndarray import DTYPES, Shape, as_dtype, is_float
+from .backend_selection import Device, NDArray, default_device, default_float
+
+__all__ = [
+    "LAZY_MODE",
+    "TENSOR_COUNTER",
+    "Op",
+    "Tensor",
+    "TensorOp",
+    "TensorTuple",
+    "TensorTupleOp",
+    "Value",
+    "compute_gradient_of_variables",
+    "enable_grad",
+    "find_topo_sort",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "vjp",
+]
+
+# When True, operations only record the graph; data is computed when it is first asked for.
+LAZY_MODE = False
+# How many Values are alive.
+TENSOR_COUNTER = 0
+
+# The room above, needle.ops, puts itself here when it is imported: Tensor's operators and methods
+# are its functions, and rooms import only downwards.
+ops: Any = None
+
+
+# ---- modes ----------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+class _SetRecording(ContextDecorator):
+    recording: bool
+
+    def __enter__(self) -> None:
+        self._previous = getattr(self, "_previous", [])
+        self._previous.append(_mode.recording)
+        _mode.recording = self.recording
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.recording = self._previous.pop()
+
+
+class no_grad(_SetRecording):  # noqa: N801 (PyTorch's name)
+    """A context (and decorator) in which no operation is recorded."""
+
+    recording = False
+
+
+class enable_grad(_SetRecording):  # noqa: N801 (PyTorch's name)
+    """A context (and decorator) in which operations are recorded, also inside `no_grad`."""
+
+    recording = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return _mode.recording
+
+
+# Counts replacements of a Value's data, so that backward can tell when a recorded value changed.
+_modification_clock = 0
+
+
+# ---- operations -----------------------------------------------------------------------------
+
+
+class Op:
+    """A differentiable operation: `compute` on arrays and `gradient` on Tensors.
+
+    `saves_values` says whether `gradient` reads the data of the inputs: then modifying an input
+    between forward and backward is an error. Ops whose gradient needs only shapes set it False.
+    """
+
+    saves_values = True
+
+    def __call__(self, *args: Value) -> Any:
+        raise NotImplementedError
+
+    def compute(self, *args: Any) -> Any:
+        """The result's data from the inputs' NDArrays."""
+        raise NotImplementedError
+
+    def gradient(self, out_grad: Any, node: Any) -> Any:
+        """The gradient of each input, given the gradient `out_grad` of the output `node`.
+
+        None stands for the gradient of an input that needs none.
+        """
+        raise NotImplementedError
+
+    def gradient_as_tuple(self, out_grad: Value, node: Value) -> tuple[Any, ...]:
+        """`gradient`, always as a tuple with one entry per input."""
+        result = self.gradient(out_grad, node)
+        if isinstance(result, tuple):
+            return result
+        return tuple(result) if isinstance(result, list) else (result,)
+
+
+class TensorOp(Op):
+    """An Op whose result is a Tensor."""
+
+    def __call__(self, *args: Value) -> Tensor:
+        return Tensor.make_from_op(self, args)
+
+
+class TensorTupleOp(Op):
+    """An Op whose result is a TensorTuple."""
+
+    def __call__(self, *args: Value) -> TensorTuple:
+        return TensorTuple.make_from_op(self, args)
+
+
+# ---- values ---------------------------------------------------------------------------------
+
+
+class Value:
+    """A node of the graph: data, and where it came from."""
+
+    __slots__ = (
+        "__weakref__",
+        "_created",
+        "_modified",
+        "cached_data",
+        "grad",
+        "inputs",
+        "op",
+        "requires_grad",
+    )
+
+    op: Op | None
+    inputs: Sequence[Value]
+    cached_data: Any
+    requires_grad: bool
+    grad: Any
+
+    def _init(
+        self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
+    ) -> None:
+        global TENSOR_COUNTER
+        TENSOR_COUNTER += 1
+        self.op = op
+        self.inputs = inputs
+        self.cached_data = cached_data
+        self.requires_grad = requires_grad
+        self.grad = None
+        self._created = _modification_clock
+        self._modified = 0
+
+    def __del__(self) -> None:
+        global TENSOR_COUNTER
+        TENSOR_COUNTER -= 1
+
+    def realize_cached_data(self) -> Any:
+        """The data, computed first where lazy mode postponed it (without recursion)."""
+        if self.cached_data is None:
+            for node in find_topo_sort([self]):
+                if node.cached_data is None:
+                    assert node.op is not None
+                    node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
+        return self.cached_data
+
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this value."""
+        return self.op is None
+
+    @classmethod
+    def make_const(cls, data: Any, *, requires_grad: bool = False) -> Any:
+        """A Value over `data` itself (no copy) with no history."""
+        value = cls.__new__(cls)
+        value._init(None, (), data, requires_grad)
+        return value
+
+    @classmethod
+    def make_from_op(cls, op: Op, inputs: Sequence[Value]) -> Any:
+        """The result of `op` on `inputs`, recorded if recording is on and an input needs it."""
+        recorded = False
+        if _mode.recording:
+            for x in inputs:
+                if x.requires_grad:
+                    recorded = True
+                    break
+        value = cls.__new__(cls)
+        if LAZY_MODE:
+            value._init(op, inputs, None, recorded)
+            return value
+        data = op.compute(*[x.realize_cached_data() for x in inputs])
+        if recorded and value._differentiable(data):
+            value._init(op, inputs, data, True)
+        else:
+            value._init(None, (), data, False)
+        return value
+
+    @staticmethod
+    def _differentiable(data: Any) -> bool:
+        return True
+
+    def _replace_data(self, data: Any) -> None:
+        """Give this value new data and note the change for graphs that recorded the old."""
+        global _modification_clock
+        _modification_clock += 1
+        self.cached_data = data
+        self._modified = _modification_clock
+
+    def _drop_graph(self) -> None:
+        """Forget how this value was made; its data stays."""
+        self.op, self.inputs, self.requires_grad = None, (), False
+
+
+class TensorTuple(Value):
+    """Several tensors that one operation returns or takes together."""
+
+    __slots__ = ()
+
+    @classmethod
+    def make_const(cls, data: Any, *, requires_grad: bool = False) -> TensorTuple:
+        return super().make_const(tuple(data), requires_grad=requires_grad)
+
+    def __len__(self) -> int:
+        return len(self.realize_cached_data())
+
+    def __getitem__(self, index: int) -> Tensor:
+        return ops.tuple_get_item(self, index)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def tuple(self) -> tuple[Tensor, ...]:
+        """The members as a Python tuple."""
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"needle.TensorTuple{self.tuple()}"
+
+    def __add__(self, other: TensorTuple) -> TensorTuple:
+        if len(self) != len(other):
+            raise ValueError(f"[add] tuples of {len(self)} and {len(other)} tensors differ")
+        return ops.make_tuple(*[a + b for a, b in zip(self, other, strict=True)])
+
+    def detach(self) -> TensorTuple:
+        """The same data without history."""
+        return TensorTuple.make_const(self.realize_cached_data())
+
+    def numpy(self) -> list[np.ndarray]:
+        """A NumPy copy of every member."""
+        return [x.numpy() for x in self.realize_cached_data()]
+
+
+class Tensor(Value):
+    """An array that remembers how it was computed.
+
+    `array` is a Tensor, an NDArray, a NumPy array, or Python numbers in lists. Without `dtype`,
+    floats become float32 (they keep NumPy's width under NEEDLE_BACKEND=np), integer and bool
+    arrays keep their dtype, and lists of Python integers become floats. Integer tensors never
+    require a gradient. Raises TypeError for data that is not numeric.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 1000.0  # a NumPy array on the left leaves the operator to Tensor
+
+    def __init__(
+        self,
+        array: Any,
+        *,
+        device: Device | None = None,
+        dtype: Any = None,
+        requires_grad: bool = True,
+    ) -> None:
+        data = _as_ndarray(array, device, dtype)
+        self._init(None, (), data, requires_grad and is_float(data.dtype))
+
+    @staticmethod
+    def _differentiable(data: NDArray) -> bool:
+        return is_float(data._dtype)
+
+    # ---- data -------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Tensor:
+        """The same data without history. Assigning a Tensor of equal dtype replaces the data."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"[data] must be set to a Tensor, got {type(value).__name__}")
+        if value.dtype != self.dtype:
+            raise TypeError(f"[data] of dtype {self.dtype} cannot be set to {value.dtype} data")
+        self._replace_data(value.realize_cached_data())
+
+    def detach(self) -> Tensor:
+        """A Tensor over the same data that no gradient flows through."""
+        return Tensor.make_const(self.realize_cached_data())
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis."""
+        return self.realize_cached_data()._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type; equal to its name, as in `x.dtype == "float32"`."""
+        return self.realize_cached_data()._dtype
+
+    @property
+    def device(self) -> Device:
+        """The device that the data lives on."""
+        return self.realize_cached_data()._device
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.realize_cached_data().size
+
+    def numpy(self) -> np.ndarray:
+        """A NumPy array with a copy of the data."""
+        return self.realize_cached_data().numpy()
+
+    def item(self) -> Any:
+        """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
+        return self.realize_cached_data().item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self.realize_cached_data().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.realize_cached_data().__array__(dtype, copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.realize_cached_data().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.realize_cached_data().__dlpack_device__()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self.realize_cached_data().__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.realize_cached_data())
+
+    def __len__(self) -> int:
+        return len(self.realize_cached_data())
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"needle.Tensor({self.realize_cached_data()!s})"
+
+    def __str__(self) -> str:
+        return str(self.realize_cached_data())
+
+    def to(self, target: Any) -> Tensor:
+        """This tensor on a device, or converted to a dtype; differentiable."""
+        return ops.to(self, target)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This tensor converted to `dtype`; differentiable between float dtypes."""
+        return ops.to(self, as_dtype(dtype))
+
+    # ---- reverse mode -----------------------------------------------------------------------
+
+    def backward(self, out_grad: Tensor | None = None) -> None:
+        """Compute the gradient of this tensor with respect to everything it was made from.
+
+        Sets `.grad` on every value reached, replacing what was there. `out_grad` (default: ones)
+        has this tensor's shape. Raises RuntimeError when nothing was recorded or a recorded value
+        was modified since, TypeError for integer data, ValueError for a seed of another shape.
+        """
+        compute_gradient_of_variables(self, _check_seed(self, out_grad))
+
+    # ---- operators --------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.multiply(self, other)
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.subtract(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.divide(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.negate(self)
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __eq__(self, other: object) -> Any:
+        return NotImplemented if other is None else ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return NotImplemented if other is None else ops.not_equal(self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.greater_equal(self, other)
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return ops.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write into the data in place. Only outside of a recorded computation.
+
+        Raises RuntimeError for a tensor that requires a gradient while recording is on.
+        """
+        if self.requires_grad and _mode.recording:
+            raise RuntimeError(
+                "[setitem] a tensor that requires a gradient cannot be modified in place; write "
+                "under needle.autograd.no_grad(), or use needle.where"
+            )
+        data = self.realize_cached_data()
+        key = ops.index_data(key)
+        data[key] = value.realize_cached_data() if isinstance(value, Tensor) else value
+        self._replace_data(data)
+
+    # ---- the functions of needle.ops as methods ---------------------------------------------
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+        """The tensor with its axes reversed."""
+        return ops.permute(self, tuple(reversed(range(self.ndim))))
+
+    def sum(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The sum over `axes` (None, an int or a tuple)."""
+        return ops.summation(self, axes, keepdims)
+
+    def mean(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The arithmetic mean over `axes`."""
+        return ops.mean(self, axes, keepdims)
+
+    def var(self, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """The variance over `axes`, divided by n - correction."""
+        return ops.var(self, axes, keepdims, correction)
+
+    def std(self, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """The standard deviation over `axes`."""
+        return ops.std(self, axes, keepdims, correction)
+
+    def prod(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The product over `axes`."""
+        return ops.prod(self, axes, keepdims)
+
+    def max(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The largest element over `axes`."""
+        return ops.max(self, axes, keepdims)
+
+    def min(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The smallest element over `axes`."""
+        return ops.min(self, axes, keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The index of the first largest element along `axis`, int64."""
+        return ops.argmax(self, axis, keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The index of the first smallest element along `axis`, int64."""
+        return ops.argmin(self, axis, keepdims)
+
+    def norm(self, axes: Any = None, keepdims: bool = False) -> Tensor:
+        """The Euclidean norm over `axes`."""
+        return ops.norm(self, axes, keepdims)
+
+    def cumsum(self, axis: int) -> Tensor:
+        """Running sums along `axis`."""
+        return ops.cumsum(self, axis)
+
+    def broadcast_to(self, shape: Sequence[int]) -> Tensor:
+        """The tensor repeated along axes of length 1 to reach `shape`."""
+        return ops.broadcast_to(self, shape)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements under another shape; one entry may be -1."""
+        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def flatten(self, start_axis: int = 0) -> Tensor:
+        """The axes from `start_axis` on joined into one."""
+        return ops.reshape(self, (*self.shape[:start_axis], -1))
+
+    def transpose(self, axes: Any = None, *more: int) -> Tensor:
+        """Two axes exchanged, the last two by default."""
+        return ops.transpose(self, (axes, *more) if more else axes)
+
+    def permute(self, *axes: Any) -> Tensor:
+        """The axes in another order."""
+        return ops.permute(self, axes[0] if len(axes) == 1 else axes)
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """Without the given axes of length 1 (all of them by default)."""
+        return ops.squeeze(self, axis)
+
+    def unsqueeze(self, axis: int) -> Tensor:
+        """With a new axis of length 1 at `axis`."""
+        return ops.unsqueeze(self, axis)
+
+    def matmul(self, other: Any) -> Tensor:
+        """The matrix product; batch axes broadcast."""
+        return ops.matmul(self, other)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
+        """Every element moved into [low, high]."""
+        return ops.clip(self, low, high)
+
+    def exp(self) -> Tensor:
+        """e to the power of each element."""
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        """Natural logarithm."""
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        """Square root."""
+        return ops.sqrt(self)
+
+    def abs(self) -> Tensor:
+        """Absolute value."""
+        return ops.abs(self)
+
+    def tanh(self) -> Tensor:
+        """Hyperbolic tangent."""
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + exp(-x))."""
+        return ops.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0)."""
+        return ops.relu(self)
+
+    def softmax(self, axis: int = -1) -> Tensor:
+        """exp(x) divided by its sum along `axis`."""
+        return ops.softmax(self, axis)
+
+    def log_softmax(self, axis: int = -1) -> Tensor:
+        """The logarithm of `softmax`."""
+        return ops.log_softmax(self, axis)
+
+
+# Integer and float widths that needle has no kernels for, and what holds their values.
+_WIDENED = {"i1": "int32", "i2": "int32", "u2": "int32", "u4": "int64", "u8": "int64", "f2": "f4"}
+
+
+def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
+    """The data of a new Tensor; shares memory only with a Tensor or NDArray that fits as it is."""
+    if isinstance(array, Tensor):
+        array = array.realize_cached_data()
+    if isinstance(array, NDArray):
+        moved = array if device is None else array.to(device)
+        return moved if dtype is None else moved.astype(dtype)
+    if isinstance(array, (list, tuple)) and any(isinstance(x, Tensor) for x in array):
+        array = [np.asarray(x) for x in array]
+    host = np.asarray(array)
+    if dtype is None:
+        dtype = _default_dtype(host, is_array=isinstance(array, np.ndarray))
+    return NDArray(host, device=device or default_device(), dtype=dtype)
+
+
+def _default_dtype(host: np.ndarray, is_array: bool) -> Any:
+    kind = host.dtype.kind
+    if kind not in "fiub":
+        raise TypeError(f"[Tensor] data must be numeric, got an array of dtype {host.dtype}")
+    if kind == "f":
+        return default_float(host.dtype if is_array else None)
+    if kind in "iu" and not is_array:
+        return default_float()
+    return host.dtype if host.dtype in DTYPES else _WIDENED[host.dtype.str[1:]]
+
+
+# ---- reverse mode ---------------------------------------------------------------------------
+
+
+def find_topo_sort(node_list: Iterable[Value]) -> list[Value]:
+    """The nodes that `node_list` depends on, inputs before users.
+
+    Post-order depth-first, visiting `inputs` from left to right; without recursion.
+    """
+    return _topological_order(node_list, frozenset())
+
+
+def _topological_order(roots: Iterable[Value], stop: Iterable[int]) -> list[Value]:
+    """`find_topo_sort` that takes values whose id is in `stop` for leaves."""
+    order: list[Value] = []
+    done: set[int] = set()
+    expanded: set[int] = set(stop)
+    stack = list(reversed(list(roots)))
+    while stack:
+        node = stack[-1]
+        key = id(node)
+        if key in done:
+            stack.pop()
+        elif key in expanded:
+            stack.pop()
+            done.add(key)
+            order.append(node)
+        else:
+            expanded.add(key)
+            if type(node.op) is _Deferred:
+                node.op.resolve(node)
+            stack.extend(reversed(node.inputs))
+    return order
+
+
+def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
+    """Set `.grad` of every value that `output` depends on to its gradient.
+
+    The gradients are computed without recording; the graph of a gradient is built the first time
+    someone differentiates it (see `_Deferred`).
+    """
+    order = find_topo_sort([output])
+    with no_grad():
+        gradients = _reverse(order, output, out_grad)
+    call = _BackwardCall(output, out_grad)
+    for position, node in enumerate(order):
+        gradient = gradients.get(id(node))
+        if gradient is not None:
+            node.grad = _deferred_gradient(gradient, call, position, output, node.is_leaf())
+
+
+def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
+    """The gradients of `output` by the id of the value, through the nodes of `order`.
+
+    `order` is topological. Recorded or not as the mode says.
+    """
+    pending: dict[int, Value] = {id(output): out_grad}
+    for node in reversed(order):
+        gradient = pending.get(id(node))
+        if gradient is None or node.op is None or not node.inputs:
+            continue
+        _check_unmodified(node)
+        for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
+            if g is None or not x.requires_grad:
+                continue
+            known = pending.get(id(x))
+            pending[id(x)] = g if known is None else known + g  # type: ignore[operator]
+    return pending
+
+
+def _check_unmodified(node: Value) -> None:
+    op = node.op
+    if op is None or not op.saves_values:
+        return
+    for x in (*node.inputs, node):
+        if x._modified > node._created:
+            raise RuntimeError(
+                f"[backward] {type(op).__name__} needs the value of a tensor of shape "
+                f"{getattr(x, 'shape', '?')} that was replaced after the forward pass; "
+                "run the forward pass again"
+            )
+
+
+def _check_seed(output: Tensor, out_grad: Any) -> Tensor:
+    if not is_float(output.dtype):
+        raise TypeError(f"[backward] needs floating-point data, got {output.dtype}")
+    if not output.requires_grad:
+        raise RuntimeError(
+            "[backward] nothing was recorded for this tensor: none of its inputs requires a "
+            "gradient, or it was made under no_grad()"
+        )
+    if out_grad is None:
+        data = output.realize_cached_data()
+        return Tensor.make_const(data._device.ones(data._shape, data._dtype))
+    if not isinstance(out_grad, Tensor):
+        raise TypeError(f"[backward] out_grad must be a Tensor, got {type(out_grad).__name__}")
+    if out_grad.shape != output.shape:
+        raise ValueError(
+            f"[backward] out_grad has shape {out_grad.shape}, the tensor {output.shape}"
+        )
+    if out_grad.device != output.device:
+        raise ValueError(
+            f"[backward] out_grad is on {out_grad.device}, the tensor on {output.device}"
+        )
+    return out_grad
+
+
+class _BackwardCall:
+    """What is needed to run one call of backward again, recorded this time."""
+
+    __slots__ = ("gradients", "out_grad", "output")
+
+    def __init__(self, output: Value, out_grad: Value) -> None:
+        # Weak, because the output's graph holds the gradients that hold this.
+        self.output = weakref.ref(output)
+        self.out_grad = out_grad
+        self.gradients: list[Value | None] | None = None  # by topological position
+
+    def recorded_gradient(self, position: int) -> Value:
+        """The gradient at a position of the topological order, with its graph."""
+        if self.gradients is None:
+            output = self.output()
+            if output is None:
+                raise RuntimeError(
+                    "[backward] the graph of this gradient is gone; keep the tensor whose "
+                    "backward() computed it"
+                )
+            order = find_topo_sort([output])
+            with enable_grad():
+                found = _reverse(order, output, self.out_grad)
+            self.gradients = [found.get(id(node)) for node in order]
+        gradient = self.gradients[position]
+        assert gradient is not None
+        return gradient
+
+
+class _Deferred(Op):
+    """Stands for the graph of a gradient until someone differentiates the gradient.
+
+    Most gradients are used once, by an optimizer. Building their graphs would keep every
+    intermediate of the backward pass alive, so it is put off: the first walk through a deferred
+    gradient runs its backward pass again, recorded. The gradient of a leaf keeps the output, and
+    so all that is needed, alive; that of an inner value would close a reference cycle and does
+    not.
+    """
+
+    def __init__(self, call: _BackwardCall, position: int, keep_alive: Value | None) -> None:
+        self.call = call
+        self.position = position
+        self.keep_alive = keep_alive
+
+    def resolve(self, node: Value) -> None:
+        """Give `node` the operation and inputs that it would have been recorded with."""
+        recorded = self.call.recorded_gradient(self.position)
+        node.op, node.inputs = recorded.op, recorded.inputs
+        node._created = recorded._created
+
+
+def _deferred_gradient(
+    gradient: Value, call: _BackwardCall, position: int, output: Value, leaf: bool
+) -> Value:
+    value = type(gradient).make_const(gradient.realize_cached_data(), requires_grad=True)
+    value.op = _Deferred(call, position, output if leaf and output.op is not None else None)
+    return value
+
+
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], out_grad: Tensor | None = None
+) -> list[Tensor | None]:
+    """The gradients of `output` with respect to `inputs`, recorded if recording is on.
+
+    Leaves every `.grad` as it is. None for an input that `output` does not depend on.
+    """
+    seed = _check_seed(output, out_grad)
+    gradients = _reverse(find_topo_sort([output]), output, seed)
+    return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
+
+
+def vjp(
+    function: Callable[..., Tensor], inputs: Sequence[Value], out_grad: Value
+) -> tuple[Value | None, ...]:
+    """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
+
+    For ops that define their gradient by an equivalent composition of simpler ops.
+    """
+    with enable_grad():
+        output = function(*inputs)
+    order = _topological_order([output], stop=[id(x) for x in inputs])
+    ends = {id(x) for x in inputs}
+    gradients = _reverse([x for x in order if id(x) not in ends], output, out_grad)
+    return tuple(gradients.get(id(x)) for x in inputs)

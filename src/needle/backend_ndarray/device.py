@@ -1,0 +1,130 @@
+"""The backend protocol: what a device must be able to do for NDArray to live on it.
+
+A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
+calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
+
+Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
+
+=================  ===============================================================================
+allocate, wrap     a Buffer of `size` elements; a Buffer that shares a flat NumPy array's memory
+view               the array as a NumPy array, without a copy where the device's memory is the host's
+fill, copy         a scalar into every element; strided to strided copy with a cast
+unary, binary      element-wise by name (`"exp"`, `"add"`, …), `binary_scalar` for a Python scalar
+where              a select by a bool array
+reduce, argreduce  sum prod max min over axes, argmax argmin over one (`out` keeps the axes)
+cumsum, argsort    along one axis
+matmul             (…, m, k) @ (…, k, n) with any strides, an optional bias row added
+take_rows          rows of a (n, d) array by an int64 index; `add_rows` is its transpose
+=================  ===============================================================================
+
+A device may also have *fused* kernels (softmax, batch_norm, adam, …). Ops use one where
+`fused(name)` finds it and are otherwise computed from the primitives, so that a new device is
+complete once the primitives are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .dtypes import as_dtype
+
+if TYPE_CHECKING:
+    from .ndarray import NDArray
+
+
+class BackendDevice:
+    """A place where arrays live, equal to every other device of the same name."""
+
+    name: str = "abstract"
+    array_type: ClassVar[type[NDArray]]
+
+    # Every primitive takes NDArrays and writes `out`; see the module's table.
+    allocate: Callable[..., Any]
+    wrap: Callable[..., Any]
+    view: Callable[..., np.ndarray]
+    fill: Callable[..., None]
+    copy: Callable[..., None]
+    unary: Callable[..., None]
+    binary: Callable[..., None]
+    binary_scalar: Callable[..., None]
+    where: Callable[..., None]
+    reduce: Callable[..., None]
+    argreduce: Callable[..., None]
+    cumsum: Callable[..., None]
+    argsort: Callable[..., None]
+    matmul: Callable[..., None]
+    take_rows: Callable[..., None]
+    add_rows: Callable[..., None]
+
+    def enabled(self) -> bool:
+        """Whether this device can be used in this process."""
+        return True
+
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """The device's fused kernel of that name, or None."""
+        return None
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done. CPU devices have nothing to wait for."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BackendDevice) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"{self.name}()"
+
+    # ---- creation -------------------------------------------------------------------------------
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+        """An array of the shape with unspecified contents."""
+        return self.array_type._empty(_as_shape(shape), self, as_dtype(dtype))
+
+    def full(self, shape: int | tuple[int, ...], fill_value: Any, dtype: Any = "float32") -> NDArray:
+        """An array of the shape with every element `fill_value`."""
+        out = self.empty(shape, dtype)
+        self.fill(out, fill_value)
+        return out
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+        """An array of the shape filled with 0."""
+        return self.full(shape, 0, dtype)
+
+    def ones(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+        """An array of the shape filled with 1."""
+        return self.full(shape, 1, dtype)
+
+    def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
+        """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`."""
+        return self.array_type(np.random.rand(*shape), device=self, dtype=dtype)
+
+    def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
+        """Standard normal numbers: one draw of `numpy.random.randn(*shape)`."""
+        return self.array_type(np.random.randn(*shape), device=self, dtype=dtype)
+
+    def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> NDArray:
+        """Rows of the n×n identity chosen by the integers `i`; shape i.shape + (n,).
+
+        Raises ValueError if an entry of `i` is outside 0 … n-1.
+        """
+        index = np.asarray(i).astype(np.int64)
+        if index.size and (index.min() < 0 or index.max() >= n):
+            raise ValueError(
+                f"[one_hot] indices must be in 0 … {n - 1} for n={n}, "
+                f"got values from {index.min()} to {index.max()}"
+            )
+        rows = np.zeros(index.shape + (n,), dtype=as_dtype(dtype))
+        np.put_along_axis(rows, index[..., None], 1, axis=-1)
+        return self.array_type(rows, device=self, dtype=dtype)
+
+
+def _as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape must have no negative entry, got {shape}")
+    return shape

@@ -1,0 +1,86 @@
+"""The C++ device. Its primitives are the functions of the extension module `needle._core`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .device import BackendDevice
+from .dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8
+
+try:
+    from .. import _core as core
+except ImportError:  # built without a C++ compiler
+    core = None  # type: ignore[assignment]
+
+PRIMITIVES = (
+    "allocate", "wrap", "view", "fill", "copy", "unary", "binary", "binary_scalar", "where",
+    "reduce", "argreduce", "cumsum", "argsort", "matmul", "take_rows", "add_rows",
+)  # fmt: skip
+
+
+class CpuDevice(BackendDevice):
+    """`cpu()`: SIMD and threads; enabled where the extension module was built."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        if core is None:
+            return
+        core.register(self.array_type, [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL])
+        # The native functions become the device's own: one call from NDArray to the kernel.
+        for name in PRIMITIVES:
+            setattr(self, name, getattr(core, name))
+        self.__tile_size__ = core.TILE_SIZE
+        self.matmul_tiled = core.matmul_tiled
+
+    def enabled(self) -> bool:
+        return core is not None
+
+    def __getattr__(self, name: str) -> Any:
+        if core is None and name in PRIMITIVES:
+            raise RuntimeError(
+                "cpu() is not available: needle was installed without its C++ core. Install a C++ "
+                "compiler and reinstall needle-dl, or use cpu_numpy()"
+            )
+        raise AttributeError(name)
+
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        return getattr(core, name, None)
+
+
+class CudaDevice(BackendDevice):
+    """`cuda()`: not available in this version; `enabled()` says so."""
+
+    name = "cuda"
+
+    def enabled(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PRIMITIVES:
+            raise RuntimeError("cuda() is not available in this version of needle; use cpu()")
+        raise AttributeError(name)
+
+
+def set_num_threads(n: int) -> None:
+    """Let the kernels of `cpu()` use `n` threads. Raises ValueError unless n ≥ 1."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"[set_num_threads] n must be an integer ≥ 1, got {n!r}")
+    if core is not None:
+        core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels of `cpu()` use; 1 without the C++ core."""
+    return 1 if core is None else core.get_num_threads()
+
+
+def simd_level() -> str:
+    """`"avx512"`, `"avx2"`, `"neon"` or `"portable"`; `"none"` without the C++ core."""
+    return "none" if core is None else core.simd_level()
+
+
+def memory_stats() -> dict[str, int]:
+    """Bytes in use and held by the memory pool of `cpu()`; empty without the C++ core."""
+    return {} if core is None else core.memory_stats()

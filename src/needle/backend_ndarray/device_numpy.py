@@ -1,0 +1,171 @@
+"""The reference device: every primitive in the most obvious NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .device import BackendDevice
+
+
+class NumpyBuffer:
+    """A flat NumPy array that serves as the memory of NDArrays."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def ptr(self) -> int:
+        """The address of the first element."""
+        return self.array.ctypes.data
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.array.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type."""
+        return self.array.dtype
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    # math.erf is exact to the last place; NumPy has no erf of its own.
+    import math
+
+    return np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    # exp of a non-positive number only: no overflow on either side.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def _integer_safe(op: Any) -> Any:
+    """Integer division and remainder by zero give 0 on every device."""
+
+    def apply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if np.issubdtype(np.result_type(a), np.integer):
+            return np.where(b == 0, 0, op(a, np.where(b == 0, 1, b)))
+        return op(a, b)
+
+    return apply
+
+
+UNARY: dict[str, Any] = {
+    "neg": np.negative, "abs": np.abs, "sign": np.sign, "exp": np.exp, "log": np.log,
+    "log1p": np.log1p, "expm1": np.expm1, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "reciprocal": lambda x: 1 / x, "square": np.square, "sin": np.sin, "cos": np.cos,
+    "tanh": np.tanh, "sigmoid": _sigmoid, "erf": _erf, "relu": lambda x: np.maximum(x, 0),
+    "floor": np.floor, "ceil": np.ceil, "round": np.round, "isnan": np.isnan,
+    "isfinite": np.isfinite, "logical_not": np.logical_not,
+}  # fmt: skip
+BINARY: dict[str, Any] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": np.power,
+    "maximum": np.maximum, "minimum": np.minimum,
+    "relu_grad": lambda g, y: np.where(y > 0, g, np.zeros_like(g)),
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
+    "gt": np.greater, "ge": np.greater_equal,
+    "logical_and": np.logical_and, "logical_or": np.logical_or,
+}  # fmt: skip
+REDUCE: dict[str, Any] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min}
+ARGREDUCE: dict[str, Any] = {"argmax": np.argmax, "argmin": np.argmin}
+
+
+class NumpyDevice(BackendDevice):
+    """`cpu_numpy()`: slow, obvious, and the definition the other devices are tested against."""
+
+    name = "cpu_numpy"
+
+    def allocate(self, size: int, dtype: np.dtype) -> NumpyBuffer:
+        return NumpyBuffer(np.empty(size, dtype=dtype))
+
+    def wrap(self, array: np.ndarray) -> NumpyBuffer:
+        return NumpyBuffer(array)
+
+    def view(self, x: Any) -> np.ndarray:
+        itemsize = x._dtype.itemsize
+        return np.ndarray(
+            x._shape,
+            dtype=x._dtype,
+            buffer=x._handle.array,
+            offset=x._offset * itemsize if x.size else 0,
+            strides=tuple(s * itemsize for s in x._strides),
+        )
+
+    def fill(self, out: Any, value: Any) -> None:
+        self.view(out)[...] = value
+
+    def copy(self, x: Any, out: Any) -> None:
+        with np.errstate(invalid="ignore"):
+            self.view(out)[...] = self.view(x)
+
+    def _store(self, out: Any, value: Any) -> None:
+        self.view(out)[...] = value
+
+    def unary(self, op: str, x: Any, out: Any) -> None:
+        with np.errstate(all="ignore"):
+            self._store(out, UNARY[op](self.view(x)))
+
+    def binary(self, op: str, a: Any, b: Any, out: Any) -> None:
+        with np.errstate(all="ignore"):
+            self._store(out, BINARY[op](self.view(a), self.view(b)))
+
+    def binary_scalar(self, op: str, x: Any, scalar: Any, out: Any, reverse: bool = False) -> None:
+        a, b = self.view(x), np.asarray(scalar).astype(x._dtype)
+        with np.errstate(all="ignore"):
+            self._store(out, BINARY[op](b, a) if reverse else BINARY[op](a, b))
+
+    def where(self, cond: Any, a: Any, b: Any, out: Any) -> None:
+        self._store(out, np.where(self.view(cond), self.view(a), self.view(b)))
+
+    def reduce(self, op: str, x: Any, axes: tuple[int, ...], out: Any) -> None:
+        self._store(out, REDUCE[op](self.view(x), axis=axes, keepdims=True))
+
+    def argreduce(self, op: str, x: Any, axis: int, out: Any) -> None:
+        self._store(out, ARGREDUCE[op](self.view(x), axis=axis, keepdims=True))
+
+    def cumsum(self, x: Any, axis: int, out: Any) -> None:
+        self._store(out, np.cumsum(self.view(x), axis=axis))
+
+    def argsort(self, x: Any, axis: int, descending: bool, out: Any) -> None:
+        values = self.view(x)
+        if descending:
+            # Sorting the reversed array and reversing back keeps equal elements in order.
+            order = np.argsort(np.flip(values, axis), axis=axis, kind="stable")
+            order = np.flip(values.shape[axis] - 1 - order, axis)
+            if np.issubdtype(values.dtype, np.floating):
+                order = _nan_last(values, order, axis)
+        else:
+            order = np.argsort(values, axis=axis, kind="stable")
+        self._store(out, order)
+
+    def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
+        product = np.matmul(self.view(a), self.view(b))
+        self._store(out, product if bias is None else product + self.view(bias))
+
+    def take_rows(self, x: Any, index: Any, out: Any) -> None:
+        self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
+
+    def add_rows(self, out: Any, index: Any, src: Any) -> None:
+        np.add.at(
+            self.view(out), _checked_rows(self.view(index), out._shape[0]), self.view(src)
+        )
+
+
+def _checked_rows(index: np.ndarray, n: int) -> np.ndarray:
+    bad = (index < -n) | (index >= n)
+    if bad.any():
+        raise IndexError(f"index {index[bad][0]} is out of range for an axis of length {n}")
+    return index
+
+
+def _nan_last(values: np.ndarray, order: np.ndarray, axis: int) -> np.ndarray:
+    """A stable reorder of `order` that puts the NaNs at the end."""
+    nan = np.isnan(np.take_along_axis(values, order, axis))
+    return np.take_along_axis(order, np.argsort(nan, axis=axis, kind="stable"), axis)

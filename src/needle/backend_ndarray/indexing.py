@@ -1,0 +1,229 @@
+"""NumPy's indexing rules on strided arrays: views for basic keys, row gathers for fancy ones.
+
+A fancy key is brought to one form: the indexed axes first and merged into one axis of rows. Then
+reading is `take_rows`, and its transpose (the gradient) is `add_rows` with the same row numbers.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .dtypes import BOOL, INT64, is_float
+from .layout import Shape
+
+if TYPE_CHECKING:
+    from .ndarray import NDArray
+
+
+def _is_array(item: Any) -> bool:
+    return isinstance(item, (list, np.ndarray)) or hasattr(item, "_handle")
+
+
+def is_fancy(key: Any) -> bool:
+    """Whether a key holds an array (or list) of indices or a mask."""
+    if isinstance(key, tuple):
+        return any(_is_array(item) for item in key)
+    return _is_array(key)
+
+
+def as_host_key(key: Any) -> Any:
+    """`key` with every array in it as a NumPy array of integers or bools."""
+    if isinstance(key, tuple):
+        return tuple(as_host_key(item) for item in key)
+    if not _is_array(key):
+        return key
+    index = np.asarray(key)
+    if np.issubdtype(index.dtype, np.floating):
+        raise IndexError(f"arrays used as indices must be integer or bool, got {index.dtype}")
+    return index.astype(np.int64) if index.size == 0 and index.dtype != np.bool_ else index
+
+
+def _expand(key: Any, ndim: int) -> list[Any]:
+    """The key as one entry per axis plus one per None, without `...`."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    used = sum(
+        (item.ndim if isinstance(item, np.ndarray) and item.dtype == np.bool_ else 1)
+        for item in items
+        if item is not None and item is not Ellipsis
+    )
+    if used > ndim:
+        raise IndexError(f"too many indices: the array has {ndim} dimensions, got {used} indices")
+    dots = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can hold only one ellipsis ('...')")
+    at = dots[0] if dots else len(items)
+    return items[:at] + [slice(None)] * (ndim - used) + items[at + 1 :]
+
+
+def basic_view(x: NDArray, key: Any) -> tuple[Shape, Shape, int]:
+    """(shape, strides, offset) of the view that ints, slices, `...` and None select."""
+    shape: list[int] = []
+    strides: list[int] = []
+    offset, axis = x._offset, 0
+    for item in _expand(key, len(x._shape)):
+        if item is None:
+            shape.append(1)
+            strides.append(0)
+            continue
+        n, stride = x._shape[axis], x._strides[axis]
+        if isinstance(item, slice):
+            start, stop, step = item.indices(n)
+            length = len(range(start, stop, step))
+            shape.append(length)
+            strides.append(stride * step)
+            offset += start * stride if length else 0
+        else:
+            offset += _checked_int(item, n, axis) * stride
+        axis += 1
+    return tuple(shape), tuple(strides), offset
+
+
+def _checked_int(item: Any, n: int, axis: int) -> int:
+    if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+        raise IndexError(
+            f"an index must be an integer, a slice, '...', None or an array, got {item!r}"
+        )
+    i = item.__index__()
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of range for axis {axis} of length {n}")
+    return i + n if i < 0 else i
+
+
+class FancyIndex(NamedTuple):
+    """A fancy key brought to one form, for an array of a certain shape."""
+
+    basic: tuple[Any, ...]  # the slices and Nones, applied first as a view
+    order: tuple[int, ...]  # then the axes permuted: the indexed ones first
+    indexed: int  # how many axes are indexed
+    rows: np.ndarray  # which rows of the merged axes, flat int64
+    index_shape: Shape  # the shape that the rows have in the result
+    position: int  # where in the result index_shape stands
+
+    def restore(self, ndim: int) -> tuple[int, ...]:
+        """The axes order that moves index_shape from the front to its position."""
+        k = len(self.index_shape)
+        rest = list(range(k, ndim))
+        return (*rest[: self.position], *range(k), *rest[self.position :])
+
+
+def plan(shape: Shape, key: Any) -> FancyIndex:
+    """Bring a fancy key on an array of `shape` to one form. Raises IndexError for a bad key."""
+    items = _expand(as_host_key(key), len(shape))
+    items = [part for item in items for part in _split_mask(item)]
+    basic: list[Any] = []
+    arrays: list[tuple[int, np.ndarray]] = []  # (axis in the basic view, index)
+    axis = 0
+    for item in items:
+        if item is None or isinstance(item, slice):
+            basic.append(item)
+        else:
+            index = np.asarray(item)
+            n = shape[axis]
+            bad = (index < -n) | (index >= n)
+            if bad.any():
+                raise IndexError(f"index {index[bad].flat[0]} is out of range for axis {axis} "
+                                 f"of length {n}")
+            arrays.append((len(basic), np.where(index < 0, index + n, index)))
+            basic.append(slice(None))
+        axis += item is not None
+    return _merge(shape, tuple(basic), arrays)
+
+
+def _merge(shape: Shape, basic: tuple[Any, ...], arrays: list[tuple[int, np.ndarray]]) -> FancyIndex:
+    axes = [axis for axis, _ in arrays]
+    viewed = _basic_shape(shape, basic)
+    try:
+        indices = np.broadcast_arrays(*(index for _, index in arrays))
+    except ValueError:
+        shapes = [index.shape for _, index in arrays]
+        raise IndexError(f"index arrays of shapes {shapes} cannot be broadcast together") from None
+    rows = np.ravel_multi_index(tuple(indices), tuple(viewed[a] for a in axes)) if indices[
+        0
+    ].size else np.zeros(0, np.int64)
+    adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
+    order = (*axes, *(i for i in range(len(viewed)) if i not in axes))
+    return FancyIndex(
+        basic,
+        order,
+        len(axes),
+        np.ascontiguousarray(rows, dtype=np.int64).reshape(-1),
+        indices[0].shape,
+        axes[0] if adjacent else 0,
+    )
+
+
+def _split_mask(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, np.ndarray) and item.dtype == np.bool_:
+        return item.nonzero()
+    return (item,)
+
+
+def _basic_shape(shape: Shape, basic: tuple[Any, ...]) -> Shape:
+    lengths = iter(shape)
+    return tuple(1 if s is None else len(range(*s.indices(next(lengths)))) for s in basic)
+
+
+def take(x: NDArray, key: Any) -> NDArray:
+    """x[key] for a fancy key: a new array."""
+    if is_rows(key):
+        return take_rows(x, key)
+    index = plan(x._shape, key)
+    moved = x[index.basic].permute(index.order)
+    rest = moved._shape[index.indexed :]
+    rows = moved.reshape((prod(moved._shape[: index.indexed]), prod(rest)))
+    out = x._empty((index.rows.size, rows._shape[1]), x._device, x._dtype)
+    x._device.take_rows(rows, _to_device(x, index.rows), out)
+    out = out.reshape(index.index_shape + rest)
+    return out.permute(index.restore(out.ndim))
+
+
+def add_at(out: NDArray, key: Any, src: NDArray) -> None:
+    """out[key] += src for a fancy key, counting repeated indices every time.
+
+    `out` must be compact. This is the transpose of `take`.
+    """
+    index = plan(out._shape, key)
+    moved = out[index.basic].permute(index.order)
+    rest = moved._shape[index.indexed :]
+    rows = moved.reshape((prod(moved._shape[: index.indexed]), prod(rest)))
+    restore = index.restore(len(index.index_shape) + len(rest))
+    inverse = tuple(int(i) for i in np.argsort(restore))
+    flat = src.permute(inverse).reshape((index.rows.size, rows._shape[1])).compact()
+    out._device.add_rows(rows, _to_device(out, index.rows), flat)
+    if rows._handle is not out._handle:  # the reshape had to copy: write the sums back
+        out[index.basic] = rows.reshape(moved._shape).permute(
+            tuple(int(i) for i in np.argsort(index.order))
+        )
+
+
+def is_rows(key: Any) -> bool:
+    """Whether a key is one integer NDArray, which selects along axis 0."""
+    return hasattr(key, "_handle") and key._dtype is not BOOL and not is_float(key._dtype)
+
+
+def take_rows(x: NDArray, index: NDArray) -> NDArray:
+    """x[index] along axis 0 for an integer array on x's device; nothing passes the host."""
+    if not x._shape:
+        raise IndexError("too many indices: the array has 0 dimensions, got 1 index")
+    rest = x._shape[1:]
+    rows = x.reshape((x._shape[0], prod(rest)))
+    flat = index.astype(INT64).reshape((index.size,)).compact()
+    out = x._empty((flat.size, rows._shape[1]), x._device, x._dtype)
+    x._device.take_rows(rows, flat, out)
+    return out.reshape(index._shape + rest)
+
+
+def add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
+    """out[index] += src along axis 0 for a compact `out`: the transpose of `take_rows`."""
+    width = prod(out._shape[1:])
+    flat = index.astype(INT64).reshape((index.size,)).compact()
+    out._device.add_rows(
+        out.reshape((out._shape[0], width)), flat, src.reshape((flat.size, width)).compact()
+    )
+
+
+def _to_device(x: NDArray, rows: np.ndarray) -> NDArray:
+    return type(x)._view((rows.size,), (1,), 0, x._device.wrap(rows), x._device, INT64)

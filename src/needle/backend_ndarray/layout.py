@@ -1,0 +1,129 @@
+"""Arithmetic on shapes and strides (in elements); no array is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+Shape = tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def compact_strides(shape: Shape) -> Shape:
+    """The strides of a row-major array without gaps."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def is_compact(shape: Shape, strides: Shape) -> bool:
+    """Whether the elements lie in row-major order without gaps."""
+    if strides == compact_strides(shape):
+        return True
+    # The stride of an axis of length 1 is never used, and an empty array has no elements.
+    expected = 1
+    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if n == 0:
+            return True
+        if n != 1 and stride != expected:
+            return False
+        expected *= n
+    return True
+
+
+def normalize_axis(axis: int, ndim: int, what: str) -> int:
+    """`axis` counted from the front. Raises ValueError naming the op `what` when out of range."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"[{what}] axis {axis} is out of range for an array of {ndim} dimensions")
+    return axis % ndim
+
+
+def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> Shape:
+    """Sorted distinct axes counted from the front; None means all of them."""
+    if axes is None:
+        return tuple(range(ndim))
+    if isinstance(axes, int) or hasattr(axes, "__index__"):
+        return (normalize_axis(int(axes), ndim, what),)  # type: ignore[arg-type]
+    result = tuple(sorted(normalize_axis(int(axis), ndim, what) for axis in axes))
+    if len(set(result)) != len(result):
+        raise ValueError(f"[{what}] axes {tuple(axes)} name the same axis twice")
+    return result
+
+
+def reduced_shape(shape: Shape, axes: Shape, keepdims: bool) -> Shape:
+    """The shape after reducing over sorted `axes`."""
+    if keepdims:
+        return tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def broadcast_shapes(a: Shape, b: Shape, what: str) -> Shape:
+    """The shape of an element-wise operation on shapes `a` and `b` (NumPy's rule)."""
+    if a == b:
+        return a
+    ndim = max(len(a), len(b))
+    out = []
+    for m, n in zip((1,) * (ndim - len(a)) + a, (1,) * (ndim - len(b)) + b, strict=True):
+        if m != n and m != 1 and n != 1:
+            raise ValueError(f"[{what}] shapes {a} and {b} cannot be broadcast together")
+        out.append(n if m == 1 else m)
+    return tuple(out)
+
+
+def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
+    """Strides under which an array of `shape` reads as `target`; 0 along the repeated axes."""
+    lead = len(target) - len(shape)
+    if lead < 0 or any(n not in (1, t) for n, t in zip(shape, target[lead:], strict=True)):
+        raise ValueError(f"[broadcast_to] shape {shape} cannot be broadcast to {target}")
+    return (0,) * lead + tuple(
+        stride if n == t else 0 for n, t, stride in zip(shape, target[lead:], strides, strict=True)
+    )
+
+
+def resolve_shape(shape: Sequence[int], size: int) -> Shape:
+    """`shape` with its one -1 filled in, checked against the number of elements."""
+    wanted = tuple(int(n) for n in shape)
+    if wanted.count(-1) > 1 or any(n < -1 for n in wanted):
+        raise ValueError(f"[reshape] shape may hold one -1 and no other negative, got {wanted}")
+    result = wanted
+    if -1 in wanted:
+        known = -prod(wanted)
+        missing = size // known if known else 0
+        result = tuple(missing if n == -1 else n for n in wanted)
+    if prod(result) != size:
+        raise ValueError(f"[reshape] cannot give {size} elements the shape {wanted}")
+    return result
+
+
+def reshape_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None:
+    """Strides that show an array as `target` without a copy, or None where there are none.
+
+    Walks both shapes from the front in groups of equal product; a group can be regrouped only
+    if its own axes are evenly spaced.
+    """
+    axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    result: list[int] = []
+    i = j = 0
+    while j < len(target):
+        if target[j] == 1:
+            result.append(0)
+            j += 1
+            continue
+        group = [axes[i]]
+        sizes = [target[j]]
+        while prod(n for n, _ in group) != prod(sizes):
+            if prod(n for n, _ in group) < prod(sizes):
+                group.append(axes[i + len(group)])
+            else:
+                sizes.append(target[j + len(sizes)])
+        for (_, outer), (n, inner) in zip(group, group[1:], strict=False):
+            if outer != n * inner:
+                return None
+        step = group[-1][1]
+        result.extend(step * s for s in compact_strides(tuple(sizes)))
+        i += len(group)
+        j += len(sizes)
+    return tuple(result)

@@ -1,0 +1,960 @@
+"""NDArray: a strided view of a device's buffer.
+
+An NDArray is (buffer, offset, shape, strides, dtype). Views share the buffer; operations allocate
+a compact result, hand both to a primitive of the device and return the result. Nothing here knows
+of gradients.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from . import indexing
+from .device import BackendDevice
+from .device_cpu import CpuDevice, CudaDevice
+from .device_numpy import NumpyDevice
+from .dtypes import (
+    BOOL,
+    FLOAT32,
+    INT64,
+    as_dtype,
+    float_dtype,
+    is_float,
+    promote,
+    promote_scalar,
+)
+from .layout import (
+    Shape,
+    broadcast_shapes,
+    broadcast_strides,
+    compact_strides,
+    is_compact,
+    normalize_axes,
+    normalize_axis,
+    reduced_shape,
+    reshape_strides,
+    resolve_shape,
+)
+
+SCALARS = (int, float, bool, np.number, np.bool_)
+MAX_DIMENSIONS = 8
+_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+
+
+class NDArray:
+    """An n-dimensional array on a device.
+
+    `other` is an NDArray, a NumPy array or anything `numpy.asarray` accepts; its data is copied.
+    Without `dtype` the result is float32, as the course has it (an NDArray keeps its own dtype).
+    """
+
+    __slots__ = ("__weakref__", "_device", "_dtype", "_handle", "_offset", "_shape", "_strides")
+    # NumPy arrays on the left of an operator leave it to NDArray's reflected one.
+    __array_priority__ = 1000.0
+
+    _shape: Shape
+    _strides: Shape
+    _offset: int
+    _handle: Any
+    _device: BackendDevice
+    _dtype: np.dtype
+
+    def __init__(self, other: Any, device: BackendDevice | None = None, dtype: Any = None) -> None:
+        if isinstance(other, NDArray):
+            device = device or other._device
+            kept = dtype if dtype is not None else other._dtype
+            source = other._host() if device != other._device else other
+        else:
+            device = device or default_device()
+            kept = dtype if dtype is not None else FLOAT32
+            source = np.asarray(other)
+        self._init_from(source, device, as_dtype(kept))
+
+    def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
+        shape = tuple(source.shape)
+        _check_ndim(len(shape))
+        self._shape = shape
+        self._strides = compact_strides(shape)
+        self._offset = 0
+        self._dtype = dtype
+        self._device = device
+        if isinstance(source, NDArray):
+            self._handle = device.allocate(source.size, dtype)
+            device.copy(source, self)
+        else:
+            # A fresh contiguous array of the right dtype becomes the buffer itself.
+            flat = np.array(source, dtype=dtype, order="C", copy=True).reshape(-1)
+            self._handle = device.wrap(flat)
+
+    # ---- construction ---------------------------------------------------------------------------
+
+    @staticmethod
+    def _view(
+        shape: Shape, strides: Shape, offset: int, handle: Any, device: BackendDevice, dtype: Any
+    ) -> NDArray:
+        array = _new_ndarray(NDArray)
+        array._shape = shape
+        array._strides = strides
+        array._offset = offset
+        array._handle = handle
+        array._device = device
+        array._dtype = dtype
+        return array
+
+    @staticmethod
+    def _empty(shape: Shape, device: BackendDevice, dtype: np.dtype) -> NDArray:
+        """An uninitialized compact array."""
+        array = _new_ndarray(NDArray)
+        array._shape = shape
+        array._strides = compact_strides(shape)
+        array._offset = 0
+        array._handle = device.allocate(prod(shape), dtype)
+        array._device = device
+        array._dtype = dtype
+        return array
+
+    @staticmethod
+    def make(
+        shape: Sequence[int],
+        strides: Sequence[int] | None = None,
+        device: BackendDevice | None = None,
+        handle: Any = None,
+        offset: int = 0,
+        dtype: Any = None,
+    ) -> NDArray:
+        """An array over `handle` (or over new uninitialized memory) with the given layout."""
+        shape = tuple(int(n) for n in shape)
+        _check_ndim(len(shape))
+        device = device or default_device()
+        dtype = as_dtype(dtype or (FLOAT32 if handle is None else handle.dtype))
+        strides = compact_strides(shape) if strides is None else tuple(int(s) for s in strides)
+        if len(strides) != len(shape):
+            raise ValueError(f"[make] shape {shape} and strides {strides} differ in length")
+        if handle is None:
+            handle = device.allocate(offset + _extent(shape, strides)[1], dtype)
+        _check_bounds(shape, strides, offset, handle.size, "make")
+        return NDArray._view(shape, strides, offset, handle, device, dtype)
+
+    # ---- properties -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis."""
+        return self._shape
+
+    @property
+    def strides(self) -> Shape:
+        """How many elements (not bytes) lie between neighbours along each axis."""
+        return self._strides
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type; equal to its name, as in `x.dtype == "float32"`."""
+        return self._dtype
+
+    @property
+    def device(self) -> BackendDevice:
+        """The device that the array lives on."""
+        return self._device
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self._shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements, `size * itemsize`."""
+        return self.size * self._dtype.itemsize
+
+    @property
+    def T(self) -> NDArray:  # noqa: N802 (NumPy's name)
+        """The view with its axes reversed."""
+        return self.permute(tuple(reversed(range(self.ndim))))
+
+    @property
+    def flat(self) -> Any:
+        """The elements in row-major order; assigning through it writes to this array."""
+        if self.is_compact():
+            return self.reshape((self.size,))
+        return self._host().flat
+
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("len() of a 0-d array")
+        return self._shape[0]
+
+    def __iter__(self) -> Iterator[NDArray]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"NDArray({self._host()!s}, device={self._device})"
+
+    def __str__(self) -> str:
+        return str(self._host())
+
+    # ---- to and from the host -------------------------------------------------------------------
+
+    def _host(self) -> np.ndarray:
+        """This array's elements as a NumPy array; on CPU devices they share memory."""
+        return self._device.view(self)
+
+    def numpy(self) -> np.ndarray:
+        """A NumPy array with a copy of the elements."""
+        return np.array(self._host(), order="C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        host = self._host()
+        if dtype is not None and host.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a {self._dtype} array cannot be seen as {dtype} without a copy")
+            return host.astype(dtype)
+        return host.copy() if copy else host
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._host().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._host().__dlpack_device__()
+
+    def item(self) -> Any:
+        """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
+        if self.size != 1:
+            raise ValueError(f"[item] needs an array of one element, got shape {self._shape}")
+        return self._host().item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self._host().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if is_float(self._dtype):
+            raise TypeError(f"a {self._dtype} array cannot be an index")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth of an array of shape {self._shape} is ambiguous; use .any() or .all()"
+            )
+        return bool(self.item())
+
+    def to(self, device: BackendDevice) -> NDArray:
+        """This array on `device`; itself when it is there already."""
+        return self if device == self._device else NDArray(self, device=device)
+
+    def astype(self, dtype: Any) -> NDArray:
+        """The elements converted to `dtype`; this array itself when it has that dtype."""
+        dtype = as_dtype(dtype)
+        if dtype is self._dtype:
+            return self
+        out = NDArray._empty(self._shape, self._device, dtype)
+        self._device.copy(self, out)
+        return out
+
+    # ---- views ----------------------------------------------------------------------------------
+
+    def is_compact(self) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        return is_compact(self._shape, self._strides)
+
+    def compact(self) -> NDArray:
+        """A compact array of the same elements; this array itself when it is compact."""
+        return self if self.is_compact() else self.copy()
+
+    def copy(self) -> NDArray:
+        """A compact copy."""
+        out = NDArray._empty(self._shape, self._device, self._dtype)
+        self._device.copy(self, out)
+        return out
+
+    def as_strided(self, shape: Sequence[int], strides: Sequence[int]) -> NDArray:
+        """A view of the same buffer under another layout, checked to stay inside it."""
+        shape, strides = tuple(shape), tuple(strides)
+        _check_ndim(len(shape))
+        if len(shape) != len(strides):
+            raise ValueError(f"[as_strided] shape {shape} and strides {strides} differ in length")
+        _check_bounds(shape, strides, self._offset, self._handle.size, "as_strided")
+        return self._relayout(shape, strides)
+
+    def _relayout(self, shape: Shape, strides: Shape, offset: int | None = None) -> NDArray:
+        start = self._offset if offset is None else offset
+        return NDArray._view(shape, strides, start, self._handle, self._device, self._dtype)
+
+    def reshape(self, *shape: Any) -> NDArray:
+        """The same elements in row-major order under another shape (one -1 allowed).
+
+        A view where the layout allows it, else of one copy. Raises ValueError if sizes differ.
+        """
+        target = _unpack_shape(shape)
+        if target == self._shape:
+            return self
+        target = resolve_shape(target, self.size)
+        _check_ndim(len(target))
+        if self.is_compact():
+            return self._relayout(target, compact_strides(target))
+        strides = reshape_strides(self._shape, self._strides, target)
+        if strides is not None:
+            return self._relayout(target, strides)
+        return self.copy()._relayout(target, compact_strides(target))
+
+    def flatten(self) -> NDArray:
+        """The elements as one axis; a view where the layout allows it."""
+        return self.reshape((self.size,))
+
+    def permute(self, *axes: Any) -> NDArray:
+        """The view whose axis i is this array's axis `axes[i]`."""
+        order = tuple(normalize_axis(int(a), self.ndim, "permute") for a in _unpack_shape(axes))
+        if len(order) != self.ndim or len(set(order)) != self.ndim:
+            raise ValueError(
+                f"[permute] axes {_unpack_shape(axes)} must name each of the {self.ndim} axes once"
+            )
+        shape, strides = self._shape, self._strides
+        return self._relayout(tuple(shape[a] for a in order), tuple(strides[a] for a in order))
+
+    def transpose(self, *axes: Any) -> NDArray:
+        """NumPy's transpose: reversed axes, or the order given."""
+        return self.permute(*axes) if axes and axes != (None,) else self.T
+
+    def swapaxes(self, axis1: int, axis2: int) -> NDArray:
+        """The view with two axes exchanged."""
+        order = list(range(self.ndim))
+        i = normalize_axis(axis1, self.ndim, "swapaxes")
+        j = normalize_axis(axis2, self.ndim, "swapaxes")
+        order[i], order[j] = j, i
+        return self.permute(tuple(order))
+
+    def broadcast_to(self, *shape: Any) -> NDArray:
+        """The view that repeats axes of length 1 (and new leading ones) to reach `shape`."""
+        target = tuple(int(n) for n in _unpack_shape(shape))
+        if target == self._shape:
+            return self
+        _check_ndim(len(target))
+        return self._relayout(target, broadcast_strides(self._shape, self._strides, target))
+
+    def squeeze(self, axis: int | Sequence[int] | None = None) -> NDArray:
+        """The view without the given axes of length 1 (all of them by default)."""
+        if axis is None:
+            dropped = tuple(i for i, n in enumerate(self._shape) if n == 1)
+        else:
+            dropped = normalize_axes(axis, self.ndim, "squeeze")
+        if any(self._shape[i] != 1 for i in dropped):
+            raise ValueError(f"[squeeze] axes {dropped} of shape {self._shape} are not all 1 long")
+        kept = [i for i in range(self.ndim) if i not in dropped]
+        return self._relayout(
+            tuple(self._shape[i] for i in kept), tuple(self._strides[i] for i in kept)
+        )
+
+    def unsqueeze(self, axis: int) -> NDArray:
+        """The view with a new axis of length 1 at position `axis`."""
+        at = normalize_axis(axis, self.ndim + 1, "unsqueeze")
+        shape, strides = self._shape, self._strides
+        return self._relayout(shape[:at] + (1,) + shape[at:], strides[:at] + (0,) + strides[at:])
+
+    def flip(self, axes: int | Sequence[int] | None = None) -> NDArray:
+        """The view with the order along `axes` (all by default) reversed."""
+        strides, offset = list(self._strides), self._offset
+        for i in normalize_axes(axes, self.ndim, "flip"):
+            offset += max(self._shape[i] - 1, 0) * strides[i]
+            strides[i] = -strides[i]
+        return self._relayout(self._shape, tuple(strides), offset)
+
+    def process_slice(self, sl: slice, dim: int) -> slice:
+        """`sl` along axis `dim` with explicit start, stop and step."""
+        return slice(*sl.indices(self._shape[dim]))
+
+    def __getitem__(self, key: Any) -> NDArray:
+        """NumPy's indexing. Ints, slices, `...` and None give views; arrays give a copy.
+
+        Raises IndexError for too many indices or an index out of range.
+        """
+        if indexing.is_fancy(key):
+            return indexing.take(self, key)
+        return self._relayout(*indexing.basic_view(self, key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write a scalar or an array that broadcasts to the selected shape."""
+        if indexing.is_fancy(key):
+            self._host()[indexing.as_host_key(key)] = np.asarray(value)
+            return
+        target = self._relayout(*indexing.basic_view(self, key))
+        if isinstance(value, SCALARS):
+            self._device.fill(target, value)
+            return
+        source = self._coerce(value).broadcast_to(target._shape)
+        if source._handle is self._handle:  # reading and writing may overlap
+            source = source.copy()
+        self._device.copy(source, target)
+
+    def fill(self, value: Any) -> None:
+        """Set every element to a scalar."""
+        self._device.fill(self, value)
+
+    def _coerce(self, value: Any) -> NDArray:
+        """`value` as an NDArray on this device."""
+        if not isinstance(value, NDArray):
+            value = np.asarray(value)
+            if value.dtype.kind not in "fiub":
+                raise TypeError(f"an operand must be numeric, got an array of dtype {value.dtype}")
+            return NDArray(value, device=self._device, dtype=value.dtype)
+        if value._device is not self._device and value._device != self._device:
+            raise ValueError(
+                f"arrays on {self._device} and {value._device} cannot be mixed; move one with .to()"
+            )
+        return value
+
+    # ---- element-wise ---------------------------------------------------------------------------
+
+    def _unary(self, op: str, dtype: np.dtype | None = None) -> NDArray:
+        out = NDArray._empty(self._shape, self._device, dtype or self._dtype)
+        self._device.unary(op, self, out)
+        return out
+
+    def _unary_float(self, op: str) -> NDArray:
+        if not is_float(self._dtype):
+            return self.astype(FLOAT32)._unary(op)
+        return self._unary(op)
+
+    def _binary(self, op: str, other: Any, dtype: np.dtype | None = None) -> NDArray:
+        """`self op other` with broadcasting; the result has `dtype` or the promoted dtype."""
+        if isinstance(other, SCALARS):
+            return self._binary_scalar(op, other, False, dtype)
+        a, b = self, self._coerce(other)
+        if a._dtype is not b._dtype:
+            common = promote(a._dtype, b._dtype)
+            a, b = a.astype(common), b.astype(common)
+        if a._shape != b._shape:
+            shape = broadcast_shapes(a._shape, b._shape, op)
+            a, b = a.broadcast_to(shape), b.broadcast_to(shape)
+        out = NDArray._empty(a._shape, a._device, dtype or a._dtype)
+        a._device.binary(op, a, b, out)
+        return out
+
+    def _binary_scalar(
+        self, op: str, scalar: Any, reverse: bool, dtype: np.dtype | None = None
+    ) -> NDArray:
+        x = self
+        if not is_float(x._dtype):
+            x = x.astype(promote_scalar(x._dtype, scalar))
+        out = NDArray._empty(x._shape, x._device, dtype or x._dtype)
+        x._device.binary_scalar(op, x, scalar, out, reverse)
+        return out
+
+    def _reflected(self, op: str, other: Any) -> NDArray:
+        if isinstance(other, SCALARS):
+            return self._binary_scalar(op, other, True)
+        return self._coerce(other)._binary(op, self)
+
+    def _compare(self, op: str, other: Any) -> Any:
+        """0 and 1 in this array's own dtype, as the course has it; `compare` gives a bool array."""
+        if not isinstance(other, (*SCALARS, NDArray, np.ndarray, list, tuple)):
+            return NotImplemented
+        return self.compare(op, other).astype(self._dtype)
+
+    def compare(self, op: str, other: Any) -> NDArray:
+        """A bool array of `eq`, `ne`, `lt`, `le`, `gt` or `ge`, element by element."""
+        if op not in _COMPARISONS:
+            raise ValueError(f"[compare] op must be one of {sorted(_COMPARISONS)}, got {op!r}")
+        return self._binary(op, other, BOOL)
+
+    def __add__(self, other: Any) -> NDArray:
+        return self._binary("add", other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> NDArray:
+        return self._binary("mul", other)
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Any) -> NDArray:
+        return self._binary("sub", other)
+
+    def __rsub__(self, other: Any) -> NDArray:
+        return self._reflected("sub", other)
+
+    def _as_float(self) -> NDArray:
+        return self.astype(float_dtype(self._dtype))
+
+    def __truediv__(self, other: Any) -> NDArray:
+        return self._as_float()._binary("div", other)
+
+    def __rtruediv__(self, other: Any) -> NDArray:
+        return self._as_float()._reflected("div", other)
+
+    def __floordiv__(self, other: Any) -> NDArray:
+        return self._binary("floor_div", other)
+
+    def __rfloordiv__(self, other: Any) -> NDArray:
+        return self._reflected("floor_div", other)
+
+    def __mod__(self, other: Any) -> NDArray:
+        return self._binary("mod", other)
+
+    def __rmod__(self, other: Any) -> NDArray:
+        return self._reflected("mod", other)
+
+    def __pow__(self, other: Any) -> NDArray:
+        return self._binary("pow", other)
+
+    def __rpow__(self, other: Any) -> NDArray:
+        return self._reflected("pow", other)
+
+    def __neg__(self) -> NDArray:
+        return self._unary("neg")
+
+    def __abs__(self) -> NDArray:
+        return self._unary("abs")
+
+    def __eq__(self, other: object) -> Any:
+        return self._compare("eq", other)
+
+    def __ne__(self, other: object) -> Any:
+        return self._compare("ne", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._compare("lt", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compare("le", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._compare("gt", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._compare("ge", other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def maximum(self, other: Any) -> NDArray:
+        """The larger of each pair; NaN where either is NaN."""
+        return self._binary("maximum", other)
+
+    def minimum(self, other: Any) -> NDArray:
+        """The smaller of each pair; NaN where either is NaN."""
+        return self._binary("minimum", other)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> NDArray:
+        """Every element moved into [low, high]; None leaves that side open."""
+        x = self if low is None else self.maximum(low)
+        return x if high is None else x.minimum(high)
+
+    def log(self) -> NDArray:
+        """Natural logarithm."""
+        return self._unary_float("log")
+
+    def exp(self) -> NDArray:
+        """e to the power of each element."""
+        return self._unary_float("exp")
+
+    def tanh(self) -> NDArray:
+        """Hyperbolic tangent."""
+        return self._unary_float("tanh")
+
+    def sqrt(self) -> NDArray:
+        """Square root; NaN for negative elements."""
+        return self._unary_float("sqrt")
+
+    def sigmoid(self) -> NDArray:
+        """1 / (1 + exp(-x)), without overflow."""
+        return self._unary_float("sigmoid")
+
+    def relu(self) -> NDArray:
+        """max(x, 0)."""
+        return self._unary("relu")
+
+    def isnan(self) -> NDArray:
+        """A bool array: where the elements are NaN."""
+        return self._unary("isnan", BOOL)
+
+    def isfinite(self) -> NDArray:
+        """A bool array: where the elements are neither NaN nor infinite."""
+        return self._unary("isfinite", BOOL)
+
+    # ---- reductions -----------------------------------------------------------------------------
+
+    def _reduce(self, op: str, axis: Any, keepdims: bool) -> NDArray:
+        axes = normalize_axes(axis, self.ndim, op)
+        dtype = self._dtype
+        if op in ("sum", "prod") and not is_float(dtype):
+            dtype = INT64  # as in NumPy: sums of small integers do not wrap
+        if op in ("max", "min") and any(self._shape[i] == 0 for i in axes):
+            raise ValueError(f"[{op}] shape {self._shape} has no elements along axes {axes}")
+        if not axes:
+            return self.astype(dtype).copy()
+        kept = reduced_shape(self._shape, axes, keepdims=True)
+        out = NDArray._empty(kept, self._device, dtype)
+        self._device.reduce(op, self, axes, out)
+        return out if keepdims else out.reshape(reduced_shape(self._shape, axes, keepdims=False))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """The sum over `axis` (None, an int or a tuple); integers sum to int64."""
+        return self._reduce("sum", axis, keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """The product over `axis`."""
+        return self._reduce("prod", axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """The largest element over `axis`; NaN wins. Raises ValueError over nothing."""
+        return self._reduce("max", axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """The smallest element over `axis`; NaN wins. Raises ValueError over nothing."""
+        return self._reduce("min", axis, keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """Whether any element over `axis` is nonzero, as a bool array."""
+        return (self._nonzero()._binary("ne", 0, BOOL).astype("uint8").sum(axis, keepdims)).astype(
+            BOOL
+        )
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """Whether all elements over `axis` are nonzero, as a bool array."""
+        return self._nonzero()._unary("logical_not", BOOL).any(axis, keepdims)._unary("logical_not")
+
+    def _nonzero(self) -> NDArray:
+        return self.astype(BOOL)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> NDArray:
+        """The arithmetic mean over `axis`; integers give float32."""
+        axes = normalize_axes(axis, self.ndim, "mean")
+        count = prod(self._shape[i] for i in axes)
+        total = self._as_float().sum(axes, keepdims)
+        return total * (1.0 / count if count else float("nan"))
+
+    def _arg_reduce(self, op: str, axis: int | None, keepdims: bool) -> NDArray:
+        x = self if axis is not None else self.flatten()
+        along = normalize_axis(0 if axis is None else axis, x.ndim, op)
+        if x._shape[along] == 0:
+            raise ValueError(f"[{op}] shape {self._shape} has no elements along axis {axis}")
+        out = NDArray._empty(reduced_shape(x._shape, (along,), True), x._device, INT64)
+        x._device.argreduce(op, x, along, out)
+        if axis is None:
+            return out.reshape((1,) * self.ndim if keepdims else ())
+        return out if keepdims else out.squeeze(along)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> NDArray:
+        """The int64 index of the first largest element along `axis` (flattened for None)."""
+        return self._arg_reduce("argmax", axis, keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> NDArray:
+        """The int64 index of the first smallest element along `axis` (flattened for None)."""
+        return self._arg_reduce("argmin", axis, keepdims)
+
+    def cumsum(self, axis: int) -> NDArray:
+        """Running sums along `axis`; integers sum to int64."""
+        x = self if is_float(self._dtype) else self.astype(INT64)
+        out = NDArray._empty(x._shape, x._device, x._dtype)
+        x._device.cumsum(x, normalize_axis(axis, x.ndim, "cumsum"), out)
+        return out
+
+    def argsort(self, axis: int = -1, descending: bool = False) -> NDArray:
+        """The int64 order that sorts along `axis`; stable, NaNs last."""
+        out = NDArray._empty(self._shape, self._device, INT64)
+        self._device.argsort(self, normalize_axis(axis, self.ndim, "argsort"), descending, out)
+        return out
+
+    # ---- products and joining -------------------------------------------------------------------
+
+    def __matmul__(self, other: Any) -> NDArray:
+        """NumPy's matrix product: batch axes broadcast, a 1-d operand is a row or a column."""
+        return self.matmul(other)
+
+    def __rmatmul__(self, other: Any) -> NDArray:
+        return self._coerce(other).matmul(self)
+
+    def matmul(self, other: Any, bias: NDArray | None = None) -> NDArray:
+        """`self @ other`, plus `bias` of shape (n,) added to every row."""
+        a, b = self, self._coerce(other)
+        if not a._shape or not b._shape:
+            raise ValueError(f"[matmul] needs at least 1-d operands, got {a._shape} @ {b._shape}")
+        drop_row, drop_column = a.ndim == 1, b.ndim == 1
+        a = a.unsqueeze(0) if drop_row else a
+        b = b.unsqueeze(1) if drop_column else b
+        if a._shape[-1] != b._shape[-2]:
+            raise ValueError(
+                f"[matmul] {self._shape} @ {b._shape}: the inner dimensions "
+                f"{a._shape[-1]} and {b._shape[-2]} differ"
+            )
+        if a._dtype is not b._dtype:
+            common = promote(a._dtype, b._dtype)
+            a, b = a.astype(common), b.astype(common)
+        if a.ndim > 2 or b.ndim > 2:
+            batch = broadcast_shapes(a._shape[:-2], b._shape[:-2], "matmul")
+            a, b = a.broadcast_to(batch + a._shape[-2:]), b.broadcast_to(batch + b._shape[-2:])
+        out = NDArray._empty(a._shape[:-1] + b._shape[-1:], a._device, a._dtype)
+        a._device.matmul(a, b, out, bias)
+        out = out.squeeze(-2) if drop_row else out
+        return out.squeeze(-1) if drop_column else out
+
+    def pad(self, axes: Sequence[tuple[int, int]], value: float = 0) -> NDArray:
+        """Surround with `value`: `axes` gives (before, after) for every axis."""
+        widths = tuple((int(before), int(after)) for before, after in axes)
+        if len(widths) != self.ndim or any(before < 0 or after < 0 for before, after in widths):
+            raise ValueError(
+                f"[pad] needs {self.ndim} pairs of non-negative widths for shape {self._shape}, "
+                f"got {widths}"
+            )
+        shape = tuple(n + b + a for n, (b, a) in zip(self._shape, widths, strict=True))
+        out = self._device.full(shape, value, self._dtype)
+        inner = tuple(slice(b, b + n) for n, (b, _) in zip(self._shape, widths, strict=True))
+        out[inner] = self
+        return out
+
+    def tile(self, repeats: Sequence[int]) -> NDArray:
+        """The array repeated `repeats[i]` times along axis i; one copy."""
+        repeats = tuple(int(r) for r in repeats)
+        if any(r < 0 for r in repeats):
+            raise ValueError(f"[tile] repeats must not be negative, got {repeats}")
+        shape = (1,) * (len(repeats) - self.ndim) + self._shape
+        repeats = (1,) * (len(shape) - len(repeats)) + repeats
+        pairs = tuple(n for pair in zip((1,) * len(shape), shape, strict=True) for n in pair)
+        wide = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
+        return self.reshape(pairs).broadcast_to(wide).reshape(
+            tuple(r * n for r, n in zip(repeats, shape, strict=True))
+        )
+
+    def split(self, sections: int | Sequence[int], axis: int = 0) -> list[NDArray]:
+        """Views of equal parts (an int that divides the axis) or between the given positions."""
+        along = normalize_axis(axis, self.ndim, "split")
+        n = self._shape[along]
+        if isinstance(sections, int):
+            if sections < 1 or n % sections:
+                raise ValueError(f"[split] axis {axis} of length {n} has no {sections} equal parts")
+            cuts = [n // sections * i for i in range(sections + 1)]
+        else:
+            cuts = [0, *sections, n]
+        lead = (slice(None),) * along
+        return [self[(*lead, slice(a, b))] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+_new_ndarray = NDArray.__new__
+BackendDevice.array_type = NDArray
+
+
+def _check_ndim(ndim: int) -> None:
+    if ndim > MAX_DIMENSIONS:
+        raise ValueError(f"arrays have at most {MAX_DIMENSIONS} dimensions, got {ndim}")
+
+
+def _extent(shape: Shape, strides: Shape) -> tuple[int, int]:
+    """The lowest and one past the highest element offset that a layout touches."""
+    if 0 in shape:
+        return 0, 0
+    steps = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    low = builtins.sum(s for s in steps if s < 0)
+    return low, 1 + builtins.sum(s for s in steps if s > 0)
+
+
+def _check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: str) -> None:
+    low, high = _extent(shape, strides)
+    if any(n < 0 for n in shape) or (high > low and (offset + low < 0 or offset + high > size)):
+        raise ValueError(
+            f"[{what}] shape {shape} with strides {strides} at offset {offset} reaches outside a "
+            f"buffer of {size} elements"
+        )
+
+
+def _unpack_shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """(2, 3), ((2, 3),) and ([2, 3],) all mean the shape (2, 3)."""
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        return tuple(args[0])
+    return args
+
+
+# ---- devices --------------------------------------------------------------------------------
+
+_CPU, _CPU_NUMPY, _CUDA = CpuDevice(), NumpyDevice(), CudaDevice()
+
+
+def cpu() -> BackendDevice:
+    """The C++ device."""
+    return _CPU
+
+
+def cpu_numpy() -> BackendDevice:
+    """The NumPy reference device."""
+    return _CPU_NUMPY
+
+
+def cuda() -> BackendDevice:
+    """The GPU device; `cuda().enabled()` says whether it can be used."""
+    return _CUDA
+
+
+def default_device() -> BackendDevice:
+    """The device of arrays made without one: `cpu()`, or `cpu_numpy()` without the C++ core."""
+    return _DEFAULT
+
+
+def set_default_device(device: BackendDevice) -> None:
+    """Make `device` the one that arrays are made on. Raises RuntimeError where it is disabled."""
+    global _DEFAULT
+    if not device.enabled():
+        raise RuntimeError(f"[set_default_device] {device} is not enabled on this machine")
+    _DEFAULT = device
+
+
+def all_devices() -> list[BackendDevice]:
+    """Every device of this version, enabled or not."""
+    return [_CPU, _CUDA, _CPU_NUMPY]
+
+
+_DEFAULT: BackendDevice = _CPU if _CPU.enabled() else _CPU_NUMPY
+
+
+# ---- functions ------------------------------------------------------------------------------
+
+
+def array(a: Any, dtype: Any = "float32", device: BackendDevice | None = None) -> NDArray:
+    """A copy of `a` as an NDArray of `dtype`."""
+    return NDArray(a, device=device, dtype=dtype)
+
+
+def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
+    """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
+
+    A read-only array, one whose layout needs it, or another device makes one copy. Raises
+    TypeError for an unsupported dtype.
+    """
+    device = device or default_device()
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
+    dtype = as_dtype(a.dtype)
+    if not (a.flags.c_contiguous and a.flags.writeable and a.dtype.isnative):
+        return NDArray(a, device=device, dtype=dtype)
+    _check_ndim(a.ndim)
+    handle = device.wrap(a.reshape(-1))
+    return NDArray._view(a.shape, compact_strides(a.shape), 0, handle, device, dtype)
+
+
+def from_dlpack(x: Any, device: BackendDevice | None = None) -> NDArray:
+    """An NDArray over the CPU memory of any object with `__dlpack__`, without a copy if possible."""
+    return from_numpy(np.from_dlpack(x), device)
+
+
+def empty(shape: Any, dtype: Any = "float32", device: BackendDevice | None = None) -> NDArray:
+    """An array with unspecified contents."""
+    return (device or default_device()).empty(shape, dtype)
+
+
+def full(
+    shape: Any, fill_value: Any, dtype: Any = "float32", device: BackendDevice | None = None
+) -> NDArray:
+    """An array with every element `fill_value`."""
+    return (device or default_device()).full(shape, fill_value, dtype)
+
+
+def where(cond: NDArray, a: Any, b: Any) -> NDArray:
+    """`a` where `cond` is nonzero, else `b`; shapes broadcast, dtypes promote."""
+    a = a if isinstance(a, NDArray) else _scalar_like(a, b, cond)
+    b = b if isinstance(b, NDArray) else _scalar_like(b, a, cond)
+    dtype = promote(a._dtype, b._dtype)
+    shape = broadcast_shapes(
+        broadcast_shapes(cond._shape, a._shape, "where"), b._shape, "where"
+    )
+    out = NDArray._empty(shape, cond._device, dtype)
+    cond._device.where(
+        cond.astype(BOOL).broadcast_to(shape),
+        cond._coerce(a).astype(dtype).broadcast_to(shape),
+        cond._coerce(b).astype(dtype).broadcast_to(shape),
+        out,
+    )
+    return out
+
+
+def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
+    if isinstance(value, SCALARS):
+        dtype = other._dtype if isinstance(other, NDArray) else FLOAT32
+        return cond._device.full((), value, promote_scalar(dtype, value))
+    return cond._coerce(value)
+
+
+def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
+    """Arrays joined along an existing axis; the other axes must agree."""
+    if not arrays:
+        raise ValueError("[concatenate] needs at least one array, got none")
+    first = arrays[0]
+    along = normalize_axis(axis, first.ndim, "concatenate")
+    rest = first._shape[:along] + first._shape[along + 1 :]
+    dtype = first._dtype
+    for x in arrays:
+        if x.ndim != first.ndim or x._shape[:along] + x._shape[along + 1 :] != rest:
+            shapes = [a._shape for a in arrays]
+            raise ValueError(f"[concatenate] shapes {shapes} differ outside axis {axis}")
+        dtype = promote(dtype, x._dtype)
+    lengths = [x._shape[along] for x in arrays]
+    shape = first._shape[:along] + (builtins.sum(lengths),) + first._shape[along + 1 :]
+    out = NDArray._empty(shape, first._device, dtype)
+    start, lead = 0, (slice(None),) * along
+    for x, n in zip(arrays, lengths, strict=True):
+        out[(*lead, slice(start, start + n))] = x
+        start += n
+    return out
+
+
+def stack(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
+    """Arrays of one shape joined along a new axis."""
+    if not arrays:
+        raise ValueError("[stack] needs at least one array, got none")
+    if any(x._shape != arrays[0]._shape for x in arrays):
+        raise ValueError(f"[stack] shapes {[x._shape for x in arrays]} must be equal")
+    at = normalize_axis(axis, arrays[0].ndim + 1, "stack")
+    return concatenate([x.unsqueeze(at) for x in arrays], at)
+
+
+def broadcast_to(a: NDArray, new_shape: Sequence[int]) -> NDArray:
+    """`a.broadcast_to(new_shape)`."""
+    return a.broadcast_to(tuple(new_shape))
+
+
+def reshape(a: NDArray, new_shape: Sequence[int]) -> NDArray:
+    """`a.reshape(new_shape)`."""
+    return a.reshape(tuple(new_shape))
+
+
+def maximum(a: NDArray, b: Any) -> NDArray:
+    """`a.maximum(b)`."""
+    return a.maximum(b)
+
+
+def log(a: NDArray) -> NDArray:
+    """`a.log()`."""
+    return a.log()
+
+
+def exp(a: NDArray) -> NDArray:
+    """`a.exp()`."""
+    return a.exp()
+
+
+def tanh(a: NDArray) -> NDArray:
+    """`a.tanh()`."""
+    return a.tanh()
+
+
+def sum(a: NDArray, axis: Any = None, keepdims: bool = False) -> NDArray:
+    """`a.sum(axis, keepdims)`."""
+    return a.sum(axis, keepdims)
+
+
+def flip(a: NDArray, axes: Any = None) -> NDArray:
+    """`a.flip(axes)`."""
+    return a.flip(axes)

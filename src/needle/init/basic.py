@@ -1,0 +1,176 @@
+"""Tensors of random numbers and of constants.
+
+Every function takes the shape as separate integers (or as one tuple) and the keywords `device`
+(the default device), `dtype` (float32; None is the backend's default) and `requires_grad` (False).
+A shape that is not made of non-negative integers raises TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
+from ..backend_selection import Device, default_device, default_float
+
+
+def rand(
+    *shape: int,
+    low: float = 0.0,
+    high: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform numbers between `low` and `high`. Draws `numpy.random.rand(*shape)`."""
+    data = (device or default_device()).rand(*_shape("rand", shape), dtype=_float("rand", dtype))
+    return _tensor(_affine(data, high - low, low), requires_grad)
+
+
+def randn(
+    *shape: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers of the given mean and deviation. Draws `numpy.random.randn(*shape)`."""
+    data = (device or default_device()).randn(*_shape("randn", shape), dtype=_float("randn", dtype))
+    return _tensor(_affine(data, std, mean), requires_grad)
+
+
+def randb(
+    *shape: int,
+    p: float = 0.5,
+    device: Device | None = None,
+    dtype: Any = "bool",
+    requires_grad: bool = False,
+) -> Tensor:
+    """True with probability `p` (1 in numeric dtypes). Draws `numpy.random.rand(*shape)`.
+
+    Raises ValueError unless 0 ≤ p ≤ 1.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"[randb] p must be in [0, 1], got {p}")
+    data = (device or default_device()).rand(*_shape("randb", shape))
+    return _tensor(data.compare("le", p).astype("bool" if dtype is None else dtype), requires_grad)
+
+
+def constant(
+    *shape: int,
+    c: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Every element `c`."""
+    data = (device or default_device()).full(_shape("constant", shape), c, _dtype(dtype))
+    return _tensor(data, requires_grad)
+
+
+def ones(
+    *shape: int,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Every element 1."""
+    return constant(*shape, c=1, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def zeros(
+    *shape: int,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Every element 0."""
+    return constant(*shape, c=0, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def ones_like(
+    array: Tensor,
+    *,
+    device: Device | None = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones of the shape of `array`, and of its dtype and device unless they are given."""
+    return _constant_like(array, 1, device, dtype, requires_grad)
+
+
+def zeros_like(
+    array: Tensor,
+    *,
+    device: Device | None = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Zeros of the shape of `array`, and of its dtype and device unless they are given."""
+    return _constant_like(array, 0, device, dtype, requires_grad)
+
+
+def one_hot(
+    n: int,
+    i: Any,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Rows of the n by n identity chosen by the integers `i`, a Tensor or array; i.shape + (n,).
+
+    Raises ValueError if an entry of `i` is outside 0 … n-1.
+    """
+    device = device or (i.device if isinstance(i, (Tensor, NDArray)) else default_device())
+    index = i.numpy() if isinstance(i, (Tensor, NDArray)) else np.asarray(i)
+    return _tensor(device.one_hot(n, index, _dtype(dtype)), requires_grad)
+
+
+def _constant_like(
+    array: Tensor, value: int, device: Device | None, dtype: Any, requires_grad: bool
+) -> Tensor:
+    return constant(
+        *array.shape,
+        c=value,
+        device=device or array.device,
+        dtype=array.dtype if dtype is None else dtype,
+        requires_grad=requires_grad,
+    )
+
+
+def _affine(data: NDArray, scale: float, shift: float) -> NDArray:
+    """data · scale + shift, without work where nothing changes."""
+    if scale != 1:
+        data = data * scale
+    return data + shift if shift != 0 else data
+
+
+def _tensor(data: NDArray, requires_grad: bool) -> Tensor:
+    return Tensor.make_const(data, requires_grad=requires_grad and is_float(data.dtype))
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return as_dtype(default_float() if dtype is None else dtype)
+
+
+def _float(name: str, dtype: Any) -> np.dtype:
+    dtype = _dtype(dtype)
+    if not is_float(dtype):
+        raise TypeError(f"[{name}] dtype must be float32 or float64, got {dtype}")
+    return dtype
+
+
+def _shape(name: str, shape: tuple[Any, ...]) -> Shape:
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    try:
+        lengths = tuple(operator.index(n) for n in shape)
+    except TypeError:
+        raise TypeError(f"[{name}] the shape must be made of integers, got {shape}") from None
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"[{name}] the shape must have no negative entry, got {shape}")
+    return lengths

@@ -1,0 +1,73 @@
+"""Initial weights scaled by how many inputs and outputs a unit has.
+
+Each function draws once, gives shape (fan_in, fan_out) unless `shape` is given, and hands further
+keywords (`device`, `dtype`, `requires_grad`) to `rand` or `randn`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..autograd import Tensor
+from .basic import rand, randn
+
+
+def xavier_uniform(
+    fan_in: int, fan_out: int, gain: float = 1.0, shape: Sequence[int] | None = None, **kwargs: Any
+) -> Tensor:
+    """U(-a, a) with a = gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    _check_fans("xavier_uniform", fan_in, fan_out)
+    a = gain * math.sqrt(6 / (fan_in + fan_out))
+    return rand(*_or_fans(shape, fan_in, fan_out), low=-a, high=a, **kwargs)
+
+
+def xavier_normal(
+    fan_in: int, fan_out: int, gain: float = 1.0, shape: Sequence[int] | None = None, **kwargs: Any
+) -> Tensor:
+    """N(0, std²) with std = gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    _check_fans("xavier_normal", fan_in, fan_out)
+    std = gain * math.sqrt(2 / (fan_in + fan_out))
+    return randn(*_or_fans(shape, fan_in, fan_out), mean=0, std=std, **kwargs)
+
+
+def kaiming_uniform(
+    fan_in: int,
+    fan_out: int,
+    shape: Sequence[int] | None = None,
+    nonlinearity: str = "relu",
+    **kwargs: Any,
+) -> Tensor:
+    """U(-a, a) with a = √2·√(3 / fan_in), √2 being the gain of ReLU (He et al., 2015)."""
+    _check_fans("kaiming_uniform", fan_in, fan_out)
+    a = _gain("kaiming_uniform", nonlinearity) * math.sqrt(3 / fan_in)
+    return rand(*_or_fans(shape, fan_in, fan_out), low=-a, high=a, **kwargs)
+
+
+def kaiming_normal(
+    fan_in: int,
+    fan_out: int,
+    shape: Sequence[int] | None = None,
+    nonlinearity: str = "relu",
+    **kwargs: Any,
+) -> Tensor:
+    """N(0, std²) with std = √2 / √fan_in, √2 being the gain of ReLU (He et al., 2015)."""
+    _check_fans("kaiming_normal", fan_in, fan_out)
+    std = _gain("kaiming_normal", nonlinearity) / math.sqrt(fan_in)
+    return randn(*_or_fans(shape, fan_in, fan_out), mean=0, std=std, **kwargs)
+
+
+def _or_fans(shape: Sequence[int] | None, fan_in: int, fan_out: int) -> Sequence[int]:
+    return (fan_in, fan_out) if shape is None else shape
+
+
+def _gain(name: str, nonlinearity: str) -> float:
+    if nonlinearity != "relu":
+        raise ValueError(f"[{name}] nonlinearity must be 'relu', got {nonlinearity!r}")
+    return math.sqrt(2)
+
+
+def _check_fans(name: str, fan_in: int, fan_out: int) -> None:
+    if fan_in < 1 or fan_out < 1:
+        raise ValueError(f"[{name}] fan_in and fan_out must be at least 1, got {fan_in}, {fan_out}")

@@ -1,0 +1,60 @@
+"""Checks of the arguments that layers have in common; each returns the value it accepts."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def positive_int(layer: str, name: str, value: Any) -> int:
+    """`value` as an int ≥ 1. Raises TypeError or ValueError that names layer and argument."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{layer}] {name} must be an integer, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"[{layer}] {name} must be at least 1, got {number}")
+    return number
+
+
+def in_unit_interval(layer: str, name: str, value: Any) -> float:
+    """`value` as a float in [0, 1]."""
+    number = finite(layer, name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"[{layer}] {name} must be in [0, 1], got {value}")
+    return number
+
+
+def non_negative(layer: str, name: str, value: Any) -> float:
+    """`value` as a finite float ≥ 0."""
+    number = finite(layer, name, value)
+    if number < 0:
+        raise ValueError(f"[{layer}] {name} must not be negative, got {value}")
+    return number
+
+
+def positive(layer: str, name: str, value: Any) -> float:
+    """`value` as a finite float > 0."""
+    number = finite(layer, name, value)
+    if number <= 0:
+        raise ValueError(f"[{layer}] {name} must be positive, got {value}")
+    return number
+
+
+def finite(layer: str, name: str, value: Any) -> float:
+    """`value` as a finite float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{layer}] {name} must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"[{layer}] {name} must be finite, got {value}")
+    return number
+
+
+def one_of(layer: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"[{layer}] {name} must be one of {', '.join(choices)}, got {value!r}")
+    return value

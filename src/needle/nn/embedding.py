@@ -1,0 +1,57 @@
+"""Embedding: a table of vectors looked up by integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import init, ops
+from ..autograd import Tensor
+from ..backend_ndarray import NDArray, is_float
+from ..backend_selection import Device
+from .arguments import positive_int
+from .module import Module, Parameter
+
+
+class Embedding(Module):
+    """Indices of any shape → their rows of `weight` (num_embeddings, embedding_dim) ~ N(0, 1)."""
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = positive_int("Embedding", "num_embeddings", num_embeddings)
+        self.embedding_dim = positive_int("Embedding", "embedding_dim", embedding_dim)
+        self.weight = Parameter(
+            init.randn(num_embeddings, embedding_dim, device=device, dtype=dtype)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (…) of integers, which may be stored as floats → (…, embedding_dim).
+
+        Raises IndexError for an index outside 0 … num_embeddings-1 and ValueError for one that is
+        no integer.
+        """
+        return ops.take(self.weight, self._rows(x))
+
+    def _rows(self, x: Tensor) -> NDArray:
+        """The indices as a checked int64 array."""
+        data = x.realize_cached_data()
+        rows = data.astype("int64")
+        if rows.size == 0:
+            return rows
+        if is_float(data.dtype) and not data.compare("eq", rows).all():
+            raise ValueError(f"[Embedding] indices must be integers, got {data}")
+        low, high = rows.min().item(), rows.max().item()
+        if low < 0 or high >= self.num_embeddings:
+            raise IndexError(
+                f"[Embedding] index {low if low < 0 else high} is out of range for "
+                f"{self.num_embeddings} embeddings"
+            )
+        return rows
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -1,0 +1,167 @@
+"""Losses: how far predictions are from targets, as a Tensor to call `backward()` on.
+
+`reduction` is "mean" (the default), "sum", or "none" for one loss per element or row. Shapes never
+broadcast: targets that do not fit the predictions raise ValueError.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from .. import ops
+from ..autograd import Tensor
+from ..backend_ndarray import is_float
+from .arguments import in_unit_interval, one_of
+from .module import Module
+
+
+class _Loss(Module):
+    """What the losses share: the reduction."""
+
+    _reductions: tuple[str, ...] = ("mean", "sum", "none")
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = one_of(type(self).__name__, "reduction", reduction, self._reductions)
+
+    def _reduced(self, losses: Tensor) -> Tensor:
+        if self.reduction == "none":
+            return losses
+        return losses.mean() if self.reduction == "mean" else losses.sum()
+
+    def _check_same_shape(self, x: Tensor, target: Tensor) -> None:
+        if x.shape != target.shape:
+            raise ValueError(
+                f"[{type(self).__name__}] input and target must have one shape, "
+                f"got {x.shape} and {target.shape}"
+            )
+
+    def extra_repr(self) -> str:
+        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+
+
+# ---- classes --------------------------------------------------------------------------------
+
+
+class NLLLoss(_Loss):
+    """-log_probabilities[i, target[i]], the negative log likelihood of the true class.
+
+    Rows whose target is `ignore_index` count nothing, not even in the mean.
+    """
+
+    def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.ignore_index = _integer(type(self).__name__, ignore_index)
+
+    def forward(self, log_probabilities: Tensor, target: Tensor) -> Tensor:
+        """log_probabilities (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
+        if not isinstance(target, Tensor):
+            target = Tensor(target, device=log_probabilities.device, requires_grad=False)
+        labels = target.realize_cached_data()
+        if not is_float(labels.dtype):
+            labels = labels.astype("int64")
+        kept = labels.compare("ne", self.ignore_index)
+        losses = ops.nll_loss(log_probabilities, labels * kept)
+        losses = ops.where(kept, losses, 0.0)
+        if self.reduction == "mean":
+            return losses.sum() / int(kept.sum().item())
+        return self._reduced(losses)
+
+
+class CrossEntropyLoss(_Loss):
+    """logsumexp(logits[i]) - logits[i, target[i]], the cross entropy of softmax(logits).
+
+    `label_smoothing` moves that much of the target's probability evenly to all classes (Szegedy
+    et al., 2016). Rows whose target is `ignore_index` count nothing, not even in the mean.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        name = type(self).__name__
+        self.label_smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
+        self.ignore_index = _integer(name, ignore_index)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
+        return ops.cross_entropy(
+            logits, target, self.label_smoothing, self.ignore_index, self.reduction
+        )
+
+
+class SoftmaxLoss(CrossEntropyLoss):
+    """`CrossEntropyLoss` by the course's name."""
+
+
+CrossEntropy = CrossEntropyLoss
+
+
+# ---- numbers --------------------------------------------------------------------------------
+
+
+class MSELoss(_Loss):
+    """(input - target)²."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """x and target of one shape."""
+        self._check_same_shape(x, target)
+        difference = x - target
+        return self._reduced(difference * difference)
+
+
+class L1Loss(_Loss):
+    """|input - target|."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """x and target of one shape."""
+        self._check_same_shape(x, target)
+        return self._reduced(ops.abs(x - target))
+
+
+# ---- probabilities --------------------------------------------------------------------------
+
+
+class BCEWithLogitsLoss(_Loss):
+    """-y·log p - (1 - y)·log(1 - p) for p = sigmoid(x), as softplus(x) - x·y: no overflow."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """Logits x and target probabilities of one shape."""
+        self._check_same_shape(x, target)
+        return self._reduced(ops.softplus(x) - x * target)
+
+
+class KLDivLoss(_Loss):
+    """target·(log target - input), the Kullback-Leibler divergence; input is log probabilities.
+
+    With `log_target` the target is given by its logarithm. "mean" is over all elements, as in
+    PyTorch; "batchmean", over the rows, is the divergence itself.
+    """
+
+    _reductions = ("mean", "sum", "none", "batchmean")
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction)
+        self.log_target = log_target
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """Log probabilities x and target of one shape."""
+        self._check_same_shape(x, target)
+        if self.log_target:
+            losses = ops.exp(target) * (target - x)
+        else:
+            positive = ops.where(target > 0, target, 1.0)  # 0·log 0 is 0
+            losses = target * (ops.log(positive) - x)
+        if self.reduction != "batchmean":
+            return self._reduced(losses)
+        if not x.ndim:
+            raise ValueError("[KLDivLoss] batchmean needs an input with a batch axis, got shape ()")
+        return losses.sum() / x.shape[0]
+
+
+def _integer(loss: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{loss}] ignore_index must be an integer, got {value!r}") from None

@@ -1,0 +1,332 @@
+"""Module: a function with parameters, made of other modules.
+
+A module's parameters, buffers and submodules are plain attributes. They are found by looking
+through `vars(module)` in the order of assignment, and through lists, tuples and dicts there, so
+that an attribute access costs nothing extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import NDArray, as_dtype, is_float
+from ..backend_selection import Device
+
+
+class Parameter(Tensor):
+    """A Tensor that a module trains: found by `Module.parameters()`."""
+
+    __slots__ = ()
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict(strict=False)` did not find or did not use."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class Hook:
+    """A function that runs around a module's forward, until `remove()`."""
+
+    def __init__(self, module: Module, function: Callable[..., Any], before: bool) -> None:
+        self.module = module
+        self.function = function
+        self.before = before
+        module._hooks = (*module._hooks, self)
+
+    def remove(self) -> None:
+        """Stop running the function; removing twice is harmless."""
+        self.module._hooks = tuple(hook for hook in self.module._hooks if hook is not self)
+
+
+class Module:
+    """The base class of layers, models and losses.
+
+    A subclass assigns its Parameters and submodules to attributes in `__init__` and computes in
+    `forward`. `training` tells layers such as Dropout which way to behave.
+    """
+
+    training: bool = True
+    _hooks: tuple[Hook, ...] = ()
+    # The names of the attributes that are buffers, each with whether state_dict saves it.
+    _buffer_names: Mapping[str, bool] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        self.training = True
+
+    # ---- calling --------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward(*args, **kwargs)`, with the hooks around it."""
+        if self._hooks:
+            return self._call_with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the module's result; every subclass defines it."""
+        raise NotImplementedError(f"[{type(self).__name__}] defines no forward method")
+
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        hooks = self._hooks
+        for hook in hooks:
+            if hook.before:
+                replaced = hook.function(self, args)
+                if replaced is not None:
+                    args = replaced if isinstance(replaced, tuple) else (replaced,)
+        result = self.forward(*args, **kwargs)
+        for hook in hooks:
+            if not hook.before:
+                replaced = hook.function(self, args, result)
+                result = result if replaced is None else replaced
+        return result
+
+    def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], Any]) -> Hook:
+        """Run `hook(module, args)` before each forward; what it returns (not None) replaces args.
+
+        Returns a handle whose `remove()` takes the hook away.
+        """
+        return Hook(self, hook, before=True)
+
+    def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], Any]) -> Hook:
+        """Run `hook(module, args, result)` after each forward; a result it returns replaces it.
+
+        Returns a handle whose `remove()` takes the hook away.
+        """
+        return Hook(self, hook, before=False)
+
+    # ---- the tree -------------------------------------------------------------------------------
+
+    def _attributes(self) -> Iterator[tuple[str, Any]]:
+        """The attributes to look through, by the name that appears in paths."""
+        return iter(vars(self).items())
+
+    def _members(self) -> Iterator[tuple[str, Parameter | Module]]:
+        """The parameters and modules among the attributes and in containers there."""
+        for name, value in self._attributes():
+            if name != "_hooks":
+                yield from _find(name, value)
+
+    def _walk(self, prefix: str, done: set[int]) -> Iterator[tuple[str, Parameter | Module]]:
+        """Everything below this module, each once, depth first in the order of attributes."""
+        for name, member in self._members():
+            if id(member) in done:
+                continue
+            done.add(id(member))
+            yield prefix + name, member
+            if isinstance(member, Module):
+                yield from member._walk(f"{prefix}{name}.", done)
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter) for every parameter here and below; a shared one has its first path."""
+        for name, member in self._walk(_dotted(prefix), {id(self)}):
+            if isinstance(member, Parameter):
+                yield name, member
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter of this module and the modules in it, each once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(path, module) for this module (its path is `prefix`) and for every module below it."""
+        yield prefix, self
+        for name, member in self._walk(_dotted(prefix), {id(self)}):
+            if isinstance(member, Module):
+                yield name, member
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) for the modules directly in this one, each once."""
+        done: set[int] = set()
+        for name, member in self._members():
+            if isinstance(member, Module) and id(member) not in done:
+                done.add(id(member))
+                yield name, member
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly in this one, each once."""
+        return (module for _, module in self.named_children())
+
+    def _children(self) -> list[Module]:
+        """Every module below this one, at any depth."""
+        return [module for _, module in self.named_modules()][1:]
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call `function` with every module below this one and then with this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # ---- buffers --------------------------------------------------------------------------------
+
+    def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
+        """Make `tensor` the attribute `name`: state that is saved and moved but not trained.
+
+        A buffer that is not `persistent` is left out of `state_dict`.
+        """
+        if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
+            raise TypeError(
+                f"[register_buffer] {name} must be a Tensor that is no Parameter, "
+                f"got {type(tensor).__name__}"
+            )
+        setattr(self, name, tensor)
+        self._buffer_names = {**self._buffer_names, name: persistent}
+
+    def named_buffers(
+        self, prefix: str = "", persistent_only: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(path, tensor) for the buffers of this module and the modules in it."""
+        for path, module in self.named_modules(prefix):
+            for name, persistent in module._buffer_names.items():
+                tensor = getattr(module, name, None)
+                if isinstance(tensor, Tensor) and (persistent or not persistent_only):
+                    yield _dotted(path) + name, tensor
+
+    def buffers(self) -> list[Tensor]:
+        """Every buffer of this module and the modules in it."""
+        return [tensor for _, tensor in self.named_buffers()]
+
+    # ---- modes and places -----------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set `training` here and in every module below. Returns this module."""
+        self.training = mode
+        for module in self._children():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """`train(False)`."""
+        return self.train(False)
+
+    def to(self, *targets: Any, device: Device | None = None, dtype: Any = None) -> Self:
+        """Move parameters, their gradients and buffers to a device, a float dtype, or both.
+
+        `targets` are devices and dtypes in any order. Returns this module. Raises TypeError for
+        a dtype that is not floating; nothing is moved then.
+        """
+        for target in targets:
+            if isinstance(target, Device):
+                device = target
+            else:
+                dtype = target
+        if dtype is not None and not is_float(as_dtype(dtype)):
+            raise TypeError(f"[to] dtype must be float32 or float64, got {dtype}")
+        tensors = [*self.parameters(), *self.buffers()]
+        data = [_moved(tensor, device, dtype) for tensor in tensors]
+        gradients = {
+            tensor: _moved(tensor.grad, device, dtype)
+            for tensor in tensors
+            if tensor.grad is not None
+        }
+        for tensor, moved in zip(tensors, data, strict=True):
+            if moved is not tensor.cached_data:
+                tensor._replace_data(moved)
+        for tensor, moved in gradients.items():
+            if moved is not tensor.grad.cached_data:
+                tensor.grad = Tensor.make_const(moved)
+        return self
+
+    # ---- saving ---------------------------------------------------------------------------------
+
+    def _named_state(self) -> dict[str, Tensor]:
+        """The tensors that `state_dict` saves, by their paths."""
+        state: dict[str, Tensor] = dict(self.named_parameters())
+        state.update(self.named_buffers(persistent_only=True))
+        return state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every parameter and persistent buffer by its path, as detached Tensors.
+
+        Training replaces the data of parameters and buffers, so the result keeps today's values.
+        """
+        return {name: tensor.detach() for name, tensor in self._named_state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy the values of `state` (Tensors or arrays by path) into this module.
+
+        They are converted to each tensor's device and dtype. Raises ValueError that lists missing
+        and unexpected names (unless `strict` is False) and shapes that differ, and TypeError for
+        values that are not numeric; nothing is changed then.
+        """
+        own = self._named_state()
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        values = {name: _as_values(name, state[name]) for name in own if name in state}
+        problems = [
+            f"{name} has shape {tuple(value.shape)}, expected {own[name].shape}"
+            for name, value in values.items()
+            if tuple(value.shape) != own[name].shape
+        ]
+        if strict:
+            problems += [f"missing: {', '.join(missing)}"] if missing else []
+            problems += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
+        if problems:
+            raise ValueError(f"[load_state_dict] {type(self).__name__}: {'; '.join(problems)}")
+        loaded = {
+            name: NDArray(value, device=own[name].device, dtype=own[name].dtype)
+            for name, value in values.items()
+        }
+        for name, data in loaded.items():
+            own[name]._replace_data(data)
+        return IncompatibleKeys(missing, unexpected)
+
+    # ---- printing -------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses: the arguments that made the module."""
+        return ""
+
+    def __repr__(self) -> str:
+        name, extra = type(self).__name__, self.extra_repr()
+        lines = [f"  ({path}): {_indented(repr(module))}" for path, module in self.named_children()]
+        if not lines:
+            return f"{name}({extra})"
+        return "\n".join([f"{name}({extra}", *lines, ")"])
+
+
+def _find(path: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:
+    """The parameters and modules in `value`, through lists, tuples and dicts."""
+    if isinstance(value, (Parameter, Module)):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _find(f"{path}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _find(f"{path}.{i}", item)
+
+
+def _dotted(prefix: str) -> str:
+    return f"{prefix}." if prefix else ""
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
+
+
+def _moved(tensor: Tensor, device: Device | None, dtype: Any) -> NDArray:
+    data = tensor.realize_cached_data()
+    if dtype is not None and is_float(data.dtype):
+        data = data.astype(dtype)
+    return data if device is None else data.to(device)
+
+
+def _as_values(name: str, value: Any) -> NDArray | np.ndarray:
+    """`value` as an array to copy from. Raises TypeError unless it holds real numbers."""
+    if isinstance(value, Tensor):
+        return value.realize_cached_data()
+    if isinstance(value, NDArray):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"[load_state_dict] {name} must be a numeric array, got {type(value).__name__} "
+            f"of dtype {array.dtype}"
+        )
+    return array

@@ -1,0 +1,84 @@
+"""Every differentiable operator: its forward and its gradient side by side, one file a family."""
+
+import sys
+
+from .. import autograd
+from .activation import *  # noqa: F403
+from .common import FusedOp, unbroadcast
+from .elementwise import (
+    Abs,
+    AddScalar,
+    Clip,
+    Cos,
+    DivScalar,
+    Erf,
+    EWiseAdd,
+    EWiseDiv,
+    EWiseMul,
+    EWisePow,
+    EWiseSub,
+    Exp,
+    Expm1,
+    FusedAddScalars,
+    Log,
+    Log1p,
+    Maximum,
+    Minimum,
+    MulScalar,
+    Negate,
+    PowerScalar,
+    RDivScalar,
+    RPowScalar,
+    RSubScalar,
+    Rsqrt,
+    Sin,
+    Sqrt,
+    To,
+    Where,
+    abs,
+    add,
+    add_scalar,
+    ceil,
+    clip,
+    cos,
+    divide,
+    divide_scalar,
+    equal,
+    erf,
+    exp,
+    expm1,
+    floor,
+    fused_add_scalars,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    mul_scalar,
+    multiply,
+    negate,
+    not_equal,
+    power,
+    power_scalar,
+    round,
+    rsqrt,
+    sign,
+    sin,
+    sqrt,
+    subtract,
+    to,
+    where,
+)
+from .linalg import *  # noqa: F403
+from .loss import *  # noqa: F403
+from .normalization import *  # noqa: F403
+from .reduction import *  # noqa: F403
+from .shape import *  # noqa: F403
+
+__all__ = [name for name in dir() if not name.startswith("_") and name not in ("autograd", "sys")]
+
+# Tensor's operators and methods are the functions of this room; autograd, below, cannot import it.
+autograd.ops = sys.modules[__name__]

@@ -1,0 +1,178 @@
+"""Activations and the softmax family."""
+
+from __future__ import annotations
+
+import math
+
+from ..autograd import Tensor, TensorOp
+from ..backend_ndarray import NDArray
+from ..backend_ndarray.layout import normalize_axis
+from .common import FusedOp
+from .elementwise import erf, exp, expm1, log1p, maximum, minimum, where
+from .elementwise import abs as abs_
+from .reduction import logsumexp, summation
+from .shape import permute, reshape
+
+
+class ReLU(TensorOp):
+    """max(a, 0); the derivative at 0 is taken as 0."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a.relu()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return ReLUGrad()(out_grad, node.detach())
+
+
+class ReLUGrad(TensorOp):
+    """`g` where y > 0, else 0; piecewise constant in y."""
+
+    def compute(self, g: NDArray, y: NDArray) -> NDArray:
+        return g._binary("relu_grad", y)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, None]:
+        return ReLUGrad()(out_grad, node.inputs[1]), None
+
+
+class Tanh(TensorOp):
+    """Hyperbolic tangent. d/dx tanh x = 1 - tanh² x."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a.tanh()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * (1.0 - node * node)
+
+
+class Sigmoid(TensorOp):
+    """σ(x) = 1 / (1 + exp(-x)). dσ/dx = σ·(1 - σ)."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a.sigmoid()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * (node * (1.0 - node))
+
+
+class Softmax(FusedOp):
+    """exp(a) over its sum, along the last axis of a 2-d tensor. d = y·(g - Σ g·y)."""
+
+    kernel = "softmax"
+
+    def compute(self, a: NDArray) -> NDArray:
+        kernel = self.fused(a)
+        if kernel is None:
+            return self.compute_by_parts(a)
+        out = NDArray._empty(a._shape, a._device, a._dtype)
+        kernel(a, out)
+        return out
+
+    def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
+        return exp(a - logsumexp(a, 1, keepdims=True))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
+        return (node * (out_grad - summation(out_grad * node, 1, keepdims=True)),)
+
+
+class LogSoftmax(FusedOp):
+    """a - logsumexp(a) along axis 1 of a 2-d tensor. d = g - softmax(a)·Σ g."""
+
+    kernel = "log_softmax"
+
+    def compute(self, a: NDArray) -> NDArray:
+        kernel = self.fused(a)
+        if kernel is None or a.ndim != 2:
+            return self.compute_by_parts(a)
+        out = NDArray._empty(a._shape, a._device, a._dtype)
+        kernel(a, out)
+        return out
+
+    def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
+        return a - logsumexp(a, 1, keepdims=True)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
+        return (out_grad - exp(node) * summation(out_grad, 1, keepdims=True),)
+
+
+def relu(a: Tensor) -> Tensor:
+    """max(a, 0)."""
+    return ReLU()(a)
+
+
+def tanh(a: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
+    return Tanh()(a)
+
+
+def sigmoid(a: Tensor) -> Tensor:
+    """1 / (1 + exp(-a)), without overflow."""
+    return Sigmoid()(a)
+
+
+def leaky_relu(a: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """a where positive, else negative_slope · a."""
+    return where(a > 0, a, a * negative_slope)
+
+
+def elu(a: Tensor, alpha: float = 1.0) -> Tensor:
+    """a where positive, else alpha · (e^a - 1)."""
+    # exp of a large positive number would overflow and its gradient be inf · 0.
+    return where(a > 0, a, expm1(minimum(a, 0.0)) * alpha)
+
+
+def softplus(a: Tensor) -> Tensor:
+    """ln(1 + e^a), written as max(a, 0) + ln(1 + e^-|a|) so that nothing overflows."""
+    return maximum(a, 0.0) + log1p(exp(-abs_(a)))
+
+
+def silu(a: Tensor) -> Tensor:
+    """a · sigmoid(a)."""
+    return a * sigmoid(a)
+
+
+def gelu(a: Tensor, approximate: str = "none") -> Tensor:
+    """a · Φ(a), Φ the standard normal distribution (Hendrycks & Gimpel, 2016).
+
+    `approximate="tanh"` uses ½a(1 + tanh(√(2/π)(a + 0.044715a³))), as GPT-2 does.
+    """
+    if approximate == "tanh":
+        inner = (a + 0.044715 * (a * a * a)) * math.sqrt(2 / math.pi)
+        return 0.5 * a * (1.0 + tanh(inner))
+    if approximate != "none":
+        raise ValueError(f"[gelu] approximate must be 'none' or 'tanh', got {approximate!r}")
+    return 0.5 * a * (1.0 + erf(a * math.sqrt(0.5)))
+
+
+def _along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
+    """A row-wise op applied along any axis."""
+    along = normalize_axis(axis, a.ndim, what)
+    if a.ndim == 2 and along == 1:
+        return op(a)
+    order = [i for i in range(a.ndim) if i != along] + [along]
+    moved = a if along == a.ndim - 1 else permute(a, order)
+    rows = op(reshape(moved, (-1, a.shape[along]) if a.size else (0, max(a.shape[along], 1))))
+    out = reshape(rows, moved.shape)
+    return out if moved is a else permute(out, [order.index(i) for i in range(a.ndim)])
+
+
+def softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """exp(a) divided by its sum along `axis`; safe for large elements."""
+    return _along_last_axis(Softmax(), a, axis, "softmax")
+
+
+def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """The logarithm of softmax along `axis`; safe for large elements."""
+    return _along_last_axis(LogSoftmax(), a, axis, "log_softmax")
+
+
+def logsoftmax(a: Tensor) -> Tensor:
+    """`log_softmax` of a 2-d tensor along axis 1."""
+    if a.ndim != 2:
+        raise ValueError(f"[logsoftmax] needs a 2-d tensor, got shape {a.shape}")
+    return LogSoftmax()(a)
+
+
+__all__ = [
+    "LogSoftmax", "ReLU", "ReLUGrad", "Sigmoid", "Softmax", "Tanh", "elu", "gelu", "leaky_relu",
+    "log_softmax", "logsoftmax", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+]  # fmt: skip

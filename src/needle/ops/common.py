@@ -1,0 +1,89 @@
+"""What the op families share: operands made Tensors, gradients summed back to an operand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, TensorOp, Value, no_grad, vjp
+from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray.layout import broadcast_shapes
+from ..backend_ndarray.ndarray import SCALARS
+
+
+def is_scalar(x: Any) -> bool:
+    """Whether `x` is a Python or NumPy number."""
+    return isinstance(x, SCALARS)
+
+
+def as_tensor(x: Any, like: Tensor) -> Tensor:
+    """`x` as a Tensor on `like`'s device; numbers and arrays become constants.
+
+    A number gets `like`'s dtype where that can hold its kind.
+    """
+    if isinstance(x, Tensor):
+        return x
+    if is_scalar(x):
+        data = like.realize_cached_data()
+        return Tensor.make_const(data._device.full((), 0, data._dtype)._binary("add", x))
+    if not isinstance(x, (NDArray, np.ndarray, list, tuple)):
+        raise TypeError(f"an operand must be a Tensor, an array or a number, got {type(x).__name__}")
+    return Tensor(x, device=like.device, requires_grad=False)
+
+
+def as_tensors(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
+    """Both operands as Tensors; at least one must be one already."""
+    if isinstance(a, Tensor):
+        return a, as_tensor(b, a)
+    if isinstance(b, Tensor):
+        return as_tensor(a, b), b
+    raise TypeError(
+        f"[{what}] needs a Tensor, got {type(a).__name__} and {type(b).__name__}"
+    )
+
+
+def unbroadcast(g: Tensor, x: Tensor) -> Tensor:
+    """The gradient `g` of a broadcast operand summed back to the operand's shape and dtype."""
+    shape = x.shape
+    if g.shape != shape:
+        lead = g.ndim - len(shape)
+        repeated = tuple(i for i in range(g.ndim) if i < lead or shape[i - lead] != g.shape[i])
+        g = g.sum(repeated).reshape(shape)
+    return g if g.dtype == x.dtype else g.astype(x.dtype)
+
+
+def check_broadcast(shapes: list[Shape], what: str) -> Shape:
+    """The common shape. Raises ValueError naming the op where there is none."""
+    result: Shape = ()
+    for shape in shapes:
+        result = broadcast_shapes(result, shape, what)
+    return result
+
+
+class FusedOp(TensorOp):
+    """An op with a kernel of its own that equals a composition of simpler ops.
+
+    `decompose` is the definition: it computes on devices without the kernel, gives the gradient
+    where `gradient` is not overridden, and is what tests compare the kernel with. `kernel` names
+    the device's fused function.
+    """
+
+    kernel: str
+
+    def decompose(self, *inputs: Tensor) -> Tensor:
+        """The same result from simpler ops."""
+        raise NotImplementedError
+
+    def fused(self, x: NDArray) -> Callable[..., Any] | None:
+        """The device's kernel for floating data, or None."""
+        return x._device.fused(self.kernel)
+
+    def compute_by_parts(self, *arrays: NDArray) -> NDArray:
+        """`decompose` on plain arrays."""
+        with no_grad():
+            return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+        return vjp(self.decompose, node.inputs, out_grad)

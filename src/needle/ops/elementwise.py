@@ -1,0 +1,617 @@
+"""Element-wise arithmetic, functions and comparisons. Two operands broadcast as in NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import backend_ndarray as nd
+from ..autograd import Tensor, TensorOp, TensorTupleOp
+from ..backend_ndarray import NDArray, as_dtype
+from ..backend_ndarray.device import BackendDevice
+from .common import as_tensor, as_tensors, is_scalar, unbroadcast
+
+# ---- arithmetic of two tensors --------------------------------------------------------------
+
+
+class EWiseAdd(TensorOp):
+    """a + b."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a + b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = node.inputs
+        return unbroadcast(out_grad, a), unbroadcast(out_grad, b)
+
+
+class EWiseSub(TensorOp):
+    """a - b."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a - b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = node.inputs
+        return unbroadcast(out_grad, a), unbroadcast(-out_grad, b)
+
+
+class EWiseMul(TensorOp):
+    """a · b."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a * b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = node.inputs
+        return (
+            unbroadcast(out_grad * b, a) if a.requires_grad else None,
+            unbroadcast(out_grad * a, b) if b.requires_grad else None,
+        )
+
+
+class EWiseDiv(TensorOp):
+    """a / b."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a / b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = node.inputs
+        over_b = out_grad / b
+        return (
+            unbroadcast(over_b, a) if a.requires_grad else None,
+            unbroadcast(-over_b * node, b) if b.requires_grad else None,
+        )
+
+
+class EWisePow(TensorOp):
+    """a ** b. d/da = b·a^(b-1); d/db = a^b·ln a, taken as 0 where a is 0."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a**b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = node.inputs
+        da = db = None
+        if a.requires_grad:
+            # b = 0 would give 0 · a^-1, which is NaN at a = 0.
+            power = where(b == 0, 0.0, b * a ** where(b == 0, 1.0, b - 1))
+            da = unbroadcast(out_grad * power, a)
+        if b.requires_grad:
+            db = unbroadcast(out_grad * node * log(where(a == 0, 1.0, a)), b)
+        return da, db
+
+
+class Maximum(TensorOp):
+    """max(a, b), NaN where either is. Equal elements share the gradient in halves."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a.maximum(b)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+        return _choice_gradient(out_grad, node, greater)
+
+
+class Minimum(TensorOp):
+    """min(a, b), NaN where either is. Equal elements share the gradient in halves."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a.minimum(b)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+        return _choice_gradient(out_grad, node, less)
+
+
+def _choice_gradient(out_grad: Tensor, node: Tensor, wins: Any) -> tuple[Tensor, Tensor]:
+    a, b = node.inputs
+    tie = equal(a, b).astype(out_grad.dtype) * 0.5
+    share = wins(a, b).astype(out_grad.dtype) + tie
+    return unbroadcast(out_grad * share, a), unbroadcast(out_grad * (1.0 - share), b)
+
+
+class Where(TensorOp):
+    """`a` where cond is nonzero, else `b`."""
+
+    saves_values = False
+
+    def __init__(self, cond: NDArray) -> None:
+        self.cond = cond
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return nd.where(self.cond, a, b)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = node.inputs
+        cond = Tensor.make_const(self.cond)
+        return (
+            unbroadcast(where(cond, out_grad, 0.0), a),
+            unbroadcast(where(cond, 0.0, out_grad), b),
+        )
+
+
+# ---- arithmetic with a number ---------------------------------------------------------------
+
+
+class _ScalarOp(TensorOp):
+    """An op with one tensor and one number."""
+
+    def __init__(self, scalar: Any) -> None:
+        self.scalar = scalar
+
+
+class AddScalar(_ScalarOp):
+    """a + scalar."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a + self.scalar
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad
+
+
+class RSubScalar(_ScalarOp):
+    """scalar - a."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return self.scalar - a
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return -out_grad
+
+
+class MulScalar(_ScalarOp):
+    """a · scalar."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a * self.scalar
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * self.scalar
+
+
+class DivScalar(_ScalarOp):
+    """a / scalar."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a / self.scalar
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad / self.scalar
+
+
+class RDivScalar(_ScalarOp):
+    """scalar / a. The derivative is -scalar / a²."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return self.scalar / a
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return -out_grad * node / node.inputs[0]
+
+
+class PowerScalar(_ScalarOp):
+    """a ** scalar."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a**self.scalar
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        if self.scalar == 0:
+            return out_grad * 0.0
+        return out_grad * (self.scalar * node.inputs[0] ** (self.scalar - 1))
+
+
+class RPowScalar(_ScalarOp):
+    """scalar ** a. The derivative is scalar**a · ln scalar, taken as 0 for scalar 0."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return self.scalar**a
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        factor = math.log(self.scalar) if self.scalar > 0 else (0.0 if self.scalar == 0 else math.nan)
+        return out_grad * (node * factor)
+
+
+class FusedAddScalars(TensorTupleOp):
+    """A tuple's two members each plus a number."""
+
+    saves_values = False
+
+    def __init__(self, c0: float, c1: float) -> None:
+        self.c0, self.c1 = c0, c1
+
+    def compute(self, a: tuple[NDArray, NDArray]) -> tuple[NDArray, NDArray]:
+        return a[0] + self.c0, a[1] + self.c1
+
+    def gradient(self, out_grad: Any, node: Any) -> Any:
+        return out_grad
+
+
+# ---- functions of one tensor ----------------------------------------------------------------
+
+
+class Negate(TensorOp):
+    """-a."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return -a
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return -out_grad
+
+
+class _Elementwise(TensorOp):
+    """A function that a device primitive of the same name computes."""
+
+    primitive: str
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a._unary_float(self.primitive)
+
+
+class Exp(_Elementwise):
+    """e^a, its own derivative."""
+
+    primitive = "exp"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * node
+
+
+class Log(_Elementwise):
+    """ln a."""
+
+    primitive = "log"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad / node.inputs[0]
+
+
+class Log1p(_Elementwise):
+    """ln(1 + a), exact near 0."""
+
+    primitive = "log1p"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad / (node.inputs[0] + 1.0)
+
+
+class Expm1(_Elementwise):
+    """e^a - 1, exact near 0."""
+
+    primitive = "expm1"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * (node + 1.0)
+
+
+class Sqrt(_Elementwise):
+    """√a."""
+
+    primitive = "sqrt"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * 0.5 / node
+
+
+class Rsqrt(_Elementwise):
+    """1/√a. The derivative is -½·a^(-3/2) = -½·node³."""
+
+    primitive = "rsqrt"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * (-0.5 * node * node * node)
+
+
+class Sin(_Elementwise):
+    """sin a, in radians."""
+
+    primitive = "sin"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * cos(node.inputs[0])
+
+
+class Cos(_Elementwise):
+    """cos a, in radians."""
+
+    primitive = "cos"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return -out_grad * sin(node.inputs[0])
+
+
+class Erf(_Elementwise):
+    """The error function. d/da erf a = 2/√π · exp(-a²)."""
+
+    primitive = "erf"
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        a = node.inputs[0]
+        return out_grad * (exp(-(a * a)) * (2 / math.sqrt(math.pi)))
+
+
+class Abs(TensorOp):
+    """|a|; the derivative at 0 is taken as 0."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a._unary("abs")
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad * sign(node.inputs[0])
+
+
+class Clip(TensorOp):
+    """a moved into [low, high]; the gradient passes where a was inside, bounds included."""
+
+    def __init__(self, low: float | None, high: float | None) -> None:
+        self.low, self.high = low, high
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a.clip(self.low, self.high)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        a = node.inputs[0]
+        inside = equal(a, node)
+        return where(inside, out_grad, 0.0)
+
+
+class To(TensorOp):
+    """The tensor on another device or in another dtype; its gradient goes back the same way."""
+
+    saves_values = False
+
+    def __init__(self, device: BackendDevice | None, dtype: Any) -> None:
+        self.device, self.dtype = device, dtype
+
+    def compute(self, a: NDArray) -> NDArray:
+        moved = a if self.device is None else a.to(self.device)
+        return moved if self.dtype is None else moved.astype(self.dtype)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        x = node.inputs[0]
+        return To(x.device, x.dtype)(out_grad)
+
+
+# ---- the functions --------------------------------------------------------------------------
+
+
+def _two(tensor_op: type[TensorOp], scalar_op: Any, a: Any, b: Any, what: str) -> Tensor:
+    """`tensor_op` on two tensors, or `scalar_op` where `b` is a number."""
+    if isinstance(a, Tensor):
+        if isinstance(b, Tensor):
+            return tensor_op()(a, b)
+        if is_scalar(b):
+            return scalar_op(b)(a)
+    return tensor_op()(*as_tensors(a, b, what))
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """a + b with broadcasting; either may be a number."""
+    if is_scalar(a):
+        a, b = b, a
+    return _two(EWiseAdd, AddScalar, a, b, "add")
+
+
+def add_scalar(a: Tensor, scalar: Any) -> Tensor:
+    """a + scalar."""
+    return AddScalar(scalar)(a)
+
+
+def subtract(a: Any, b: Any) -> Tensor:
+    """a - b with broadcasting; either may be a number."""
+    if is_scalar(a):
+        return RSubScalar(a)(b)
+    if is_scalar(b):
+        return AddScalar(-b)(a)
+    return EWiseSub()(*as_tensors(a, b, "subtract"))
+
+
+def multiply(a: Any, b: Any) -> Tensor:
+    """a · b element by element with broadcasting; either may be a number."""
+    if is_scalar(a):
+        a, b = b, a
+    return _two(EWiseMul, MulScalar, a, b, "multiply")
+
+
+def mul_scalar(a: Tensor, scalar: Any) -> Tensor:
+    """a · scalar."""
+    return MulScalar(scalar)(a)
+
+
+def divide(a: Any, b: Any) -> Tensor:
+    """a / b with broadcasting; either may be a number. Integers divide to float32."""
+    if is_scalar(a):
+        return RDivScalar(a)(b)
+    return _two(EWiseDiv, DivScalar, a, b, "divide")
+
+
+def divide_scalar(a: Tensor, scalar: Any) -> Tensor:
+    """a / scalar."""
+    return DivScalar(scalar)(a)
+
+
+def power(a: Any, b: Any) -> Tensor:
+    """a ** b with broadcasting; either may be a number."""
+    if is_scalar(a):
+        return RPowScalar(a)(b)
+    return _two(EWisePow, PowerScalar, a, b, "power")
+
+
+def power_scalar(a: Tensor, scalar: Any) -> Tensor:
+    """a ** scalar."""
+    return PowerScalar(scalar)(a)
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """The larger of each pair; NaN where either is NaN."""
+    return Maximum()(*as_tensors(a, b, "maximum"))
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """The smaller of each pair; NaN where either is NaN."""
+    return Minimum()(*as_tensors(a, b, "minimum"))
+
+
+def where(cond: Any, a: Any, b: Any) -> Tensor:
+    """`a` where `cond` is nonzero, else `b`; all three broadcast. No gradient flows to `cond`."""
+    like = next((x for x in (a, b, cond) if isinstance(x, Tensor)), None)
+    if like is None:
+        raise TypeError("[where] needs a Tensor among cond, a and b")
+    cond = as_tensor(cond, like)
+    if is_scalar(a) and is_scalar(b):
+        like = Tensor.make_const(cond.device.zeros(()))
+    elif not isinstance(a, Tensor) or is_scalar(b):
+        like = b if isinstance(b, Tensor) else as_tensor(a, cond)
+    return Where(cond.realize_cached_data())(as_tensor(a, like), as_tensor(b, like))
+
+
+def fused_add_scalars(x: Any, c0: float, c1: float) -> Any:
+    """The TensorTuple (x[0] + c0, x[1] + c1)."""
+    return FusedAddScalars(c0, c1)(x)
+
+
+def negate(a: Tensor) -> Tensor:
+    """-a."""
+    return Negate()(a)
+
+
+def exp(a: Tensor) -> Tensor:
+    """e to the power of each element."""
+    return Exp()(a)
+
+
+def log(a: Tensor) -> Tensor:
+    """Natural logarithm; -inf at 0, NaN below."""
+    return Log()(a)
+
+
+def log1p(a: Tensor) -> Tensor:
+    """ln(1 + a), exact near 0."""
+    return Log1p()(a)
+
+
+def expm1(a: Tensor) -> Tensor:
+    """e^a - 1, exact near 0."""
+    return Expm1()(a)
+
+
+def sqrt(a: Tensor) -> Tensor:
+    """Square root; NaN below 0."""
+    return Sqrt()(a)
+
+
+def rsqrt(a: Tensor) -> Tensor:
+    """1 / √a."""
+    return Rsqrt()(a)
+
+
+def sin(a: Tensor) -> Tensor:
+    """Sine of radians."""
+    return Sin()(a)
+
+
+def cos(a: Tensor) -> Tensor:
+    """Cosine of radians."""
+    return Cos()(a)
+
+
+def erf(a: Tensor) -> Tensor:
+    """The error function."""
+    return Erf()(a)
+
+
+def abs(a: Tensor) -> Tensor:
+    """|a|."""
+    return Abs()(a)
+
+
+def sign(a: Tensor) -> Tensor:
+    """-1, 0 or 1. Piecewise constant: no gradient flows."""
+    return _constant(a, "sign")
+
+
+def floor(a: Tensor) -> Tensor:
+    """The largest integer not above each element. No gradient flows."""
+    return _constant(a, "floor")
+
+
+def ceil(a: Tensor) -> Tensor:
+    """The smallest integer not below each element. No gradient flows."""
+    return _constant(a, "ceil")
+
+
+def round(a: Tensor) -> Tensor:
+    """The nearest integer, ties to even. No gradient flows."""
+    return _constant(a, "round")
+
+
+def _constant(a: Tensor, primitive: str) -> Tensor:
+    return Tensor.make_const(a.realize_cached_data()._unary(primitive))
+
+
+def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Every element moved into [low, high]; None leaves that side open."""
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"[clip] low must not exceed high, got low={low} and high={high}")
+    return Clip(low, high)(a)
+
+
+def to(a: Tensor, target: Any) -> Tensor:
+    """`a` on a device, or converted to a dtype."""
+    if isinstance(target, BackendDevice):
+        return a if target == a.device else To(target, None)(a)
+    dtype = as_dtype(target)
+    return a if dtype is a.dtype else To(None, dtype)(a)
+
+
+def _comparison(op: str, a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and is_scalar(b):
+        return Tensor.make_const(a.realize_cached_data().compare(op, b))
+    a, b = as_tensors(a, b, op)
+    return Tensor.make_const(a.realize_cached_data().compare(op, b.realize_cached_data()))
+
+
+def equal(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a == b element by element."""
+    return _comparison("eq", a, b)
+
+
+def not_equal(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a != b element by element."""
+    return _comparison("ne", a, b)
+
+
+def less(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a < b element by element."""
+    return _comparison("lt", a, b)
+
+
+def less_equal(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a <= b element by element."""
+    return _comparison("le", a, b)
+
+
+def greater(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a > b element by element."""
+    return _comparison("gt", a, b)
+
+
+def greater_equal(a: Any, b: Any) -> Tensor:
+    """A bool tensor: a >= b element by element."""
+    return _comparison("ge", a, b)

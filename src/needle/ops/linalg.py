@@ -1,0 +1,155 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from ..autograd import Tensor, TensorOp
+from ..backend_ndarray import NDArray, Shape
+from .common import as_tensors, unbroadcast
+from .shape import permute, reshape, transpose
+
+
+class MatMul(TensorOp):
+    """a (…, m, k) @ b (…, k, n), batch axes broadcast. dA = g·Bᵀ, dB = Aᵀ·g."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a.matmul(b)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = node.inputs
+        da = unbroadcast(matmul(out_grad, transpose(b)), a) if a.requires_grad else None
+        db = unbroadcast(matmul(transpose(a), out_grad), b) if b.requires_grad else None
+        return da, db
+
+
+class Linear(TensorOp):
+    """x (m, k) @ w (k, n) + b (n,) or (1, n), one pass over the result."""
+
+    def compute(self, x: NDArray, w: NDArray, b: NDArray) -> NDArray:
+        return x.matmul(w, b.reshape((b.size,)))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, b = node.inputs
+        return (
+            matmul(out_grad, transpose(w)) if x.requires_grad else None,
+            matmul(transpose(x), out_grad) if w.requires_grad else None,
+            reshape(out_grad.sum(0), b.shape) if b.requires_grad else None,
+        )
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """NumPy's matrix product: batch axes broadcast, a 1-d operand is a row or a column."""
+    a, b = as_tensors(a, b, "matmul")
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"[matmul] needs at least 1-d operands, got {a.shape} @ {b.shape}")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(
+            f"[matmul] {a.shape} @ {b.shape}: the inner dimensions {a.shape[-1]} and "
+            f"{b.shape[-2 if b.ndim > 1 else 0]} differ"
+        )
+    row, column = a.ndim == 1, b.ndim == 1
+    if not (row or column):
+        return MatMul()(a, b)
+    a = reshape(a, (1, -1)) if row else a
+    b = reshape(b, (-1, 1)) if column else b
+    out = MatMul()(a, b)
+    shape = out.shape[: -2 if row else -1] + (out.shape[-1:] if not column else ())
+    return reshape(out, shape)
+
+
+def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """x (…, k) @ w (k, n) + b, where b has n elements."""
+    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+        raise ValueError(
+            f"[linear] x of shape {x.shape} needs a weight ({x.shape[-1] if x.ndim else '?'}, n), "
+            f"got {w.shape}"
+        )
+    if b is not None and b.size != w.shape[1]:
+        raise ValueError(f"[linear] bias must have {w.shape[1]} elements, got shape {b.shape}")
+    rows = x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+    if b is not None and x.dtype is w.dtype is b.dtype:
+        out = Linear()(rows, w, b)
+    else:
+        out = MatMul()(rows, w) if b is None else MatMul()(rows, w) + reshape(b, (b.size,))
+    return out if x.ndim == 2 else reshape(out, (*x.shape[:-1], w.shape[1]))
+
+
+def einsum(equation: str, *operands: Tensor) -> Tensor:
+    """Einstein summation of one or more Tensors, as `numpy.einsum` with an explicit equation.
+
+    Letters name axes; those missing after `->` are summed. Without `->` the result has the
+    letters that occur once, in alphabetical order. Pairs are contracted from left to right, each
+    as one batched matrix product. Raises ValueError for a malformed equation or axes that differ.
+    """
+    inputs, output = _parse(equation, [x.shape for x in operands])
+    terms, current = operands[0], inputs[0]
+    terms, current = _take_diagonals_and_sum(terms, current, "".join(inputs[1:]) + output)
+    for i in range(1, len(operands)):
+        later = "".join(inputs[i + 1 :]) + output
+        right, names = _take_diagonals_and_sum(operands[i], inputs[i], current + later)
+        terms, current = _contract(terms, current, right, names, later)
+    return permute(terms, [current.index(c) for c in output]) if output else terms
+
+
+def _parse(equation: str, shapes: list[Shape]) -> tuple[list[str], str]:
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if not arrow:
+        output = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    if len(inputs) != len(shapes):
+        raise ValueError(f"[einsum] {equation!r} names {len(inputs)} operands, got {len(shapes)}")
+    sizes: dict[str, int] = {}
+    for names, shape in zip(inputs, shapes, strict=True):
+        if len(names) != len(shape) or not all(c.isalpha() for c in names):
+            raise ValueError(f"[einsum] {names!r} in {equation!r} does not fit shape {shape}")
+        for c, n in zip(names, shape, strict=True):
+            if sizes.setdefault(c, n) != n:
+                raise ValueError(f"[einsum] axis {c!r} in {equation!r} is both {sizes[c]} and {n}")
+    if len(set(output)) != len(output) or not set(output) <= set(sizes):
+        raise ValueError(f"[einsum] the output {output!r} of {equation!r} is not valid")
+    return inputs, output
+
+
+def _take_diagonals_and_sum(x: Tensor, names: str, needed: str) -> tuple[Tensor, str]:
+    """Repeated letters become diagonals; letters that nothing else needs are summed."""
+    for c in sorted(set(names)):
+        while names.count(c) > 1:
+            first = names.index(c)
+            second = names.index(c, first + 1)
+            order = [i for i in range(x.ndim) if i not in (first, second)]
+            n = x.shape[first]
+            moved = reshape(
+                permute(x, [first, second, *order]), (n * n, *(x.shape[i] for i in order))
+            )
+            x = moved[:: n + 1]
+            names = c + "".join(names[i] for i in order)
+    summed = tuple(i for i, c in enumerate(names) if c not in needed)
+    if summed:
+        x = x.sum(summed)
+        names = "".join(c for c in names if c in needed)
+    return x, names
+
+
+def _contract(a: Tensor, a_names: str, b: Tensor, b_names: str, later: str) -> tuple[Tensor, str]:
+    """One pair as (batch, m, k) @ (batch, k, n)."""
+    shared = [c for c in a_names if c in b_names]
+    batch = [c for c in shared if c in later]
+    inner = [c for c in shared if c not in later]
+    rows = [c for c in a_names if c not in shared]
+    columns = [c for c in b_names if c not in shared]
+    size = dict(zip(a_names, a.shape, strict=True)) | dict(zip(b_names, b.shape, strict=True))
+
+    def arranged(x: Tensor, names: str, groups: tuple[list[str], ...]) -> Tensor:
+        order = permute(x, [names.index(c) for group in groups for c in group])
+        return reshape(order, tuple(prod(size[c] for c in group) for group in groups))
+
+    out = matmul(
+        arranged(a, a_names, (batch, rows, inner)), arranged(b, b_names, (batch, inner, columns))
+    )
+    names = batch + rows + columns
+    return reshape(out, tuple(size[c] for c in names)), "".join(names)
+
+
+__all__ = ["Linear", "MatMul", "einsum", "linear", "matmul"]

@@ -1,0 +1,122 @@
+"""Batch and layer normalization as single ops, each with a definition in simpler ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Tensor, is_grad_enabled
+from ..backend_ndarray import NDArray
+from .common import FusedOp
+from .elementwise import rsqrt
+from .reduction import mean, var
+from .shape import reshape
+
+
+def _like(x: NDArray, shape: tuple[int, ...] | None = None) -> NDArray:
+    return NDArray._empty(x._shape if shape is None else shape, x._device, x._dtype)
+
+
+class _Normalization(FusedOp):
+    """x (n, c) normalized along one axis, then scaled by weight (c,) and shifted by bias (c,).
+
+    The forward pass keeps the two statistics that the gradient's kernel needs.
+    """
+
+    axis: int
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+        self.statistics: tuple[NDArray, NDArray] | None = None
+
+    def decompose(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+        centre = mean(x, self.axis, keepdims=True)
+        variance = var(x, self.axis, keepdims=True, correction=0)
+        return (x - centre) * rsqrt(variance + self.eps) * weight + bias
+
+    def compute(self, x: NDArray, weight: NDArray, bias: NDArray) -> NDArray:
+        kernel = self.fused(x)
+        if kernel is None or not x.size:
+            return self.compute_by_parts(x, weight, bias)
+        out, count = _like(x), x._shape[1 - self.axis]
+        self.statistics = _like(x, (count,)), _like(x, (count,))
+        kernel(x.compact(), weight, bias, self.eps, out, *self.statistics)
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        if self.statistics is None or is_grad_enabled():
+            return super().gradient(out_grad, node)
+        x, weight, _ = (v.realize_cached_data() for v in node.inputs)
+        results = _like(x), _like(weight), _like(weight)
+        self._gradient_kernel(x, weight)(
+            out_grad.realize_cached_data().compact(), x.compact(), weight, *self._saved(), *results
+        )
+        return tuple(map(Tensor.make_const, results))
+
+    def _gradient_kernel(self, x: NDArray, weight: NDArray) -> Any:
+        return x._device.fused(self.kernel + "_grad")
+
+    def _saved(self) -> tuple[Any, ...]:
+        assert self.statistics is not None
+        return self.statistics
+
+
+class BatchNorm(_Normalization):
+    """Every column of x (n, c) to mean 0 and biased variance 1 (Ioffe & Szegedy, 2015)."""
+
+    kernel = "batch_norm"
+    axis = 0
+
+    def _saved(self) -> tuple[Any, ...]:
+        return (*super()._saved(), self.eps)
+
+
+class LayerNorm(_Normalization):
+    """Every row of x (n, c) to mean 0 and biased variance 1 (Ba, Kiros & Hinton, 2016)."""
+
+    kernel = "layer_norm"
+    axis = 1
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
+) -> tuple[Tensor, NDArray, NDArray]:
+    """(normalized x, mean, biased variance) of x (n, c) over axis 0; weight and bias are (c,).
+
+    The statistics are plain arrays of shape (c,): no gradient flows through them.
+    Raises ValueError for other shapes.
+    """
+    _check(x, weight, bias, "batch_norm")
+    op = BatchNorm(eps)
+    out = op(x, weight, bias)
+    if op.statistics is None:
+        data = x.realize_cached_data()
+        centre = data.mean(0)
+        deviation = data - centre
+        return out, centre, (deviation * deviation).mean(0)
+    return out, *op.statistics
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """x (…, c) normalized over its last axis, scaled by weight (c,) and shifted by bias (c,)."""
+    if x.ndim < 1:
+        raise ValueError(f"[layer_norm] needs at least one axis, got shape {x.shape}")
+    rows = x if x.ndim == 2 else reshape(x, (x.size // max(x.shape[-1], 1), x.shape[-1]))
+    _check(rows, weight, bias, "layer_norm")
+    out = LayerNorm(eps)(rows, weight, bias)
+    return out if x.ndim == 2 else reshape(out, x.shape)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor, what: str) -> None:
+    if x.ndim != 2 or weight.shape != (x.shape[1],) or bias.shape != weight.shape:
+        raise ValueError(
+            f"[{what}] x of shape {x.shape} does not fit a weight of shape {weight.shape} and a "
+            f"bias of shape {bias.shape}; both must be (features,)"
+        )
+    if not x.dtype is weight.dtype is bias.dtype:
+        raise TypeError(
+            f"[{what}] x, weight and bias must have one dtype, got {x.dtype}, {weight.dtype} and "
+            f"{bias.dtype}"
+        )
+
+
+__all__ = ["BatchNorm", "LayerNorm", "batch_norm", "layer_norm"]

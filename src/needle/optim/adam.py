@@ -1,0 +1,93 @@
+"""Adam and AdamW: steps scaled by running moments of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..backend_ndarray import NDArray
+from .optimizer import Batch, Group, Optimizer, hyperparameter
+
+
+class Adam(Optimizer):
+    """m, v: moving averages of g and g², without their bias; p = p - lr·m / (√v + eps).
+
+    g = grad + weight_decay·p (Kingma and Ba, 2015).
+    """
+
+    _decoupled = False
+    _ranges: ClassVar = {
+        "lr": "[0, inf)",
+        "beta1": "[0, 1)",
+        "beta2": "[0, 1)",
+        "eps": "[0, inf)",
+        "weight_decay": "[0, inf)",
+    }
+    beta1 = hyperparameter("beta1")
+    beta2 = hyperparameter("beta2")
+    eps = hyperparameter("eps")
+    weight_decay = hyperparameter("weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
+        )
+
+    def _update(self, batch: Batch, group: Group) -> list[NDArray]:
+        ms, vs = batch.moments("m"), batch.moments("v")
+        fused = batch.fused("adam")
+        if fused is None:
+            return self._update_each(batch, group, ms, vs)
+        outs = batch.outputs()
+        fused(
+            batch.data, batch.grads, ms, vs, outs, group["lr"], group["beta1"], group["beta2"],
+            group["eps"], group["weight_decay"], batch.step, self._decoupled,
+        )  # fmt: skip
+        return outs
+
+    def _update_each(
+        self, batch: Batch, group: Group, ms: list[NDArray], vs: list[NDArray]
+    ) -> list[NDArray]:
+        lr, beta1, beta2, eps = group["lr"], group["beta1"], group["beta2"], group["eps"]
+        decay, params, grads = group["weight_decay"], batch.data, batch.grads
+        if decay and self._decoupled:
+            params = [p * (1 - lr * decay) for p in params]
+        elif decay:
+            grads = [g + decay * p for p, g in zip(params, grads, strict=True)]
+        ms = [beta1 * m + (1 - beta1) * g for m, g in zip(ms, grads, strict=True)]
+        vs = [beta2 * v + (1 - beta2) * (g * g) for v, g in zip(vs, grads, strict=True)]
+        batch.set_moments("m", ms)
+        batch.set_moments("v", vs)
+        unbias_m, unbias_v = 1 - beta1**batch.step, 1 - beta2**batch.step
+        return [
+            p - lr * (m / unbias_m) / ((v / unbias_v).sqrt() + eps)
+            for p, m, v in zip(params, ms, vs, strict=True)
+        ]
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the parameter itself: p = p·(1 - lr·weight_decay) first.
+
+    (Loshchilov and Hutter, 2019.)
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, beta1, beta2, eps, weight_decay)

@@ -1,0 +1,49 @@
+"""Gradient clipping: by the common norm, and value by value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ..autograd import Tensor
+
+
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float:
+    """Scale the gradients so that the norm of all of them together is at most `max_norm`.
+
+    Returns the norm before. A parameter without a gradient is skipped; a gradient that changes is
+    replaced by one without history. Raises ValueError unless max_norm > 0.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"[clip_grad_norm] max_norm must be positive, got {max_norm}")
+    with_grad = _with_gradients(params)
+    norm = math.sqrt(sum(_square_norm(p.grad) for p in with_grad))
+    # The small constant keeps the result below max_norm in rounding, as in PyTorch.
+    scale = max_norm / (norm + 1e-6)
+    if not scale >= 1:  # also for a NaN, which then shows in every gradient
+        for p in with_grad:
+            p.grad = Tensor.make_const(p.grad.realize_cached_data() * scale)
+    return norm
+
+
+def clip_grad_value(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+    """Move every element of every gradient into [-clip_value, clip_value].
+
+    A parameter without a gradient is skipped. Raises ValueError unless clip_value > 0.
+    """
+    if not clip_value > 0:
+        raise ValueError(f"[clip_grad_value] clip_value must be positive, got {clip_value}")
+    for p in _with_gradients(params):
+        clipped = p.grad.realize_cached_data().clip(-clip_value, clip_value)
+        p.grad = Tensor.make_const(clipped)
+
+
+def _with_gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    if isinstance(params, Tensor):
+        params = [params]
+    return [p for p in params if p.grad is not None]
+
+
+def _square_norm(grad: Tensor) -> float:
+    data = grad.realize_cached_data()
+    return float((data * data).sum().item())

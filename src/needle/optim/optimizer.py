@@ -1,0 +1,326 @@
+"""Optimizer: what SGD, Adam and the others share.
+
+Parameters lie in groups with hyperparameters of their own. `step` checks everything first, then
+hands each group's parameters of one dtype, device and age to `_update` as one `Batch`, so that a
+device with a fused kernel updates all of them in one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import NDArray, is_float
+
+Group = dict[str, Any]
+
+
+@dataclass
+class Batch:
+    """Parameters that are updated together, in parallel lists; their arrays are compact.
+
+    `step` counts their updates, this one included. `states` holds what the optimizer remembers of
+    each parameter.
+    """
+
+    step: int
+    params: list[Tensor] = field(default_factory=list)
+    data: list[NDArray] = field(default_factory=list)
+    grads: list[NDArray] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """The device's kernel of that name for whole lists of parameters, or None."""
+        return self.data[0]._device.fused(name)
+
+    def outputs(self) -> list[NDArray]:
+        """Uninitialized arrays for the new data."""
+        return [NDArray._empty(x._shape, x._device, x._dtype) for x in self.data]
+
+    def moments(self, name: str, initial: float = 0.0) -> list[NDArray]:
+        """The state of that name of each parameter, filled with `initial` when it is new."""
+        found = []
+        for data, state in zip(self.data, self.states, strict=True):
+            tensor = state.get(name)
+            if tensor is None:
+                fresh = data._device.full(data._shape, initial, data._dtype)
+                tensor = state[name] = Tensor.make_const(fresh)
+            found.append(tensor.cached_data)
+        return found
+
+    def set_moments(self, name: str, values: list[NDArray]) -> None:
+        """Replace the state of that name of each parameter."""
+        for state, value in zip(self.states, values, strict=True):
+            state[name]._replace_data(value)
+
+
+def hyperparameter(name: str) -> Any:
+    """A property that reads the first group's value and sets every group's."""
+
+    def get(self: Optimizer) -> Any:
+        return self.param_groups[0][name]
+
+    def set_all(self: Optimizer, value: Any) -> None:
+        checked = self._checked({**self.param_groups[0], name: value})[name]
+        for group in self.param_groups:
+            group[name] = checked
+
+    return property(get, set_all, doc=f"`{name}` of the parameter groups; setting it sets all.")
+
+
+class Optimizer:
+    """Updates `params` from their gradients.
+
+    `params` are Tensors, or dicts with a list "params" and hyperparameters for it, as in PyTorch.
+    `params` and `param_groups` hold them afterwards, `state` what is remembered of each. Raises
+    TypeError for anything but float Tensors and ValueError where there are none or one lies in
+    two groups.
+    """
+
+    # The interval that each numeric hyperparameter must lie in, such as "[0, 1)".
+    _ranges: ClassVar[Mapping[str, str]] = {}
+
+    lr = hyperparameter("lr")
+
+    def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
+        self._name = type(self).__name__
+        self._defaults = defaults
+        self.params: list[Tensor] = []
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        if isinstance(params, (Tensor, Mapping)):
+            raise TypeError(
+                f"[{self._name}] params must be an iterable of Tensors or of dicts, "
+                f"got a {type(params).__name__}"
+            )
+        entries = list(params)
+        if not entries:
+            raise ValueError(f"[{self._name}] params is empty: there is nothing to optimize")
+        if isinstance(entries[0], Mapping):
+            for group in entries:
+                self.add_param_group(group)
+        else:
+            self.add_param_group({"params": entries})
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with hyperparameters of their own; others are this optimizer's."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"[{self._name}] a parameter group must be a dict with 'params'")
+        unknown = sorted(group.keys() - self._defaults.keys() - {"params"})
+        if unknown:
+            raise ValueError(
+                f"[{self._name}] a parameter group has unknown options {unknown}; "
+                f"known are {sorted(self._defaults)}"
+            )
+        options = self._checked({**self._defaults, **group})
+        members = group["params"]
+        options["params"] = self._unique([members] if isinstance(members, Tensor) else members)
+        self.param_groups.append(options)
+        self.params.extend(options["params"])
+
+    def _unique(self, members: Iterable[Any]) -> list[Tensor]:
+        """The group's members, each once, checked."""
+        elsewhere = {id(p) for p in self.params}
+        params: dict[int, Tensor] = {}
+        for p in members:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"[{self._name}] params must be Tensors, got {type(p).__name__}")
+            if not is_float(p.dtype):
+                raise TypeError(f"[{self._name}] params must be floating-point, got {p.dtype}")
+            if id(p) in elsewhere:
+                raise ValueError(
+                    f"[{self._name}] a parameter of shape {p.shape} is in two parameter groups"
+                )
+            params[id(p)] = p
+        return list(params.values())
+
+    def _checked(self, options: Group) -> Group:
+        """`options` with the values in range. Raises TypeError or ValueError that names one."""
+        checked = dict(options)
+        for name, interval in self._ranges.items():
+            checked[name] = _in_range(self._name, name, options[name], interval)
+        return checked
+
+    # ---- one step -------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient. The gradients keep their values.
+
+        Raises ValueError or TypeError, before anything is updated, where a gradient or a
+        remembered moment does not fit its parameter.
+        """
+        work = [(group, batch) for group in self.param_groups for batch in self._batches(group)]
+        for group, batch in work:
+            for p, data in zip(batch.params, self._update(batch, group), strict=True):
+                p._replace_data(data)
+                p.grad._drop_graph()
+            for state in batch.states:
+                state["step"] = batch.step
+
+    def _update(self, batch: Batch, group: Group) -> list[NDArray]:
+        """The new data of the batch's parameters; moments are updated on the way."""
+        raise NotImplementedError(f"[{self._name}] defines neither step nor _update")
+
+    def _batches(self, group: Group) -> Iterable[Batch]:
+        """The group's parameters that have a gradient, by dtype, device and age."""
+        batches: dict[Any, Batch] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            data = p.realize_cached_data()
+            grad = self._gradient(p, data)
+            state = self.state.get(p)
+            if state is None:
+                state = self.state[p] = {"step": 0}
+            self._check_state(state, data)
+            step = state["step"] + 1
+            key = (data._dtype, data._device.name, step)
+            batch = batches.get(key)
+            if batch is None:
+                batch = batches[key] = Batch(step)
+            batch.params.append(p)
+            batch.data.append(data.compact())
+            batch.grads.append(grad.compact())
+            batch.states.append(state)
+        return batches.values()
+
+    def _gradient(self, p: Tensor, data: NDArray) -> NDArray:
+        """The data of p.grad, checked against that of p and with its dtype."""
+        if not isinstance(p.grad, Tensor):
+            raise TypeError(f"[{self._name}] grad must be a Tensor, got {type(p.grad).__name__}")
+        grad = p.grad.realize_cached_data()
+        if grad._shape != data._shape:
+            raise ValueError(
+                f"[{self._name}] a parameter of shape {data._shape} has a gradient of shape "
+                f"{grad._shape}"
+            )
+        if grad._device is not data._device and grad._device != data._device:
+            raise ValueError(
+                f"[{self._name}] a parameter on {data._device} has a gradient on {grad._device}"
+            )
+        return grad if grad._dtype is data._dtype else grad.astype(data._dtype)
+
+    def _check_state(self, state: dict[str, Any], data: NDArray) -> None:
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                kept = value.cached_data
+                if (
+                    kept._shape != data._shape
+                    or kept._dtype is not data._dtype
+                    or (kept._device is not data._device and kept._device != data._device)
+                ):
+                    raise ValueError(
+                        f"[{self._name}] the state {name!r} is {kept._dtype} {kept._shape} on "
+                        f"{kept._device}, but its parameter is now {data._dtype} {data._shape} on "
+                        f"{data._device}; make a new optimizer after moving a model"
+                    )
+
+    def reset_grad(self) -> None:
+        """Set the gradient of every parameter to None."""
+        for p in self.params:
+            p.grad = None
+
+    def zero_grad(self) -> None:
+        """`reset_grad`, by PyTorch's name."""
+        self.reset_grad()
+
+    # ---- saving ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training needs to go on: {"state": {i: {...}}, "param_groups": [...]}.
+
+        `i` counts the parameters in the order of `params`; moments are copies, as Tensors.
+        """
+        position = {id(p): i for i, p in enumerate(self.params)}
+        state = {position[id(p)]: _copied(s) for p, s in self.state.items()}
+        groups = [
+            {**group, "params": [position[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of an optimizer over parameters of the same shapes.
+
+        Raises ValueError where groups, shapes or options differ; nothing is changed then.
+        """
+        groups = [self._checked_group(*pair) for pair in self._paired_groups(state_dict)]
+        state = {
+            self._param_at(i): self._loaded(self._param_at(i), int(i), entry)
+            for i, entry in state_dict["state"].items()
+        }
+        for group, options in zip(self.param_groups, groups, strict=True):
+            group.update(options)
+        self.state = state
+
+    def _paired_groups(self, state_dict: Mapping[str, Any]) -> Iterator[tuple[Group, Group]]:
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise ValueError(
+                f"[{self._name}] a state must have 'state' and 'param_groups', "
+                f"got {sorted(state_dict)}"
+            )
+        saved = state_dict["param_groups"]
+        sizes = [len(group["params"]) for group in self.param_groups]
+        saved_sizes = [len(group["params"]) for group in saved]
+        if sizes != saved_sizes:
+            raise ValueError(
+                f"[{self._name}] the state is of parameter groups of sizes {saved_sizes}, "
+                f"this optimizer has {sizes}"
+            )
+        return zip(self.param_groups, saved, strict=True)
+
+    def _checked_group(self, group: Group, saved: Group) -> Group:
+        if group.keys() != saved.keys():
+            differ = sorted(group.keys() ^ saved.keys())
+            raise ValueError(f"[{self._name}] the state's options differ in {differ}")
+        options = self._checked(saved)
+        del options["params"]
+        return options
+
+    def _param_at(self, index: Any) -> Tensor:
+        try:
+            return self.params[int(index)]
+        except (ValueError, IndexError):
+            raise ValueError(
+                f"[{self._name}] the state names parameter {index!r} of {len(self.params)}"
+            ) from None
+
+    def _loaded(self, p: Tensor, index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+        loaded: dict[str, Any] = {}
+        for name, value in entry.items():
+            if name == "step":
+                loaded[name] = int(value)
+                continue
+            array = value.realize_cached_data() if isinstance(value, Tensor) else np.asarray(value)
+            if tuple(array.shape) != p.shape:
+                raise ValueError(
+                    f"[{self._name}] the state {name!r} of parameter {index} has shape "
+                    f"{tuple(array.shape)}, expected {p.shape}"
+                )
+            loaded[name] = Tensor.make_const(NDArray(array, device=p.device, dtype=p.dtype))
+        loaded.setdefault("step", 0)
+        return loaded
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: Tensor.make_const(value.cached_data.copy()) if isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }
+
+
+def _in_range(owner: str, name: str, value: Any, interval: str) -> float:
+    """`value` as a float inside an interval written as "[0, 1)"."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"[{owner}] {name} must be a number, got {value!r}")
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if not (above and below and math.isfinite(value)):
+        raise ValueError(f"[{owner}] {name} must be in {interval}, got {value}")
+    return float(value)

@@ -1,0 +1,55 @@
+"""RMSProp: steps divided by the running root mean square of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..backend_ndarray import NDArray
+from .optimizer import Batch, Group, Optimizer, hyperparameter
+
+
+class RMSProp(Optimizer):
+    """v = alpha·v + (1 - alpha)·g²;  u = momentum·u + g / (√v + eps);  p = p - lr·u.
+
+    g = grad + weight_decay·p (Hinton, lecture 6e, 2012; as in PyTorch).
+    """
+
+    _ranges: ClassVar = {
+        "lr": "[0, inf)",
+        "alpha": "[0, 1)",
+        "eps": "[0, inf)",
+        "weight_decay": "[0, inf)",
+        "momentum": "[0, 1)",
+    }
+    momentum = hyperparameter("momentum")
+    weight_decay = hyperparameter("weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
+        )
+
+    def _update(self, batch: Batch, group: Group) -> list[NDArray]:
+        lr, alpha, eps = group["lr"], group["alpha"], group["eps"]
+        decay, momentum = group["weight_decay"], group["momentum"]
+        params, grads = batch.data, batch.grads
+        if decay:
+            grads = [g + decay * p for p, g in zip(params, grads, strict=True)]
+        squares = batch.moments("square_average")
+        squares = [alpha * v + (1 - alpha) * (g * g) for v, g in zip(squares, grads, strict=True)]
+        batch.set_moments("square_average", squares)
+        steps = [g / (v.sqrt() + eps) for v, g in zip(squares, grads, strict=True)]
+        if momentum:
+            momenta = batch.moments("momentum")
+            steps = [momentum * u + s for u, s in zip(momenta, steps, strict=True)]
+            batch.set_moments("momentum", steps)
+        return [p - lr * s for p, s in zip(params, steps, strict=True)]

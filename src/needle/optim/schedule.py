@@ -1,0 +1,187 @@
+"""Learning-rate schedules: the rate as a function of how many steps were made.
+
+A schedule sets its optimizer's rates when it is made and at every `step()`, which a program calls
+after the optimizer's: once an epoch or once a batch, as the schedule's counts were meant.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from .optimizer import Optimizer
+
+
+class Schedule:
+    """The base class: a subclass defines `rate(step, base)`.
+
+    `base_lrs` are the rates of the optimizer's groups when the schedule was made.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"[{type(self).__name__}] optimizer must be an Optimizer, "
+                f"got {type(optimizer).__name__}"
+            )
+        self.optimizer = optimizer
+        self.steps = 0
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self._apply()
+
+    def rate(self, step: int, base: float) -> float:
+        """The learning rate after `step` steps of a group whose rate was `base`."""
+        raise NotImplementedError(f"[{type(self).__name__}] defines no rate")
+
+    def step(self) -> None:
+        """Count one step and set the optimizer's learning rates."""
+        self.steps += 1
+        self._apply()
+
+    @property
+    def lrs(self) -> list[float]:
+        """The learning rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _apply(self) -> None:
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.rate(self.steps, base)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on."""
+        return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a schedule of the same kind was. Raises ValueError for other groups."""
+        if len(state["base_lrs"]) != len(self.base_lrs):
+            raise ValueError(
+                f"[{type(self).__name__}] the state is of {len(state['base_lrs'])} parameter "
+                f"groups, this optimizer has {len(self.base_lrs)}"
+            )
+        self.steps, self.base_lrs = int(state["steps"]), list(state["base_lrs"])
+        self._apply()
+
+
+class StepLR(Schedule):
+    """base·gamma^(step // step_size)."""
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size = _count("StepLR", "step_size", step_size)
+        self.gamma = _rate("StepLR", "gamma", gamma)
+        super().__init__(optimizer)
+
+    def rate(self, step: int, base: float) -> float:
+        return base * self.gamma ** (step // self.step_size)
+
+
+class CosineLR(Schedule):
+    """From base down to `min_lr` along half a cosine in `total_steps`; `min_lr` from then on.
+
+    (Loshchilov and Hutter, 2017, without restarts.)
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0) -> None:
+        self.total_steps = _count("CosineLR", "total_steps", total_steps)
+        self.min_lr = _rate("CosineLR", "min_lr", min_lr)
+        super().__init__(optimizer)
+
+    def rate(self, step: int, base: float) -> float:
+        return _cosine(base, self.min_lr, min(step / self.total_steps, 1.0))
+
+
+class OneCycleLR(Schedule):
+    """Up from max_lr/div_factor to `max_lr`, then down to that start / final_div_factor.
+
+    The way up takes `pct_start` of `total_steps`; both follow half a cosine, or straight lines
+    with `anneal="linear"` (Smith and Topin, 2018). The rate stays at its end afterwards.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        anneal: str = "cos",
+    ) -> None:
+        self.max_lr = _rate("OneCycleLR", "max_lr", max_lr)
+        self.total_steps = _count("OneCycleLR", "total_steps", total_steps)
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"[OneCycleLR] pct_start must be in [0, 1], got {pct_start}")
+        if not (div_factor > 0 and final_div_factor > 0):
+            raise ValueError(
+                f"[OneCycleLR] div_factor and final_div_factor must be positive, "
+                f"got {div_factor} and {final_div_factor}"
+            )
+        if anneal not in ("cos", "linear"):
+            raise ValueError(f"[OneCycleLR] anneal must be 'cos' or 'linear', got {anneal!r}")
+        self._between = _cosine if anneal == "cos" else _line
+        self._start = self.max_lr / div_factor
+        self._end = self._start / final_div_factor
+        self._peak = pct_start * self.total_steps - 1  # the step at which the rate is max_lr
+        super().__init__(optimizer)
+
+    def rate(self, step: int, base: float) -> float:
+        if step < self._peak:
+            return self._between(self._start, self.max_lr, step / self._peak)
+        way_down = self.total_steps - 1 - self._peak
+        done = (step - self._peak) / way_down if way_down > 0 else 1.0
+        return self._between(self.max_lr, self._end, min(done, 1.0))
+
+
+class WarmupLR(Schedule):
+    """A straight line from start_factor·base to base in `warmup_steps`, then another schedule.
+
+    `after` is the optimizer to warm up, or a schedule of it, which starts when the warm-up ends.
+    """
+
+    def __init__(
+        self, after: Optimizer | Schedule, warmup_steps: int, start_factor: float = 0.0
+    ) -> None:
+        self.warmup_steps = _count("WarmupLR", "warmup_steps", warmup_steps)
+        if not 0 <= start_factor <= 1:
+            raise ValueError(f"[WarmupLR] start_factor must be in [0, 1], got {start_factor}")
+        self.start_factor = float(start_factor)
+        self.after = after if isinstance(after, Schedule) else None
+        if self.after is None:
+            super().__init__(after)  # type: ignore[arg-type]
+        else:
+            for group, base in zip(
+                self.after.optimizer.param_groups, self.after.base_lrs, strict=True
+            ):
+                group["lr"] = base
+            super().__init__(self.after.optimizer)
+
+    def rate(self, step: int, base: float) -> float:
+        if step >= self.warmup_steps:
+            return base if self.after is None else self.after.rate(step - self.warmup_steps, base)
+        top = base if self.after is None else self.after.rate(0, base)
+        return _line(self.start_factor * top, top, step / self.warmup_steps)
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _line(start: float, end: float, done: float) -> float:
+    return start + (end - start) * done
+
+
+def _count(schedule: str, name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{schedule}] {name} must be an integer, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"[{schedule}] {name} must be at least 1, got {number}")
+    return number
+
+
+def _rate(schedule: str, name: str, value: Any) -> float:
+    if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+        raise ValueError(f"[{schedule}] {name} must be a number ≥ 0, got {value!r}")
+    return float(value)

@@ -1,0 +1,85 @@
+"""Stochastic gradient descent, with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..backend_ndarray import NDArray
+from .clip import clip_grad_norm
+from .optimizer import Batch, Group, Optimizer, hyperparameter
+
+
+class SGD(Optimizer):
+    """g = grad + weight_decay·p;  u = momentum·u + (1 - dampening)·g;  p = p - lr·u.
+
+    Without `dampening` it equals the momentum, so that u is a moving average; PyTorch's default
+    is 0. With `nesterov`, p = p - lr·(g + momentum·u), and dampening is 0.
+    """
+
+    _ranges: ClassVar = {
+        "lr": "[0, inf)",
+        "momentum": "[0, 1)",
+        "weight_decay": "[0, inf)",
+    }
+    momentum = hyperparameter("momentum")
+    weight_decay = hyperparameter("weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        dampening: float | None = None,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            dampening=dampening,
+            nesterov=nesterov,
+        )
+
+    def _checked(self, options: Group) -> Group:
+        checked = super()._checked(options)
+        dampening = checked["dampening"]
+        if dampening is not None and not 0 <= dampening <= 1:
+            raise ValueError(f"[SGD] dampening must be in [0, 1], got {dampening}")
+        if checked["nesterov"] and (not checked["momentum"] or dampening):
+            raise ValueError(
+                f"[SGD] nesterov needs a positive momentum and no dampening, got momentum="
+                f"{checked['momentum']} and dampening={dampening}"
+            )
+        return checked
+
+    def clip_grad_norm(self, max_norm: float = 0.25) -> float:
+        """Scale all gradients so that their common norm is at most `max_norm`; returns the norm."""
+        return clip_grad_norm(self.params, max_norm)
+
+    def _update(self, batch: Batch, group: Group) -> list[NDArray]:
+        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+        nesterov, dampening = group["nesterov"], group["dampening"]
+        if dampening is None:
+            dampening = 0.0 if nesterov else momentum
+        momenta = batch.moments("momentum") if momentum else []
+        fused = batch.fused("sgd")
+        if fused is not None:
+            outs = batch.outputs()
+            fused(batch.data, batch.grads, momenta, outs, lr, momentum, decay, dampening, nesterov)
+            return outs
+        grads = [
+            g + decay * p if decay else g for p, g in zip(batch.data, batch.grads, strict=True)
+        ]
+        steps = grads
+        if momentum:
+            steps = [
+                momentum * u + (1 - dampening) * g for u, g in zip(momenta, grads, strict=True)
+            ]
+            batch.set_moments("momentum", steps)
+            if nesterov:
+                steps = [g + momentum * u for u, g in zip(steps, grads, strict=True)]
+        return [p - lr * u for p, u in zip(batch.data, steps, strict=True)]
