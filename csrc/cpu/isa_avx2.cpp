@@ -3,6 +3,6 @@
 
 namespace needle {
 
-extern const KernelTable TABLE_AVX2 = avx2::make_table("avx2");
+extern constinit const KernelTable TABLE_AVX2 = avx2::make_table("avx2");
 
 }  // namespace needle

@@ -3,6 +3,6 @@
 
 namespace needle {
 
-extern const KernelTable TABLE_AVX512 = avx512::make_table("avx512");
+extern constinit const KernelTable TABLE_AVX512 = avx512::make_table("avx512");
 
 }  // namespace needle

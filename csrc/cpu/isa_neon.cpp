@@ -3,6 +3,6 @@
 
 namespace needle {
 
-extern const KernelTable TABLE_NEON = neon::make_table("neon");
+extern constinit const KernelTable TABLE_NEON = neon::make_table("neon");
 
 }  // namespace needle

@@ -3,6 +3,6 @@
 
 namespace needle {
 
-extern const KernelTable TABLE_PORTABLE = portable::make_table("portable");
+extern constinit const KernelTable TABLE_PORTABLE = portable::make_table("portable");
 
 }  // namespace needle

@@ -55,8 +55,7 @@ struct KernelTable {
   void (*layer_norm)(const View& x, const View& weight, const View& bias, double eps,
                      const View& out, const View& mean, const View& rstd);
   void (*layer_norm_grad)(const View& g, const View& x, const View& weight, const View& mean,
-                          const View& rstd, const View& dx, const View& dweight,
-                          const View& dbias);
+                          const View& rstd, const View& dx, const View& dweight, const View& dbias);
   void (*sgd)(const OptimizerStep& step, const SgdOptions& options);
   void (*adam)(const OptimizerStep& step, const AdamOptions& options);
   void (*matmul_tiled)(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t p);

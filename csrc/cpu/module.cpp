@@ -38,9 +38,7 @@ DType dtype_of(nb::handle dtype) {
   throw nb::type_error("dtype must be one of the dtypes in needle.backend_ndarray.DTYPES");
 }
 
-void collect_garbage() {
-  PyGC_Collect();
-}
+void collect_garbage() { PyGC_Collect(); }
 
 // Memory of the pool, or of an object that `owner` keeps alive.
 struct Buffer {
@@ -144,13 +142,13 @@ Scalar scalar_of(nb::handle value) {
 template <typename Op>
 Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name, const char* what) {
   Py_ssize_t length = 0;
-  const char* text = PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length)
-                                                 : nullptr;
+  const char* text =
+      PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length) : nullptr;
   const auto found = text ? ops.find(std::string_view(text, length)) : ops.end();
   if (found == ops.end()) {
-    throw nb::value_error((std::string("there is no ") + what + " operation " +
-                           nb::cast<std::string>(nb::repr(name)))
-                              .c_str());
+    throw nb::value_error(
+        (std::string("there is no ") + what + " operation " + nb::cast<std::string>(nb::repr(name)))
+            .c_str());
   }
   return found->second;
 }
@@ -308,8 +306,7 @@ void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, int6
 void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle out,
                         int64_t ignore_index, double smoothing) {
   const View x = view_of(logits), y = view_of(labels), s = view_of(scale), o = view_of(out);
-  run(size_of(x) * 8,
-      [&] { kernels().cross_entropy_grad(x, y, s, o, ignore_index, smoothing); });
+  run(size_of(x) * 8, [&] { kernels().cross_entropy_grad(x, y, s, o, ignore_index, smoothing); });
 }
 
 void batch_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
@@ -392,8 +389,8 @@ void adam(nb::list params, nb::list grads, nb::list ms, nb::list vs, nb::list ou
 }
 
 void matmul_tiled(const Buffer& a, const Buffer& b, Buffer& out, int64_t m, int64_t n, int64_t p) {
-  const bool tiled = m >= 0 && n >= 0 && p >= 0 && m % TILE_SIZE == 0 && n % TILE_SIZE == 0 &&
-                     p % TILE_SIZE == 0;
+  const bool tiled =
+      m >= 0 && n >= 0 && p >= 0 && m % TILE_SIZE == 0 && n % TILE_SIZE == 0 && p % TILE_SIZE == 0;
   if (!tiled || a.size < m * n || b.size < n * p || out.size < m * p) {
     throw nb::value_error("[matmul_tiled] m, n and p must be multiples of 8 that fit the buffers");
   }
@@ -412,8 +409,9 @@ using Array2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Array2<float> theta,
                               float lr, size_t batch) {
   if (x.shape(0) != y.shape(0) || x.shape(1) != theta.shape(0) || batch < 1) {
-    throw nb::value_error("[softmax_regression_epoch] X (m, n), y (m,) and theta (n, k) must agree "
-                          "and batch be at least 1");
+    throw nb::value_error(
+        "[softmax_regression_epoch] X (m, n), y (m,) and theta (n, k) must agree "
+        "and batch be at least 1");
   }
   for (size_t i = 0; i < y.shape(0); ++i) {
     if (y.data()[i] >= theta.shape(1)) {
@@ -429,12 +427,18 @@ void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Ar
 
 nb::dlpack::dtype dlpack_dtype(DType dtype) {
   switch (dtype) {
-    case DType::Float32: return nb::dtype<float>();
-    case DType::Float64: return nb::dtype<double>();
-    case DType::Int32: return nb::dtype<int32_t>();
-    case DType::Int64: return nb::dtype<int64_t>();
-    case DType::UInt8: return nb::dtype<uint8_t>();
-    default: return nb::dtype<bool>();
+    case DType::Float32:
+      return nb::dtype<float>();
+    case DType::Float64:
+      return nb::dtype<double>();
+    case DType::Int32:
+      return nb::dtype<int32_t>();
+    case DType::Int64:
+      return nb::dtype<int64_t>();
+    case DType::UInt8:
+      return nb::dtype<uint8_t>();
+    default:
+      return nb::dtype<bool>();
   }
 }
 
@@ -443,9 +447,9 @@ nb::object numpy_view(nb::handle x) {
   size_t shape[MAX_DIMS];
   for (int i = 0; i < v.ndim; ++i) shape[i] = static_cast<size_t>(v.shape[i]);
   nb::handle owner(slot(x.ptr(), handle_slot));
-  return nb::cast(nb::ndarray<nb::numpy>(v.data, v.ndim, shape, owner, v.strides,
-                                         dlpack_dtype(v.dtype)),
-                  nb::rv_policy::reference);
+  return nb::cast(
+      nb::ndarray<nb::numpy>(v.data, v.ndim, shape, owner, v.strides, dlpack_dtype(v.dtype)),
+      nb::rv_policy::reference);
 }
 
 Py_ssize_t slot_offset(nb::handle type, const char* name) {
@@ -480,16 +484,15 @@ nb::dict memory_stats() {
 
 NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);  // arrays of a program's globals live until the process ends
-  kernels();      // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
+  kernels();                     // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
   num_threads();
 
   nb::class_<Buffer>(m, "Buffer")
       .def("ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
       .def_prop_ro("size", [](const Buffer& b) { return b.size; })
       .def_prop_ro("nbytes", &Buffer::nbytes)
-      .def_prop_ro("dtype", [](const Buffer& b) {
-        return nb::borrow(dtypes[static_cast<int>(b.dtype)]);
-      });
+      .def_prop_ro("dtype",
+                   [](const Buffer& b) { return nb::borrow(dtypes[static_cast<int>(b.dtype)]); });
 
   m.attr("TILE_SIZE") = TILE_SIZE;
   m.def("register", register_types);

@@ -7,11 +7,12 @@ namespace needle {
 
 // The result has the argument's type.
 #define NEEDLE_UNARY_OPS(X)                                                                      \
-  X(neg) X(abs) X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(square) \
-  X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
+  X(neg)                                                                                         \
+  X(abs) X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(square) X(sin) \
+      X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
 // The result is bool.
 #define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)
-#define NEEDLE_BINARY_OPS(X)                                                             \
+#define NEEDLE_BINARY_OPS(X) \
   X(add) X(sub) X(mul) X(div) X(floor_div) X(mod) X(pow) X(maximum) X(minimum) X(relu_grad)
 // The result is bool, or 0 and 1 in the arguments' type.
 #define NEEDLE_COMPARISONS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or)

@@ -31,18 +31,47 @@ struct Scalar {
 };
 
 // Runs the statements with T the C++ type of `dtype`.
-#define NEEDLE_DISPATCH(dtype, ...)                    \
-  switch (dtype) {                                     \
-    case DType::Float32: { using T = float; __VA_ARGS__; break; }   \
-    case DType::Float64: { using T = double; __VA_ARGS__; break; }  \
-    case DType::Int32: { using T = int32_t; __VA_ARGS__; break; }   \
-    case DType::Int64: { using T = int64_t; __VA_ARGS__; break; }   \
-    case DType::UInt8: { using T = uint8_t; __VA_ARGS__; break; }   \
-    case DType::Bool: { using T = bool; __VA_ARGS__; break; }       \
+#define NEEDLE_DISPATCH(dtype, ...) \
+  switch (dtype) {                  \
+    case DType::Float32: {          \
+      using T = float;              \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
+    case DType::Float64: {          \
+      using T = double;             \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
+    case DType::Int32: {            \
+      using T = int32_t;            \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
+    case DType::Int64: {            \
+      using T = int64_t;            \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
+    case DType::UInt8: {            \
+      using T = uint8_t;            \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
+    case DType::Bool: {             \
+      using T = bool;               \
+      __VA_ARGS__;                  \
+      break;                        \
+    }                               \
   }
 
-#define NEEDLE_DISPATCH_FLOAT(dtype, ...)                                           \
-  if ((dtype) == DType::Float32) { using T = float; __VA_ARGS__; }                  \
-  else { using T = double; __VA_ARGS__; }
+#define NEEDLE_DISPATCH_FLOAT(dtype, ...) \
+  if ((dtype) == DType::Float32) {        \
+    using T = float;                      \
+    __VA_ARGS__;                          \
+  } else {                                \
+    using T = double;                     \
+    __VA_ARGS__;                          \
+  }
 
 }  // namespace needle

@@ -68,13 +68,13 @@ class _SetRecording(ContextDecorator):
         _mode.recording = self._previous.pop()
 
 
-class no_grad(_SetRecording):  # noqa: N801 (PyTorch's name)
+class no_grad(_SetRecording):
     """A context (and decorator) in which no operation is recorded."""
 
     recording = False
 
 
-class enable_grad(_SetRecording):  # noqa: N801 (PyTorch's name)
+class enable_grad(_SetRecording):
     """A context (and decorator) in which operations are recorded, also inside `no_grad`."""
 
     recording = True
@@ -155,7 +155,7 @@ class Value:
     )
 
     op: Op | None
-    inputs: Sequence[Value]
+    inputs: Sequence[Any]  # Values; Tensors in most ops, TensorTuples in some
     cached_data: Any
     requires_grad: bool
     grad: Any
@@ -221,6 +221,10 @@ class Value:
     def _differentiable(data: Any) -> bool:
         return True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy (or what is unpickled) has the data and no history.
+        return _rebuild, (type(self), self.realize_cached_data(), self.requires_grad)
+
     def _replace_data(self, data: Any) -> None:
         """Give this value new data and note the change for graphs that recorded the old."""
         global _modification_clock
@@ -231,6 +235,10 @@ class Value:
     def _drop_graph(self) -> None:
         """Forget how this value was made; its data stays."""
         self.op, self.inputs, self.requires_grad = None, (), False
+
+
+def _rebuild(cls: type[Value], data: Any, requires_grad: bool) -> Value:
+    return cls.make_const(data, requires_grad=requires_grad)
 
 
 class TensorTuple(Value):
@@ -490,7 +498,7 @@ class Tensor(Value):
     # ---- the functions of needle.ops as methods ---------------------------------------------
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+    def T(self) -> Tensor:
         """The tensor with its axes reversed."""
         return ops.permute(self, tuple(reversed(range(self.ndim))))
 
@@ -706,7 +714,7 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
             if g is None or not x.requires_grad:
                 continue
             known = pending.get(id(x))
-            pending[id(x)] = g if known is None else known + g  # type: ignore[operator]
+            pending[id(x)] = g if known is None else known + g
     return pending
 
 

@@ -68,9 +68,8 @@ inline void batch_norm_grad(const View& g, const View& x, const View& weight, co
     const T inverse = T(1) / rows.n;
     parallel_range(rows.c, rows.n * 4, [&](int64_t begin, int64_t end) {
       sum_columns<T>(rows.n, begin, end, db, [&](int64_t i, int64_t j) { return grads[i][j]; });
-      sum_columns<T>(rows.n, begin, end, dw, [&](int64_t i, int64_t j) {
-        return grads[i][j] * (rows[i][j] - m[j]);
-      });
+      sum_columns<T>(rows.n, begin, end, dw,
+                     [&](int64_t i, int64_t j) { return grads[i][j] * (rows[i][j] - m[j]); });
       // dx = a·g + b·x + c, with the three constants of each column in a small table.
       const int64_t width = end - begin;
       const std::unique_ptr<T[]> table(new T[3 * width]);

@@ -15,9 +15,12 @@ constexpr int64_t CHEAP = 1, FUNCTION = 8;  // costs of one element, for `for_ea
 
 template <typename T>
 T scalar_as(Scalar value) {
-  if constexpr (std::is_floating_point_v<T>) return static_cast<T>(value.real);
-  else if constexpr (std::is_same_v<T, bool>) return value.real != 0;
-  else return static_cast<T>(value.integer);
+  if constexpr (std::is_floating_point_v<T>)
+    return static_cast<T>(value.real);
+  else if constexpr (std::is_same_v<T, bool>)
+    return value.real != 0;
+  else
+    return static_cast<T>(value.integer);
 }
 
 inline void fill(const View& out, Scalar value) {
@@ -39,8 +42,8 @@ inline void fill(const View& out, Scalar value) {
 
 // ---- one operand ------------------------------------------------------------------------------
 
-// An inner run: operands at `at[k]`, their elements `step[k]` bytes apart. Only this is compiled for
-// every op and dtype; the walk around it is one function.
+// An inner run: operands at `at[k]`, their elements `step[k]` bytes apart. Only this is compiled
+// for every op and dtype; the walk around it is one function.
 using Run = void (*)(char* const* at, const int64_t* step, int64_t n);
 
 template <int N>
@@ -74,12 +77,14 @@ void map(const View& x, const View& out, int64_t cost, const Function&) {
 
 template <typename To, typename From>
 To convert(From x) {
-  if constexpr (std::is_same_v<To, bool>) return x != From(0);
+  if constexpr (std::is_same_v<To, bool>)
+    return x != From(0);
   else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
     // Through int64, as a float outside the target's range has no defined conversion.
     const bool fits = x > From(-9.2e18) && x < From(9.2e18);
     return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
-  } else return static_cast<To>(x);
+  } else
+    return static_cast<To>(x);
 }
 
 // A transposing copy runs along one operand's rows and across the other's; in blocks, the lines of
@@ -130,8 +135,13 @@ inline void copy(const View& x, const View& out) { NEEDLE_DISPATCH(x.dtype, copy
 
 constexpr int64_t unary_cost(UnaryOp op) {
   switch (op) {
-    case UnaryOp::neg: case UnaryOp::abs: case UnaryOp::relu: case UnaryOp::square: return CHEAP;
-    default: return FUNCTION;
+    case UnaryOp::neg:
+    case UnaryOp::abs:
+    case UnaryOp::relu:
+    case UnaryOp::square:
+      return CHEAP;
+    default:
+      return FUNCTION;
   }
 }
 
@@ -139,10 +149,14 @@ template <typename T>
 void unary_as(UnaryOp op, const View& x, const View& out) {
   const int64_t cost = unary_cost(op);
   switch (op) {
-#define NEEDLE_CASE(name) \
-  case UnaryOp::name: map<T, T>(x, out, cost, [](T v) { return f::name<T>(v); }); break;
-#define NEEDLE_PREDICATE_CASE(name) \
-  case UnaryOp::name: map<T, bool>(x, out, cost, [](T v) { return f::name<T>(v); }); break;
+#define NEEDLE_CASE(name)                                       \
+  case UnaryOp::name:                                           \
+    map<T, T>(x, out, cost, [](T v) { return f::name<T>(v); }); \
+    break;
+#define NEEDLE_PREDICATE_CASE(name)                                \
+  case UnaryOp::name:                                              \
+    map<T, bool>(x, out, cost, [](T v) { return f::name<T>(v); }); \
+    break;
     NEEDLE_UNARY_OPS(NEEDLE_CASE)
     NEEDLE_PREDICATES(NEEDLE_PREDICATE_CASE)
 #undef NEEDLE_CASE
@@ -195,13 +209,15 @@ template <typename T>
 void binary_as(BinaryOp op, const View& a, const View& b, const View& out) {
   const int64_t cost = binary_cost(op);
   switch (op) {
-#define NEEDLE_CASE(name) \
-  case BinaryOp::name: zip<T, T>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); }); break;
-#define NEEDLE_COMPARISON_CASE(name)                                                       \
-  case BinaryOp::name:                                                                     \
-    if (out.dtype == DType::Bool)                                                          \
-      zip<T, bool>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); });            \
-    else                                                                                   \
+#define NEEDLE_CASE(name)                                                  \
+  case BinaryOp::name:                                                     \
+    zip<T, T>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); }); \
+    break;
+#define NEEDLE_COMPARISON_CASE(name)                                                         \
+  case BinaryOp::name:                                                                       \
+    if (out.dtype == DType::Bool)                                                            \
+      zip<T, bool>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); });              \
+    else                                                                                     \
       zip<T, T>(a, b, out, cost, [](T x, T y) { return static_cast<T>(f::name<T>(x, y)); }); \
     break;
     NEEDLE_BINARY_OPS(NEEDLE_CASE)

@@ -135,10 +135,10 @@ inline float sine_f(float x, double quarter) {
   const double turns = n + quarter;
   const float q = static_cast<float>(turns - 4.0 * std::floor(turns * 0.25));  // 0, 1, 2 or 3
   const float z = r * r;
-  const float s =
-      ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
-  const float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z +
-                   4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+  const float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
+  const float c =
+      ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z -
+      0.5f * z + 1.0f;
   const float value = q == 1.0f || q == 3.0f ? c : s;
   return q >= 2.0f ? -value : value;
 }
@@ -146,8 +146,10 @@ inline float sine_f(float x, double quarter) {
 #define NEEDLE_FLOAT_FUNCTION(name, single, general) \
   template <typename T>                              \
   inline T name(T x) {                               \
-    if constexpr (std::is_same_v<T, float>) return single; \
-    else return static_cast<T>(general);             \
+    if constexpr (std::is_same_v<T, float>)          \
+      return single;                                 \
+    else                                             \
+      return static_cast<T>(general);                \
   }
 
 namespace f {
@@ -170,87 +172,187 @@ NEEDLE_FLOAT_FUNCTION(round, std::nearbyint(x), std::nearbyint(static_cast<doubl
 
 // Integers wrap around, as in NumPy: arithmetic on them is done on the unsigned type.
 template <typename T>
-struct Wrapping { using type = std::make_unsigned_t<T>; };
-template <> struct Wrapping<float> { using type = float; };
-template <> struct Wrapping<double> { using type = double; };
-template <> struct Wrapping<bool> { using type = bool; };
+struct Wrapping {
+  using type = std::make_unsigned_t<T>;
+};
+template <>
+struct Wrapping<float> {
+  using type = float;
+};
+template <>
+struct Wrapping<double> {
+  using type = double;
+};
+template <>
+struct Wrapping<bool> {
+  using type = bool;
+};
 template <typename T>
 using wrapping = typename Wrapping<T>::type;
 
-template <typename T> inline T neg(T x) { return static_cast<T>(wrapping<T>(0) - wrapping<T>(x)); }
-template <> inline float neg(float x) { return -x; }
-template <> inline double neg(double x) { return -x; }
-template <typename T> inline T abs(T x) {
-  if constexpr (std::is_floating_point_v<T>) return std::fabs(x);
-  else return x < T(0) ? neg(x) : x;
+template <typename T>
+inline T neg(T x) {
+  return static_cast<T>(wrapping<T>(0) - wrapping<T>(x));
 }
-template <typename T> inline T sign(T x) {
-  if constexpr (std::is_floating_point_v<T>) return x > 0 ? T(1) : x < 0 ? T(-1) : x;
-  else return static_cast<T>((x > T(0)) - (x < T(0)));
+template <>
+inline float neg(float x) {
+  return -x;
 }
-template <typename T> inline T square(T x) { return static_cast<T>(wrapping<T>(x) * wrapping<T>(x)); }
-template <typename T> inline T relu(T x) { return x < T(0) ? T(0) : x; }  // NaN stays
+template <>
+inline double neg(double x) {
+  return -x;
+}
+template <typename T>
+inline T abs(T x) {
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fabs(x);
+  else
+    return x < T(0) ? neg(x) : x;
+}
+template <typename T>
+inline T sign(T x) {
+  if constexpr (std::is_floating_point_v<T>)
+    return x > 0 ? T(1) : x < 0 ? T(-1) : x;
+  else
+    return static_cast<T>((x > T(0)) - (x < T(0)));
+}
+template <typename T>
+inline T square(T x) {
+  return static_cast<T>(wrapping<T>(x) * wrapping<T>(x));
+}
+template <typename T>
+inline T relu(T x) {
+  return x < T(0) ? T(0) : x;
+}  // NaN stays
 
-template <typename T> inline bool isnan(T x) { return x != x; }
-template <typename T> inline bool isfinite(T x) { return x - x == T(0); }
-template <typename T> inline bool logical_not(T x) { return x == T(0); }
+template <typename T>
+inline bool isnan(T x) {
+  return x != x;
+}
+template <typename T>
+inline bool isfinite(T x) {
+  return x - x == T(0);
+}
+template <typename T>
+inline bool logical_not(T x) {
+  return x == T(0);
+}
 
-template <typename T> inline T add(T a, T b) { return static_cast<T>(wrapping<T>(a) + wrapping<T>(b)); }
-template <typename T> inline T sub(T a, T b) { return static_cast<T>(wrapping<T>(a) - wrapping<T>(b)); }
-template <typename T> inline T mul(T a, T b) { return static_cast<T>(wrapping<T>(a) * wrapping<T>(b)); }
+template <typename T>
+inline T add(T a, T b) {
+  return static_cast<T>(wrapping<T>(a) + wrapping<T>(b));
+}
+template <typename T>
+inline T sub(T a, T b) {
+  return static_cast<T>(wrapping<T>(a) - wrapping<T>(b));
+}
+template <typename T>
+inline T mul(T a, T b) {
+  return static_cast<T>(wrapping<T>(a) * wrapping<T>(b));
+}
 
 // Truncated integer quotient; 0 for a division by 0, wrapped for the one quotient that overflows.
-template <typename T> inline T quotient(T a, T b) {
+template <typename T>
+inline T quotient(T a, T b) {
   if (b == T(0)) return T(0);
-  if constexpr (std::is_signed_v<T>) { if (b == T(-1)) return neg(a); }
+  if constexpr (std::is_signed_v<T>) {
+    if (b == T(-1)) return neg(a);
+  }
   return static_cast<T>(a / b);
 }
-template <typename T> inline T div(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) return a / b;
-  else return quotient(a, b);
+template <typename T>
+inline T div(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>)
+    return a / b;
+  else
+    return quotient(a, b);
 }
-template <typename T> inline T mod(T a, T b) {  // the sign of b, as in Python
+template <typename T>
+inline T mod(T a, T b) {  // the sign of b, as in Python
   if constexpr (std::is_floating_point_v<T>) {
     const T r = std::fmod(a, b);
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
   } else {
     if (b == T(0)) return T(0);
-    if constexpr (std::is_signed_v<T>) { if (b == T(-1)) return T(0); }
+    if constexpr (std::is_signed_v<T>) {
+      if (b == T(-1)) return T(0);
+    }
     const T r = static_cast<T>(a % b);
     return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
   }
 }
-template <typename T> inline T floor_div(T a, T b) {
+template <typename T>
+inline T floor_div(T a, T b) {
   if constexpr (std::is_floating_point_v<T>) {
     return b == 0 ? a / b : std::floor((a - mod(a, b)) / b + T(0.5));
   } else {
     const T q = quotient(a, b);
     return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a && (a < 0) != (b < 0)
-               ? static_cast<T>(q - 1) : q;
+               ? static_cast<T>(q - 1)
+               : q;
   }
 }
-template <typename T> inline T pow(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) return std::pow(a, b);
+template <typename T>
+inline T pow(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>)
+    return std::pow(a, b);
   else {
     if (b < T(0)) return a == T(1) ? T(1) : T(0);
     T result = 1;
-    for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a)) if (b % 2) result = mul(result, a);
+    for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a))
+      if (b % 2) result = mul(result, a);
     return result;
   }
 }
-template <> inline bool pow(bool a, bool b) { return a || !b; }
-template <typename T> inline T maximum(T a, T b) { return a > b || a != a ? a : b; }
-template <typename T> inline T minimum(T a, T b) { return a < b || a != a ? a : b; }
-template <typename T> inline T relu_grad(T g, T y) { return y > T(0) ? g : T(0); }
+template <>
+inline bool pow(bool a, bool b) {
+  return a || !b;
+}
+template <typename T>
+inline T maximum(T a, T b) {
+  return a > b || a != a ? a : b;
+}
+template <typename T>
+inline T minimum(T a, T b) {
+  return a < b || a != a ? a : b;
+}
+template <typename T>
+inline T relu_grad(T g, T y) {
+  return y > T(0) ? g : T(0);
+}
 
-template <typename T> inline bool eq(T a, T b) { return a == b; }
-template <typename T> inline bool ne(T a, T b) { return a != b; }
-template <typename T> inline bool lt(T a, T b) { return a < b; }
-template <typename T> inline bool le(T a, T b) { return a <= b; }
-template <typename T> inline bool gt(T a, T b) { return a > b; }
-template <typename T> inline bool ge(T a, T b) { return a >= b; }
-template <typename T> inline bool logical_and(T a, T b) { return a != T(0) && b != T(0); }
-template <typename T> inline bool logical_or(T a, T b) { return a != T(0) || b != T(0); }
+template <typename T>
+inline bool eq(T a, T b) {
+  return a == b;
+}
+template <typename T>
+inline bool ne(T a, T b) {
+  return a != b;
+}
+template <typename T>
+inline bool lt(T a, T b) {
+  return a < b;
+}
+template <typename T>
+inline bool le(T a, T b) {
+  return a <= b;
+}
+template <typename T>
+inline bool gt(T a, T b) {
+  return a > b;
+}
+template <typename T>
+inline bool ge(T a, T b) {
+  return a >= b;
+}
+template <typename T>
+inline bool logical_and(T a, T b) {
+  return a != T(0) && b != T(0);
+}
+template <typename T>
+inline bool logical_or(T a, T b) {
+  return a != T(0) || b != T(0);
+}
 
 }  // namespace f
 

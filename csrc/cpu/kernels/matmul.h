@@ -23,10 +23,9 @@ inline void matmul(const View& a, const View& b, const View& out, const View* bi
         y += rest % out.shape[axis] * b.strides[axis];
         rest /= out.shape[axis];
       }
-      gemm<T>(m, n, k, x, a.strides[d - 2], a.strides[d - 1], y, b.strides[d - 2],
-              b.strides[d - 1], reinterpret_cast<T*>(out.data) + number * m * n, n,
-              bias ? reinterpret_cast<const T*>(bias->data) : nullptr,
-              bias ? bias->strides[0] : 0);
+      gemm<T>(m, n, k, x, a.strides[d - 2], a.strides[d - 1], y, b.strides[d - 2], b.strides[d - 1],
+              reinterpret_cast<T*>(out.data) + number * m * n, n,
+              bias ? reinterpret_cast<const T*>(bias->data) : nullptr, bias ? bias->strides[0] : 0);
     };
     // Small products run side by side; a large one uses all threads by itself.
     if (batch > 1 && m * n * k < (int64_t{1} << 22)) {

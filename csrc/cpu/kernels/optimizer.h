@@ -49,6 +49,8 @@ inline void sgd(const OptimizerStep& s, const SgdOptions& options) {
 inline void adam(const OptimizerStep& s, const AdamOptions& options) {
   NEEDLE_DISPATCH_FLOAT(s.out.dtype, {
     const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2);
+    // In double: 1 - 0.999f is off by 1e-5 of itself.
+    const T fresh1 = static_cast<T>(1 - options.beta1), fresh2 = static_cast<T>(1 - options.beta2);
     const T eps = static_cast<T>(options.eps);
     const double step = static_cast<double>(options.step);
     const T unbias1 = static_cast<T>(1 / (1 - std::pow(options.beta1, step)));
@@ -64,8 +66,8 @@ inline void adam(const OptimizerStep& s, const AdamOptions& options) {
       T* __restrict out = vector_data<T>(s.out);
       for (int64_t i = begin; i < end; ++i) {
         const T g = grad[i] + l2 * p[i];
-        m[i] = beta1 * m[i] + (1 - beta1) * g;
-        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        m[i] = beta1 * m[i] + fresh1 * g;
+        v[i] = beta2 * v[i] + fresh2 * g * g;
         out[i] = keep * p[i] - lr * (m[i] * unbias1) / (std::sqrt(v[i] * unbias2) + eps);
       }
     });

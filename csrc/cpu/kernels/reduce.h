@@ -10,8 +10,8 @@
 
 #include <cstring>
 
-#include "functions.h"
 #include "elementwise.h"
+#include "functions.h"
 #include "loops.h"
 
 namespace needle::NEEDLE_ISA {
@@ -21,8 +21,10 @@ using accumulator = std::conditional_t<std::is_floating_point_v<T>, T, int64_t>;
 
 template <ReduceOp OP, typename A>
 constexpr A identity() {
-  if constexpr (OP == ReduceOp::sum) return A(0);
-  else if constexpr (OP == ReduceOp::prod) return A(1);
+  if constexpr (OP == ReduceOp::sum)
+    return A(0);
+  else if constexpr (OP == ReduceOp::prod)
+    return A(1);
   else if constexpr (OP == ReduceOp::max) {
     return std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity()
                                                 : std::numeric_limits<A>::lowest();
@@ -35,10 +37,14 @@ constexpr A identity() {
 // Vectors of floats have the same operators as floats, so one definition serves both.
 template <ReduceOp OP, typename V>
 inline V combine(V a, V b) {
-  if constexpr (OP == ReduceOp::sum) return a + b;
-  else if constexpr (OP == ReduceOp::prod) return a * b;
-  else if constexpr (OP == ReduceOp::max) return (a > b) | (a != a) ? a : b;
-  else return (a < b) | (a != a) ? a : b;
+  if constexpr (OP == ReduceOp::sum)
+    return a + b;
+  else if constexpr (OP == ReduceOp::prod)
+    return a * b;
+  else if constexpr (OP == ReduceOp::max)
+    return (a > b) | (a != a) ? a : b;
+  else
+    return (a < b) | (a != a) ? a : b;
 }
 
 // A contiguous run of floats into one value, in four vectors of partial results. Blocks of a few
@@ -112,8 +118,8 @@ accumulator<T> reduce_element(Nest<1> reduced, char* x) {
   const int inner = reduced.ndim - 1;
   auto total = identity<OP, accumulator<T>>();
   walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t n) {
-    total = combine<OP, accumulator<T>>(total,
-                                        reduce_run<OP, T>(at[0], n, reduced.strides[0][inner]));
+    total =
+        combine<OP, accumulator<T>>(total, reduce_run<OP, T>(at[0], n, reduced.strides[0][inner]));
   });
   return total;
 }
@@ -148,13 +154,16 @@ void reduce_columns(Nest<1> reduced, const char* x, T* __restrict out, int64_t n
       in_group = 0;
     };
     reduced.data[0] = const_cast<char*>(x) + j0 * sizeof(T);
-    walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t rows) {
-      for (int64_t i = 0; i < rows; ++i) {
-        const T* __restrict row = reinterpret_cast<const T*>(at[0] + i * reduced.strides[0][inner]);
-        for (int64_t j = 0; j < width; ++j) group[j] = combine<OP, T>(group[j], row[j]);
-        if (++in_group == GROUP) flush();
-      }
-    });
+    walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner],
+                 [&](char* const* at, int64_t rows) {
+                   for (int64_t i = 0; i < rows; ++i) {
+                     const T* __restrict row =
+                         reinterpret_cast<const T*>(at[0] + i * reduced.strides[0][inner]);
+                     for (int64_t j = 0; j < width; ++j)
+                       group[j] = combine<OP, T>(group[j], row[j]);
+                     if (++in_group == GROUP) flush();
+                   }
+                 });
     flush();
   }
 }
@@ -189,8 +198,10 @@ void reduce_as(const View& x, unsigned axes, const View& out) {
 template <typename T>
 void reduce_by(ReduceOp op, const View& x, unsigned axes, const View& out) {
   switch (op) {
-#define NEEDLE_CASE(name) \
-  case ReduceOp::name: reduce_as<ReduceOp::name, T>(x, axes, out); break;
+#define NEEDLE_CASE(name)                       \
+  case ReduceOp::name:                          \
+    reduce_as<ReduceOp::name, T>(x, axes, out); \
+    break;
     NEEDLE_REDUCE_OPS(NEEDLE_CASE)
 #undef NEEDLE_CASE
   }

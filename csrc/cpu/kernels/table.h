@@ -14,14 +14,34 @@
 
 namespace needle::NEEDLE_ISA {
 
-inline KernelTable make_table(const char* name) {
-  return {name,          fill,           copy,          unary,
-          binary,        binary_scalar,  where,         reduce,
-          argreduce,     cumsum,         argsort,       matmul,
-          take_rows,     add_rows,       softmax,       cross_entropy,
-          cross_entropy_grad, batch_norm, batch_norm_grad, layer_norm,
-          layer_norm_grad, sgd,          adam,          matmul_tiled,
-          softmax_regression_epoch, peak_flops<float>};
+// constexpr, so that no instruction of this set runs while the library is being loaded.
+constexpr KernelTable make_table(const char* name) {
+  return {name,
+          fill,
+          copy,
+          unary,
+          binary,
+          binary_scalar,
+          where,
+          reduce,
+          argreduce,
+          cumsum,
+          argsort,
+          matmul,
+          take_rows,
+          add_rows,
+          softmax,
+          cross_entropy,
+          cross_entropy_grad,
+          batch_norm,
+          batch_norm_grad,
+          layer_norm,
+          layer_norm_grad,
+          sgd,
+          adam,
+          matmul_tiled,
+          softmax_regression_epoch,
+          peak_flops<float>};
 }
 
 }  // namespace needle::NEEDLE_ISA

@@ -7,7 +7,7 @@ Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadc
 
 =================  ===============================================================================
 allocate, wrap     a Buffer of `size` elements; a Buffer that shares a flat NumPy array's memory
-view               the array as a NumPy array, without a copy where the device's memory is the host's
+view               the array as a NumPy array; without a copy on a CPU device
 fill, copy         a scalar into every element; strided to strided copy with a cast
 unary, binary      element-wise by name (`"exp"`, `"add"`, …), `binary_scalar` for a Python scalar
 where              a select by a bool array
@@ -79,13 +79,18 @@ class BackendDevice:
     def __repr__(self) -> str:
         return f"{self.name}()"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
     # ---- creation -------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
         """An array of the shape with unspecified contents."""
         return self.array_type._empty(_as_shape(shape), self, as_dtype(dtype))
 
-    def full(self, shape: int | tuple[int, ...], fill_value: Any, dtype: Any = "float32") -> NDArray:
+    def full(
+        self, shape: int | tuple[int, ...], fill_value: Any, dtype: Any = "float32"
+    ) -> NDArray:
         """An array of the shape with every element `fill_value`."""
         out = self.empty(shape, dtype)
         self.fill(out, fill_value)
@@ -118,7 +123,7 @@ class BackendDevice:
                 f"[one_hot] indices must be in 0 … {n - 1} for n={n}, "
                 f"got values from {index.min()} to {index.max()}"
             )
-        rows = np.zeros(index.shape + (n,), dtype=as_dtype(dtype))
+        rows = np.zeros((*index.shape, n), dtype=as_dtype(dtype))
         np.put_along_axis(rows, index[..., None], 1, axis=-1)
         return self.array_type(rows, device=self, dtype=dtype)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from .device import BackendDevice
 from .dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8
 
+core: Any
 try:
-    from .. import _core as core
+    core = importlib.import_module("needle._core")
 except ImportError:  # built without a C++ compiler
-    core = None  # type: ignore[assignment]
+    core = None
 
 PRIMITIVES = (
     "allocate", "wrap", "view", "fill", "copy", "unary", "binary", "binary_scalar", "where",

@@ -153,9 +153,7 @@ class NumpyDevice(BackendDevice):
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
 
     def add_rows(self, out: Any, index: Any, src: Any) -> None:
-        np.add.at(
-            self.view(out), _checked_rows(self.view(index), out._shape[0]), self.view(src)
-        )
+        np.add.at(self.view(out), _checked_rows(self.view(index), out._shape[0]), self.view(src))
 
 
 def _checked_rows(index: np.ndarray, n: int) -> np.ndarray:

@@ -31,7 +31,9 @@ def as_dtype(dtype: Any) -> np.dtype:
         pass
     names = ", ".join(d.name for d in DTYPES)
     try:
-        return _CANONICAL[np.dtype(dtype)]
+        if dtype is not None:  # which NumPy would take for float64
+            return _CANONICAL[np.dtype(dtype)]
+        raise TypeError
     except (KeyError, TypeError):
         raise TypeError(f"dtype {dtype!r} is not supported; use one of {names}") from None
 

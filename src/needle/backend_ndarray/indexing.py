@@ -124,15 +124,18 @@ def plan(shape: Shape, key: Any) -> FancyIndex:
             n = shape[axis]
             bad = (index < -n) | (index >= n)
             if bad.any():
-                raise IndexError(f"index {index[bad].flat[0]} is out of range for axis {axis} "
-                                 f"of length {n}")
+                raise IndexError(
+                    f"index {index[bad].flat[0]} is out of range for axis {axis} of length {n}"
+                )
             arrays.append((len(basic), np.where(index < 0, index + n, index)))
             basic.append(slice(None))
         axis += item is not None
     return _merge(shape, tuple(basic), arrays)
 
 
-def _merge(shape: Shape, basic: tuple[Any, ...], arrays: list[tuple[int, np.ndarray]]) -> FancyIndex:
+def _merge(
+    shape: Shape, basic: tuple[Any, ...], arrays: list[tuple[int, np.ndarray]]
+) -> FancyIndex:
     axes = [axis for axis, _ in arrays]
     viewed = _basic_shape(shape, basic)
     try:
@@ -140,9 +143,11 @@ def _merge(shape: Shape, basic: tuple[Any, ...], arrays: list[tuple[int, np.ndar
     except ValueError:
         shapes = [index.shape for _, index in arrays]
         raise IndexError(f"index arrays of shapes {shapes} cannot be broadcast together") from None
-    rows = np.ravel_multi_index(tuple(indices), tuple(viewed[a] for a in axes)) if indices[
-        0
-    ].size else np.zeros(0, np.int64)
+    rows = (
+        np.ravel_multi_index(tuple(indices), tuple(viewed[a] for a in axes))
+        if indices[0].size
+        else np.zeros(0, np.int64)
+    )
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
     order = (*axes, *(i for i in range(len(viewed)) if i not in axes))
     return FancyIndex(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -46,7 +47,7 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> Sh
     if axes is None:
         return tuple(range(ndim))
     if isinstance(axes, int) or hasattr(axes, "__index__"):
-        return (normalize_axis(int(axes), ndim, what),)  # type: ignore[arg-type]
+        return (normalize_axis(int(axes), ndim, what),)
     result = tuple(sorted(normalize_axis(int(axis), ndim, what) for axis in axes))
     if len(set(result)) != len(result):
         raise ValueError(f"[{what}] axes {tuple(axes)} name the same axis twice")
@@ -119,7 +120,7 @@ def reshape_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None
                 group.append(axes[i + len(group)])
             else:
                 sizes.append(target[j + len(sizes)])
-        for (_, outer), (n, inner) in zip(group, group[1:], strict=False):
+        for (_, outer), (n, inner) in itertools.pairwise(group):
             if outer != n * inner:
                 return None
         step = group[-1][1]

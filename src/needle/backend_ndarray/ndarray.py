@@ -8,6 +8,7 @@ of gradients.
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
@@ -178,7 +179,7 @@ class NDArray:
         return self.size * self._dtype.itemsize
 
     @property
-    def T(self) -> NDArray:  # noqa: N802 (NumPy's name)
+    def T(self) -> NDArray:
         """The view with its axes reversed."""
         return self.permute(tuple(reversed(range(self.ndim))))
 
@@ -226,6 +227,9 @@ class NDArray:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._host().__dlpack_device__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NDArray, (self.numpy(), self._device, self._dtype)
 
     def item(self) -> Any:
         """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
@@ -365,7 +369,7 @@ class NDArray:
         """The view with a new axis of length 1 at position `axis`."""
         at = normalize_axis(axis, self.ndim + 1, "unsqueeze")
         shape, strides = self._shape, self._strides
-        return self._relayout(shape[:at] + (1,) + shape[at:], strides[:at] + (0,) + strides[at:])
+        return self._relayout((*shape[:at], 1, *shape[at:]), (*strides[:at], 0, *strides[at:]))
 
     def flip(self, axes: int | Sequence[int] | None = None) -> NDArray:
         """The view with the order along `axes` (all by default) reversed."""
@@ -727,8 +731,10 @@ class NDArray:
         repeats = (1,) * (len(shape) - len(repeats)) + repeats
         pairs = tuple(n for pair in zip((1,) * len(shape), shape, strict=True) for n in pair)
         wide = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
-        return self.reshape(pairs).broadcast_to(wide).reshape(
-            tuple(r * n for r, n in zip(repeats, shape, strict=True))
+        return (
+            self.reshape(pairs)
+            .broadcast_to(wide)
+            .reshape(tuple(r * n for r, n in zip(repeats, shape, strict=True)))
         )
 
     def split(self, sections: int | Sequence[int], axis: int = 0) -> list[NDArray]:
@@ -742,7 +748,7 @@ class NDArray:
         else:
             cuts = [0, *sections, n]
         lead = (slice(None),) * along
-        return [self[(*lead, slice(a, b))] for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [self[(*lead, slice(a, b))] for a, b in itertools.pairwise(cuts)]
 
 
 _new_ndarray = NDArray.__new__
@@ -846,7 +852,7 @@ def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
 
 
 def from_dlpack(x: Any, device: BackendDevice | None = None) -> NDArray:
-    """An NDArray over the CPU memory of any object with `__dlpack__`, without a copy if possible."""
+    """An NDArray over the CPU memory of an object with `__dlpack__`; no copy if possible."""
     return from_numpy(np.from_dlpack(x), device)
 
 
@@ -867,9 +873,7 @@ def where(cond: NDArray, a: Any, b: Any) -> NDArray:
     a = a if isinstance(a, NDArray) else _scalar_like(a, b, cond)
     b = b if isinstance(b, NDArray) else _scalar_like(b, a, cond)
     dtype = promote(a._dtype, b._dtype)
-    shape = broadcast_shapes(
-        broadcast_shapes(cond._shape, a._shape, "where"), b._shape, "where"
-    )
+    shape = broadcast_shapes(broadcast_shapes(cond._shape, a._shape, "where"), b._shape, "where")
     out = NDArray._empty(shape, cond._device, dtype)
     cond._device.where(
         cond.astype(BOOL).broadcast_to(shape),
@@ -901,7 +905,7 @@ def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
             raise ValueError(f"[concatenate] shapes {shapes} differ outside axis {axis}")
         dtype = promote(dtype, x._dtype)
     lengths = [x._shape[along] for x in arrays]
-    shape = first._shape[:along] + (builtins.sum(lengths),) + first._shape[along + 1 :]
+    shape = (*first._shape[:along], builtins.sum(lengths), *first._shape[along + 1 :])
     out = NDArray._empty(shape, first._device, dtype)
     start, lead = 0, (slice(None),) * along
     for x, n in zip(arrays, lengths, strict=True):

@@ -8,8 +8,8 @@ from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
 from .common import FusedOp
-from .elementwise import erf, exp, expm1, log1p, maximum, minimum, where
 from .elementwise import abs as abs_
+from .elementwise import erf, exp, expm1, log1p, maximum, minimum, where
 from .reduction import logsumexp, summation
 from .shape import permute, reshape
 
@@ -64,7 +64,7 @@ class Softmax(FusedOp):
         if kernel is None:
             return self.compute_by_parts(a)
         out = NDArray._empty(a._shape, a._device, a._dtype)
-        kernel(a, out)
+        kernel(a.compact(), out)
         return out
 
     def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
@@ -81,10 +81,10 @@ class LogSoftmax(FusedOp):
 
     def compute(self, a: NDArray) -> NDArray:
         kernel = self.fused(a)
-        if kernel is None or a.ndim != 2:
+        if kernel is None:
             return self.compute_by_parts(a)
         out = NDArray._empty(a._shape, a._device, a._dtype)
-        kernel(a, out)
+        kernel(a.compact(), out)
         return out
 
     def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]

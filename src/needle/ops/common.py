@@ -29,7 +29,9 @@ def as_tensor(x: Any, like: Tensor) -> Tensor:
         data = like.realize_cached_data()
         return Tensor.make_const(data._device.full((), 0, data._dtype)._binary("add", x))
     if not isinstance(x, (NDArray, np.ndarray, list, tuple)):
-        raise TypeError(f"an operand must be a Tensor, an array or a number, got {type(x).__name__}")
+        raise TypeError(
+            f"an operand must be a Tensor, an array or a number, got {type(x).__name__}"
+        )
     return Tensor(x, device=like.device, requires_grad=False)
 
 
@@ -39,9 +41,7 @@ def as_tensors(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
         return a, as_tensor(b, a)
     if isinstance(b, Tensor):
         return as_tensor(a, b), b
-    raise TypeError(
-        f"[{what}] needs a Tensor, got {type(a).__name__} and {type(b).__name__}"
-    )
+    raise TypeError(f"[{what}] needs a Tensor, got {type(a).__name__} and {type(b).__name__}")
 
 
 def unbroadcast(g: Tensor, x: Tensor) -> Tensor:

@@ -221,7 +221,9 @@ class RPowScalar(_ScalarOp):
         return self.scalar**a
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        factor = math.log(self.scalar) if self.scalar > 0 else (0.0 if self.scalar == 0 else math.nan)
+        factor = (
+            math.log(self.scalar) if self.scalar > 0 else (0.0 if self.scalar == 0 else math.nan)
+        )
         return out_grad * (node * factor)
 
 

@@ -60,7 +60,13 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """x (…, k) @ w (k, n) + b, where b has n elements."""
+    """x (…, k) @ w (k, n) + b, where b has n elements.
+
+    Raises TypeError for operands that are not Tensors, ValueError for shapes that do not fit.
+    """
+    for name, value in (("x", x), ("w", w), ("b", b)):
+        if not isinstance(value, Tensor) and value is not None:
+            raise TypeError(f"[linear] {name} must be a Tensor, got {type(value).__name__}")
     if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
         raise ValueError(
             f"[linear] x of shape {x.shape} needs a weight ({x.shape[-1] if x.ndim else '?'}, n), "

@@ -38,7 +38,7 @@ class CrossEntropy(FusedOp):
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
         op = CrossEntropyGrad(self.labels, self.smoothing, self.ignore_index)
-        return (op(node.inputs[0], out_grad),)  # type: ignore[arg-type]
+        return (op(node.inputs[0], out_grad),)
 
 
 class CrossEntropyGrad(FusedOp):
@@ -54,9 +54,7 @@ class CrossEntropyGrad(FusedOp):
         if kernel is None or not logits.size:
             return self.compute_by_parts(logits, g)
         out = NDArray._empty(logits._shape, logits._device, logits._dtype)
-        kernel(
-            logits.compact(), self.labels, g.compact(), out, self.ignore_index, self.smoothing
-        )
+        kernel(logits.compact(), self.labels, g.compact(), out, self.ignore_index, self.smoothing)
         return out
 
     def decompose(self, logits: Tensor, g: Tensor) -> Tensor:  # type: ignore[override]
@@ -79,9 +77,7 @@ def target_rows(op: CrossEntropy | CrossEntropyGrad, classes: int, like: Tensor)
 def _check_labels(labels: np.ndarray, classes: int) -> None:
     bad = labels[(labels < 0) | (labels >= classes)]
     if bad.size:
-        raise IndexError(
-            f"[cross_entropy] label {bad[0]} is out of range for {classes} classes"
-        )
+        raise IndexError(f"[cross_entropy] label {bad[0]} is out of range for {classes} classes")
 
 
 def _as_labels(labels: Any, logits: Tensor) -> NDArray:

@@ -32,9 +32,7 @@ class BroadcastTo(TensorOp):
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         shape = node.inputs[0].shape
         lead = len(self.shape) - len(shape)
-        repeated = tuple(
-            i for i, n in enumerate(self.shape) if i < lead or shape[i - lead] != n
-        )
+        repeated = tuple(i for i, n in enumerate(self.shape) if i < lead or shape[i - lead] != n)
         return reshape(out_grad.sum(repeated), shape)
 
 
@@ -167,7 +165,7 @@ class TupleGetItem(TensorOp):
     def __call__(self, a: TensorTuple, fold_const: bool = True) -> Tensor:  # type: ignore[override]
         # Taking a member out of a tuple that was just made is the member itself.
         if fold_const and isinstance(a.op, MakeTensorTuple):
-            return a.inputs[self.index]  # type: ignore[return-value]
+            return a.inputs[self.index]
         return Tensor.make_from_op(self, [a])
 
     def compute(self, a: tuple[NDArray, ...]) -> NDArray:
@@ -299,9 +297,7 @@ class Pad(TensorOp):
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         shape = node.inputs[0].shape
-        return out_grad[
-            tuple(slice(b, b + n) for n, (b, _) in zip(shape, self.axes, strict=True))
-        ]
+        return out_grad[tuple(slice(b, b + n) for n, (b, _) in zip(shape, self.axes, strict=True))]
 
 
 class Dilate(TensorOp):
@@ -371,7 +367,9 @@ def tile(a: Tensor, repeats: Sequence[int]) -> Tensor:
         raise ValueError(f"[tile] repeats must not be negative, got {repeats}")
     shape = (1,) * (len(repeats) - a.ndim) + a.shape
     repeats = (1,) * (len(shape) - len(repeats)) + repeats
-    spread = reshape(a, tuple(n for pair in zip((1,) * len(shape), shape, strict=True) for n in pair))
+    spread = reshape(
+        a, tuple(n for pair in zip((1,) * len(shape), shape, strict=True) for n in pair)
+    )
     wide = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
     return reshape(
         broadcast_to(spread, wide), tuple(r * n for r, n in zip(repeats, shape, strict=True))
@@ -439,7 +437,7 @@ def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
     rest = positions.shape[:along] + positions.shape[along + 1 :]
     if positions.ndim != len(shape) or rest != shape[:along] + shape[along + 1 :]:
         raise ValueError(
-            f"[gather] index of shape {positions.shape} must equal shape {shape} outside axis {axis}"
+            f"[gather] index of shape {positions.shape} must equal {shape} outside axis {axis}"
         )
     grid = np.ogrid[tuple(slice(n) for n in positions.shape)]
     return tuple(positions if i == along else g for i, g in enumerate(grid))

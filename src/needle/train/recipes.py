@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data, io, models, nn
+from ..data import Dataset
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp_resnet": models.MLPResNet}
 
@@ -17,13 +18,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {"mlp_resnet": models.MLPResNet}
 class Recipe:
     """A data set with a model for it and default settings.
 
-    `datasets(data_dir)` gives the training and the test set; `model` is a name in MODELS that is
-    built with `options`.
+    `data` is the data set's name, `datasets(folder)` its training and test set from the files in
+    `folder`; `model` is a name in MODELS that is built with `options`.
     """
 
     name: str
     summary: str
-    datasets: Callable[[Path | None], tuple[data.Dataset, data.Dataset]]
+    data: str
+    datasets: Callable[[Path], tuple[Dataset, Dataset]]
     model: str
     options: dict[str, Any]
     epochs: int
@@ -43,12 +45,11 @@ def build_model(name: str, options: dict[str, Any]) -> nn.Module:
     return nn.Sequential(nn.Flatten(), MODELS[name](**options))
 
 
-def _digits(data_dir: Path | None) -> tuple[data.Dataset, data.Dataset]:
+def _digits(folder: Path) -> tuple[Dataset, Dataset]:
     return data.DigitsDataset(train=True), data.DigitsDataset(train=False)
 
 
-def _mnist(data_dir: Path | None) -> tuple[data.Dataset, data.Dataset]:
-    folder = data_dir or data.default_folder("mnist")
+def _mnist(folder: Path) -> tuple[Dataset, Dataset]:
     return data.mnist(folder, train=True), data.mnist(folder, train=False)
 
 
@@ -58,6 +59,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "digits",
             "MLPResNet on the 1,797 handwritten digits that come with needle",
+            "digits",
             _digits,
             "mlp_resnet",
             {"dim": 64, "hidden_dim": 100},
@@ -66,6 +68,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "mnist",
             "MLPResNet on the 70,000 digits of MNIST",
+            "mnist",
             _mnist,
             "mlp_resnet",
             {"dim": 784, "hidden_dim": 256},

@@ -1,0 +1,53 @@
+"""Timing that is fair on a noisy machine: the contenders take turns, medians are compared."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+BLOCK_SECONDS = 0.02  # a block repeats a function until it takes about this long
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2
+) -> dict[str, float]:
+    """The median seconds a call of each function takes.
+
+    In every round each function runs a block of calls; the order turns from round to round, so
+    that what disturbs the machine hits all of them alike.
+    """
+    names = list(functions)
+    calls = {name: _calls_a_block(functions[name], warmup) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            times[name].append(_block(functions[name], calls[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _calls_a_block(function: Callable[[], object], warmup: int) -> int:
+    for _ in range(warmup):
+        function()
+    return max(1, round(BLOCK_SECONDS / max(_block(function, 1), 1e-7)))
+
+
+def _block(function: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as they need to be, in Markdown."""
+    widths = [max(len(str(row[i])) for row in [headers, *rows]) for i in range(len(headers))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+
+    print(line(headers))
+    print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    for row in rows:
+        print(line(row))
+    print(flush=True)

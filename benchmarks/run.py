@@ -1,0 +1,18 @@
+"""Every benchmark, one after the other: `make bench`."""
+
+from __future__ import annotations
+
+import import_time
+import matmul
+import steps
+
+
+def main() -> None:
+    """Print all tables."""
+    matmul.main()
+    steps.main([])
+    import_time.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m needle`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,14 @@
+"""The command `needle`: parses arguments, calls the rooms below, prints."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line. Without the extra `needle-dl[cli]`, say how to get it."""
+    try:
+        from .app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit(f"needle: {error.name} is not installed; run: pip install 'needle-dl[cli]'")
+    app()

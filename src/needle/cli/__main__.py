@@ -1,0 +1,5 @@
+"""`python -m needle.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,131 @@
+"""The commands of `needle`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import needle as ndl
+
+from .. import data
+from ..backend_ndarray import simd_level
+from ..train import RECIPES, evaluate, load_model
+from .progress import download_progress
+from .training import Settings, load_datasets, train_recipe
+
+app = typer.Typer(
+    help="needle: train, evaluate and inspect.", no_args_is_help=True, add_completion=False
+)
+data_app = typer.Typer(help="Data sets: what there is, fetch it, check it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console()
+
+RecipeName = Enum("RecipeName", {name: name for name in RECIPES}, type=str)  # type: ignore[misc]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds the data set's files.", file_okay=False),
+]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """A mistake of the user's ends the command with its message, not with a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        Console(stderr=True).print(f"[red]needle:[/red] {error}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def train(
+    recipe: Annotated[RecipeName, typer.Argument(help="What to train.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's weight decay.")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and pictures.")] = Path(
+        "runs"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and dropout.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train a model; write a checkpoint and a PNG of its curves."""
+    with _one_line_errors():
+        if threads is not None:
+            ndl.set_num_threads(threads)
+        settings = Settings(epochs, batch_size, lr, weight_decay, data_dir, out, seed)
+        train_recipe(RECIPES[recipe.value], settings, console)
+
+
+@app.command("eval")
+def evaluate_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A file that `needle train` wrote.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Measure a checkpoint on its data set's test images."""
+    with _one_line_errors():
+        model, recipe, _ = load_model(checkpoint)
+        _, test = load_datasets(recipe, data_dir, console)
+        result, _ = evaluate(model, data.DataLoader(test, 500), ndl.nn.SoftmaxLoss())
+    console.print(
+        f"{checkpoint}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f} on "
+        f"{len(test):,} test images of {recipe.name}",
+        highlight=False,
+    )
+
+
+@app.command()
+def info() -> None:
+    """Version, devices, SIMD level, threads."""
+    table = Table(show_header=False, box=None)
+    table.add_row("needle", ndl.__version__)
+    table.add_row("Python", platform.python_version())
+    table.add_row("NumPy", np.__version__)
+    for device in ndl.all_devices():
+        default = ", default" if device == ndl.default_device() else ""
+        table.add_row(str(device), ("enabled" if device.enabled() else "not enabled") + default)
+    table.add_row("SIMD", simd_level())
+    table.add_row("threads", str(ndl.get_num_threads()))
+    console.print(table, highlight=False)
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """The data sets, and which are here."""
+    table = Table("name", "what", "here", "folder", box=None)
+    for entry in data.list_datasets():
+        table.add_row(
+            entry.name, entry.summary, "yes" if entry.present else "no", str(entry.folder or "-")
+        )
+    console.print(table, highlight=False)
+
+
+@data_app.command("get")
+def get_data(name: str, data_dir: DataDir = None) -> None:
+    """Download a data set's files and check them; continues where it was interrupted."""
+    with _one_line_errors(), download_progress(console) as report:
+        folder = data.get(name, data_dir, report)
+    console.print(f"{name} is in {folder}", highlight=False)
+
+
+@data_app.command("verify")
+def verify_data(name: str, data_dir: DataDir = None) -> None:
+    """Check a data set's files against their SHA-256."""
+    with _one_line_errors():
+        problems = data.verify(name, data_dir)
+    for problem in problems:
+        console.print(problem, highlight=False)
+    if problems:
+        raise typer.Exit(1)
+    console.print(f"{name}: all files are right")

@@ -1,0 +1,65 @@
+"""Progress bars (rich)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+from ..train import EpochResult
+
+
+@contextmanager
+def training_progress(
+    console: Console, epochs: int, steps: int
+) -> Iterator[Callable[[int, EpochResult], None]]:
+    """A bar over all steps with the epoch's running loss, accuracy and images/s."""
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("loss {task.fields[loss]}  acc {task.fields[accuracy]}  {task.fields[rate]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(
+            "", total=epochs * steps, epoch=f"1/{epochs}", loss="-", accuracy="-", rate=""
+        )
+
+        def report(epoch: int, running: EpochResult) -> None:
+            progress.update(
+                task,
+                advance=1,
+                epoch=f"{epoch + 1}/{epochs}",
+                loss=f"{running.loss:.4f}",
+                accuracy=f"{100 * running.accuracy:.2f} %",
+                rate=f"{running.samples_per_second:,.0f} images/s",
+            )
+
+        yield report
+
+
+@contextmanager
+def download_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for every file that is fetched."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
+               TransferSpeedColumn())  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, object] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total or None)
+            progress.update(tasks[name], completed=done)  # type: ignore[arg-type]
+
+        yield report

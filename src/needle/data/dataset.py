@@ -1,0 +1,92 @@
+"""Dataset: samples by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Transforms = Sequence[Callable[[np.ndarray], np.ndarray]]
+
+
+class Dataset:
+    """Samples by index: subclasses define `__getitem__` and `__len__`.
+
+    `transforms` are functions of one sample's array, applied in order by `apply_transforms`.
+    `takes_index_arrays` says that `__getitem__` also accepts an array of indices and returns every
+    field stacked; the DataLoader then fetches a batch in one call.
+    """
+
+    takes_index_arrays = False
+
+    def __init__(self, transforms: Transforms | None = None) -> None:
+        self.transforms = transforms
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __getitem__")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must define __len__")
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def apply_transforms(self, x: np.ndarray) -> np.ndarray:
+        """`x` after all transforms."""
+        for transform in self.transforms or ():
+            x = transform(x)
+        return x
+
+    def apply_transforms_to_each(self, batch: np.ndarray) -> np.ndarray:
+        """Every sample of a batch after all transforms, stacked again."""
+        if not self.transforms or len(batch) == 0:
+            return batch
+        return np.stack([self.apply_transforms(x) for x in batch])
+
+
+class NDArrayDataset(Dataset):
+    """Arrays of equal length side by side; an item is the tuple of their entries.
+
+    Takes NumPy arrays, NDArrays or Tensors. Raises ValueError for none or for unequal lengths.
+    """
+
+    takes_index_arrays = True
+
+    def __init__(self, *arrays: Any) -> None:
+        super().__init__()
+        self.arrays = tuple(np.asarray(a) for a in arrays)
+        lengths = {len(a) if a.ndim else None for a in self.arrays}
+        if len(lengths) != 1 or None in lengths:
+            shapes = [a.shape for a in self.arrays]
+            raise ValueError(
+                f"[NDArrayDataset] needs one or more arrays of equal length, got shapes {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+        return tuple(a[index] for a in self.arrays)
+
+
+class Subset(Dataset):
+    """The samples of `dataset` at `indices`, in that order. Raises IndexError outside of it."""
+
+    def __init__(self, dataset: Dataset, indices: Any) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        self.takes_index_arrays = getattr(dataset, "takes_index_arrays", False)
+        wrong = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
+        if wrong.size:
+            raise IndexError(
+                f"[Subset] indices must lie in [0, {len(dataset)}), got {int(wrong[0])}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self.indices[index]
+        return self.dataset[int(chosen) if np.ndim(chosen) == 0 else chosen]

@@ -1,0 +1,114 @@
+"""Which data sets needle knows by name, where their files lie and how to get them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .download import DownloadError, Report, check, download
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A data set's files with the SHA-256 of their (decompressed) contents, and its mirrors."""
+
+    name: str
+    summary: str
+    files: dict[str, str]
+    mirrors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set as `list_datasets` shows it; `folder` is None for one inside the package."""
+
+    name: str
+    summary: str
+    folder: Path | None
+    present: bool
+
+
+_SOURCES = {
+    source.name: source
+    for source in (
+        _Source("digits", "1,797 handwritten digits, 8×8; comes with needle", {}, ()),
+        _Source(
+            "mnist",
+            "70,000 handwritten digits, 28×28; 11 MB",
+            {
+                "train-images-idx3-ubyte.gz":
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                "train-labels-idx1-ubyte.gz":
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                "t10k-images-idx3-ubyte.gz":
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                "t10k-labels-idx1-ubyte.gz":
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            },
+            (
+                "https://ossci-datasets.s3.amazonaws.com/mnist/",
+                "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            ),
+        ),
+    )
+}  # fmt: skip
+
+
+def default_folder(name: str) -> Path:
+    """Where a data set's files lie unless a folder is given: in NEEDLE_DATA, or in the cache.
+
+    The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME.
+    """
+    _source(name)
+    if root := os.environ.get("NEEDLE_DATA"):
+        return Path(root).expanduser() / name
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "needle" / "data" / name
+
+
+def list_datasets() -> list[DatasetEntry]:
+    """Every known data set and whether its files are here."""
+    entries = []
+    for source in _SOURCES.values():
+        folder = default_folder(source.name) if source.files else None
+        present = folder is None or all((folder / file).is_file() for file in source.files)
+        entries.append(DatasetEntry(source.name, source.summary, folder, present))
+    return entries
+
+
+def get(
+    name: str, folder: str | os.PathLike[str] | None = None, report: Report | None = None
+) -> Path:
+    """Download what is missing of a data set into `folder` and return that folder.
+
+    `report(file, bytes so far, bytes in all)` is called as data arrives. Raises ValueError for an
+    unknown name, DownloadError (an OSError) saying in one line what is missing.
+    """
+    source = _source(name)
+    target = default_folder(name) if folder is None else Path(folder)
+    for file, sha256 in source.files.items():
+        if (target / file).is_file():
+            continue
+        try:
+            download(target / file, [mirror + file for mirror in source.mirrors], sha256, report)
+        except DownloadError as error:
+            raise DownloadError(
+                f"{target / file} is missing: {error}. Put the file there, give its folder with "
+                "--data-dir, or use `needle train digits`, which needs no files"
+            ) from None
+    return target
+
+
+def verify(name: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """What is wrong with a data set's files, one line each; empty when all are right."""
+    source = _source(name)
+    target = default_folder(name) if folder is None else Path(folder)
+    problems = (check(target / file, sha256) for file, sha256 in source.files.items())
+    return [problem for problem in problems if problem is not None]
+
+
+def _source(name: str) -> _Source:
+    if name not in _SOURCES:
+        raise ValueError(f"the data set must be one of {sorted(_SOURCES)}, got {name!r}")
+    return _SOURCES[name]

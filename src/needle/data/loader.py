@@ -1,0 +1,152 @@
+"""DataLoader: batches of Tensors, fetched here or ahead of time by worker threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import is_float
+from ..backend_selection import Device
+from .dataset import Dataset
+from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from .transforms import use_random_state
+
+PREFETCH_FACTOR = 2
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Samples stacked on a new first axis: tuples, lists and dicts field by field, as arrays.
+
+    Raises ValueError when the shapes of a field differ between samples.
+    """
+    first = samples[0]
+    if isinstance(first, dict):
+        return {key: default_collate([s[key] for s in samples]) for key in first}
+    if isinstance(first, (tuple, list)):
+        return tuple(default_collate(field) for field in zip(*samples, strict=True))
+    arrays = [np.asarray(s) for s in samples]
+    if any(a.shape != arrays[0].shape for a in arrays):
+        shapes = sorted({a.shape for a in arrays})
+        raise ValueError(
+            f"[DataLoader] the samples of a batch have different shapes {shapes}; make them equal "
+            "with a transform or pass a collate_fn"
+        )
+    return np.stack(arrays)
+
+
+class DataLoader:
+    """Iterates over `dataset` in batches of Tensors that need no gradient.
+
+    A batch has the form of a sample: a tuple with one Tensor a field (a dict, or one Tensor), each
+    stacked on axis 0; the last short batch is kept unless `drop_last`. With `shuffle` one
+    permutation is drawn from NumPy's global generator (or `generator`) at each `iter()`; a
+    `sampler` gives the order instead, a `batch_sampler` whole batches of indices.
+
+    `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
+    own, seeded from the global one, so that a seed gives the same batches whatever the timing and
+    the number of workers. `device` and `dtype` are those of the Tensors (dtype: of float fields).
+
+    Raises TypeError or ValueError for arguments that contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        drop_last: bool = False,
+        generator: Any = None,
+        device: Device | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+            raise TypeError(
+                "[DataLoader] dataset must have __getitem__ and __len__, got "
+                f"{type(dataset).__name__}"
+            )
+        if sampler is not None and shuffle:
+            raise ValueError("[DataLoader] give shuffle=True or a sampler, not both")
+        if batch_sampler is not None and (shuffle or drop_last or sampler or batch_size != 1):
+            raise ValueError(
+                "[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last"
+            )
+        if num_workers < 0:
+            raise ValueError(f"[DataLoader] num_workers must not be negative, got {num_workers}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.num_workers = num_workers
+        self.collate_fn = collate_fn
+        self.device = device
+        self.dtype = dtype
+        if sampler is None:
+            sampler = RandomSampler(dataset, generator) if shuffle else SequentialSampler(dataset)
+        self.sampler: Iterable[int] | Sampler = sampler
+        self.batch_sampler = batch_sampler or BatchSampler(sampler, batch_size, drop_last)
+        self._batches: Iterator[Any] | None = None
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self.batch_sampler)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        orders = iter(self.batch_sampler)  # here, so that the permutation is drawn now
+        self._batches = self._prefetched(orders) if self.num_workers else self._fetched(orders)
+        return self._batches
+
+    def __next__(self) -> Any:
+        """The next batch of the latest `iter()` over this loader."""
+        if self._batches is None:
+            raise TypeError("[DataLoader] call iter() before next()")
+        return next(self._batches)
+
+    def _fetched(self, orders: Iterator[Any]) -> Iterator[Any]:
+        for order in orders:
+            yield self._to_tensors(self._fetch(order))
+
+    def _prefetched(self, orders: Iterator[Any]) -> Iterator[Any]:
+        seeds = np.random.RandomState(np.random.randint(2**31))
+        pending: deque[Any] = deque()
+        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="needle-data") as pool:
+            try:
+                for order in orders:
+                    pending.append(pool.submit(self._fetch_seeded, order, seeds.randint(2**31)))
+                    if len(pending) > PREFETCH_FACTOR * self.num_workers:
+                        yield self._to_tensors(pending.popleft().result())
+                while pending:
+                    yield self._to_tensors(pending.popleft().result())
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _fetch_seeded(self, order: Any, seed: int) -> Any:
+        with use_random_state(np.random.RandomState(seed)):
+            return self._fetch(order)
+
+    def _fetch(self, order: Any) -> Any:
+        """The samples at these indices as arrays, stacked."""
+        if self.collate_fn is None and getattr(self.dataset, "takes_index_arrays", False):
+            return self.dataset[np.asarray(order)]
+        samples = [self.dataset[int(i)] for i in order]
+        return (self.collate_fn or default_collate)(samples)
+
+    def _to_tensors(self, batch: Any) -> Any:
+        if isinstance(batch, dict):
+            return {key: self._to_tensors(field) for key, field in batch.items()}
+        if isinstance(batch, (tuple, list)):
+            return tuple(self._to_tensors(field) for field in batch)
+        if isinstance(batch, Tensor):
+            return batch
+        tensor = Tensor(np.asarray(batch), device=self.device, requires_grad=False)
+        wanted = self.dtype is not None and is_float(tensor.dtype)
+        return tensor.astype(self.dtype) if wanted else tensor

@@ -1,0 +1,120 @@
+"""Samplers: the order in which a loader visits a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import numpy as np
+
+
+class Sampler:
+    """Indices in the order to visit; a fresh order at each `iter()`."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must define __len__")
+
+
+class SequentialSampler(Sampler):
+    """0, 1, … n - 1."""
+
+    def __init__(self, data_source: Sized) -> None:
+        self.data_source = data_source
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class RandomSampler(Sampler):
+    """A permutation of all indices; draws one `permutation(n)` at each `iter()`.
+
+    `generator` is a numpy.random.Generator or RandomState; NumPy's global one by default.
+    """
+
+    def __init__(self, data_source: Sized, generator: Any = None) -> None:
+        self.data_source = data_source
+        self.generator = np.random if generator is None else generator
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.permutation(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class SubsetRandomSampler(Sampler):
+    """The given indices in random order."""
+
+    def __init__(self, indices: Any, generator: Any = None) -> None:
+        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        self.generator = np.random if generator is None else generator
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.permutation(self.indices))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler):
+    """`num_samples` indices drawn with probabilities proportional to `weights`.
+
+    Raises ValueError for weights that are negative, not finite or all zero, and for more samples
+    than nonzero weights without replacement.
+    """
+
+    def __init__(
+        self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None
+    ) -> None:
+        weights = np.asarray(weights, dtype=np.float64)
+        usable = weights.ndim == 1 and np.isfinite(weights).all() and (weights >= 0).all()
+        if not usable or not weights.sum() > 0:
+            raise ValueError(
+                "[WeightedRandomSampler] weights must be finite, not negative and not all zero"
+            )
+        if not replacement and num_samples > np.count_nonzero(weights):
+            raise ValueError(
+                f"[WeightedRandomSampler] num_samples={num_samples} without replacement exceeds "
+                f"the {np.count_nonzero(weights)} nonzero weights"
+            )
+        self.probabilities = weights / weights.sum()
+        self.num_samples = num_samples
+        self.replacement = replacement
+        self.generator = np.random if generator is None else generator
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.probabilities)
+        return iter(
+            self.generator.choice(n, self.num_samples, self.replacement, self.probabilities)
+        )
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler):
+    """Groups a sampler's indices into arrays of `batch_size`; the last one may be shorter."""
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(f"[BatchSampler] batch_size must be an int, got {batch_size!r}")
+        if batch_size < 1:
+            raise ValueError(f"[BatchSampler] batch_size must be at least 1, got {batch_size}")
+        self.sampler = sampler
+        self.batch_size = int(batch_size)
+        self.drop_last = drop_last
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = np.fromiter(self.sampler, dtype=np.int64)
+        end = len(self) * self.batch_size
+        return (order[i : i + self.batch_size] for i in range(0, end, self.batch_size))
+
+    def __len__(self) -> int:
+        n = len(self.sampler)  # type: ignore[arg-type]
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)

@@ -1,0 +1,141 @@
+"""Softmax regression and a two-layer network in NumPy, with gradients derived by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend_ndarray.device_cpu import core
+from ..data import parse_mnist
+
+__all__ = [
+    "add",
+    "nn_epoch",
+    "parse_mnist",
+    "softmax_loss",
+    "softmax_regression_epoch",
+    "softmax_regression_epoch_cpp",
+]
+
+
+def add(x: Any, y: Any) -> Any:
+    """x + y."""
+    return x + y
+
+
+def softmax_loss(Z: np.ndarray, y: np.ndarray) -> Any:
+    """The mean over the batch of logsumexp(Z[i]) - Z[i, y[i]].
+
+    Z (batch, classes) holds logits, y (batch,) integer labels. Finite for any finite logits.
+    """
+    _check_labels("softmax_loss", y, Z.shape[0], Z.shape[1])
+    shifted = Z - Z.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    return (log_sum - shifted[np.arange(len(y)), y]).mean()
+
+
+def softmax_regression_epoch(
+    X: np.ndarray, y: np.ndarray, theta: np.ndarray, lr: float = 0.1, batch: int = 100
+) -> None:
+    """One epoch of gradient descent on softmax regression, updating `theta` in place.
+
+    X (samples, features), y (samples,) integer labels, theta (features, classes). Goes through the
+    batches in order; each step subtracts lr · Xᵀ(softmax(X·theta) - one_hot(y)) / rows. Raises
+    TypeError or ValueError, with theta untouched, for arrays that do not fit.
+    """
+    _check_epoch("softmax_regression_epoch", X, y, batch, theta=theta)
+    for i in range(0, len(X), batch):
+        rows, labels = X[i : i + batch], y[i : i + batch]
+        theta -= lr * (rows.T @ _softmax_error(rows @ theta, labels))
+
+
+def softmax_regression_epoch_cpp(
+    X: np.ndarray, y: np.ndarray, theta: np.ndarray, lr: float = 0.1, batch: int = 100
+) -> None:
+    """`softmax_regression_epoch` in C++: float32 X, uint8 y, float32 theta, all C-contiguous.
+
+    Raises RuntimeError where the C++ core was not built.
+    """
+    if core is None:
+        raise RuntimeError(
+            "[softmax_regression_epoch_cpp] the C++ core was not built; install a C++ compiler and "
+            "reinstall needle-dl, or use softmax_regression_epoch"
+        )
+    name = "softmax_regression_epoch_cpp"
+    for label, a, dtype in (("X", X, "float32"), ("y", y, "uint8"), ("theta", theta, "float32")):
+        if not isinstance(a, np.ndarray) or a.dtype != dtype:
+            raise TypeError(f"[{name}] {label} must be a {dtype} array, got {_kind(a)}")
+        if not a.flags.c_contiguous:
+            raise ValueError(f"[{name}] {label} must be C-contiguous; use np.ascontiguousarray")
+    _check_epoch(name, X, y, batch, theta=theta)
+    core.softmax_regression_epoch(X, y, theta, lr, batch)
+
+
+def nn_epoch(
+    X: np.ndarray,
+    y: np.ndarray,
+    W1: np.ndarray,
+    W2: np.ndarray,
+    lr: float = 0.1,
+    batch: int = 100,
+) -> None:
+    """One epoch of gradient descent on relu(X·W1)·W2, updating W1 and W2 in place.
+
+    X (samples, features), y (samples,) integer labels, W1 (features, hidden), W2 (hidden,
+    classes). Raises TypeError or ValueError, with the weights untouched, for arrays that do not
+    fit.
+    """
+    _check_epoch("nn_epoch", X, y, batch, W1=W1, W2=W2)
+    for i in range(0, len(X), batch):
+        rows, labels = X[i : i + batch], y[i : i + batch]
+        hidden = np.maximum(rows @ W1, 0)
+        error = _softmax_error(hidden @ W2, labels)
+        hidden_error = (hidden > 0) * (error @ W2.T)
+        W2 -= lr * (hidden.T @ error)
+        W1 -= lr * (rows.T @ hidden_error)
+
+
+def _softmax_error(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The gradient of the mean loss with respect to the logits: (softmax - one_hot) / rows."""
+    error = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error /= error.sum(axis=1, keepdims=True)
+    error[np.arange(len(labels)), labels] -= 1
+    error /= len(labels)
+    return error
+
+
+def _check_epoch(name: str, X: Any, y: Any, batch: Any, **weights: Any) -> None:
+    """X (m, n), labels y (m,), and weights that chain: (n, a), (a, b), …"""
+    for label, a in {"X": X, **weights}.items():
+        if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
+            raise TypeError(f"[{name}] {label} must be a floating-point array, got {_kind(a)}")
+        if a.ndim != 2:
+            raise ValueError(f"[{name}] {label} must be 2-d, got shape {a.shape}")
+    width, before = X.shape[1], "X"
+    for label, w in weights.items():
+        if w.shape[0] != width:
+            raise ValueError(
+                f"[{name}] {label} has shape {w.shape}, expected {width} rows to follow {before}"
+            )
+        if not w.flags.writeable:
+            raise ValueError(f"[{name}] {label} is read-only and cannot be updated in place")
+        width, before = w.shape[1], label
+    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+        raise ValueError(f"[{name}] batch must be an int of at least 1, got {batch!r}")
+    _check_labels(name, y, X.shape[0], width)
+
+
+def _check_labels(name: str, y: Any, rows: int, classes: int) -> None:
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu":
+        raise TypeError(f"[{name}] y must be an array of integer labels, got {_kind(y)}")
+    if y.shape != (rows,):
+        raise ValueError(f"[{name}] y must have shape ({rows},), got {y.shape}")
+    if y.size and not 0 <= y.min() <= y.max() < classes:
+        raise ValueError(
+            f"[{name}] labels must lie in [0, {classes}), found {y.min()} to {y.max()}"
+        )
+
+
+def _kind(a: Any) -> str:
+    return f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__
