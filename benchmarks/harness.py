@@ -6,7 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-BLOCK_SECONDS = 0.02  # a block repeats a function until it takes about this long
+BLOCK_SECONDS = 0.05  # a block repeats a function until it takes about this long
+# Thread pools (OpenBLAS, OpenMP) keep their idle workers spinning for up to 0.1 s, which would
+# take a core away from the next contender.
+SETTLE_SECONDS = 0.15
 
 
 def alternate(
@@ -14,7 +17,8 @@ def alternate(
 ) -> dict[str, float]:
     """The median seconds a call of each function takes.
 
-    In every round each function runs a block of calls; the order turns from round to round, so
+    In every round each function runs a block of calls, after a pause in which the workers of the
+    one before go to sleep and one call that is not timed; the order turns from round to round, so
     that what disturbs the machine hits all of them alike.
     """
     names = list(functions)
@@ -22,6 +26,8 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
+            time.sleep(SETTLE_SECONDS)
+            functions[name]()
             times[name].append(_block(functions[name], calls[name]))
     return {name: statistics.median(values) for name, values in times.items()}
 

@@ -268,6 +268,11 @@ inline T div(T a, T b) {
     return quotient(a, b);
 }
 template <typename T>
+inline bool is_negative(T x) {
+  if constexpr (std::is_signed_v<T>) return x < T(0);
+  return false;
+}
+template <typename T>
 inline T mod(T a, T b) {  // the sign of b, as in Python
   if constexpr (std::is_floating_point_v<T>) {
     const T r = std::fmod(a, b);
@@ -278,7 +283,7 @@ inline T mod(T a, T b) {  // the sign of b, as in Python
       if (b == T(-1)) return T(0);
     }
     const T r = static_cast<T>(a % b);
-    return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
+    return r != T(0) && is_negative(r) != is_negative(b) ? static_cast<T>(r + b) : r;
   }
 }
 template <typename T>
@@ -287,7 +292,8 @@ inline T floor_div(T a, T b) {
     return b == 0 ? a / b : std::floor((a - mod(a, b)) / b + T(0.5));
   } else {
     const T q = quotient(a, b);
-    return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a && (a < 0) != (b < 0)
+    return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a &&
+                   is_negative(a) != is_negative(b)
                ? static_cast<T>(q - 1)
                : q;
   }

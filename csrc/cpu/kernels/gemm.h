@@ -76,13 +76,7 @@ constexpr int64_t MIN_WORK_PER_THREAD = 1 << 19;
 // k is cut among threads only in parts at least this long; each part ends in a sum over C.
 constexpr int64_t MIN_SPLIT_K = 1024;
 // An operand that is reused by at most this many rows (B) or columns (A) of C is read in place.
-#ifndef DB
-#define DB 256
-#endif
-#ifndef DA
-#define DA 128
-#endif
-constexpr int64_t MAX_ROWS_DIRECT_B = DB, MAX_COLS_DIRECT_A = DA;
+constexpr int64_t MAX_ROWS_DIRECT_B = 96, MAX_COLS_DIRECT_A = 128;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -278,8 +272,8 @@ constexpr auto kernels_by_height(std::integer_sequence<int, ROWS...>) {
 template <typename T>
 const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
   return with_tile<T>(cols, [](auto vectors, auto bytes) -> const auto& {
-    static constexpr auto KERNELS = kernels_by_height<T, vectors(), bytes()>(
-        std::make_integer_sequence<int, TILE_ROWS>{});
+    static constexpr auto KERNELS =
+        kernels_by_height<T, vectors(), bytes()>(std::make_integer_sequence<int, TILE_ROWS>{});
     return KERNELS;
   });
 }
@@ -326,7 +320,8 @@ template <typename T, int WIDTH>
 void pack_strided(const Panel<T>& from, int64_t first_step, T* to) {
   for (int i = 0; i < WIDTH; ++i) {
     const T* lane = from.lane(i);
-    for (int64_t p = first_step; p < from.steps; ++p) to[p * WIDTH + i] = lane[p * from.step_stride];
+    for (int64_t p = first_step; p < from.steps; ++p)
+      to[p * WIDTH + i] = lane[p * from.step_stride];
   }
 }
 
@@ -335,7 +330,8 @@ template <typename T, int WIDTH, int STEP = WIDTH>
 void pack_contiguous_lanes(const Panel<T>& from, T* to, int64_t first = 0) {
   for (; from.lanes - first >= WIDTH; first += WIDTH) {
     for (int64_t p = 0; p < from.steps; ++p)
-      std::memcpy(to + p * STEP + first, from.data + p * from.step_stride + first, WIDTH * sizeof(T));
+      std::memcpy(to + p * STEP + first, from.data + p * from.step_stride + first,
+                  WIDTH * sizeof(T));
   }
   if constexpr (WIDTH > 1) pack_contiguous_lanes<T, WIDTH / 2, STEP>(from, to, first);
 }
@@ -462,8 +458,15 @@ void multiply_block(const Product<T>& x, const Slab<T>& slab) {
 template <typename T>
 Product<T> part_of(const Product<T>& x, int64_t i, int64_t m, int64_t j, int64_t n, int64_t p,
                    int64_t k) {
-  return {m, n, k, {x.a.at(i, p), x.a.row, x.a.col}, {x.b.at(p, j), x.b.row, x.b.col},
-          x.c + i * x.c_row + j, x.c_row, x.bias ? x.bias + j : nullptr, x.accumulate || p > 0};
+  return {m,
+          n,
+          k,
+          {x.a.at(i, p), x.a.row, x.a.col},
+          {x.b.at(p, j), x.b.row, x.b.col},
+          x.c + i * x.c_row + j,
+          x.c_row,
+          x.bias ? x.bias + j : nullptr,
+          x.accumulate || p > 0};
 }
 
 template <typename T>
@@ -472,14 +475,14 @@ void multiply(const Product<T>& x) {
   const int64_t blocks = ceil_div(ceil_div(x.m, TILE_ROWS), S::BLOCK_PANELS);
   for (int64_t j = 0; j < x.n; j += S::SLAB_N) {
     for (int64_t p = 0; p < x.k; p += S::SLAB_K) {
-      const Product<T> columns = part_of(x, 0, x.m, j, std::min(S::SLAB_N, x.n - j), p,
-                                         std::min(S::SLAB_K, x.k - p));
+      const Product<T> columns =
+          part_of(x, 0, x.m, j, std::min(S::SLAB_N, x.n - j), p, std::min(S::SLAB_K, x.k - p));
       const Slab<T> slab = make_slab(columns);
       for (int64_t block = 0; block < blocks; ++block) {
         const int64_t i = part_start(x.m, blocks, block);
-        multiply_block(part_of(columns, i, part_start(x.m, blocks, block + 1) - i, 0, columns.n, 0,
-                               columns.k),
-                       slab);
+        multiply_block(
+            part_of(columns, i, part_start(x.m, blocks, block + 1) - i, 0, columns.n, 0, columns.k),
+            slab);
       }
     }
   }
@@ -526,8 +529,7 @@ Product<T> part_of_grid(const Product<T>& x, const Grid& grid, int64_t task) {
   };
   const int64_t i = part_start(x.m, grid.m, m_task), p = part_start(x.k, grid.k, k_task);
   return part_of(x, i, part_start(x.m, grid.m, m_task + 1) - i, column(n_task),
-                 column(n_task + 1) - column(n_task), p,
-                 part_start(x.k, grid.k, k_task + 1) - p);
+                 column(n_task + 1) - column(n_task), p, part_start(x.k, grid.k, k_task + 1) - p);
 }
 
 template <typename T>

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import backend_ndarray as nd
-from ..autograd import Tensor, TensorOp, TensorTupleOp
+from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray, as_dtype
 from ..backend_ndarray.device import BackendDevice
 from .common import as_tensor, as_tensors, is_scalar, unbroadcast
@@ -228,18 +228,18 @@ class RPowScalar(_ScalarOp):
 
 
 class FusedAddScalars(TensorTupleOp):
-    """A tuple's two members each plus a number."""
+    """The two tensors a + c0 and a + c1."""
 
     saves_values = False
 
     def __init__(self, c0: float, c1: float) -> None:
         self.c0, self.c1 = c0, c1
 
-    def compute(self, a: tuple[NDArray, NDArray]) -> tuple[NDArray, NDArray]:
-        return a[0] + self.c0, a[1] + self.c1
+    def compute(self, a: NDArray) -> tuple[NDArray, NDArray]:
+        return a + self.c0, a + self.c1
 
     def gradient(self, out_grad: Any, node: Any) -> Any:
-        return out_grad
+        return out_grad[0] + out_grad[1]
 
 
 # ---- functions of one tensor ----------------------------------------------------------------
@@ -483,8 +483,8 @@ def where(cond: Any, a: Any, b: Any) -> Tensor:
     return Where(cond.realize_cached_data())(as_tensor(a, like), as_tensor(b, like))
 
 
-def fused_add_scalars(x: Any, c0: float, c1: float) -> Any:
-    """The TensorTuple (x[0] + c0, x[1] + c1)."""
+def fused_add_scalars(x: Tensor, c0: float, c1: float) -> TensorTuple:
+    """The TensorTuple (x + c0, x + c1)."""
     return FusedAddScalars(c0, c1)(x)
 
 

@@ -39,21 +39,16 @@ class _Normalization(FusedOp):
             return self.compute_by_parts(x, weight, bias)
         out, count = _like(x), x._shape[1 - self.axis]
         self.statistics = _like(x, (count,)), _like(x, (count,))
-        kernel(x.compact(), weight, bias, self.eps, out, *self.statistics)
+        kernel(x.compact(), weight.compact(), bias.compact(), self.eps, out, *self.statistics)
         return out
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
         if self.statistics is None or is_grad_enabled():
             return super().gradient(out_grad, node)
-        x, weight, _ = (v.realize_cached_data() for v in node.inputs)
+        g, x, weight = (v.realize_cached_data().compact() for v in (out_grad, *node.inputs[:2]))
         results = _like(x), _like(weight), _like(weight)
-        self._gradient_kernel(x, weight)(
-            out_grad.realize_cached_data().compact(), x.compact(), weight, *self._saved(), *results
-        )
+        x._device.fused(self.kernel + "_grad")(g, x, weight, *self._saved(), *results)
         return tuple(map(Tensor.make_const, results))
-
-    def _gradient_kernel(self, x: NDArray, weight: NDArray) -> Any:
-        return x._device.fused(self.kernel + "_grad")
 
     def _saved(self) -> tuple[Any, ...]:
         assert self.statistics is not None
