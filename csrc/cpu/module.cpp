@@ -35,6 +35,9 @@ DType dtype_of(nb::handle dtype) {
   for (int i = 0; i < DTYPE_COUNT; ++i) {
     if (dtypes[i] == dtype.ptr()) return static_cast<DType>(i);
   }
+  for (int i = 0; i < DTYPE_COUNT; ++i) {  // an equal one, as from an unpickled array
+    if (nb::handle(dtypes[i]).equal(dtype)) return static_cast<DType>(i);
+  }
   throw nb::type_error("dtype must be one of the dtypes in needle.backend_ndarray.DTYPES");
 }
 
@@ -59,12 +62,14 @@ struct Buffer {
   size_t nbytes() const { return static_cast<size_t>(size) * item_size(dtype); }
 };
 
-Buffer* allocate(int64_t size, nb::handle dtype) {
+Buffer* allocate(nb::int_ size, nb::handle dtype) {
   const DType type = dtype_of(dtype);
-  if (size < 0 || size > (int64_t{1} << 46)) {
-    throw nb::value_error("[allocate] size must be between 0 and 2^46 elements");
+  int overflow = 0;
+  const int64_t count = PyLong_AsLongLongAndOverflow(size.ptr(), &overflow);
+  if (overflow || count < 0 || count > (int64_t{1} << 46)) {
+    throw nb::value_error("[allocate] an array must have between 0 and 2^46 elements");
   }
-  return new Buffer(size, type);
+  return new Buffer(count, type);
 }
 
 Buffer* wrap(nb::object array) {

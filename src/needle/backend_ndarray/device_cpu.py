@@ -12,7 +12,7 @@ from .dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8
 core: Any
 try:
     core = importlib.import_module("needle._core")
-except ImportError:  # built without a C++ compiler
+except ModuleNotFoundError:  # built without a C++ compiler
     core = None
 
 PRIMITIVES = (

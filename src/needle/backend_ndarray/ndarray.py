@@ -73,7 +73,7 @@ class NDArray:
         else:
             device = device or default_device()
             kept = dtype if dtype is not None else FLOAT32
-            source = np.asarray(other)
+            source = _numeric(np.asarray(other))
         self._init_from(source, device, as_dtype(kept))
 
     def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
@@ -413,9 +413,7 @@ class NDArray:
     def _coerce(self, value: Any) -> NDArray:
         """`value` as an NDArray on this device."""
         if not isinstance(value, NDArray):
-            value = np.asarray(value)
-            if value.dtype.kind not in "fiub":
-                raise TypeError(f"an operand must be numeric, got an array of dtype {value.dtype}")
+            value = _numeric(np.asarray(value))
             return NDArray(value, device=self._device, dtype=value.dtype)
         if value._device is not self._device and value._device != self._device:
             raise ValueError(
@@ -755,6 +753,12 @@ _new_ndarray = NDArray.__new__
 BackendDevice.array_type = NDArray
 
 
+def _numeric(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"data must be real numbers, got an array of dtype {array.dtype}")
+    return array
+
+
 def _check_ndim(ndim: int) -> None:
     if ndim > MAX_DIMENSIONS:
         raise ValueError(f"arrays have at most {MAX_DIMENSIONS} dimensions, got {ndim}")
@@ -843,7 +847,7 @@ def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
     device = device or default_device()
     if not isinstance(a, np.ndarray):
         raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
-    dtype = as_dtype(a.dtype)
+    dtype = as_dtype(a.dtype.newbyteorder("="))
     if not (a.flags.c_contiguous and a.flags.writeable and a.dtype.isnative):
         return NDArray(a, device=device, dtype=dtype)
     _check_ndim(a.ndim)

@@ -83,7 +83,10 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
 def _as_labels(labels: Any, logits: Tensor) -> NDArray:
     data = labels.realize_cached_data() if isinstance(labels, Tensor) else labels
     if not isinstance(data, NDArray):
-        data = NDArray(np.asarray(data), device=logits.device, dtype="int64")
+        host = np.asarray(data)
+        data = NDArray(
+            host, device=logits.device, dtype="float64" if host.dtype.kind == "f" else "int64"
+        )
     data = data.to(logits.device)
     if is_float(data.dtype) and not np.array_equal(np.floor(np.asarray(data)), np.asarray(data)):
         raise TypeError("[cross_entropy] labels must be whole numbers")

@@ -55,15 +55,15 @@ def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
 
 def _parse_header(head: bytes, ndim: int, name: str) -> tuple[int, ...]:
     magic = struct.pack(">HBB", 0, UNSIGNED_BYTE, ndim)
+    if len(head) >= 4 and head[:4] != magic:
+        raise ValueError(
+            f"[read_idx] {name!r}: expected the magic number {int.from_bytes(magic)} (unsigned "
+            f"bytes, {ndim} axes), found {int.from_bytes(head[:4])}"
+        )
     if len(head) < 4 + 4 * ndim:
         raise ValueError(
             f"[read_idx] {name!r} is truncated: expected a header of {4 + 4 * ndim} bytes, found "
             f"{len(head)}"
-        )
-    if head[:4] != magic:
-        raise ValueError(
-            f"[read_idx] {name!r}: expected the magic number {int.from_bytes(magic)} (unsigned "
-            f"bytes, {ndim} axes), found {int.from_bytes(head[:4])}"
         )
     return struct.unpack(f">{ndim}I", head[4:])
 

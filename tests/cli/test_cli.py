@@ -1,0 +1,104 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("typer")
+pytest.importorskip("matplotlib")
+pytest.importorskip("safetensors")
+
+from typer.testing import CliRunner
+
+import needle as ndl
+from needle.cli.app import app
+
+
+def needle(*arguments: str):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120", "TERM": "dumb"})
+
+
+def test_train_then_eval(tmp_path):
+    done = needle("train", "digits", "--epochs", "2", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "1,438 training and 359 test images" in done.output
+    assert "epoch   2/2" in done.output
+    assert "images/s" in done.output
+    checkpoint, picture = tmp_path / "digits.safetensors", tmp_path / "digits.png"
+    assert str(checkpoint) in done.output.replace("\n", "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    accuracy = done.output.split("accuracy ")[1].split(" %")[0]
+    done = needle("eval", str(checkpoint))
+    assert done.exit_code == 0, done.output
+    assert f"accuracy {accuracy} %" in done.output.replace("\n", " ")
+
+
+def test_the_seed_reproduces_a_run(tmp_path):
+    lines = []
+    for name in ("a", "b"):
+        done = needle(
+            "train", "digits", "--epochs", "1", "--seed", "5", "--out", str(tmp_path / name)
+        )
+        line = next(line for line in done.output.splitlines() if line.startswith("epoch"))
+        lines.append(line.rsplit("%", 1)[0])
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "nothing.safetensors"], "there is no file"),
+        (["train", "digits", "--lr", "-1"], "lr"),
+        (["data", "get", "nothing"], "digits"),
+        (["data", "verify", "nothing"], "digits"),
+        (["data", "verify", "mnist", "--data-dir", "nowhere"], "is missing"),
+    ],
+)
+def test_mistakes_end_with_one_line(arguments, words):
+    done = needle(*arguments)
+    assert done.exit_code == 1
+    assert words in done.output
+    assert "Traceback" not in done.output
+
+
+def test_wrong_usage_is_typers():
+    assert needle("train", "nothing").exit_code == 2
+    assert needle("train", "digits", "--epochs", "0").exit_code == 2
+    assert "--batch-size" in needle("train", "--help").output
+    for command in ("train", "eval", "info", "data"):
+        assert command in needle("--help").output
+
+
+def test_info_and_data():
+    out = needle("info").output
+    for words in (ndl.__version__, "SIMD", "threads", "cpu_numpy()", "cuda()"):
+        assert words in out
+    out = needle("data", "list").output
+    assert "digits" in out
+    assert "mnist" in out
+    done = needle("data", "verify", "digits")
+    assert (done.exit_code, "all files are right" in done.output) == (0, True)
+
+
+def test_mnist_from_its_files(data_folder):
+    done = needle("data", "verify", "mnist", "--data-dir", str(data_folder / "mnist"))
+    assert done.exit_code == 0, done.output
+
+
+def test_python_m_needle():
+    for module in ("needle", "needle.cli"):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "info"], capture_output=True, text=True, check=True
+        )
+        assert ndl.__version__ in done.stdout
+
+
+def test_without_the_extra_the_command_says_how_to_get_it():
+    code = "import sys; sys.modules['typer'] = None; from needle.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needle-dl[cli]" in done.stderr
+    assert "Traceback" not in done.stderr

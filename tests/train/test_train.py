@@ -1,0 +1,116 @@
+"""The training loop, its reports and recipes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import needle as ndl
+from needle import data, nn, optim, train
+
+
+def blobs(n=200, seed=0):
+    rng = np.random.RandomState(seed)
+    y = rng.randint(3, size=n)
+    x = rng.randn(n, 2).astype("float32") * 0.3 + np.array([[0, 2], [2, 0], [-2, -2]])[y]
+    return data.NDArrayDataset(x.astype("float32"), y)
+
+
+def small_model():
+    np.random.seed(0)
+    return nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def test_fit_learns_and_reports():
+    model, dataset = small_model(), blobs()
+    loader = data.DataLoader(dataset, 32, shuffle=True)
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    schedule = optim.StepLR(optimizer, step_size=20)
+    batches, epochs = [], []
+    history, confusion = train.fit(
+        model, loader, data.DataLoader(blobs(60, 1), 7), optimizer, nn.SoftmaxLoss(), 4, schedule,
+        lambda *a: batches.append(a), lambda *a: epochs.append(a),
+    )  # fmt: skip
+    assert history.test[-1].accuracy > 0.98
+    assert history.train[-1].loss < history.train[0].loss
+    assert confusion.sum() == 60
+    assert np.trace(confusion) == round(history.test[-1].accuracy * 60)
+    assert len(batches) == 4 * len(loader)
+    assert [e for e, *_ in epochs] == [0, 1, 2, 3]
+    assert optimizer.lr < 0.02
+    assert history.seconds > 0
+
+
+def test_means_are_over_samples_not_batches():
+    model = nn.Identity()
+    logits = np.array([[2.0, 0], [0, 1.0], [3.0, 0]], dtype="float32")
+    dataset = data.NDArrayDataset(logits, np.array([0, 0, 1]))
+    whole, _ = train.evaluate(model, data.DataLoader(dataset, 3), nn.SoftmaxLoss())
+    parts, confusion = train.evaluate(model, data.DataLoader(dataset, 2), nn.SoftmaxLoss())
+    assert parts.loss == pytest.approx(whole.loss)
+    assert parts.accuracy == pytest.approx(1 / 3)
+    assert confusion.tolist() == [[1, 1], [1, 0]]
+
+
+def test_evaluate_changes_nothing():
+    model = small_model()
+    before = {k: v.numpy() for k, v in model.state_dict().items()}
+    train.evaluate(model, data.DataLoader(blobs(), 32), nn.SoftmaxLoss())
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update():
+    model = small_model()
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    bad = data.NDArrayDataset(np.full((4, 2), np.inf, dtype="float32"), np.zeros(4, int))
+    before = [p.numpy() for p in model.parameters()]
+    with pytest.raises(FloatingPointError, match=r"learning rate \(now 0.5\)"):
+        train.train_epoch(model, data.DataLoader(bad, 4), optimizer, nn.SoftmaxLoss())
+    for p, old in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.numpy(), old)
+
+
+def test_save_report_draws_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    from needle.train.plots import save_report
+
+    result = train.EpochResult(0.5, 0.9, 1000.0)
+    history = train.History([result, result], [result, result], 1.0)
+    path = tmp_path / "new" / "report.png"
+    save_report(path, history, np.eye(10, dtype=int) * 30, "a title")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 10_000
+
+
+def test_models_are_rebuilt_from_their_checkpoints(tmp_path):
+    pytest.importorskip("safetensors")
+    recipe = train.RECIPES["digits"]
+    np.random.seed(0)
+    model = recipe.build()
+    train.save_model(tmp_path / "m", recipe, model, {"accuracy": 0.5})
+    again, found, results = train.load_model(tmp_path / "m")
+    assert found is recipe
+    assert results == {"accuracy": 0.5}
+    x = ndl.Tensor(np.random.rand(3, 8, 8, 1))
+    np.testing.assert_array_equal(model.eval()(x).numpy(), again.eval()(x).numpy())
+    from needle import io
+
+    io.save_checkpoint(tmp_path / "other", {}, {"recipe": "unknown"})
+    with pytest.raises(ValueError, match="unknown"):
+        train.load_model(tmp_path / "other")
+
+
+def test_the_digits_recipe_reaches_its_accuracy():
+    recipe = train.RECIPES["digits"]
+    train_set, test_set = recipe.datasets(None)
+    np.random.seed(0)
+    model = recipe.build()
+    optimizer = optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    loader = data.DataLoader(train_set, recipe.batch_size, shuffle=True, drop_last=True)
+    epochs = 12
+    schedule = optim.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=epochs * len(loader))
+    history, _ = train.fit(
+        model, loader, data.DataLoader(test_set, 500), optimizer, nn.SoftmaxLoss(), epochs, schedule
+    )
+    assert history.test[-1].accuracy >= 0.97
