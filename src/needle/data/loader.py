@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -115,6 +114,8 @@ class DataLoader:
             yield self._to_tensors(self._fetch(order))
 
     def _prefetched(self, orders: Iterator[Any]) -> Iterator[Any]:
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and rarely needed
+
         seeds = np.random.RandomState(np.random.randint(2**31))
         pending: deque[Any] = deque()
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="needle-data") as pool:

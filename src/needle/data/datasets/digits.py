@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,7 @@ class DigitsDataset(Dataset):
 
 @cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    file = resources.files(__package__).joinpath("files", "digits.csv.gz")
-    with file.open("rb") as compressed, gzip.open(compressed, "rt") as text:
+    with gzip.open(Path(__file__).parent / "files" / "digits.csv.gz", "rt") as text:
         table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     images = table[:, :64].reshape(-1, 8, 8, 1).astype(np.float32) / 16
     return images, table[:, 64].copy()

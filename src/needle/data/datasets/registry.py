@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .download import DownloadError, Report, check, download
+if TYPE_CHECKING:
+    from .download import Report
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def get(
     `report(file, bytes so far, bytes in all)` is called as data arrives. Raises ValueError for an
     unknown name, DownloadError (an OSError) saying in one line what is missing.
     """
+    from .download import DownloadError, download  # slow to import
+
     source = _source(name)
     target = default_folder(name) if folder is None else Path(folder)
     for file, sha256 in source.files.items():
@@ -102,6 +106,8 @@ def get(
 
 def verify(name: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
     """What is wrong with a data set's files, one line each; empty when all are right."""
+    from .download import check
+
     source = _source(name)
     target = default_folder(name) if folder is None else Path(folder)
     problems = (check(target / file, sha256) for file, sha256 in source.files.items())
