@@ -42,7 +42,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        Console(stderr=True).print(f"[red]needle:[/red] {error}", highlight=False)
+        Console(stderr=True).print(f"[red]needle:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -82,6 +82,7 @@ def evaluate_checkpoint(
         f"{checkpoint}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f} on "
         f"{len(test):,} test images of {recipe.name}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -97,7 +98,7 @@ def info() -> None:
         table.add_row(str(device), ("enabled" if device.enabled() else "not enabled") + default)
     table.add_row("SIMD", simd_level())
     table.add_row("threads", str(ndl.get_num_threads()))
-    console.print(table, highlight=False)
+    console.print(table, highlight=False, soft_wrap=True)
 
 
 @data_app.command("list")
@@ -106,9 +107,9 @@ def list_data() -> None:
     table = Table("name", "what", "here", "folder", box=None)
     for entry in data.list_datasets():
         table.add_row(
-            entry.name, entry.summary, "yes" if entry.present else "no", str(entry.folder or "-")
+            entry.name, entry.summary, "yes" if entry.present else "no", str(entry.folder)
         )
-    console.print(table, highlight=False)
+    console.print(table, highlight=False, soft_wrap=True)
 
 
 @data_app.command("get")
@@ -116,7 +117,7 @@ def get_data(name: str, data_dir: DataDir = None) -> None:
     """Download a data set's files and check them; continues where it was interrupted."""
     with _one_line_errors(), download_progress(console) as report:
         folder = data.get(name, data_dir, report)
-    console.print(f"{name} is in {folder}", highlight=False)
+    console.print(f"{name} is in {folder}", highlight=False, soft_wrap=True)
 
 
 @data_app.command("verify")
@@ -125,7 +126,7 @@ def verify_data(name: str, data_dir: DataDir = None) -> None:
     with _one_line_errors():
         problems = data.verify(name, data_dir)
     for problem in problems:
-        console.print(problem, highlight=False)
+        console.print(problem, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     console.print(f"{name}: all files are right")

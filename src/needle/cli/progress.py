@@ -11,6 +11,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TransferSpeedColumn,
@@ -54,12 +55,18 @@ def download_progress(console: Console) -> Iterator[Callable[[str, int, int], No
     """A bar for every file that is fetched."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
                TransferSpeedColumn())  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, object] = {}
+    progress = Progress(*columns, console=console)
+    tasks: dict[str, TaskID] = {}
 
-        def report(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total or None)
-            progress.update(tasks[name], completed=done)  # type: ignore[arg-type]
+    def report(name: str, done: int, total: int) -> None:
+        if not tasks:  # where nothing is fetched nothing is drawn
+            progress.start()
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total or None)
+        progress.update(tasks[name], completed=done)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            progress.stop()

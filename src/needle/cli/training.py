@@ -60,6 +60,7 @@ def train_recipe(recipe: Recipe, settings: Settings, console: Console) -> None:
         f"{recipe.summary}: {len(train_set):,} training and {len(test_set):,} test images, "
         f"{count:,} parameters",
         highlight=False,
+        soft_wrap=True,
     )
 
     def on_epoch(epoch: int, trained: EpochResult, tested: EpochResult) -> None:
@@ -68,6 +69,7 @@ def train_recipe(recipe: Recipe, settings: Settings, console: Console) -> None:
             f"{100 * trained.accuracy:6.2f} %  test loss {tested.loss:.4f}  acc "
             f"{100 * tested.accuracy:6.2f} %  {trained.samples_per_second:,.0f} images/s",
             highlight=False,
+            soft_wrap=True,
         )
 
     with training_progress(console, epochs, steps) as on_batch:
@@ -80,9 +82,12 @@ def train_recipe(recipe: Recipe, settings: Settings, console: Console) -> None:
         f"accuracy {100 * accuracy:.2f} % on {len(test_set):,} test images after "
         f"{history.seconds:.1f} s of training",
         highlight=False,
+        soft_wrap=True,
     )
     checkpoint = settings.out / f"{recipe.name}.safetensors"
     picture = settings.out / f"{recipe.name}.png"
     save_model(checkpoint, recipe, model, {"accuracy": accuracy, "epochs": epochs})
     save_report(picture, history, confusion, f"{recipe.summary}: {100 * accuracy:.2f} %")
-    console.print(f"checkpoint: {checkpoint}\npicture:    {picture}", highlight=False)
+    console.print(
+        f"checkpoint: {checkpoint}\npicture:    {picture}", highlight=False, soft_wrap=True
+    )

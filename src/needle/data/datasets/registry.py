@@ -23,11 +23,11 @@ class _Source:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set as `list_datasets` shows it; `folder` is None for one inside the package."""
+    """A data set as `list_datasets` shows it."""
 
     name: str
     summary: str
-    folder: Path | None
+    folder: Path
     present: bool
 
 
@@ -60,9 +60,12 @@ _SOURCES = {
 def default_folder(name: str) -> Path:
     """Where a data set's files lie unless a folder is given: in NEEDLE_DATA, or in the cache.
 
+    Those that come with needle lie in the package.
+
     The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME.
     """
-    _source(name)
+    if not _source(name).files:
+        return Path(__file__).parent / "files"
     if root := os.environ.get("NEEDLE_DATA"):
         return Path(root).expanduser() / name
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -73,8 +76,8 @@ def list_datasets() -> list[DatasetEntry]:
     """Every known data set and whether its files are here."""
     entries = []
     for source in _SOURCES.values():
-        folder = default_folder(source.name) if source.files else None
-        present = folder is None or all((folder / file).is_file() for file in source.files)
+        folder = default_folder(source.name)
+        present = all((folder / file).is_file() for file in source.files)
         entries.append(DatasetEntry(source.name, source.summary, folder, present))
     return entries
 
@@ -90,7 +93,7 @@ def get(
     from .download import DownloadError, download  # slow to import
 
     source = _source(name)
-    target = default_folder(name) if folder is None else Path(folder)
+    target = default_folder(name) if folder is None or not source.files else Path(folder)
     for file, sha256 in source.files.items():
         if (target / file).is_file():
             continue
