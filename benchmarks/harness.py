@@ -18,7 +18,8 @@ def alternate(
     """The median seconds a call of each function takes.
 
     In every round each function runs a block of calls, after a pause in which the workers of the
-    one before go to sleep and one call that is not timed; the order turns from round to round, so
+    one before go to sleep and a block that is not timed, in which its own wake up and spread over
+    the cores; the order turns from round to round, so
     that what disturbs the machine hits all of them alike.
     """
     names = list(functions)
@@ -27,7 +28,7 @@ def alternate(
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             time.sleep(SETTLE_SECONDS)
-            functions[name]()
+            _block(functions[name], calls[name])
             times[name].append(_block(functions[name], calls[name]))
     return {name: statistics.median(values) for name, values in times.items()}
 
