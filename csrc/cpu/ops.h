@@ -5,12 +5,12 @@
 
 namespace needle {
 
+// clang-format off
 // The result has the argument's type.
-#define NEEDLE_UNARY_OPS(X)                                                                      \
-  X(neg)                                                                                         \
-  X(abs)                                                                                         \
-  X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal) X(square) X(sin) X(cos) \
-      X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
+#define NEEDLE_UNARY_OPS(X)                                                              \
+  X(neg) X(abs) X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal)   \
+  X(square) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
+// clang-format on
 // The result is bool.
 #define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)
 #define NEEDLE_BINARY_OPS(X) \
