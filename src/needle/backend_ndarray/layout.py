@@ -35,6 +35,18 @@ def is_compact(shape: Shape, strides: Shape) -> bool:
     return True
 
 
+def is_dense(shape: Shape, strides: Shape) -> bool:
+    """Whether the elements fill their memory without gaps, the axes in whatever order."""
+    expected = 1
+    for stride, length in sorted(zip(strides, shape, strict=True)):
+        if length == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= length
+    return True
+
+
 def normalize_axis(axis: int, ndim: int, what: str) -> int:
     """`axis` counted from the front. Raises ValueError naming the op `what` when out of range."""
     if not -ndim <= axis < ndim:
@@ -105,6 +117,8 @@ def reshape_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None
     Walks both shapes from the front in groups of equal product; a group can be regrouped only
     if its own axes are evenly spaced.
     """
+    if 0 in shape:  # nothing is ever read
+        return compact_strides(target)
     axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     result: list[int] = []
     i = j = 0
