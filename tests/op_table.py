@@ -107,6 +107,120 @@ def _cross_entropy(x: np.ndarray, smoothing: float = 0.0, ignore: int = -100) ->
     return losses[ignore != LABELS].mean()
 
 
+def _conv(
+    x: np.ndarray, w: np.ndarray, stride: Any, padding: Any, dilation: int = 1, groups: int = 1
+) -> np.ndarray:
+    """Convolution by its definition: a product at each position of the kernel."""
+    (sh, sw), ((top, bottom), (left, right)) = stride, padding
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    kh, kw, c, o = w.shape
+    oh = (x.shape[1] - dilation * (kh - 1) - 1) // sh + 1
+    ow = (x.shape[2] - dilation * (kw - 1) - 1) // sw + 1
+    out = np.zeros((x.shape[0], oh, ow, o))
+    for g in range(groups):
+        own = slice(g * o // groups, (g + 1) * o // groups)
+        for i in range(oh):
+            for j in range(ow):
+                rows = slice(i * sh, i * sh + dilation * (kh - 1) + 1, dilation)
+                columns = slice(j * sw, j * sw + dilation * (kw - 1) + 1, dilation)
+                window = x[:, rows, columns, g * c : (g + 1) * c]
+                out[:, i, j, own] = np.einsum("nhwc,hwco->no", window, w[..., own])
+    return out
+
+
+def _torch_conv(**options: Any) -> Callable[..., Any]:
+    def run(x: Any, w: Any) -> Any:
+        y = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), w.permute(3, 2, 0, 1), **options)
+        return y.permute(0, 2, 3, 1)
+
+    return run
+
+
+def _torch_conv_transpose(**options: Any) -> Callable[..., Any]:
+    def run(x: Any, w: Any) -> Any:
+        y = torch.nn.functional.conv_transpose2d(
+            x.permute(0, 3, 1, 2), w.permute(3, 2, 0, 1), **options
+        )
+        return y.permute(0, 2, 3, 1)
+
+    return run
+
+
+def _conv_transpose(
+    x: np.ndarray, w: np.ndarray, stride: int, padding: int, extra: int
+) -> np.ndarray:
+    n, oh, ow, _ = x.shape
+    kh, kw, o, _ = w.shape
+    full = np.zeros((n, (oh - 1) * stride + kh + extra, (ow - 1) * stride + kw + extra, o))
+    for i in range(oh):
+        for j in range(ow):
+            spread = np.einsum("nc,hwoc->nhwo", x[:, i, j], w)
+            full[:, i * stride : i * stride + kh, j * stride : j * stride + kw] += spread
+    return full[:, padding : full.shape[1] - padding, padding : full.shape[2] - padding]
+
+
+def _windows(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """(N, OH, OW, C, K, K)."""
+    view = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(1, 2))
+    return view[:, ::stride, ::stride]
+
+
+def _lstm(x, h, c, w_ih, w_hh, b):  # type: ignore[no-untyped-def]
+    outputs = []
+    for step in x:
+        i, f, g, o = np.split(step @ w_ih + h @ w_hh + b, 4, axis=1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        h = _sigmoid(o) * np.tanh(c)
+        outputs.append(h)
+    return np.concatenate([np.ravel(outputs), c.ravel()])
+
+
+def _joined(*parts: Any) -> Any:
+    return ndl.concatenate([p.flatten() for p in parts])
+
+
+def _torch_lstm(x: Any, h: Any, c: Any, w_ih: Any, w_hh: Any, b: Any) -> Any:
+    zero = torch.zeros_like(b)
+    output, _, c = torch._VF.lstm(
+        x, (h[None], c[None]), [w_ih.T, w_hh.T, b, zero], True, 1, 0.0, False, False, False
+    )
+    return torch.cat([output.flatten(), c.flatten()])
+
+
+def _rnn(x, h, w_ih, w_hh, b, relu=False):  # type: ignore[no-untyped-def]
+    outputs = []
+    for step in x:
+        z = step @ w_ih + h @ w_hh + b
+        h = np.maximum(z, 0) if relu else np.tanh(z)
+        outputs.append(h)
+    return np.array(outputs)
+
+
+def _gru(x, h, w_ih, w_hh, b_ih, b_hh):  # type: ignore[no-untyped-def]
+    outputs = []
+    for step in x:
+        xr, xz, xn = np.split(step @ w_ih + b_ih, 3, axis=1)
+        hr, hz, hn = np.split(h @ w_hh + b_hh, 3, axis=1)
+        r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
+        h = (1 - z) * np.tanh(xn + r * hn) + z * h
+        outputs.append(h)
+    return np.array(outputs)
+
+
+def _attention(q, k, v, mask=None, causal=False):  # type: ignore[no-untyped-def]
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores + (np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask)
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+    sees = (scores > -np.inf).any(-1, keepdims=True)
+    scores = np.where(sees, scores, 0.0)
+    return np.exp(_log_softmax(scores)) * sees @ v
+
+
+SEEN = np.array([[True, True, False], [False, True, True], [True, True, True], [False] * 3])
+
+
 def _reductions() -> list[Case]:
     """Each reduction over no, one, several and all axes, with and without keepdims."""
     table: list[tuple[str, Any, Any, Any, str]] = [
@@ -345,5 +459,74 @@ LAYERS = [
     Case("nll_loss", lambda x: ndl.nll_loss(x, LABELS), lambda x: -x[np.arange(3), LABELS], SQUARE),
 ]  # fmt: skip
 
-CASES = [*ARITHMETIC, *FUNCTIONS, *ALONG_AN_AXIS, *PRODUCTS, *FORMS, *LAYERS]
+CONVOLUTIONS = [
+    Case("conv", ndl.conv, lambda x, w: _conv(x, w, (1, 1), ((1, 1), (1, 1))),
+         (((2, 4, 5, 3), (3, 3, 3, 2)), ((1, 3, 3, 1), (1, 1, 1, 1)), ((0, 4, 4, 2), (3, 3, 2, 2))),
+         _torch_conv(padding=1)),
+    Case("conv stride 2", lambda x, w: ndl.conv(x, w, stride=2, padding=1),
+         lambda x, w: _conv(x, w, (2, 2), ((1, 1), (1, 1))),
+         (((2, 5, 6, 3), (3, 3, 3, 4)), ((1, 2, 2, 2), (3, 3, 2, 3))),
+         _torch_conv(stride=2, padding=1)),
+    Case("conv 7x7 stride 4", lambda x, w: ndl.conv(x, w, stride=4, padding=3),
+         lambda x, w: _conv(x, w, (4, 4), ((3, 3), (3, 3))), (((1, 8, 8, 2), (7, 7, 2, 2)),),
+         _torch_conv(stride=4, padding=3)),
+    Case("conv 1x1", lambda x, w: ndl.conv(x, w, padding=0),
+         lambda x, w: _conv(x, w, (1, 1), ((0, 0), (0, 0))), (((2, 3, 4, 5), (1, 1, 5, 3)),),
+         _torch_conv()),
+    Case("conv dilated", lambda x, w: ndl.conv(x, w, padding=2, dilation=2),
+         lambda x, w: _conv(x, w, (1, 1), ((2, 2), (2, 2)), 2), (((2, 5, 4, 2), (3, 3, 2, 3)),),
+         _torch_conv(padding=2, dilation=2)),
+    Case("conv grouped", lambda x, w: ndl.conv(x, w, groups=2),
+         lambda x, w: _conv(x, w, (1, 1), ((1, 1), (1, 1)), groups=2),
+         (((2, 4, 3, 4), (3, 3, 2, 6)),), _torch_conv(padding=1, groups=2)),
+    Case("conv depthwise", lambda x, w: ndl.conv(x, w, (2, 1), (1, 0), groups=3),
+         lambda x, w: _conv(x, w, (2, 1), ((1, 1), (0, 0)), groups=3),
+         (((2, 4, 4, 3), (3, 2, 1, 3)),), _torch_conv(stride=(2, 1), padding=(1, 0), groups=3)),
+    Case("conv same", lambda x, w: ndl.conv(x, w, padding="same"),
+         lambda x, w: _conv(x, w, (1, 1), ((0, 1), (1, 1))), (((2, 3, 4, 2), (2, 3, 2, 2)),),
+         _torch_conv(padding="same")),
+    Case("conv1d", lambda x, w: ndl.conv1d(x, w, stride=2, padding=1),
+         lambda x, w: _conv(x[:, None], w[None], (1, 2), ((0, 0), (1, 1)))[:, 0],
+         (((2, 7, 3), (3, 3, 2)),)),
+    Case("conv_transpose", lambda x, w: ndl.conv_transpose(x, w, 2, 1, 1),
+         lambda x, w: _conv_transpose(x, w, 2, 1, 1), (((2, 3, 2, 3), (3, 3, 2, 3)),),
+         _torch_conv_transpose(stride=2, padding=1, output_padding=1)),
+    Case("max pool", lambda x: ops.max(ops.windows(x, 2), (-2, -1)),
+         lambda x: _windows(x, 2, 2).max((-2, -1)), (((2, 4, 6, 3),),), sample="distinct"),
+    Case("max pool overlapping", lambda x: ops.max(ops.windows(x, 3, 2), (-2, -1)),
+         lambda x: _windows(x, 3, 2).max((-2, -1)), (((1, 5, 7, 2),),), sample="distinct"),
+    Case("average pool", lambda x: ops.mean(ops.windows(x, 2, 1, padding=1), (-2, -1)),
+         lambda x: _windows(np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 2, 1).mean((-2, -1)),
+         (((2, 3, 4, 2),),)),
+]  # fmt: skip
+
+SEQUENCES = [
+    Case("lstm", lambda x, h, c, *w: _joined(*ndl.lstm(x, h, c, *w)[::2]), _lstm,
+         (((3, 2, 4), (2, 3), (2, 3), (4, 12), (3, 12), (12,)),
+          ((1, 1, 1), (1, 1), (1, 1), (1, 4), (1, 4), (4,))), _torch_lstm),
+    Case("rnn", lambda *a: ndl.rnn(*a)[0], _rnn, (((3, 2, 4), (2, 3), (4, 3), (3, 3), (3,)),)),
+    Case("rnn relu", lambda *a: ndl.rnn(*a, nonlinearity="relu")[0],
+         lambda *a: _rnn(*a, relu=True), (((3, 2, 4), (2, 3), (4, 3), (3, 3), (3,)),)),
+    Case("gru", lambda *a: ndl.gru(*a)[0], _gru,
+         (((3, 2, 4), (2, 3), (4, 9), (3, 9), (9,), (9,)),)),
+    Case("attention", ndl.scaled_dot_product_attention, _attention,
+         (((2, 2, 4, 3), (2, 2, 5, 3), (2, 2, 5, 2)), ((1, 1, 1, 1), (1, 1, 2, 1), (1, 1, 2, 1))),
+         lambda *a: torch.nn.functional.scaled_dot_product_attention(*a)),
+    Case("attention causal", lambda *a: ndl.scaled_dot_product_attention(*a, causal=True),
+         lambda *a: _attention(*a, causal=True), (((2, 2, 4, 3), (2, 2, 4, 3), (2, 2, 4, 3)),),
+         lambda *a: torch.nn.functional.scaled_dot_product_attention(*a, is_causal=True)),
+    Case("attention masked", lambda *a: ndl.scaled_dot_product_attention(*a, mask=SEEN),
+         lambda *a: _attention(*a, mask=SEEN), (((1, 2, 4, 3), (1, 2, 3, 3), (1, 2, 3, 3)),)),
+]  # fmt: skip
+
+CASES = [
+    *ARITHMETIC,
+    *FUNCTIONS,
+    *ALONG_AN_AXIS,
+    *PRODUCTS,
+    *FORMS,
+    *LAYERS,
+    *CONVOLUTIONS,
+    *SEQUENCES,
+]
 RUNS = [(case, shapes) for case in CASES for shapes in case.shapes]

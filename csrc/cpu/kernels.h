@@ -27,6 +27,10 @@ struct AdamOptions {
   bool decoupled;
 };
 
+struct Convolution {  // first entries: height, second: width; padding before the first pixel
+  int64_t stride[2], dilation[2], padding[2], groups;
+};
+
 struct KernelTable {
   const char* name;
   void (*fill)(const View& out, Scalar value);
@@ -56,6 +60,22 @@ struct KernelTable {
                      const View& out, const View& mean, const View& rstd);
   void (*layer_norm_grad)(const View& g, const View& x, const View& weight, const View& mean,
                           const View& rstd, const View& dx, const View& dweight, const View& dbias);
+  void (*conv2d)(const View& x, const View& w, const View& y, const Convolution& geometry);
+  void (*conv2d_input_grad)(const View& g, const View& w, const View& dx,
+                            const Convolution& geometry);
+  void (*conv2d_weight_grad)(const View& x, const View& g, const View& dw,
+                             const Convolution& geometry);
+  void (*lstm)(const View& gates, const View& w, const View& h, const View& c);
+  void (*lstm_grad)(const View& gates, const View& w, const View& h, const View& c, const View& dh,
+                    const View& dh0, const View& dc0);
+  void (*rnn)(const View& gates, const View& w, const View& h, bool relu);
+  void (*rnn_grad)(const View& gates, const View& w, const View& h, const View& dh, const View& dh0,
+                   bool relu);
+  void (*attention)(const View& q, const View& k, const View& v, const View* mask, const View& out,
+                    const View& lse, double scale, bool causal);
+  void (*attention_grad)(const View& g, const View& q, const View& k, const View& v,
+                         const View* mask, const View& out, const View& lse, const View& dq,
+                         const View& dk, const View& dv, double scale, bool causal);
   void (*sgd)(const OptimizerStep& step, const SgdOptions& options);
   void (*adam)(const OptimizerStep& step, const AdamOptions& options);
   void (*matmul_tiled)(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t p);

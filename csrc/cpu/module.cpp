@@ -5,6 +5,7 @@
 // devices; what is checked here is what would crash.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <structmember.h>
 
@@ -428,6 +429,78 @@ void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Ar
                                      theta.shape(1), lr, batch);
 }
 
+// ---- convolution, recurrence, attention ---------------------------------------------------------
+
+using Pair = std::array<int64_t, 2>;
+
+void conv2d(nb::handle x, nb::handle w, nb::handle y, Pair stride, Pair dilation, Pair padding,
+            int64_t groups) {
+  const View a = view_of(x), b = view_of(w), o = view_of(y);
+  const Convolution geometry{
+      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
+  run(size_of(o) * 64, [&] { kernels().conv2d(a, b, o, geometry); });
+}
+
+void conv2d_input_grad(nb::handle g, nb::handle w, nb::handle dx, Pair stride, Pair dilation,
+                       Pair padding, int64_t groups) {
+  const View a = view_of(g), b = view_of(w), o = view_of(dx);
+  const Convolution geometry{
+      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
+  run(size_of(o) * 64, [&] { kernels().conv2d_input_grad(a, b, o, geometry); });
+}
+
+void conv2d_weight_grad(nb::handle x, nb::handle g, nb::handle dw, Pair stride, Pair dilation,
+                        Pair padding, int64_t groups) {
+  const View a = view_of(x), b = view_of(g), o = view_of(dw);
+  const Convolution geometry{
+      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
+  run(size_of(b) * 64, [&] { kernels().conv2d_weight_grad(a, b, o, geometry); });
+}
+
+void lstm(nb::handle gates, nb::handle w, nb::handle h, nb::handle c) {
+  const View g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c);
+  run(size_of(g) * 64, [&] { kernels().lstm(g, m, hv, cv); });
+}
+
+void lstm_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle c, nb::handle dh,
+               nb::handle dh0, nb::handle dc0) {
+  const View g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c), d = view_of(dh),
+             first = view_of(dh0), cell = view_of(dc0);
+  run(size_of(g) * 64, [&] { kernels().lstm_grad(g, m, hv, cv, d, first, cell); });
+}
+
+void rnn(nb::handle gates, nb::handle w, nb::handle h, bool relu) {
+  const View g = view_of(gates), m = view_of(w), hv = view_of(h);
+  run(size_of(g) * 64, [&] { kernels().rnn(g, m, hv, relu); });
+}
+
+void rnn_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle dh, nb::handle dh0,
+              bool relu) {
+  const View g = view_of(gates), m = view_of(w), hv = view_of(h), d = view_of(dh),
+             first = view_of(dh0);
+  run(size_of(g) * 64, [&] { kernels().rnn_grad(g, m, hv, d, first, relu); });
+}
+
+void attention(nb::handle q, nb::handle k, nb::handle v, nb::handle mask, nb::handle out,
+               nb::handle lse, double scale, bool causal) {
+  const View qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out), l = view_of(lse);
+  const View m = mask.is_none() ? View{} : view_of(mask);
+  run(size_of(o) * 64,
+      [&] { kernels().attention(qv, kv, vv, mask.is_none() ? nullptr : &m, o, l, scale, causal); });
+}
+
+void attention_grad(nb::handle g, nb::handle q, nb::handle k, nb::handle v, nb::handle mask,
+                    nb::handle out, nb::handle lse, nb::handle dq, nb::handle dk, nb::handle dv,
+                    double scale, bool causal) {
+  const View gv = view_of(g), qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out),
+             l = view_of(lse), dqv = view_of(dq), dkv = view_of(dk), dvv = view_of(dv);
+  const View m = mask.is_none() ? View{} : view_of(mask);
+  run(size_of(o) * 64, [&] {
+    kernels().attention_grad(gv, qv, kv, vv, mask.is_none() ? nullptr : &m, o, l, dqv, dkv, dvv,
+                             scale, causal);
+  });
+}
+
 // ---- the host's side --------------------------------------------------------------------------
 
 nb::dlpack::dtype dlpack_dtype(DType dtype) {
@@ -526,6 +599,17 @@ NB_MODULE(_core, m) {
   m.def("batch_norm_grad", batch_norm_grad);
   m.def("layer_norm", layer_norm);
   m.def("layer_norm_grad", layer_norm_grad);
+  m.def("conv2d", conv2d);
+  m.def("conv2d_input_grad", conv2d_input_grad);
+  m.def("conv2d_weight_grad", conv2d_weight_grad);
+  m.def("lstm", lstm);
+  m.def("lstm_grad", lstm_grad);
+  m.def("rnn", rnn);
+  m.def("rnn_grad", rnn_grad);
+  m.def("attention", attention, "q"_a, "k"_a, "v"_a, "mask"_a.none(), "out"_a, "lse"_a, "scale"_a,
+        "causal"_a);
+  m.def("attention_grad", attention_grad, "g"_a, "q"_a, "k"_a, "v"_a, "mask"_a.none(), "out"_a,
+        "lse"_a, "dq"_a, "dk"_a, "dv"_a, "scale"_a, "causal"_a);
   m.def("sgd", sgd);
   m.def("adam", adam);
   m.def("matmul_tiled", matmul_tiled);

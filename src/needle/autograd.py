@@ -827,7 +827,7 @@ def grad(
 
 
 def vjp(
-    function: Callable[..., Tensor], inputs: Sequence[Value], out_grad: Value
+    function: Callable[..., Any], inputs: Sequence[Value], out_grad: Value
 ) -> tuple[Value | None, ...]:
     """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
 

@@ -132,7 +132,19 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
-enum ScratchUse { PACKED_A, PACKED_B, BIAS, VECTOR, PARTIAL_SUMS, SCRATCH_USES };
+// Those after PARTIAL_SUMS belong to kernels that are built on this one.
+enum ScratchUse {
+  PACKED_A,
+  PACKED_B,
+  BIAS,
+  VECTOR,
+  PARTIAL_SUMS,
+  PATCHES,
+  TRANSPOSED,
+  SCORES,
+  SCORE_GRADIENTS,
+  SCRATCH_USES
+};
 
 template <typename T>
 T* scratch(ScratchUse use, int64_t count) {

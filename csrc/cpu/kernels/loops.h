@@ -4,6 +4,8 @@
 // long inner run; `for_each_run` calls the body once per inner run, on several threads if it pays.
 #pragma once
 
+#include <cstdlib>
+
 #include "../threads.h"
 #include "../view.h"
 
@@ -26,14 +28,28 @@ bool mergeable(const Nest<N>& nest, int outer, const int64_t (&inner)[N], int64_
   return true;
 }
 
-// Axes of length 1 vanish; an axis joins its outer neighbour where all operands allow it.
+// The axes of `view` from the largest stride to the smallest: the order of its memory.
+inline void sort_axes(const View& view, int (&order)[MAX_DIMS]) {
+  for (int i = 0; i < view.ndim; ++i) {
+    int at = i;
+    const int64_t step = std::abs(view.strides[i]);
+    for (; at > 0 && std::abs(view.strides[order[at - 1]]) < step; --at) order[at] = order[at - 1];
+    order[at] = i;
+  }
+}
+
+// Axes are walked in the order of the first view's memory. Those of length 1 vanish; an axis joins
+// its outer neighbour where all operands allow it.
 template <int N>
 Nest<N> make_nest(const View* const (&views)[N]) {
   Nest<N> nest{};
   nest.size = 1;
   for (int k = 0; k < N; ++k) nest.data[k] = views[k]->data;
   const View& first = *views[0];
-  for (int axis = 0; axis < first.ndim; ++axis) {
+  int order[MAX_DIMS];
+  sort_axes(first, order);
+  for (int i = 0; i < first.ndim; ++i) {
+    const int axis = order[i];
     const int64_t length = first.shape[axis];
     nest.size *= length;
     if (length == 1) continue;

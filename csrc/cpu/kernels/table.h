@@ -3,12 +3,15 @@
 
 #include "../kernels.h"
 #include "../softmax_regression.h"
+#include "attention.h"
 #include "columns.h"
+#include "convolution.h"
 #include "elementwise.h"
 #include "index.h"
 #include "matmul.h"
 #include "optimizer.h"
 #include "peak.h"
+#include "recurrent.h"
 #include "reduce.h"
 #include "rows.h"
 
@@ -37,6 +40,15 @@ constexpr KernelTable make_table(const char* name) {
           batch_norm_grad,
           layer_norm,
           layer_norm_grad,
+          conv2d,
+          conv2d_input_grad,
+          conv2d_weight_grad,
+          lstm,
+          lstm_grad,
+          rnn,
+          rnn_grad,
+          attention,
+          attention_grad,
           sgd,
           adam,
           matmul_tiled,

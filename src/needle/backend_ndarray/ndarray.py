@@ -35,6 +35,7 @@ from .layout import (
     broadcast_strides,
     compact_strides,
     is_compact,
+    is_dense,
     normalize_axes,
     normalize_axis,
     reduced_shape,
@@ -118,6 +119,17 @@ class NDArray:
         array._device = device
         array._dtype = dtype
         return array
+
+    @staticmethod
+    def _empty_like(x: NDArray, dtype: np.dtype) -> NDArray:
+        """An uninitialized array in the memory order of `x` where that is dense, else compact.
+
+        As NumPy's order="K": what goes through element-wise operations keeps its layout.
+        """
+        out = NDArray._empty(x._shape, x._device, dtype)
+        if out._strides != x._strides and is_dense(x._shape, x._strides):
+            out._strides = x._strides
+        return out
 
     @staticmethod
     def make(
@@ -424,7 +436,7 @@ class NDArray:
     # ---- element-wise ---------------------------------------------------------------------------
 
     def _unary(self, op: str, dtype: np.dtype | None = None) -> NDArray:
-        out = NDArray._empty(self._shape, self._device, dtype or self._dtype)
+        out = NDArray._empty_like(self, dtype or self._dtype)
         self._device.unary(op, self, out)
         return out
 
@@ -444,7 +456,7 @@ class NDArray:
         if a._shape != b._shape:
             shape = broadcast_shapes(a._shape, b._shape, op)
             a, b = a.broadcast_to(shape), b.broadcast_to(shape)
-        out = NDArray._empty(a._shape, a._device, dtype or a._dtype)
+        out = NDArray._empty_like(a, dtype or a._dtype)
         a._device.binary(op, a, b, out)
         return out
 
@@ -454,7 +466,7 @@ class NDArray:
         x = self
         if not is_float(x._dtype):
             x = x.astype(promote_scalar(x._dtype, scalar))
-        out = NDArray._empty(x._shape, x._device, dtype or x._dtype)
+        out = NDArray._empty_like(x, dtype or x._dtype)
         x._device.binary_scalar(op, x, scalar, out, reverse)
         return out
 

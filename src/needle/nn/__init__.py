@@ -13,6 +13,7 @@ from .activation import (
     Tanh,
 )
 from .container import Identity, Residual, Sequential
+from .conv import Conv, Conv1d, Conv2d, ConvTranspose2d
 from .dropout import Dropout
 from .embedding import Embedding
 from .flatten import Flatten
@@ -28,36 +29,68 @@ from .loss import (
     SoftmaxLoss,
 )
 from .module import Hook, IncompatibleKeys, Module, Parameter
-from .norm import BatchNorm1d, LayerNorm, LayerNorm1d, RMSNorm
+from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LayerNorm1d, RMSNorm
+from .pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .summary import Summary, summary
+from .torch_weights import from_torch_state_dict
+from .transformer import (
+    AttentionLayer,
+    MultiHeadAttention,
+    RotaryEmbedding,
+    SelfAttention,
+    Transformer,
+    TransformerEncoderLayer,
+    TransformerLayer,
+)
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AttentionLayer",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropy",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
+    "GroupNorm",
     "Hook",
     "Identity",
     "IncompatibleKeys",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LayerNorm1d",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "NLLLoss",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "Residual",
+    "RotaryEmbedding",
+    "SelfAttention",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -66,5 +99,9 @@ __all__ = [
     "Softplus",
     "Summary",
     "Tanh",
+    "Transformer",
+    "TransformerEncoderLayer",
+    "TransformerLayer",
+    "from_torch_state_dict",
     "summary",
 ]

@@ -67,6 +67,58 @@ class BatchNorm1d(Module):
         return f"{self.dim}, eps={self.eps}, momentum={self.momentum}"
 
 
+class BatchNorm2d(BatchNorm1d):
+    """`BatchNorm1d` over N, H and W of images (N, dim, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W), the shape kept. Raises ValueError for another shape."""
+        if x.ndim != 4 or x.shape[1] != self.dim:
+            raise ValueError(f"[BatchNorm2d] needs input (N, {self.dim}, H, W), got {x.shape}")
+        pixels = ops.channels_last(x)
+        rows = super().forward(pixels.reshape((prod(pixels.shape[:3]), self.dim)))
+        return ops.channels_first(rows.reshape(pixels.shape))
+
+
+class GroupNorm(Module):
+    """Each sample's channels in groups, each to mean 0 and variance 1 (Wu and He, 2018)."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        self.num_groups = positive_int("GroupNorm", "num_groups", num_groups)
+        self.num_channels = positive_int("GroupNorm", "num_channels", num_channels)
+        if num_channels % num_groups:
+            raise ValueError(
+                f"[GroupNorm] {num_groups} groups do not divide {num_channels} channels"
+            )
+        self.eps = non_negative("GroupNorm", "eps", eps)
+        self.weight = Parameter(init.ones(num_channels, device=device, dtype=dtype))
+        self.bias = Parameter(init.zeros(num_channels, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, num_channels, …), the shape kept. Raises ValueError for another shape."""
+        shape = x.shape
+        if len(shape) < 2 or shape[1] != self.num_channels:
+            raise ValueError(f"[GroupNorm] needs input (N, {self.num_channels}, …), got {shape}")
+        size = prod(shape[1:]) // self.num_groups
+        rows = x.reshape((shape[0] * self.num_groups, size))
+        ones = init.ones(size, device=x.device, dtype=x.dtype)
+        zeros = init.zeros(size, device=x.device, dtype=x.dtype)
+        normal = ops.layer_norm(rows, ones, zeros, self.eps)
+        per_channel = (self.num_channels, *[1] * (len(shape) - 2))
+        weight, bias = self.weight.reshape(per_channel), self.bias.reshape(per_channel)
+        return normal.reshape(shape) * weight + bias
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
+
+
 class LayerNorm(Module):
     """(x - mean) / √(var + eps)·weight + bias over the last axes (Ba et al., 2016).
 

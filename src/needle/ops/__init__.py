@@ -4,7 +4,9 @@ import sys
 
 from .. import autograd
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .common import FusedOp, unbroadcast
+from .convolution import *  # noqa: F403
 from .elementwise import (
     Abs,
     AddScalar,
@@ -75,6 +77,7 @@ from .elementwise import (
 from .linalg import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .recurrent import *  # noqa: F403
 from .reduction import *  # noqa: F403
 from .shape import *  # noqa: F403
 

@@ -1,0 +1,283 @@
+// convolution.h: 2-d convolution and its two gradients, channels last.
+//
+// Contract: x (N, H, W, C) has any strides; w (KH, KW, C / groups, O), y and g (N, OH, OW, O), and
+// every result are compact. Results are overwritten. Positions outside of the image count as zero.
+//
+// Idea: a convolution is a matrix product of the patches of x, one row for each output pixel, with
+// w as a (KH·KW·C/groups, O/groups) matrix (im2col; Chellapilla et al. 2006). The matrix of all
+// patches would be KH·KW times the size of x, so only a chunk of rows that fits into L2 exists at a
+// time, in each thread's scratch. The gradient of x is the way back: product with wᵀ, then rows
+// are added onto the pixels they came from; threads own whole images, so that none writes where
+// another does. The gradient of w sums patchesᵀ·g over the chunks, each thread for itself.
+// Bound: the matrix product's, plus one pass over the patches.
+#pragma once
+
+#include <cstring>
+
+#include "../kernels.h"
+#include "gemm.h"
+
+namespace needle::NEEDLE_ISA {
+
+namespace convolution_detail {
+
+using gemm_detail::ceil_div;
+using gemm_detail::part_start;
+using gemm_detail::Product;
+using gemm_detail::scratch;
+
+constexpr int64_t PATCH_BYTES = 192 << 10;  // a chunk of patches, a share of L2
+
+template <typename T>
+struct Problem {
+  T* x;
+  int64_t x_strides[4];
+  int64_t images, height, width;
+  int64_t kernel_height, kernel_width, channels, filters;  // channels and filters of one group
+  int64_t out_height, out_width, groups;
+  Convolution geometry;
+
+  int64_t pixels() const { return out_height * out_width; }
+  int64_t patch() const { return kernel_height * kernel_width * channels; }
+  int64_t row_stride() const { return groups * filters; }  // between output pixels, and rows of w
+  // Every patch is one pixel, so that x itself is the matrix of patches.
+  bool pointwise() const {
+    return kernel_height * kernel_width == 1 && out_height == height && out_width == width &&
+           x_strides[3] == 1 && x_strides[2] == groups * channels &&
+           x_strides[1] == width * x_strides[2] && x_strides[0] == height * x_strides[1];
+  }
+  int64_t chunk_rows() const {
+    return std::max<int64_t>(PATCH_BYTES / static_cast<int64_t>(sizeof(T)) / patch(), 16);
+  }
+};
+
+template <typename T>
+Problem<T> make_problem(const View& x, const View& w, const View& y, const Convolution& geometry) {
+  Problem<T> p{};
+  p.x = reinterpret_cast<T*>(x.data);
+  std::copy_n(x.strides, 4, p.x_strides);
+  p.images = x.shape[0], p.height = x.shape[1], p.width = x.shape[2];
+  p.kernel_height = w.shape[0], p.kernel_width = w.shape[1], p.channels = w.shape[2];
+  p.groups = geometry.groups, p.filters = w.shape[3] / p.groups;
+  p.out_height = y.shape[1], p.out_width = y.shape[2];
+  p.geometry = geometry;
+  return p;
+}
+
+// Calls body(row, pixel, first, last) for each row of kernel positions of each patch in
+// [first_pixel, first_pixel + count): `row` is its place among the patches, `pixel` points at the
+// image where kernel column 0 lies, columns outside of [first, last) lie outside of the image.
+template <typename T, typename Body>
+void for_each_patch_row(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
+                        T* rows, const Body& body) {
+  const Convolution& g = p.geometry;
+  const int64_t row_size = p.kernel_width * p.channels;
+  for (int64_t pixel = first_pixel; pixel < first_pixel + count; ++pixel) {
+    const int64_t image = pixel / p.pixels(), oy = pixel % p.pixels() / p.out_width;
+    const int64_t left = pixel % p.out_width * g.stride[1] - g.padding[1];
+    const int64_t step = g.dilation[1];
+    const int64_t first = std::min(p.kernel_width, left < 0 ? ceil_div(-left, step) : 0);
+    const int64_t last = std::clamp(ceil_div(p.width - left, step), first, p.kernel_width);
+    for (int64_t ky = 0; ky < p.kernel_height; ++ky, rows += row_size) {
+      const int64_t y = oy * g.stride[0] - g.padding[0] + ky * g.dilation[0];
+      const bool inside = y >= 0 && y < p.height;
+      T* at = p.x + image * p.x_strides[0] + y * p.x_strides[1] + left * p.x_strides[2] +
+              group * p.channels * p.x_strides[3];
+      body(rows, at, inside ? first : 0, inside ? last : 0);
+    }
+  }
+}
+
+template <typename T>
+void gather_patches(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
+                    T* rows) {
+  const int64_t step = p.geometry.dilation[1] * p.x_strides[2], channel = p.x_strides[3];
+  const bool whole_row = channel == 1 && step == p.channels;
+  for_each_patch_row(
+      p, group, first_pixel, count, rows, [&](T* row, const T* pixel, int64_t first, int64_t last) {
+        std::fill_n(row, first * p.channels, T(0));
+        std::fill_n(row + last * p.channels, (p.kernel_width - last) * p.channels, T(0));
+        if (whole_row) {
+          std::copy_n(pixel + first * step, (last - first) * p.channels, row + first * p.channels);
+          return;
+        }
+        for (int64_t k = first; k < last; ++k) {
+          for (int64_t c = 0; c < p.channels; ++c) {
+            row[k * p.channels + c] = pixel[k * step + c * channel];
+          }
+        }
+      });
+}
+
+// x += the patches at the pixels they came from. x is compact here.
+template <typename T>
+void scatter_patches(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
+                     T* rows) {
+  const int64_t step = p.geometry.dilation[1] * p.x_strides[2];
+  for_each_patch_row(p, group, first_pixel, count, rows,
+                     [&](const T* row, T* pixel, int64_t first, int64_t last) {
+                       if (step == p.channels) {
+                         const int64_t n = (last - first) * p.channels;
+                         T* to = pixel + first * step;
+                         const T* from = row + first * p.channels;
+                         for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+                         return;
+                       }
+                       for (int64_t k = first; k < last; ++k) {
+                         for (int64_t c = 0; c < p.channels; ++c)
+                           pixel[k * step + c] += row[k * p.channels + c];
+                       }
+                     });
+}
+
+// The patches of some pixels: gathered, or x itself.
+template <typename T>
+gemm_detail::Matrix<T> patches(const Problem<T>& p, int64_t group, int64_t first, int64_t count) {
+  if (p.pointwise()) {
+    return {p.x + first * p.x_strides[2] + group * p.channels, p.x_strides[2], 1};
+  }
+  T* rows = scratch<T>(gemm_detail::PATCHES, count * p.patch());
+  gather_patches(p, group, first, count, rows);
+  return {rows, p.patch(), 1};
+}
+
+// Calls body(first pixel, count) for chunks of [begin, end).
+template <typename T, typename Body>
+void for_each_chunk(const Problem<T>& p, int64_t begin, int64_t end, const Body& body) {
+  const int64_t chunks = ceil_div(end - begin, p.chunk_rows());
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t first = begin + part_start(end - begin, chunks, i);
+    body(first, begin + part_start(end - begin, chunks, i + 1) - first);
+  }
+}
+
+// How many threads the work is worth.
+template <typename T>
+int64_t threads_for(const Problem<T>& p) {
+  const int64_t work = p.images * p.pixels() * p.patch() * p.filters * p.groups;
+  return std::clamp<int64_t>(work / gemm_detail::MIN_WORK_PER_THREAD, 1, num_threads());
+}
+
+template <typename T>
+void forward(const Problem<T>& p, const T* w, T* y) {
+  const int64_t total = p.images * p.pixels(), parts = std::min(threads_for(p), total);
+  parallel_for(parts, [&](int64_t part) {
+    for_each_chunk(p, part_start(total, parts, part), part_start(total, parts, part + 1),
+                   [&](int64_t first, int64_t count) {
+                     for (int64_t group = 0; group < p.groups; ++group) {
+                       const int64_t column = group * p.filters;
+                       gemm_detail::multiply(Product<T>{count,
+                                                        p.filters,
+                                                        p.patch(),
+                                                        patches(p, group, first, count),
+                                                        {w + column, p.row_stride(), 1},
+                                                        y + first * p.row_stride() + column,
+                                                        p.row_stride(),
+                                                        nullptr,
+                                                        false});
+                     }
+                   });
+  });
+}
+
+template <typename T>
+void input_gradient(const Problem<T>& p, const T* g, const T* w, T* dx) {
+  const int64_t patch = p.patch(), parts = std::min(threads_for(p), p.images);
+  const int64_t image_size = p.height * p.width * p.groups * p.channels;
+  // wᵀ, once: (groups, filters, patch)
+  T* transposed = scratch<T>(gemm_detail::TRANSPOSED, patch * p.row_stride());
+  for (int64_t k = 0; k < patch; ++k) {
+    for (int64_t o = 0; o < p.row_stride(); ++o)
+      transposed[o * patch + k] = w[k * p.row_stride() + o];
+  }
+  parallel_for(parts, [&](int64_t part) {
+    const int64_t begin = part_start(p.images, parts, part),
+                  end = part_start(p.images, parts, part + 1);
+    std::fill_n(dx + begin * image_size, (end - begin) * image_size, T(0));
+    for_each_chunk(p, begin * p.pixels(), end * p.pixels(), [&](int64_t first, int64_t count) {
+      T* rows = scratch<T>(gemm_detail::PATCHES, count * patch);
+      for (int64_t group = 0; group < p.groups; ++group) {
+        const int64_t column = group * p.filters;
+        gemm_detail::multiply(Product<T>{count,
+                                         patch,
+                                         p.filters,
+                                         {g + first * p.row_stride() + column, p.row_stride(), 1},
+                                         {transposed + column * patch, patch, 1},
+                                         rows,
+                                         patch,
+                                         nullptr,
+                                         false});
+        scatter_patches(p, group, first, count, rows);
+      }
+    });
+  });
+}
+
+template <typename T>
+void weight_gradient(const Problem<T>& p, const T* g, T* dw) {
+  const int64_t total = p.images * p.pixels(), parts = std::min(threads_for(p), total);
+  const int64_t size = p.patch() * p.row_stride();
+  std::fill_n(dw, size, T(0));
+  T* sums = scratch<T>(gemm_detail::PARTIAL_SUMS, (parts - 1) * size);
+  std::fill_n(sums, (parts - 1) * size, T(0));
+  parallel_for(parts, [&](int64_t part) {
+    T* sum = part == 0 ? dw : sums + (part - 1) * size;
+    for_each_chunk(p, part_start(total, parts, part), part_start(total, parts, part + 1),
+                   [&](int64_t first, int64_t count) {
+                     for (int64_t group = 0; group < p.groups; ++group) {
+                       const int64_t column = group * p.filters;
+                       const auto rows = patches(p, group, first, count);
+                       gemm_detail::multiply(
+                           Product<T>{p.patch(),
+                                      p.filters,
+                                      count,
+                                      {rows.data, rows.col, rows.row},
+                                      {g + first * p.row_stride() + column, p.row_stride(), 1},
+                                      sum + column,
+                                      p.row_stride(),
+                                      nullptr,
+                                      true});
+                     }
+                   });
+  });
+  for (int64_t part = 1; part < parts; ++part) {
+    for (int64_t i = 0; i < size; ++i) dw[i] += sums[(part - 1) * size + i];
+  }
+}
+
+}  // namespace convolution_detail
+
+inline void conv2d(const View& x, const View& w, const View& y, const Convolution& geometry) {
+  NEEDLE_DISPATCH_FLOAT(x.dtype, {
+    const auto p = convolution_detail::make_problem<T>(x, w, y, geometry);
+    if (p.images * p.pixels() == 0) return;
+    convolution_detail::forward(p, reinterpret_cast<const T*>(w.data),
+                                reinterpret_cast<T*>(y.data));
+  })
+}
+
+inline void conv2d_input_grad(const View& g, const View& w, const View& dx,
+                              const Convolution& geometry) {
+  NEEDLE_DISPATCH_FLOAT(g.dtype, {
+    const auto p = convolution_detail::make_problem<T>(dx, w, g, geometry);
+    if (p.images == 0) return;
+    convolution_detail::input_gradient(p, reinterpret_cast<const T*>(g.data),
+                                       reinterpret_cast<const T*>(w.data),
+                                       reinterpret_cast<T*>(dx.data));
+  })
+}
+
+inline void conv2d_weight_grad(const View& x, const View& g, const View& dw,
+                               const Convolution& geometry) {
+  NEEDLE_DISPATCH_FLOAT(x.dtype, {
+    const auto p = convolution_detail::make_problem<T>(x, dw, g, geometry);
+    T* out = reinterpret_cast<T*>(dw.data);
+    if (p.images * p.pixels() == 0) {
+      std::fill_n(out, p.patch() * p.row_stride(), T(0));
+      return;
+    }
+    convolution_detail::weight_gradient(p, reinterpret_cast<const T*>(g.data), out);
+  })
+}
+
+}  // namespace needle::NEEDLE_ISA

@@ -1,0 +1,88 @@
+"""Pooling of N×C×H×W images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..autograd import Tensor
+from ..ops.convolution import as_pair
+from .module import Module
+
+
+class _Pool2d(Module):
+    """`stride` defaults to `kernel_size`."""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def _windows(self, x: Tensor, fill: float) -> Tensor:
+        _check_ndim(self, x)
+        return ops.windows(x, self.kernel_size, self.stride, self.padding, axes=(2, 3), fill=fill)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool2d(_Pool2d):
+    """The largest pixel below the kernel at each of its positions; padding never wins."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
+        return ops.max(self._windows(x, float("-inf")), (-2, -1))
+
+
+class AvgPool2d(_Pool2d):
+    """The mean below the kernel at each of its positions; padding counts as zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
+        return ops.mean(self._windows(x, 0.0), (-2, -1))
+
+
+class _AdaptivePool2d(Module):
+    reduce: Callable[..., Tensor]
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        self.output_size = as_pair(type(self).__name__, "output_size", output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, *output_size): bin i covers pixels ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ - 1."""
+        _check_ndim(self, x)
+        reduce = type(self).reduce
+        size = x.shape[2:]
+        if all(n % m == 0 for n, m in zip(size, self.output_size, strict=True)):
+            kernel = tuple(n // m for n, m in zip(size, self.output_size, strict=True))
+            return reduce(ops.windows(x, kernel, axes=(2, 3)), (-2, -1))
+        rows, columns = (_bins(n, m) for n, m in zip(size, self.output_size, strict=True))
+        cells = [[reduce(x[:, :, i, j], (2, 3)) for j in columns] for i in rows]
+        return ops.stack([ops.stack(row, 2) for row in cells], 2)
+
+    def extra_repr(self) -> str:
+        return f"{self.output_size}"
+
+
+class AdaptiveAvgPool2d(_AdaptivePool2d):
+    """Means over bins, so that the result has `output_size`."""
+
+    reduce = staticmethod(ops.mean)
+
+
+class AdaptiveMaxPool2d(_AdaptivePool2d):
+    """Maxima over bins, so that the result has `output_size`."""
+
+    reduce = staticmethod(ops.max)
+
+
+def _bins(n: int, parts: int) -> list[slice]:
+    return [slice(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+
+
+def _check_ndim(layer: Module, x: Tensor) -> None:
+    if x.ndim != 4 or 0 in x.shape[2:]:
+        raise ValueError(
+            f"[{type(layer).__name__}] needs input (N, C, H, W) with pixels, got shape {x.shape}"
+        )

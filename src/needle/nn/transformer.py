@@ -1,0 +1,306 @@
+"""Attention and Transformer layers (Vaswani et al., 2017)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import init, ops
+from ..autograd import Tensor
+from ..backend_selection import Device
+from .activation import GELU, ReLU
+from .arguments import one_of, positive_int
+from .dropout import Dropout
+from .embedding import Embedding
+from .linear import Linear
+from .module import Module
+from .norm import LayerNorm, LayerNorm1d
+
+
+class MultiHeadAttention(Module):
+    """softmax(q·kᵀ/√d + mask)·v on heads that are already split; no weights.
+
+    With `causal` position t sees those up to t.
+    """
+
+    def __init__(
+        self,
+        *,
+        dropout: float = 0.0,
+        causal: bool = False,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.dropout = Dropout(dropout)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k, v (B, heads, T, d) → (result (B, heads, T, d), probabilities (B, heads, T, T))."""
+        scores = ops.matmul(q, ops.transpose(k)) / math.sqrt(q.shape[-1])
+        if self.causal:
+            hidden = np.triu(np.full(scores.shape[-2:], -np.finfo(np.float32).max), 1)
+            scores = scores + Tensor(hidden, device=q.device, dtype=q.dtype, requires_grad=False)
+        probs = self.dropout(ops.softmax(scores))
+        return ops.matmul(probs, v), probs
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The result alone; without active dropout the probabilities are never stored."""
+        if self.training and self.dropout.p > 0:
+            return self.forward(q, k, v)[0]
+        return ops.scaled_dot_product_attention(q, k, v, causal=self.causal)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, heads·d) → the view (B, heads, T, d)."""
+    b, t, width = x.shape
+    return ops.permute(ops.reshape(x, (b, t, heads, width // heads)), (0, 2, 1, 3))
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, heads, T, d) → (B, T, heads·d)."""
+    b, heads, t, width = x.shape
+    return ops.reshape(ops.permute(x, (0, 2, 1, 3)), (b, t, heads * width))
+
+
+class AttentionLayer(Module):
+    """Norm, projection into heads, attention and projection back: (B, T, features).
+
+    The projections have no biases.
+    """
+
+    def __init__(
+        self,
+        q_features: int,
+        num_head: int,
+        dim_head: int,
+        *,
+        k_features: int | None = None,
+        v_features: int | None = None,
+        out_features: int | None = None,
+        dropout: float = 0.0,
+        causal: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        self.num_head = positive_int("AttentionLayer", "num_head", num_head)
+        self.dim_head = positive_int("AttentionLayer", "dim_head", dim_head)
+        options = {"device": device, "dtype": dtype}
+        k_features = q_features if k_features is None else k_features
+        v_features = q_features if v_features is None else v_features
+        inner = num_head * dim_head
+        self.prenorm_q = LayerNorm1d(q_features, **options)
+        self.prenorm_k = LayerNorm1d(k_features, **options)
+        self.prenorm_v = LayerNorm1d(v_features, **options)
+        self.q_projection = Linear(q_features, inner, bias=False, **options)
+        self.k_projection = Linear(k_features, inner, bias=False, **options)
+        self.v_projection = Linear(v_features, inner, bias=False, **options)
+        self.attn = MultiHeadAttention(dropout=dropout, causal=causal, **options)
+        out_features = q_features if out_features is None else out_features
+        self.out_projection = Linear(inner, out_features, bias=False, **options)
+
+    def forward(self, q: Tensor, k: Tensor | None = None, v: Tensor | None = None) -> Tensor:
+        """q (B, T, q_features), k and v like q unless given → (B, T, out_features)."""
+        k = q if k is None else k
+        v = q if v is None else v
+        if any(x.ndim != 3 for x in (q, k, v)):
+            raise ValueError(
+                f"[AttentionLayer] needs (B, T, features), got {q.shape}, {k.shape}, {v.shape}"
+            )
+        heads = (
+            split_heads(self.q_projection(self.prenorm_q(q)), self.num_head),
+            split_heads(self.k_projection(self.prenorm_k(k)), self.num_head),
+            split_heads(self.v_projection(self.prenorm_v(v)), self.num_head),
+        )
+        return self.out_projection(join_heads(self.attn.attend(*heads)))
+
+
+class TransformerLayer(Module):
+    """x + dropout(attention(x)), then x + dropout(linear2(dropout(relu(linear1(norm(x))))))."""
+
+    def __init__(
+        self,
+        q_features: int,
+        num_head: int,
+        dim_head: int,
+        hidden_size: int,
+        *,
+        dropout: float = 0.0,
+        causal: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        self.attention = AttentionLayer(
+            q_features, num_head, dim_head, dropout=dropout, causal=causal, **options
+        )
+        self.dropout1 = Dropout(dropout)
+        self.layernorm = LayerNorm1d(q_features, **options)
+        self.linear1 = Linear(q_features, hidden_size, **options)
+        self.dropout2 = Dropout(dropout)
+        self.linear2 = Linear(hidden_size, q_features, **options)
+        self.dropout3 = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, q_features), the shape kept."""
+        x = x + self.dropout1(self.attention(x))
+        hidden = self.dropout2(ops.relu(self.linear1(self.layernorm(x))))
+        return x + self.dropout3(self.linear2(hidden))
+
+
+class Transformer(Module):
+    """Learned positions and a stack of TransformerLayers.
+
+    Without `batch_first` tensors are (T, B, embedding_size).
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        num_head: int = 8,
+        dim_head: int = 32,
+        dropout: float = 0.0,
+        causal: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+        batch_first: bool = False,
+        sequence_len: int = 2048,
+    ) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        self.batch_first = batch_first
+        self.sequence_len = positive_int("Transformer", "sequence_len", sequence_len)
+        self.embedding = Embedding(sequence_len, embedding_size, **options)
+        self.layers = [
+            TransformerLayer(
+                embedding_size, num_head, dim_head, hidden_size, dropout=dropout, causal=causal,
+                **options,
+            )
+            for _ in range(positive_int("Transformer", "num_layers", num_layers))
+        ]  # fmt: skip
+
+    def forward(self, x: Tensor, h: Any = None) -> tuple[Tensor, Tensor]:
+        """x (T, B, E), or (B, T, E) with batch_first → (x, zeros like x): there is no state."""
+        if x.ndim != 3:
+            raise ValueError(f"[Transformer] needs 3 axes, got shape {x.shape}")
+        if not self.batch_first:
+            x = ops.transpose(x, (0, 1))
+        length = x.shape[1]
+        if length > self.sequence_len:
+            raise ValueError(
+                f"[Transformer] the sequence of {length} exceeds sequence_len={self.sequence_len}"
+            )
+        x = x + self.embedding.weight[:length]
+        for layer in self.layers:
+            x = layer(x)
+        if not self.batch_first:
+            x = ops.transpose(x, (0, 1))
+        return x, init.zeros_like(x)
+
+
+class RotaryEmbedding(Module):
+    """Turns pairs of features by an angle that grows with the position (Su et al., 2021).
+
+    Feature i is paired with feature i + dim/2. Positions need no table; `dim` must be even.
+    """
+
+    def __init__(self, dim: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        if positive_int("RotaryEmbedding", "dim", dim) % 2:
+            raise ValueError(f"[RotaryEmbedding] dim must be even, got {dim}")
+        self.dim, self.base = dim, base
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(…, T, dim), the shape kept; the first position is `start`."""
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"[RotaryEmbedding] needs (…, T, {self.dim}), got shape {x.shape}")
+        frequencies = self.base ** (-np.arange(0, self.dim, 2) / self.dim)
+        angles = np.outer(np.arange(start, start + x.shape[-2]), frequencies)
+        cos, sin = (
+            Tensor(f(angles), device=x.device, dtype=x.dtype, requires_grad=False)
+            for f in (np.cos, np.sin)
+        )
+        a, b = x[..., : self.dim // 2], x[..., self.dim // 2 :]
+        return ops.concatenate([a * cos - b * sin, a * sin + b * cos], x.ndim - 1)
+
+
+class SelfAttention(Module):
+    """Attention of a sequence to itself, with one projection for q, k and v: (B, T, features)."""
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        if features % positive_int("SelfAttention", "num_heads", num_heads):
+            raise ValueError(f"[SelfAttention] {num_heads} heads do not divide {features} features")
+        self.num_heads = num_heads
+        self.in_proj = Linear(features, 3 * features, bias=bias, device=device, dtype=dtype)
+        self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
+        """x (B, T, features); `mask` as `ops.scaled_dot_product_attention` takes it."""
+        q, k, v = (split_heads(part, self.num_heads) for part in ops.chunk(self.in_proj(x), 3, 2))
+        result = ops.scaled_dot_product_attention(q, k, v, mask, causal)
+        return self.dropout(self.out_proj(join_heads(result)))
+
+
+class TransformerEncoderLayer(Module):
+    """PyTorch's encoder layer: self-attention and a two-layer net, each with residual and norm.
+
+    `norm_first` normalizes before each part instead of after it. Input is (B, T, d_model) with
+    `batch_first`, else (T, B, d_model).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        one_of("TransformerEncoderLayer", "activation", activation, ("relu", "gelu"))
+        self.batch_first, self.norm_first = batch_first, norm_first
+        self.self_attn = SelfAttention(d_model, nhead, dropout, **options)
+        self.linear1 = Linear(d_model, dim_feedforward, **options)
+        self.activation = ReLU() if activation == "relu" else GELU()
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, **options)
+        self.dropout2 = Dropout(dropout)
+        self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **options)
+        self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **options)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+    def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
+        """The shape kept; `mask` broadcasts to (B, heads, T, T)."""
+        x = x if self.batch_first else ops.transpose(x, (0, 1))
+        if self.norm_first:
+            x = x + self.self_attn(self.norm1(x), mask, causal)
+            x = x + self._feed_forward(self.norm2(x))
+        else:
+            x = self.norm1(x + self.self_attn(x, mask, causal))
+            x = self.norm2(x + self._feed_forward(x))
+        return x if self.batch_first else ops.transpose(x, (0, 1))

@@ -1,0 +1,130 @@
+"""Scaled dot-product attention as one op whose memory grows with the length, not its square."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, is_grad_enabled
+from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray.layout import broadcast_shapes
+from .activation import softmax
+from .common import FusedOp
+from .linalg import matmul
+
+
+class Attention(FusedOp):
+    """softmax(q·kᵀ·scale + mask)·v, computed block by block of rows (Dao et al., 2022).
+
+    `mask` is an array (B, H, T, S) to add, or None. The forward pass keeps the logarithm of each
+    row's sum; the gradient computes the probabilities again from it.
+    """
+
+    kernel = "attention"
+
+    def __init__(self, mask: NDArray | None, causal: bool, scale: float) -> None:
+        self.mask, self.causal, self.scale = mask, causal, scale
+        self.lse: NDArray | None = None
+
+    def decompose(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        scores = matmul(q, k.transpose()) * self.scale
+        mask, sees = self._mask_and_rows_that_see(scores)
+        if mask is None:
+            return matmul(softmax(scores), v)
+        return matmul(softmax(scores + mask), v) * sees
+
+    def _mask_and_rows_that_see(self, scores: Tensor) -> tuple[Tensor | None, Any]:
+        """What to add to the scores; rows in which all is hidden count as zero in the result."""
+        if self.mask is None and not self.causal:
+            return None, None
+        rows, columns = scores.shape[-2:]
+        mask = np.zeros(scores.shape if self.mask is not None else (rows, columns))
+        if self.mask is not None:
+            mask += np.asarray(self.mask)
+        if self.causal:
+            mask = np.where(np.tri(rows, columns, dtype=bool), mask, -np.inf)
+        sees = (mask > -np.inf).any(-1, keepdims=True)
+        mask = np.where(sees, mask, 0.0)
+        return (
+            Tensor(mask, device=scores.device, dtype=scores.dtype, requires_grad=False),
+            Tensor(sees, device=scores.device, dtype=scores.dtype, requires_grad=False),
+        )
+
+    def compute(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
+        kernel = self.fused(q)
+        if kernel is None:
+            return self.compute_by_parts(q, k, v)
+        out = NDArray._empty((*q.shape[:3], v.shape[3]), q._device, q._dtype)
+        self.lse = NDArray._empty(q.shape[:3], q._device, q._dtype)
+        kernel(q, k, v, self.mask, out, self.lse, self.scale, self.causal)
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        if self.lse is None or is_grad_enabled():
+            return super().gradient(out_grad, node)
+        arrays = [v.realize_cached_data() for v in node.inputs]
+        grads = [NDArray._empty(x._shape, x._device, x._dtype) for x in arrays]
+        kernel = arrays[0]._device.fused("attention_grad")
+        assert kernel is not None
+        kernel(
+            out_grad.realize_cached_data(), *arrays, self.mask, node.realize_cached_data(),
+            self.lse, *grads, self.scale, self.causal,
+        )  # fmt: skip
+        return tuple(map(Tensor.make_const, grads))
+
+
+def scaled_dot_product_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) → (B, H, T, e).
+
+    `mask` broadcasts to (B, H, T, S): booleans say what may be seen, numbers are added to the
+    scores; no gradient flows into it. `causal` lets row t see columns up to t. A row that sees
+    nothing gives zeros. `scale` defaults to 1/√d. Raises ValueError where shapes do not fit,
+    TypeError for different dtypes.
+    """
+    shapes = q.shape, k.shape, v.shape
+    if any(len(s) != 4 for s in shapes) or len({s[:2] for s in shapes}) > 1:
+        raise ValueError(
+            f"[attention] q, k and v must be (B, heads, length, features) alike in B and heads, "
+            f"got {shapes}"
+        )
+    if q.shape[3] != k.shape[3] or k.shape[2] != v.shape[2]:
+        raise ValueError(
+            f"[attention] q {q.shape} and k {k.shape} must have equal features, k and v {v.shape} "
+            "equal lengths"
+        )
+    if not q.dtype == k.dtype == v.dtype or not is_float(q.dtype):
+        raise TypeError(
+            f"[attention] q, k and v must have one float dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
+        )
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
+    added = None if mask is None else _added_mask(mask, q, k.shape[2])
+    return Attention(added, bool(causal), scale)(q, k, v)
+
+
+def _added_mask(mask: Any, q: Tensor, columns: int) -> NDArray:
+    """The mask as numbers to add, a view broadcast to (B, H, T, S)."""
+    shape = (*q.shape[:3], columns)
+    host = np.asarray(mask)
+    try:
+        fits = broadcast_shapes(host.shape, shape, "attention") == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"[attention] the mask of shape {host.shape} does not broadcast to {shape}"
+        )
+    if host.dtype == bool:
+        host = np.where(host, 0.0, -np.inf)
+    return NDArray(host, device=q.device, dtype=q.dtype).broadcast_to(shape)
+
+
+__all__ = ["Attention", "scaled_dot_product_attention"]

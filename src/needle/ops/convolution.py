@@ -1,0 +1,393 @@
+"""2-d convolution, its two gradients and sliding windows, channels last.
+
+The three convolutions are one bilinear map seen from its three arguments, so each one's gradients
+are the other two: y = Conv(x, w), dx = ConvInputGrad(dy, w), dw = ConvWeightGrad(x, dy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..autograd import Tensor, TensorOp
+from ..backend_ndarray import NDArray, Shape, promote
+from .shape import pad, permute, squeeze, unsqueeze
+
+Pair = tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """How a kernel moves over an image: (height, width) pairs, and groups of channels."""
+
+    stride: Pair
+    padding: tuple[Pair, Pair]  # (before, after) of the height and of the width
+    dilation: Pair
+    groups: int
+
+    def out_size(self, size: Sequence[int], kernel: Sequence[int]) -> Pair:
+        """The number of positions along the height and the width; 0 or less where none fits."""
+        height, width = (
+            (size[i] + sum(self.padding[i]) - self.dilation[i] * (kernel[i] - 1) - 1)
+            // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return height, width
+
+    def native(self) -> tuple[Pair, Pair, Pair, int]:
+        """As the kernels take it."""
+        before = self.padding[0][0], self.padding[1][0]
+        return self.stride, self.dilation, before, self.groups
+
+    def windows(self, out: Sequence[int], kernel: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
+        """(i, j, index): the padded pixels (N, OH, OW, C) below each position of the kernel."""
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                starts = i * self.dilation[0], j * self.dilation[1]
+                yield i, j, (slice(None), *(
+                    slice(start, start + self.stride[k] * (out[k] - 1) + 1, self.stride[k])
+                    for k, start in enumerate(starts)
+                ))  # fmt: skip
+
+
+class _Convolution(TensorOp):
+    kernel: str
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+
+    def _apply(self, a: NDArray, b: NDArray, out: NDArray) -> bool:
+        """Run the device's kernel. False where it has none."""
+        kernel = a._device.fused(self.kernel)
+        if kernel is not None:
+            kernel(a, b.compact(), out, *self.geometry.native())
+        return kernel is not None
+
+    def _by_group(self, x: NDArray) -> NDArray:
+        """(…, groups·c) → (groups, rows, c)."""
+        groups = self.geometry.groups
+        return x.reshape((prod(x.shape[:-1]), groups, x.shape[-1] // groups)).permute((1, 0, 2))
+
+    def _weights_by_group(self, w: NDArray) -> NDArray:
+        """(c, groups·o) → (groups, c, o)."""
+        groups = self.geometry.groups
+        return w.reshape((w.shape[0], groups, w.shape[1] // groups)).permute((1, 0, 2))
+
+
+class Conv(_Convolution):
+    """x (N, H, W, C) * w (KH, KW, C / groups, O) → (N, OH, OW, O): a sum over the kernel's pixels.
+
+    `Conv(stride, padding)` as the course has it, or `Conv(geometry)`.
+    """
+
+    kernel = "conv2d"
+
+    def __init__(self, geometry: Geometry | int = 1, padding: Any = 1) -> None:
+        if not isinstance(geometry, Geometry):
+            geometry = make_geometry("conv", geometry, padding)
+        super().__init__(geometry)
+
+    def compute(self, x: NDArray, w: NDArray) -> NDArray:
+        size = self.geometry.out_size(x.shape[1:3], w.shape[:2])
+        out = NDArray._empty((x.shape[0], *size, w.shape[3]), x._device, x._dtype)
+        if self._apply(x, w, out):
+            return out
+        out.fill(0)
+        padded = x.pad(((0, 0), *self.geometry.padding, (0, 0)))
+        for i, j, window in self.geometry.windows(size, w.shape[:2]):
+            pixels, weights = self._by_group(padded[window]), self._weights_by_group(w[i, j])
+            out = out + (pixels @ weights).permute((1, 0, 2)).reshape(out.shape)
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = node.inputs
+        return (
+            ConvInputGrad(self.geometry, x.shape)(out_grad, w) if x.requires_grad else None,
+            ConvWeightGrad(self.geometry, w.shape)(x, out_grad) if w.requires_grad else None,
+        )
+
+
+class ConvInputGrad(_Convolution):
+    """g (N, OH, OW, O) spread by w over the image it came from, `shape`: convᵀ."""
+
+    kernel = "conv2d_input_grad"
+
+    def __init__(self, geometry: Geometry, shape: Shape) -> None:
+        super().__init__(geometry)
+        self.shape = shape
+
+    def compute(self, g: NDArray, w: NDArray) -> NDArray:
+        out = NDArray._empty(self.shape, g._device, g._dtype)
+        if self._apply(g.compact(), w, out):
+            return out
+        n, height, width, channels = self.shape
+        (top, bottom), (left, right) = self.geometry.padding
+        padded = g.device.zeros((n, height + top + bottom, width + left + right, channels), g.dtype)
+        rows = self._by_group(g)
+        for i, j, window in self.geometry.windows(g.shape[1:3], w.shape[:2]):
+            pixels = rows @ self._weights_by_group(w[i, j]).swapaxes(1, 2)
+            there = padded[window]
+            padded[window] = there + pixels.permute((1, 0, 2)).reshape(there.shape)
+        return padded[:, top : top + height, left : left + width].compact()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        g, w = node.inputs
+        return (
+            Conv(self.geometry)(out_grad, w) if g.requires_grad else None,
+            ConvWeightGrad(self.geometry, w.shape)(out_grad, g) if w.requires_grad else None,
+        )
+
+
+class ConvWeightGrad(_Convolution):
+    """Sums of x (N, H, W, C) times g (N, OH, OW, O) under each kernel position: shape (KH, …)."""
+
+    kernel = "conv2d_weight_grad"
+
+    def __init__(self, geometry: Geometry, shape: Shape) -> None:
+        super().__init__(geometry)
+        self.shape = shape
+
+    def compute(self, x: NDArray, g: NDArray) -> NDArray:
+        out = NDArray._empty(self.shape, x._device, x._dtype)
+        if self._apply(x, g, out):
+            return out
+        padded = x.pad(((0, 0), *self.geometry.padding, (0, 0)))
+        rows = self._by_group(g)
+        for i, j, window in self.geometry.windows(g.shape[1:3], self.shape[:2]):
+            sums = self._by_group(padded[window]).swapaxes(1, 2) @ rows
+            out[i, j] = sums.permute((1, 0, 2)).reshape(self.shape[2:])
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        x, g = node.inputs
+        return (
+            ConvInputGrad(self.geometry, x.shape)(g, out_grad) if x.requires_grad else None,
+            Conv(self.geometry)(x, out_grad) if g.requires_grad else None,
+        )
+
+
+def conv(
+    a: Tensor, b: Tensor, stride: Any = 1, padding: Any = 1, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """a (N, H, W, C) convolved with b (KH, KW, C / groups, O) → (N, OH, OW, O).
+
+    `stride` and `dilation` are an int or (height, width). `padding` (zeros) is an int, (height,
+    width), ((top, bottom), (left, right)), "valid" or, for stride 1, "same". Raises ValueError
+    where shapes do not fit or the kernel is larger than the padded image.
+    """
+    a, b = _one_dtype(a, b)
+    geometry = make_geometry("conv", stride, padding, dilation, groups, b.shape[:2])
+    _check_shapes("conv", a, b, groups, b.shape[2] if b.ndim == 4 else 0, "b's axis 2")
+    size = geometry.out_size(a.shape[1:3], b.shape[:2])
+    if min(size) < 1:
+        raise ValueError(
+            f"[conv] the kernel {b.shape[:2]} with dilation {geometry.dilation} is larger than the "
+            f"image {a.shape[1:3]} padded by {geometry.padding}"
+        )
+    return Conv(geometry)(a, b)
+
+
+def conv_transpose(
+    a: Tensor,
+    b: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The transpose of `conv` as a map: a (N, OH, OW, C) → (N, H, W, O), b (KH, KW, O/groups, C).
+
+    The result has (OH - 1)·stride - padding + dilation·(KH - 1) + 1 + output_padding rows.
+    """
+    a, b = _one_dtype(a, b)
+    geometry = make_geometry("conv_transpose", stride, padding, dilation, groups)
+    _check_shapes("conv_transpose", a, b, 1, b.shape[3] if b.ndim == 4 else 0, "b's axis 3")
+    if b.shape[3] % groups:
+        raise ValueError(f"[conv_transpose] groups={groups} does not divide {b.shape[3]} channels")
+    extra = as_pair("conv_transpose", "output_padding", output_padding, least=0)
+    height, width = (
+        (a.shape[1 + i] - 1) * geometry.stride[i] - sum(geometry.padding[i])
+        + geometry.dilation[i] * (b.shape[i] - 1) + 1 + extra[i]
+        for i in (0, 1)
+    )  # fmt: skip
+    if height < 1 or width < 1 or any(e >= s for e, s in zip(extra, geometry.stride, strict=True)):
+        raise ValueError(
+            f"[conv_transpose] padding {geometry.padding} leaves nothing of the image, or "
+            f"output_padding {extra} is not below the stride {geometry.stride}"
+        )
+    shape = (a.shape[0], height, width, b.shape[2] * groups)
+    return ConvInputGrad(geometry, shape)(a, b)
+
+
+def conv1d(
+    a: Tensor, b: Tensor, stride: int = 1, padding: Any = 0, dilation: int = 1, groups: int = 1
+) -> Tensor:
+    """a (N, L, C) convolved with b (K, C / groups, O) → (N, L', O)."""
+    if a.ndim != 3 or b.ndim != 3:
+        raise ValueError(f"[conv1d] needs (N, L, C) and (K, C, O), got {a.shape} and {b.shape}")
+    if not isinstance(padding, str):
+        padding = (0, padding)
+    y = conv(unsqueeze(a, 1), unsqueeze(b, 0), (1, stride), padding, (1, dilation), groups)
+    return squeeze(y, 1)
+
+
+# ---- windows and pooling ----------------------------------------------------------------------
+
+
+class Windows(TensorOp):
+    """The windows below a kernel as a view: (…, H, W, …) → (…, OH, OW, …, KH, KW)."""
+
+    saves_values = False
+
+    def __init__(self, axes: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> None:
+        self.axes, self.kernel, self.stride, self.dilation = axes, kernel, stride, dilation
+
+    def compute(self, x: NDArray) -> NDArray:
+        shape, strides = list(x.shape), list(x.strides)
+        for i, axis in enumerate(self.axes):
+            reach = self.dilation[i] * (self.kernel[i] - 1)
+            shape[axis] = (x.shape[axis] - reach - 1) // self.stride[i] + 1
+            strides[axis] *= self.stride[i]
+        inner = (x.strides[axis] * self.dilation[i] for i, axis in enumerate(self.axes))
+        return x.as_strided((*shape, *self.kernel), (*strides, *inner))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return Fold(self, node.inputs[0].shape)(out_grad)
+
+
+class Fold(TensorOp):
+    """Windows added onto the places they were taken from: the transpose of `Windows`."""
+
+    saves_values = False
+
+    def __init__(self, windows: Windows, shape: Shape) -> None:
+        self.windows, self.shape = windows, shape
+
+    def compute(self, g: NDArray) -> NDArray:
+        w, out = self.windows, g.device.zeros(self.shape, g.dtype)
+        for i in range(w.kernel[0]):
+            for j in range(w.kernel[1]):
+                index = [slice(None)] * len(self.shape)
+                for k, offset in enumerate((i, j)):
+                    start, n = offset * w.dilation[k], g.shape[w.axes[k]]
+                    end = start + w.stride[k] * (n - 1) + 1
+                    index[w.axes[k]] = slice(start, end, w.stride[k])
+                out[tuple(index)] = out[tuple(index)] + g[..., i, j]
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return self.windows(out_grad)
+
+
+def windows(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    axes: Pair = (1, 2),
+    fill: float = 0.0,
+) -> Tensor:
+    """What lies below a kernel at each of its positions, as two new last axes (KH, KW).
+
+    `axes` are the image's height and width; `stride` defaults to `kernel_size`; `padding` brings
+    `fill` in. Raises ValueError for a kernel larger than the padded image.
+    """
+    kernel = as_pair("pooling", "kernel_size", kernel_size)
+    stride = kernel if stride is None else as_pair("pooling", "stride", stride)
+    spread = as_pair("pooling", "dilation", dilation)
+    before = as_pair("pooling", "padding", padding, least=0)
+    axes = axes[0] % x.ndim, axes[1] % x.ndim
+    if any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        raise ValueError(f"[pooling] padding {before} exceeds half of the kernel {kernel}")
+    for i, axis in enumerate(axes):
+        if x.shape[axis] + 2 * before[i] < spread[i] * (kernel[i] - 1) + 1:
+            raise ValueError(
+                f"[pooling] the kernel {kernel} with dilation {spread} is larger than the image "
+                f"{tuple(x.shape[a] for a in axes)} padded by {before}"
+            )
+    if any(before):
+        amounts = dict(zip(axes, before, strict=True))
+        x = pad(x, [(amounts.get(i, 0),) * 2 for i in range(x.ndim)], fill)
+    return Windows(axes, kernel, stride, spread)(x)
+
+
+# ---- arguments --------------------------------------------------------------------------------
+
+
+def as_pair(what: str, name: str, value: Any, least: int = 1) -> Pair:
+    """An int or two ints, each at least `least`. Raises TypeError or ValueError."""
+    pair = (value, value) if isinstance(value, int) else value
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"[{what}] {name} must be an int or two ints, got {value!r}")
+    if not all(isinstance(v, int) and v >= least for v in pair):
+        raise ValueError(f"[{what}] {name} must be ints of at least {least}, got {value!r}")
+    return pair[0], pair[1]
+
+
+def make_geometry(
+    what: str,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    kernel: Sequence[int] = (1, 1),
+) -> Geometry:
+    """The checked geometry of a convolution; see `conv` for the forms of its arguments."""
+    strides, spread = as_pair(what, "stride", stride), as_pair(what, "dilation", dilation)
+    if not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"[{what}] groups must be an int of at least 1, got {groups!r}")
+    if padding == "same":
+        if strides != (1, 1):
+            raise ValueError(f'[{what}] padding="same" needs stride 1, got {stride}')
+        reach = [spread[i] * (kernel[i] - 1) for i in (0, 1)]
+        around = (
+            (reach[0] // 2, reach[0] - reach[0] // 2),
+            (reach[1] // 2, reach[1] - reach[1] // 2),
+        )
+    elif padding == "valid":
+        around = (0, 0), (0, 0)
+    elif isinstance(padding, (tuple, list)) and all(isinstance(p, (tuple, list)) for p in padding):
+        around = tuple(as_pair(what, "padding", p, least=0) for p in padding)  # type: ignore[assignment]
+    elif isinstance(padding, str):
+        raise ValueError(f'[{what}] padding must be "same", "valid" or ints, got {padding!r}')
+    else:
+        height, width = as_pair(what, "padding", padding, least=0)
+        around = (height, height), (width, width)
+    return Geometry(strides, around, spread, groups)
+
+
+def _check_shapes(what: str, a: Tensor, b: Tensor, groups: int, channels: int, where: str) -> None:
+    if a.ndim != 4 or b.ndim != 4:
+        raise ValueError(
+            f"[{what}] needs an image (N, H, W, C) and a kernel of 4 axes, got shapes {a.shape} "
+            f"and {b.shape}"
+        )
+    if a.shape[3] != channels * groups or (what == "conv" and b.shape[3] % groups):
+        raise ValueError(
+            f"[{what}] {a.shape[3]} channels in shape {a.shape} do not fit {where} in {b.shape} "
+            f"with groups={groups}"
+        )
+
+
+def _one_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = promote(a.dtype, b.dtype)
+    return a.astype(dtype), b.astype(dtype)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The view (N, H, W, C) of x (N, C, H, W)."""
+    return permute(x, (0, 2, 3, 1))
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """The view (N, C, H, W) of x (N, H, W, C)."""
+    return permute(x, (0, 3, 1, 2))
+
+
+__all__ = [
+    "Conv", "ConvInputGrad", "ConvWeightGrad", "Fold", "Geometry", "Windows", "channels_first",
+    "channels_last", "conv", "conv1d", "conv_transpose", "windows",
+]  # fmt: skip

@@ -1,0 +1,261 @@
+"""Recurrent layers over a whole sequence as single ops, each with its definition step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Tensor, TensorTuple, TensorTupleOp, Value, is_grad_enabled, no_grad, vjp
+from ..backend_ndarray import NDArray
+from .activation import relu, sigmoid, tanh
+from .elementwise import add
+from .linalg import linear
+from .shape import chunk, make_tuple, split, stack
+
+
+def lstm_step(
+    x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM: x (B, in), h and c (B, H) → (h', c').
+
+    The gates' columns stand in the order i, f, g, o (Hochreiter and Schmidhuber, 1997; Gers, 2000).
+    """
+    gates = linear(x, w_ih, bias) + h @ w_hh
+    i, f, g, o = chunk(gates, 4, 1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
+
+
+def rnn_step(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, nonlinearity: str
+) -> Tensor:
+    """One step of an Elman RNN: nonlinearity(x·w_ih + h·w_hh + bias)."""
+    z = linear(x, w_ih, bias) + h @ w_hh
+    return relu(z) if nonlinearity == "relu" else tanh(z)
+
+
+def gru_step(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
+) -> Tensor:
+    """One step of a GRU with columns r, z, n as in PyTorch (Cho et al., 2014)."""
+    return gru_gates(linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h)
+
+
+def gru_gates(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
+    """The new state from the projections (B, 3·H) of input and state."""
+    xr, xz, xn = chunk(from_x, 3, 1)
+    hr, hz, hn = chunk(from_h, 3, 1)
+    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
+    n = tanh(xn + r * hn)
+    return n + z * (h - n)
+
+
+class _Recurrence(TensorTupleOp):
+    """Inputs: x (T, B, in), the initial states (B, H) each, w_ih, w_hh, and a bias or nothing.
+
+    Results: the states after every step (T, B, H), then what else the last state has.
+    """
+
+    states: int
+
+    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
+        """The same from one step's ops."""
+        raise NotImplementedError
+
+    def _unpack(self, rest: tuple[Any, ...]) -> tuple[list[Any], Any, Any, Any]:
+        first, weights = list(rest[: self.states]), rest[self.states :]
+        return first, weights[0], weights[1], weights[2] if len(weights) > 2 else None
+
+    def _compute_by_steps(self, arrays: tuple[NDArray, ...]) -> Any:
+        with no_grad():
+            return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
+
+    def _project(self, x: NDArray, w_ih: NDArray, bias: NDArray | None) -> NDArray:
+        """x·w_ih + bias for all steps in one product: (T, B, columns)."""
+        rows = x.reshape((-1, x.shape[-1])).matmul(w_ih, bias)
+        return rows.reshape((*x.shape[:2], w_ih.shape[1]))
+
+    def _history(self, x: NDArray, first: NDArray) -> NDArray:
+        """Room for a state at every time 0 … T, with the first one in place."""
+        history = NDArray._empty((x.shape[0] + 1, *first.shape), x._device, x._dtype)
+        history[0] = first
+        return history
+
+    def _weight_gradients(
+        self, inputs: tuple[NDArray, ...], d_gates: NDArray, before: NDArray, d_first: list[NDArray]
+    ) -> tuple[Tensor, ...]:
+        """One product over all of time for each of x, w_ih and w_hh."""
+        x = inputs[0]
+        _, w_ih, _, bias = self._unpack(inputs[1:])
+        rows = d_gates.reshape((-1, d_gates.shape[2]))
+        flat_x, flat_h = x.reshape((-1, x.shape[2])), before.reshape((-1, before.shape[2]))
+        results = [(rows @ w_ih.T).reshape(x.shape), *d_first, flat_x.T @ rows, flat_h.T @ rows]
+        if bias is not None:
+            results.append(rows.sum(0).reshape(bias.shape))
+        return tuple(map(Tensor.make_const, results))
+
+
+class LSTM(_Recurrence):
+    """An LSTM layer: (x, h0, c0, w_ih, w_hh[, bias]) → (h after every step, the last c)."""
+
+    states = 2
+
+    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
+        (h, c), w_ih, w_hh, bias = self._unpack(rest)
+        outputs = []
+        for step in split(x, 0):
+            h, c = lstm_step(step, h, c, w_ih, w_hh, bias)
+            outputs.append(h)
+        return make_tuple(stack(outputs, 0), c)
+
+    def compute(self, *arrays: NDArray) -> Any:
+        x = arrays[0]
+        kernel = x._device.fused("lstm")
+        if kernel is None:
+            return self._compute_by_steps(arrays)
+        (h0, c0), w_ih, w_hh, bias = self._unpack(arrays[1:])
+        gates, h, c = self._project(x, w_ih, bias), self._history(x, h0), self._history(x, c0)
+        kernel(gates, w_hh.compact(), h, c)
+        self.saved = gates, h, c
+        return h[1:], c[-1]
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> tuple[Value | None, ...]:
+        inputs = tuple(v.realize_cached_data() for v in node.inputs)
+        kernel = inputs[0]._device.fused("lstm_grad")
+        if kernel is None or is_grad_enabled():
+            return vjp(self.decompose, node.inputs, out_grad)
+        dh, dc = out_grad.realize_cached_data()
+        gates, h, c = self.saved
+        d_gates, d_first = gates.copy(), (h.device.zeros(dc.shape, dc.dtype), dc.copy())
+        w_hh = self._unpack(inputs[1:])[2]
+        kernel(d_gates, w_hh.compact(), h, c, dh.compact(), *d_first)
+        return self._weight_gradients(inputs, d_gates, h[:-1], list(d_first))
+
+
+class RNN(_Recurrence):
+    """An Elman layer: (x, h0, w_ih, w_hh[, bias]) → (h after every step,)."""
+
+    states = 1
+
+    def __init__(self, nonlinearity: str) -> None:
+        self.nonlinearity = nonlinearity
+
+    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
+        (h,), w_ih, w_hh, bias = self._unpack(rest)
+        outputs = []
+        for step in split(x, 0):
+            h = rnn_step(step, h, w_ih, w_hh, bias, self.nonlinearity)
+            outputs.append(h)
+        return make_tuple(stack(outputs, 0))
+
+    def compute(self, *arrays: NDArray) -> Any:
+        x = arrays[0]
+        kernel = x._device.fused("rnn")
+        if kernel is None:
+            return self._compute_by_steps(arrays)
+        (h0,), w_ih, w_hh, bias = self._unpack(arrays[1:])
+        gates, h = self._project(x, w_ih, bias), self._history(x, h0)
+        kernel(gates, w_hh.compact(), h, self.nonlinearity == "relu")
+        self.saved = gates, h
+        return (h[1:],)
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> tuple[Value | None, ...]:
+        inputs = tuple(v.realize_cached_data() for v in node.inputs)
+        kernel = inputs[0]._device.fused("rnn_grad")
+        if kernel is None or is_grad_enabled():
+            return vjp(self.decompose, node.inputs, out_grad)
+        (dh,) = out_grad.realize_cached_data()
+        gates, h = self.saved
+        d_gates, d_first = gates.copy(), h.device.zeros(h.shape[1:], h.dtype)
+        w_hh = self._unpack(inputs[1:])[2]
+        kernel(d_gates, w_hh.compact(), h, dh.compact(), d_first, self.nonlinearity == "relu")
+        return self._weight_gradients(inputs, d_gates, h[:-1], [d_first])
+
+
+def lstm(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An LSTM layer over x (T, B, in) from h0, c0 (B, H) → (output (T, B, H), h (B, H), c (B, H)).
+
+    w_ih (in, 4·H), w_hh (H, 4·H), biases (4·H,), columns in the order i, f, g, o. Raises ValueError
+    where shapes do not fit.
+    """
+    _check("lstm", x, (h0, c0), w_ih, w_hh, 4)
+    output, c = LSTM()(*_inputs(x, (h0, c0), w_ih, w_hh, b_ih, b_hh))
+    return output, output[-1], c
+
+
+def rnn(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    nonlinearity: str = "tanh",
+) -> tuple[Tensor, Tensor]:
+    """An Elman layer over x (T, B, in) from h0 (B, H) → (output (T, B, H), h (B, H))."""
+    _check("rnn", x, (h0,), w_ih, w_hh, 1)
+    (output,) = RNN(nonlinearity)(*_inputs(x, (h0,), w_ih, w_hh, b_ih, b_hh))
+    return output, output[-1]
+
+
+def gru(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A GRU layer over x (T, B, in) from h0 (B, H) → (output (T, B, H), h (B, H)).
+
+    Columns in the order r, z, n. The input projections of all steps are one product.
+    """
+    _check("gru", x, (h0,), w_ih, w_hh, 3)
+    h, outputs = h0, []
+    for projection in split(linear(x, w_ih, b_ih), 0):
+        h = gru_gates(projection, linear(h, w_hh, b_hh), h)
+        outputs.append(h)
+    return stack(outputs, 0), h
+
+
+def _inputs(
+    x: Tensor,
+    states: tuple[Tensor, ...],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+) -> list[Tensor]:
+    bias = b_ih if b_hh is None else b_hh if b_ih is None else add(b_ih, b_hh)
+    return [x, *states, w_ih, w_hh, *([] if bias is None else [bias])]
+
+
+def _check(
+    what: str, x: Tensor, states: tuple[Tensor, ...], w_ih: Tensor, w_hh: Tensor, gates: int
+) -> None:
+    if x.ndim != 3 or x.shape[0] == 0:
+        raise ValueError(f"[{what}] x must be (T, B, features) with T at least 1, got {x.shape}")
+    hidden = w_hh.shape[0]
+    if w_hh.shape != (hidden, gates * hidden) or w_ih.shape != (x.shape[2], gates * hidden):
+        raise ValueError(
+            f"[{what}] weights {w_ih.shape} and {w_hh.shape} do not fit {x.shape[2]} features: "
+            f"expected (features, {gates}·H) and (H, {gates}·H)"
+        )
+    for state in states:
+        if state.shape != (x.shape[1], hidden):
+            raise ValueError(
+                f"[{what}] the initial state must be ({x.shape[1]}, {hidden}), got {state.shape}"
+            )
+    dtypes = {v.dtype for v in (x, *states, w_ih, w_hh)}
+    if len(dtypes) > 1:
+        raise TypeError(f"[{what}] x, states and weights must have one dtype, got {dtypes}")
+
+
+__all__ = ["LSTM", "RNN", "gru", "gru_step", "lstm", "lstm_step", "rnn", "rnn_step"]
