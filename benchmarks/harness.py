@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+import needle as ndl
+
+STEPS_COMPARED = 8
+TOLERANCE = 1e-4
+Step = Callable[[], float]
+# What makes the contenders' steps, needle's first, and the target in words.
+Workload = tuple[Callable[[], dict[str, Step]], str]
 
 BLOCK_SECONDS = 0.05  # a block repeats a function until it takes about this long
 # Thread pools (OpenBLAS, OpenMP) keep their idle workers spinning for up to 0.1 s, which would
@@ -58,3 +69,35 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         print(line(row))
     print(flush=True)
+
+
+def check_losses(name: str, steps: Mapping[str, Step]) -> None:
+    """Run the first steps of every contender. Exits where their losses differ."""
+    losses = {peer: [step() for _ in range(STEPS_COMPARED)] for peer, step in steps.items()}
+    for peer, values in losses.items():
+        gap = float(np.max(np.abs(np.array(values) - losses["needle"])))
+        if not gap <= TOLERANCE:
+            sys.exit(f"{name}: losses of needle and {peer} differ by {gap:.2e}: {losses}")
+
+
+def measure(workloads: Mapping[str, Workload]) -> None:
+    """Check that losses agree, time the contenders of each workload and print a table."""
+    rows = []
+    for name, (make, target) in workloads.items():
+        steps = make()
+        check_losses(name, steps)
+        medians = alternate(steps, rounds=15, warmup=2)
+        for peer, seconds in medians.items():
+            ratio = "" if peer == "needle" else f"{medians['needle'] / seconds:.2f}"
+            rows.append([name, peer, f"{1e3 * seconds:.3f}", ratio, ratio and target])
+    print_table(["step", "who", "median ms", "needle / peer", "target"], rows)
+
+
+def torch_or_none() -> object | None:
+    """PyTorch on as many threads as needle, where it is installed."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(ndl.get_num_threads())
+    return torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import import_time
 import matmul
+import models
 import steps
 
 
@@ -11,6 +12,7 @@ def main() -> None:
     """Print all tables."""
     matmul.main()
     steps.main([])
+    models.main([])
     import_time.main()
 
 

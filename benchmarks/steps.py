@@ -12,16 +12,12 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-from harness import alternate, print_table
+from harness import Step, Workload, measure, torch_or_none
 
 import needle as ndl
 from needle import nn, optim
 from needle.models import MLPResNet
 from needle.simple_ml import reference
-
-STEPS_COMPARED = 8
-TOLERANCE = 1e-4
-Step = Callable[[], float]
 
 
 def batch(features: int = 784, size: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +75,7 @@ def two_layer() -> dict[str, Step]:
     steps = {
         "needle": needle_step(lambda t: ndl.relu(t @ w1) @ w2, optim.SGD([w1, w2], lr=0.1), x, y)
     }
-    if torch := _torch():
+    if torch := torch_or_none():
         v1, v2 = (torch.nn.Parameter(torch.from_numpy(w.copy())) for w in weights)
         sgd = torch.optim.SGD([v1, v2], lr=0.1)
         steps["PyTorch"] = torch_step(lambda t: torch.relu(t @ v1) @ v2, sgd, x, y)
@@ -93,7 +89,7 @@ def mlp_resnet() -> dict[str, Step]:
     model = MLPResNet(784, drop_prob=0.0)
     weights = [p.numpy() for p in model.parameters()]
     steps = {"needle": needle_step(model, optim.Adam(model.parameters(), lr=1e-3), x, y)}
-    if torch := _torch():
+    if torch := torch_or_none():
         peer = _torch_mlp_resnet(torch)
         for p, w in zip(peer.parameters(), weights, strict=True):
             p.data = torch.from_numpy(np.ascontiguousarray(w.T if w.ndim == 2 else w))
@@ -144,43 +140,16 @@ def softmax_regression() -> dict[str, Step]:
     }
 
 
-def _torch() -> object | None:
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(ndl.get_num_threads())
-    return torch
-
-
-WORKLOADS: dict[str, tuple[Callable[[], dict[str, Step]], str]] = {
+WORKLOADS: dict[str, Workload] = {
     "two-layer": (two_layer, "<= 1.0 x PyTorch"),
     "mlp-resnet": (mlp_resnet, "<= 1.0 x PyTorch"),
     "softmax-regression": (softmax_regression, "<= 0.5 x NumPy"),
 }
 
 
-def check_losses(name: str, steps: dict[str, Step]) -> None:
-    """Run the first steps of every contender. Exits where their losses differ."""
-    losses = {peer: [step() for _ in range(STEPS_COMPARED)] for peer, step in steps.items()}
-    for peer, values in losses.items():
-        gap = float(np.max(np.abs(np.array(values) - losses["needle"])))
-        if not gap <= TOLERANCE:
-            sys.exit(f"{name}: losses of needle and {peer} differ by {gap:.2e}: {losses}")
-
-
 def main(names: list[str]) -> None:
     """Check and time the workloads of these names (all by default) and print the table."""
-    rows = []
-    for name in names or list(WORKLOADS):
-        make, target = WORKLOADS[name]
-        steps = make()
-        check_losses(name, steps)
-        medians = alternate(steps, rounds=15, warmup=2)
-        for peer, seconds in medians.items():
-            ratio = "" if peer == "needle" else f"{medians['needle'] / seconds:.2f}"
-            rows.append([name, peer, f"{1e3 * seconds:.3f}", ratio, "" if not ratio else target])
-    print_table(["step", "who", "median ms", "needle / peer", "target"], rows)
+    measure({name: WORKLOADS[name] for name in names or WORKLOADS})
 
 
 if __name__ == "__main__":

@@ -16,14 +16,16 @@ from rich.table import Table
 
 import needle as ndl
 
-from .. import data
+from .. import data, models
 from ..backend_ndarray import simd_level
-from ..train import RECIPES, evaluate, load_model
+from ..train import RECIPES, NextToken, evaluate, load_model
 from .progress import download_progress
-from .training import Settings, load_datasets, train_recipe
+from .training import Options, load_task, train_recipe
 
 app = typer.Typer(
-    help="needle: train, evaluate and inspect.", no_args_is_help=True, add_completion=False
+    help="needle: train, evaluate, generate and inspect.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 data_app = typer.Typer(help="Data sets: what there is, fetch it, check it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -49,8 +51,15 @@ def _one_line_errors() -> Iterator[None]:
 @app.command()
 def train(
     recipe: Annotated[RecipeName, typer.Argument(help="What to train.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Which model, e.g. gpt or lstm for shakespeare.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data (100 steps each for text).")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images, or pieces of text, a step.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's weight decay.")] = None,
     data_dir: DataDir = None,
@@ -64,8 +73,8 @@ def train(
     with _one_line_errors():
         if threads is not None:
             ndl.set_num_threads(threads)
-        settings = Settings(epochs, batch_size, lr, weight_decay, data_dir, out, seed)
-        train_recipe(RECIPES[recipe.value], settings, console)
+        options = Options(model, epochs, batch_size, lr, weight_decay, data_dir, out, seed)
+        train_recipe(RECIPES[recipe.value], options, console)
 
 
 @app.command("eval")
@@ -73,17 +82,43 @@ def evaluate_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="A file that `needle train` wrote.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Measure a checkpoint on its data set's test images."""
+    """Measure a checkpoint on its test data."""
     with _one_line_errors():
         model, recipe, _ = load_model(checkpoint)
-        _, test = load_datasets(recipe, data_dir, console)
-        result, _ = evaluate(model, data.DataLoader(test, 500), ndl.nn.SoftmaxLoss())
+        task = load_task(recipe, data_dir, console)
+        result, _ = evaluate(model, task.test, ndl.nn.SoftmaxLoss())
     console.print(
         f"{checkpoint}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f} on "
-        f"{len(test):,} test images of {recipe.name}",
+        f"{task.test_size:,} test {recipe.unit} of {recipe.name}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A text model that `needle train` wrote.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "\n",
+    length: Annotated[int, typer.Option(min=1, help="Characters to write.")] = 500,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest character.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only the likeliest that reach p.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
+) -> None:
+    """Write text with a trained model, character by character."""
+    with _one_line_errors():
+        model, _, description = load_model(checkpoint)
+        if not isinstance(model, NextToken):
+            raise ValueError(f"{checkpoint} holds {description['model']}, which writes no text")
+        tokenizer = data.CharTokenizer.from_state(description["data"])
+        np.random.seed(seed)
+        tokens = models.generate(
+            model.model, tokenizer.encode(prompt), length, temperature, top_k, top_p
+        )
+        typer.echo(prompt.lstrip("\n"), nl=False)
+        for token in tokens:
+            typer.echo(tokenizer.decode([token]), nl=False)
+    typer.echo()
 
 
 @app.command()

@@ -22,9 +22,9 @@ from ..train import EpochResult
 
 @contextmanager
 def training_progress(
-    console: Console, epochs: int, steps: int
+    console: Console, epochs: int, steps: int, unit: str
 ) -> Iterator[Callable[[int, EpochResult], None]]:
-    """A bar over all steps with the epoch's running loss, accuracy and images/s."""
+    """A bar over all steps with the epoch's running loss, accuracy and units/s."""
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -44,7 +44,7 @@ def training_progress(
                 epoch=f"{epoch + 1}/{epochs}",
                 loss=f"{running.loss:.4f}",
                 accuracy=f"{100 * running.accuracy:.2f} %",
-                rate=f"{running.samples_per_second:,.0f} images/s",
+                rate=f"{running.samples_per_second:,.0f} {unit}/s",
             )
 
         yield report

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from .. import data, nn, optim
-from ..train import EpochResult, Recipe, fit, save_model
+from ..train import EpochResult, Recipe, Settings, Task, build_model, fit, save_model
 from ..train.plots import save_report
 from .progress import download_progress, training_progress
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The options of one run; None stands for the recipe's value."""
+class Options:
+    """What was asked for on the command line; None stands for the recipe's value."""
 
+    model: str | None
     epochs: int | None
     batch_size: int | None
     lr: float | None
@@ -26,68 +28,63 @@ class Settings:
     out: Path
     seed: int
 
+    def settings(self, recipe: Recipe) -> tuple[str, Settings]:
+        """The model's name and its settings with what was asked for in their place."""
+        name, settings = recipe.settings(self.model)
+        asked = {
+            field: value
+            for field in ("epochs", "batch_size", "lr", "weight_decay")
+            if (value := getattr(self, field)) is not None
+        }
+        return name, replace(settings, **asked)
 
-def load_datasets(
-    recipe: Recipe, data_dir: Path | None, console: Console
-) -> tuple[data.Dataset, data.Dataset]:
-    """The recipe's training and test set, downloaded first where files are missing."""
+
+def load_task(recipe: Recipe, data_dir: Path | None, console: Console) -> Task:
+    """The recipe's data, downloaded first where files are missing."""
     with download_progress(console) as report:
         folder = data.get(recipe.data, data_dir, report)
-    return recipe.datasets(folder)
+    return recipe.load(folder)
 
 
-def train_recipe(recipe: Recipe, settings: Settings, console: Console) -> None:
+def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
     """Train, print a line an epoch, write `NAME.safetensors` and `NAME.png` into the out folder."""
-    np.random.seed(settings.seed)
-    train_set, test_set = load_datasets(recipe, settings.data_dir, console)
-    epochs = settings.epochs or recipe.epochs
-    train_batches = data.DataLoader(
-        train_set, settings.batch_size or recipe.batch_size, shuffle=True, drop_last=True
-    )
-    test_batches = data.DataLoader(test_set, 500)
-    model = recipe.build()
-    optimizer = optim.AdamW(
-        model.parameters(),
-        lr=recipe.lr if settings.lr is None else settings.lr,
-        weight_decay=recipe.weight_decay
-        if settings.weight_decay is None
-        else settings.weight_decay,
-    )
-    steps = len(train_batches)
-    schedule = optim.OneCycleLR(optimizer, max_lr=optimizer.lr, total_steps=epochs * steps)
+    np.random.seed(options.seed)
+    name, settings = options.settings(recipe)
+    task = load_task(recipe, options.data_dir, console)
+    batches = task.train(settings.batch_size)
+    model_options = {**settings.options, **task.options}
+    model = build_model(name, model_options)
+    optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    epochs, steps = settings.epochs, len(batches)  # type: ignore[arg-type]
+    schedule = optim.OneCycleLR(optimizer, max_lr=settings.lr, total_steps=epochs * steps)
     count = sum(p.size for p in model.parameters())
-    console.print(
-        f"{recipe.summary}: {len(train_set):,} training and {len(test_set):,} test images, "
-        f"{count:,} parameters",
-        highlight=False,
-        soft_wrap=True,
+    title = f"{name} on {recipe.summary}"
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say(
+        f"{title}: {task.train_size:,} training and {task.test_size:,} test {recipe.unit}, "
+        f"{count:,} parameters"
     )
 
     def on_epoch(epoch: int, trained: EpochResult, tested: EpochResult) -> None:
-        console.print(
+        say(
             f"epoch {epoch + 1:3}/{epochs}  train loss {trained.loss:.4f}  acc "
             f"{100 * trained.accuracy:6.2f} %  test loss {tested.loss:.4f}  acc "
-            f"{100 * tested.accuracy:6.2f} %  {trained.samples_per_second:,.0f} images/s",
-            highlight=False,
-            soft_wrap=True,
+            f"{100 * tested.accuracy:6.2f} %  {trained.samples_per_second:,.0f} {recipe.unit}/s"
         )
 
-    with training_progress(console, epochs, steps) as on_batch:
+    with training_progress(console, epochs, steps, recipe.unit) as on_batch:
         history, confusion = fit(
-            model, train_batches, test_batches, optimizer, nn.SoftmaxLoss(), epochs, schedule,
-            on_batch, on_epoch,
+            model, batches, task.test, optimizer, nn.SoftmaxLoss(), epochs, schedule, on_batch,
+            on_epoch, settings.clip,
         )  # fmt: skip
-    accuracy = history.test[-1].accuracy
-    console.print(
-        f"accuracy {100 * accuracy:.2f} % on {len(test_set):,} test images after "
-        f"{history.seconds:.1f} s of training",
-        highlight=False,
-        soft_wrap=True,
+    last = history.test[-1]
+    say(
+        f"accuracy {100 * last.accuracy:.2f} %, loss {last.loss:.4f} on {task.test_size:,} test "
+        f"{recipe.unit} after {history.seconds:.1f} s of training"
     )
-    checkpoint = settings.out / f"{recipe.name}.safetensors"
-    picture = settings.out / f"{recipe.name}.png"
-    save_model(checkpoint, recipe, model, {"accuracy": accuracy, "epochs": epochs})
-    save_report(picture, history, confusion, f"{recipe.summary}: {100 * accuracy:.2f} %")
-    console.print(
-        f"checkpoint: {checkpoint}\npicture:    {picture}", highlight=False, soft_wrap=True
-    )
+    stem = recipe.name if options.model is None else f"{recipe.name}-{name}"
+    checkpoint, picture = options.out / f"{stem}.safetensors", options.out / f"{stem}.png"
+    results = {"accuracy": last.accuracy, "loss": last.loss, "epochs": epochs}
+    save_model(checkpoint, recipe, name, model_options, model, task.state, results)
+    save_report(picture, history, confusion, f"{title}: {100 * last.accuracy:.2f} %")
+    say(f"checkpoint: {checkpoint}\npicture:    {picture}")

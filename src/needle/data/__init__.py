@@ -1,10 +1,13 @@
-"""Data sets, transforms, samplers and the loader that makes batches of them."""
+"""Data sets, text, transforms, samplers and the loader that makes batches of them."""
 
 from .dataset import Dataset, NDArrayDataset, Subset
 from .datasets import (
+    CIFAR10Dataset,
     DatasetEntry,
     DigitsDataset,
+    ImageFolder,
     MNISTDataset,
+    cifar10,
     default_folder,
     get,
     list_datasets,
@@ -21,6 +24,16 @@ from .sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from .text import (
+    BytePairTokenizer,
+    CharTokenizer,
+    Corpus,
+    Dictionary,
+    TextDataset,
+    batchify,
+    get_batch,
+    shakespeare,
+)
 from .transforms import (
     Compose,
     Normalize,
@@ -32,11 +45,17 @@ from .transforms import (
 
 __all__ = [
     "BatchSampler",
+    "BytePairTokenizer",
+    "CIFAR10Dataset",
+    "CharTokenizer",
     "Compose",
+    "Corpus",
     "DataLoader",
     "Dataset",
     "DatasetEntry",
+    "Dictionary",
     "DigitsDataset",
+    "ImageFolder",
     "MNISTDataset",
     "NDArrayDataset",
     "Normalize",
@@ -47,14 +66,19 @@ __all__ = [
     "SequentialSampler",
     "Subset",
     "SubsetRandomSampler",
+    "TextDataset",
     "Transform",
     "WeightedRandomSampler",
+    "batchify",
+    "cifar10",
     "default_collate",
     "default_folder",
     "get",
+    "get_batch",
     "list_datasets",
     "mnist",
     "parse_mnist",
     "random_state",
+    "shakespeare",
     "verify",
 ]

@@ -1,13 +1,18 @@
 """The training loop, its recipes, progress, checkpoints and pictures."""
 
 from .loop import EpochResult, History, evaluate, fit, train_epoch
-from .recipes import RECIPES, Recipe, load_model, save_model
+from .recipes import RECIPES, Recipe, Settings, Task, build_model, load_model, save_model
+from .text import NextToken
 
 __all__ = [
     "RECIPES",
     "EpochResult",
     "History",
+    "NextToken",
     "Recipe",
+    "Settings",
+    "Task",
+    "build_model",
     "evaluate",
     "fit",
     "load_model",

@@ -70,10 +70,12 @@ def train_epoch(
     loss_fn: nn.Module,
     schedule: Stepper | None = None,
     on_batch: OnBatch | None = None,
+    clip: float | None = None,
 ) -> EpochResult:
-    """One pass over (images, labels) batches that updates the model after each.
+    """One pass over (inputs, labels) batches that updates the model after each.
 
-    The schedule, if any, steps after every batch. Raises FloatingPointError when the loss is not
+    The schedule, if any, steps after every batch; `clip` limits the norm of all gradients
+    together. Raises FloatingPointError when the loss is not
     finite, before the model is updated with it.
     """
     model.train()
@@ -88,6 +90,8 @@ def train_epoch(
                 f"(now {optimizer.lr})"
             )
         loss.backward()
+        if clip is not None:
+            optim.clip_grad_norm(optimizer.params, clip)
         optimizer.step()
         if schedule is not None:
             schedule.step()
@@ -137,6 +141,7 @@ def fit(
     schedule: Stepper | None = None,
     on_batch: Callable[[int, EpochResult], None] | None = None,
     on_epoch: Callable[[int, EpochResult, EpochResult], None] | None = None,
+    clip: float | None = None,
 ) -> tuple[History, np.ndarray]:
     """Train for `epochs` passes, evaluating after each.
 
@@ -148,7 +153,7 @@ def fit(
     started = time.perf_counter()
     for epoch in range(epochs):
         report = None if on_batch is None else _bound(on_batch, epoch)
-        trained = train_epoch(model, train_batches, optimizer, loss_fn, schedule, report)
+        trained = train_epoch(model, train_batches, optimizer, loss_fn, schedule, report, clip)
         tested, confusion = evaluate(model, test_batches, loss_fn)
         history.train.append(trained)
         history.test.append(tested)

@@ -8,17 +8,21 @@ import numpy as np
 
 from .loop import History
 
+MOST_CLASSES = 20  # in a confusion matrix that can be read
+
 
 def save_report(path: Path, history: History, confusion: np.ndarray, title: str) -> None:
-    """Write a PNG with the loss curves, the accuracy curves and the confusion matrix."""
+    """Write a PNG with the curves of loss and accuracy and, for few classes, the confusions."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (loss, accuracy, matrix) = plt.subplots(
-        1, 3, figsize=(14, 4.2), width_ratios=(1, 1, 1.1), layout="constrained"
+    readable = len(confusion) <= MOST_CLASSES
+    figure, panels = plt.subplots(
+        1, 3 if readable else 2, figsize=(14 if readable else 9, 4.2), layout="constrained"
     )
+    loss, accuracy = panels[:2]
     figure.suptitle(title)
     epochs = np.arange(1, len(history.train) + 1)
     for name, results in (("training", history.train), ("test", history.test)):
@@ -30,7 +34,8 @@ def save_report(path: Path, history: History, confusion: np.ndarray, title: str)
         axes.grid(alpha=0.3)
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _draw_confusion(matrix, confusion)
+    if readable:
+        _draw_confusion(panels[2], confusion)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

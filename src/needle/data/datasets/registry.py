@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .cifar10 import FILES as CIFAR10_FILES
+from .cifar10 import SUFFIXES as CIFAR10_SUFFIXES
+from .cifar10 import check_batch
 
 if TYPE_CHECKING:
     from .download import Report
@@ -13,12 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Source:
-    """A data set's files with the SHA-256 of their (decompressed) contents, and its mirrors."""
+    """A data set's files with the SHA-256 of their (decompressed) contents, and its mirrors.
+
+    Files without a SHA-256 are not downloaded but read as a check (`check_batch`); `by_hand` says
+    where they come from. A file may lie there under its name with any of `suffixes`. `folder` is
+    the data set's folder among others, by default its name.
+    """
 
     name: str
     summary: str
-    files: dict[str, str]
+    files: Mapping[str, str | None]
     mirrors: tuple[str, ...]
+    folder: str = ""
+    suffixes: tuple[str, ...] = ("",)
+    by_hand: str = ""
+
+    def find(self, folder: Path, file: str) -> Path:
+        """Where a file lies, or should."""
+        places = [folder / (file + suffix) for suffix in self.suffixes]
+        return next((place for place in places if place.is_file()), places[0])
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,25 @@ _SOURCES = {
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
             ),
         ),
+        _Source(
+            "cifar10",
+            "60,000 photographs of ten classes, 32×32; fetched by hand",
+            dict.fromkeys((*CIFAR10_FILES[True], *CIFAR10_FILES[False])),
+            (),
+            folder="cifar-10-batches-py",
+            suffixes=CIFAR10_SUFFIXES,
+            by_hand="unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html",
+        ),
+        _Source(
+            "shakespeare",
+            "40,000 lines of Shakespeare; 1.1 MB",
+            {
+                "input.txt":
+                "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+            },
+            ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+            folder="tinyshakespeare",
+        ),
     )
 }  # fmt: skip
 
@@ -64,12 +101,14 @@ def default_folder(name: str) -> Path:
 
     The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME.
     """
-    if not _source(name).files:
+    source = _source(name)
+    if not source.files:
         return Path(__file__).parent / "files"
+    folder = source.folder or name
     if root := os.environ.get("NEEDLE_DATA"):
-        return Path(root).expanduser() / name
+        return Path(root).expanduser() / folder
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "needle" / "data" / name
+    return Path(cache).expanduser() / "needle" / "data" / folder
 
 
 def list_datasets() -> list[DatasetEntry]:
@@ -77,7 +116,7 @@ def list_datasets() -> list[DatasetEntry]:
     entries = []
     for source in _SOURCES.values():
         folder = default_folder(source.name)
-        present = all((folder / file).is_file() for file in source.files)
+        present = all(source.find(folder, file).is_file() for file in source.files)
         entries.append(DatasetEntry(source.name, source.summary, folder, present))
     return entries
 
@@ -90,18 +129,19 @@ def get(
     `report(file, bytes so far, bytes in all)` is called as data arrives. Raises ValueError for an
     unknown name, DownloadError (an OSError) saying in one line what is missing.
     """
-    from .download import DownloadError, download  # slow to import
+    from .download import DownloadError  # slow to import
 
     source = _source(name)
     target = default_folder(name) if folder is None or not source.files else Path(folder)
-    for file, sha256 in source.files.items():
-        if (target / file).is_file():
+    for file in source.files:
+        path = source.find(target, file)
+        if path.is_file():
             continue
         try:
-            download(target / file, [mirror + file for mirror in source.mirrors], sha256, report)
+            _fetch(source, path, report)
         except DownloadError as error:
             raise DownloadError(
-                f"{target / file} is missing: {error}. Put the file there, give its folder with "
+                f"{path} is missing: {error}. Put the file there, give its folder with "
                 "--data-dir, or use `needle train digits`, which needs no files"
             ) from None
     return target
@@ -109,12 +149,25 @@ def get(
 
 def verify(name: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
     """What is wrong with a data set's files, one line each; empty when all are right."""
-    from .download import check
-
     source = _source(name)
     target = default_folder(name) if folder is None else Path(folder)
-    problems = (check(target / file, sha256) for file, sha256 in source.files.items())
+    problems = (_problem(source.find(target, file), sha) for file, sha in source.files.items())
     return [problem for problem in problems if problem is not None]
+
+
+def _fetch(source: _Source, path: Path, report: Report | None) -> None:
+    from .download import DownloadError, download
+
+    sha256 = source.files[path.name]
+    if sha256 is None:
+        raise DownloadError(f"needle does not download it; {source.by_hand}")
+    download(path, [mirror + path.name for mirror in source.mirrors], sha256, report)
+
+
+def _problem(path: Path, sha256: str | None) -> str | None:
+    from .download import check
+
+    return check_batch(path) if sha256 is None else check(path, sha256)
 
 
 def _source(name: str) -> _Source:

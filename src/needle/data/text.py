@@ -1,0 +1,332 @@
+"""Text: words, characters and byte pairs as numbers, and batches of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_selection import Device
+from .dataset import Dataset
+
+END_OF_LINE = "<eos>"
+
+
+class Dictionary:
+    """Words and their ids: `word2idx` (word → id) and `idx2word` (the words in order of id)."""
+
+    def __init__(self) -> None:
+        self.word2idx: dict[str, int] = {}
+        self.idx2word: list[str] = []
+
+    def add_word(self, word: str) -> int:
+        """The id of `word`, which is added if it is new."""
+        if word not in self.word2idx:
+            self.word2idx[word] = len(self.idx2word)
+            self.idx2word.append(word)
+        return self.word2idx[word]
+
+    def __len__(self) -> int:
+        return len(self.idx2word)
+
+
+class Corpus:
+    """`train.txt` and `test.txt` of a folder as lists of word ids, `train` and `test`.
+
+    Words are what white space separates; each line ends with the word `<eos>`. At most `max_lines`
+    lines of each file are read. `dictionary` numbers the words in order of appearance.
+
+    Raises FileNotFoundError, or ValueError for a negative `max_lines` or a file that is not UTF-8.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str], max_lines: int | None = None) -> None:
+        if max_lines is not None and max_lines < 0:
+            raise ValueError(f"[Corpus] max_lines must not be negative, got {max_lines}")
+        self.dictionary = Dictionary()
+        self.train = self.tokenize(Path(base_dir) / "train.txt", max_lines)
+        self.test = self.tokenize(Path(base_dir) / "test.txt", max_lines)
+
+    def tokenize(self, path: str | os.PathLike[str], max_lines: int | None = None) -> list[int]:
+        """The ids of a file's words, new ones added to the dictionary."""
+        ids: list[int] = []
+        try:
+            with open(path, encoding="utf-8") as file:
+                for line in islice(file, max_lines):
+                    ids += map(self.dictionary.add_word, (*line.split(), END_OF_LINE))
+        except UnicodeDecodeError as error:
+            raise _not_utf8("Corpus", path, error) from None
+        return ids
+
+
+def batchify(
+    data: Any, batch_size: int, device: Device | None = None, dtype: Any = None
+) -> np.ndarray:
+    """The ids `data` (n,) as an array (n // batch_size, batch_size); what is left over is cut off.
+
+    Each column holds a contiguous piece of `data`, from top to bottom. The result is a NumPy array
+    of `dtype` (by default the ids' own), whatever the `device`: `get_batch` moves the parts.
+    Raises ValueError for a batch_size below 1 or above n.
+    """
+    ids = np.asarray(data, dtype=dtype).reshape(-1)
+    if not 1 <= batch_size <= len(ids):
+        raise ValueError(
+            f"[batchify] batch_size must lie in [1, {len(ids)}] for {len(ids)} ids, got "
+            f"{batch_size}"
+        )
+    length = len(ids) // batch_size
+    return np.ascontiguousarray(ids[: length * batch_size].reshape(batch_size, length).T)
+
+
+def get_batch(
+    batches: Any, i: int, bptt: int, device: Device | None = None, dtype: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Rows i to i + T of `batches` (L, bs) and what follows each id, T = min(bptt, L - 1 - i).
+
+    Returns Tensors that need no gradient: the data (T, bs) and the target (T·bs,), which is the
+    data one row later, flattened. Raises ValueError for an i outside [0, L - 1) or a bptt below 1.
+    """
+    last = len(batches) - 1
+    if not 0 <= i < last:
+        raise ValueError(f"[get_batch] i must lie in [0, {last}) for {last + 1} rows, got {i}")
+    if bptt < 1:
+        raise ValueError(f"[get_batch] bptt must be at least 1, got {bptt}")
+    end = min(i + bptt, last)
+    data, target = np.asarray(batches[i:end]), np.asarray(batches[i + 1 : end + 1]).reshape(-1)
+    options: dict[str, Any] = dict(device=device, dtype=dtype, requires_grad=False)
+    return Tensor(data, **options), Tensor(target, **options)
+
+
+class CharTokenizer:
+    """Characters as ids: a character's id is its place in `vocabulary`, which is sorted.
+
+    Raises ValueError for a vocabulary that is empty or has something else than characters.
+    """
+
+    kind = "characters"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        if not vocabulary or any(type(c) is not str or len(c) != 1 for c in vocabulary):
+            raise ValueError(
+                "[CharTokenizer] the vocabulary must be one or more single characters, got "
+                f"{repr(vocabulary)[:80]}"
+            )
+        self.vocabulary = sorted(set(vocabulary))
+        self._code_points = np.array([ord(c) for c in self.vocabulary], dtype=np.uint32)
+
+    @classmethod
+    def from_text(cls, text: str) -> CharTokenizer:
+        """A tokenizer for the characters that `text` has. Raises ValueError for an empty text."""
+        if not text:
+            raise ValueError("[CharTokenizer] text must not be empty")
+        return cls(sorted(set(text)))
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids (n,) int64 of the n characters. Raises ValueError for an unknown character."""
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        ids = np.searchsorted(self._code_points, points)
+        unknown = self._code_points[np.minimum(ids, len(self) - 1)] != points
+        if unknown.any():
+            raise ValueError(
+                f"[CharTokenizer] text has the character {text[int(unknown.argmax())]!r}, which is "
+                f"not in the vocabulary of {len(self)} characters"
+            )
+        return ids.astype(np.int64)
+
+    def decode(self, ids: Any) -> str:
+        """The characters of `ids`, any array or list of integers.
+
+        Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
+        """
+        points = self._code_points[_checked_ids(ids, len(self), "CharTokenizer")]
+        return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+    def state(self) -> dict[str, Any]:
+        """What `from_state` needs to make this tokenizer again, fit for JSON."""
+        return {"kind": self.kind, "vocabulary": "".join(self.vocabulary)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
+        """The tokenizer whose `state()` this was. Raises ValueError for anything else."""
+        return cls(_checked_state(state, cls.kind, "vocabulary", "CharTokenizer"))
+
+
+class BytePairTokenizer:
+    """Frequent runs of bytes as ids (byte-level byte-pair encoding), by the library `tokenizers`.
+
+    Every text has an encoding: all 256 bytes are in `vocabulary`, the tokens in order of id, in
+    which GPT-2's letters stand for bytes. Made by `from_text` or `from_state`; both raise
+    ImportError without the library. Source: R. Sennrich, B. Haddow, A. Birch, Neural Machine
+    Translation of Rare Words with Subword Units, 2016.
+    """
+
+    kind = "byte pairs"
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        tokens = tokenizer.get_vocab()
+        self.vocabulary = sorted(tokens, key=tokens.__getitem__)
+
+    @classmethod
+    def from_text(cls, text: str, vocabulary_size: int) -> BytePairTokenizer:
+        """A tokenizer of at most `vocabulary_size` tokens, trained on `text`.
+
+        Raises ValueError for an empty text or a size below 256.
+        """
+        library = _tokenizers()
+        if not text:
+            raise ValueError("[BytePairTokenizer] text must not be empty")
+        if vocabulary_size < 256:
+            raise ValueError(
+                "[BytePairTokenizer] vocabulary_size must be at least 256, one for each byte, got "
+                f"{vocabulary_size}"
+            )
+        byte_level = library.pre_tokenizers.ByteLevel
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            initial_alphabet=byte_level.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator([text], trainer)
+        return cls(tokenizer)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids (n,) int64 of the text. Raises ValueError for half a surrogate pair."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"[BytePairTokenizer] text has the character {text[error.start]!r}, which UTF-8 "
+                "cannot write"
+            ) from None
+        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
+
+    def decode(self, ids: Any) -> str:
+        """The text of `ids`, any array or list of integers; bytes that are no UTF-8 become `�`.
+
+        Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
+        """
+        known = _checked_ids(ids, len(self), "BytePairTokenizer")
+        return self._tokenizer.decode(known.tolist(), skip_special_tokens=False)
+
+    def state(self) -> dict[str, Any]:
+        """What `from_state` needs to make this tokenizer again, fit for JSON."""
+        return {"kind": self.kind, "tokenizer": self._tokenizer.to_str()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> BytePairTokenizer:
+        """The tokenizer whose `state()` this was. Raises ValueError for anything else."""
+        library = _tokenizers()
+        text = _checked_state(state, cls.kind, "tokenizer", "BytePairTokenizer")
+        try:
+            return cls(library.Tokenizer.from_str(text))
+        except Exception as error:  # the library raises Exception itself
+            raise ValueError(
+                f"[BytePairTokenizer] the state's 'tokenizer' cannot be read: {error}"
+            ) from None
+
+
+class TextDataset(Dataset):
+    """All windows of a text: item i is (ids[i : i + length], ids[i + 1 : i + length + 1]), int64.
+
+    A slice or an array of n indices gives two arrays (n, length). `ids` (n,) are kept in their own
+    integer dtype. Raises ValueError for ids that are not one row of integers, and unless
+    1 <= length < n.
+    """
+
+    takes_index_arrays = True
+
+    def __init__(self, ids: Any, length: int) -> None:
+        super().__init__()
+        self.ids = np.asarray(ids)
+        self.length = length
+        if self.ids.ndim != 1 or self.ids.dtype.kind not in "iu":
+            raise ValueError(
+                "[TextDataset] ids must be integers in one row, got an array of shape "
+                f"{self.ids.shape} and dtype {self.ids.dtype}"
+            )
+        if not 1 <= length < len(self.ids):
+            raise ValueError(
+                f"[TextDataset] length must lie in [1, {len(self.ids)}) for {len(self.ids)} ids, "
+                f"got {length}"
+            )
+        windows = np.lib.stride_tricks.sliding_window_view
+        self._inputs = windows(self.ids[:-1], length)
+        self._targets = windows(self.ids[1:], length)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
+        return self._inputs[index].astype(np.int64), self._targets[index].astype(np.int64)
+
+
+def shakespeare(folder: str | os.PathLike[str]) -> tuple[str, str]:
+    """(training text, validation text): the first 90 % and the last 10 % of folder/input.txt.
+
+    Raises FileNotFoundError, or ValueError for a file that is empty or not UTF-8.
+    """
+    path = Path(folder) / "input.txt"
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8("shakespeare", path, error) from None
+    if not text:
+        raise ValueError(f"[shakespeare] {os.fspath(path)!r}: expected text, found an empty file")
+    cut = len(text) * 9 // 10
+    return text[:cut], text[cut:]
+
+
+def _not_utf8(what: str, path: str | os.PathLike[str], error: UnicodeDecodeError) -> ValueError:
+    return ValueError(
+        f"[{what}] {os.fspath(path)!r}: expected text in UTF-8, found the byte "
+        f"0x{error.object[error.start]:02x}, which is none"
+    )
+
+
+def _checked_ids(ids: Any, count: int, what: str) -> np.ndarray:
+    """`ids` as a row of integers in [0, count)."""
+    array = np.asarray(ids).reshape(-1)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"[{what}] ids must be integers, got dtype {array.dtype}")
+    wrong = array[(array < 0) | (array >= count)]
+    if wrong.size:
+        raise ValueError(f"[{what}] ids must lie in [0, {count}), got {int(wrong[0])}")
+    return array
+
+
+def _checked_state(state: Any, kind: str, key: str, what: str) -> str:
+    """The text at `key` of a tokenizer's state."""
+    fits = isinstance(state, dict) and state.get("kind") == kind
+    if not fits or not isinstance(state.get(key), str):
+        raise ValueError(
+            f"[{what}] state must be a dict with 'kind': {kind!r} and the text {key!r}, got "
+            f"{repr(state)[:80]}"
+        )
+    return state[key]
+
+
+def _tokenizers() -> Any:
+    """The library `tokenizers`."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ImportError(
+            "[BytePairTokenizer] needs the library tokenizers: pip install 'needle-dl[text]'"
+        ) from None
+    return tokenizers
