@@ -47,10 +47,11 @@ struct KernelTable {
   void (*take_rows)(const View& x, const View& index, const View& out);
   void (*add_rows)(const View& out, const View& index, const View& src);
   void (*softmax)(const View& x, const View& out, bool logarithm);
-  void (*cross_entropy)(const View& logits, const View& labels, const View& losses,
+  void (*cross_entropy)(const View& logits, const View& labels, const View& losses, const View& lse,
                         int64_t ignore_index, double smoothing);
   void (*cross_entropy_grad)(const View& logits, const View& labels, const View& scale,
-                             const View& out, int64_t ignore_index, double smoothing);
+                             const View& lse, const View& out, int64_t ignore_index,
+                             double smoothing);
   void (*batch_norm)(const View& x, const View& weight, const View& bias, double eps,
                      const View& out, const View& mean, const View& var);
   void (*batch_norm_grad)(const View& g, const View& x, const View& weight, const View& mean,

@@ -303,16 +303,17 @@ void softmax(nb::handle x, nb::handle out) {
   run(size_of(o) * 8, [&] { kernels().softmax(a, o, LOGARITHM); });
 }
 
-void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, int64_t ignore_index,
-                   double smoothing) {
-  const View x = view_of(logits), y = view_of(labels), o = view_of(losses);
-  run(size_of(x) * 8, [&] { kernels().cross_entropy(x, y, o, ignore_index, smoothing); });
+void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, nb::handle lse,
+                   int64_t ignore_index, double smoothing) {
+  const View x = view_of(logits), y = view_of(labels), o = view_of(losses), l = view_of(lse);
+  run(size_of(x) * 8, [&] { kernels().cross_entropy(x, y, o, l, ignore_index, smoothing); });
 }
-
-void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle out,
-                        int64_t ignore_index, double smoothing) {
-  const View x = view_of(logits), y = view_of(labels), s = view_of(scale), o = view_of(out);
-  run(size_of(x) * 8, [&] { kernels().cross_entropy_grad(x, y, s, o, ignore_index, smoothing); });
+void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle lse,
+                        nb::handle out, int64_t ignore_index, double smoothing) {
+  const View x = view_of(logits), y = view_of(labels), s = view_of(scale), l = view_of(lse),
+             o = view_of(out);
+  run(size_of(x) * 8,
+      [&] { kernels().cross_entropy_grad(x, y, s, l, o, ignore_index, smoothing); });
 }
 
 void batch_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,

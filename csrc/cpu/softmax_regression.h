@@ -18,22 +18,16 @@
 #include <memory>
 #include <vector>
 
+#include "simd.h"
 #include "threads.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace softmax_regression {
 
-#if defined(__AVX512F__)
-constexpr size_t WIDTH = 16;  // floats in a register
-#elif defined(__AVX2__)
-constexpr size_t WIDTH = 8;
-#else
-constexpr size_t WIDTH = 4;
-#endif
-typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float))));
+typedef float Vector __attribute__((vector_size(REGISTER_BYTES)));
 
-constexpr size_t LANES = 16, VECTORS = LANES / WIDTH;
+constexpr size_t LANES = 16, VECTORS = LANES * sizeof(float) / REGISTER_BYTES;
 constexpr size_t SAMPLES = 8 / VECTORS;  // eight sums fit into registers beside their operands
 
 struct Lanes {  // LANES consecutive classes

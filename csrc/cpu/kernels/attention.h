@@ -91,8 +91,8 @@ void forward(const Head<T>& x, T* out, T* lse) {
       T* row = scores + i * seen;
       const T top = seen ? row_max(row, seen) : -std::numeric_limits<T>::infinity();
       const bool blind = top == -std::numeric_limits<T>::infinity();
-      const T sum = blind ? T(1) : exp_row<T>(row, top, row, seen);
-      if (blind) std::fill_n(row, seen, T(0));
+      for (int64_t j = 0; j < seen; ++j) row[j] = blind ? T(0) : f::exp<T>(row[j] - top);
+      const T sum = blind ? T(1) : reduce_floats<ReduceOp::sum, T>(row, seen);
       lse[first + i] = blind ? std::numeric_limits<T>::infinity() : top + std::log(sum);
       for (int64_t j = 0; j < seen; ++j) row[j] /= sum;
     }

@@ -35,6 +35,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../simd.h"
 #include "../threads.h"
 
 namespace needle::NEEDLE_ISA {
@@ -46,16 +47,18 @@ namespace gemm_detail {
 // The tile fills the register file: ROWS * COLS accumulators, COLS vectors of B and one broadcast
 // element of A. AVX-512 and NEON have 32 registers, AVX2 and SSE2 have 16.
 #if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64, TILE_ROWS = 14, TILE_VECTORS = 2;
+constexpr int TILE_ROWS = 14, TILE_VECTORS = 2;
 #elif defined(__AVX2__)
-constexpr int VECTOR_BYTES = 32, TILE_ROWS = 6, TILE_VECTORS = 2;
+constexpr int TILE_ROWS = 6, TILE_VECTORS = 2;
 #elif defined(__ARM_NEON)
-constexpr int VECTOR_BYTES = 16, TILE_ROWS = 8, TILE_VECTORS = 3;
+constexpr int TILE_ROWS = 8, TILE_VECTORS = 3;
 #else
-constexpr int VECTOR_BYTES = 16, TILE_ROWS = 4, TILE_VECTORS = 2;
+constexpr int TILE_ROWS = 4, TILE_VECTORS = 2;
 #endif
 
 constexpr int CACHE_LINE = 64;
+
+constexpr int VECTOR_BYTES = REGISTER_BYTES;
 
 // The narrowest vector, for tiles at the right edge.
 constexpr int MIN_VECTOR_BYTES = 16;
@@ -64,8 +67,9 @@ template <typename T>
 struct Sizes {
   static constexpr int LANES = VECTOR_BYTES / sizeof(T);
   static constexpr int TILE_COLS = TILE_VECTORS * LANES;
-  // A panel of B (KC x TILE_COLS) is at most the 32 KiB of an L1 data cache.
-  static constexpr int64_t KC = 512;
+  // A panel of B (KC x TILE_COLS) is half of a 32 KiB L1 data cache; with AVX-512, whose tiles read
+  // it more slowly, longer runs over k gain more than L1 does.
+  static constexpr int64_t KC = VECTOR_BYTES == 64 ? 512 : 256;
   // A block of A (MC x KC) takes at most a quarter of a 1 MiB L2, in whole panels.
   static constexpr int64_t BLOCK_PANELS = (256 << 10) / (TILE_ROWS * KC * sizeof(T));
   // A packed slab of B takes at most 8 MiB, a share of L3.

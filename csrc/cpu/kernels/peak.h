@@ -10,19 +10,12 @@
 #include <chrono>
 #include <cstdint>
 
+#include "../simd.h"
 #include "../threads.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace peak_detail {
-
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64;
-#elif defined(__AVX2__)
-constexpr int VECTOR_BYTES = 32;
-#else
-constexpr int VECTOR_BYTES = 16;
-#endif
 
 constexpr int CHAINS = 12;
 
@@ -30,7 +23,7 @@ constexpr int CHAINS = 12;
 // the chains returns `term`: feed it to the next call and the compiler can drop neither.
 template <typename T>
 [[gnu::noinline]] T fma_chains(int64_t steps, T term) {
-  using Vec [[gnu::vector_size(VECTOR_BYTES)]] = T;
+  using Vec [[gnu::vector_size(REGISTER_BYTES)]] = T;
   Vec chain[CHAINS];
   for (int i = 0; i < CHAINS; ++i) chain[i] = Vec{} + static_cast<T>(i);
   for (int64_t step = 0; step < steps; ++step) {
@@ -49,7 +42,7 @@ double peak_flops(double seconds) {
   using namespace peak_detail;
   using Clock = std::chrono::steady_clock;
   constexpr int64_t STEPS = 1 << 16;  // a few hundred microseconds between looks at the clock
-  constexpr double FLOPS = 2.0 * STEPS * CHAINS * (VECTOR_BYTES / sizeof(T));
+  constexpr double FLOPS = 2.0 * STEPS * CHAINS * (REGISTER_BYTES / sizeof(T));
 
   std::atomic<double> rate{0.0};
   std::atomic<T> sink;  // written, never read

@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "../simd.h"
 #include "elementwise.h"
 #include "functions.h"
 #include "loops.h"
@@ -51,8 +52,8 @@ inline V combine(V a, V b) {
 // thousand elements bound the rounding error of long sums.
 template <ReduceOp OP, typename T>
 T reduce_floats(const T* p, int64_t n) {
-  typedef T Vector __attribute__((vector_size(64)));
-  constexpr int64_t LANES = 64 / sizeof(T), STEP = 4 * LANES, BLOCK = 64 * STEP;
+  typedef T Vector __attribute__((vector_size(REGISTER_BYTES)));
+  constexpr int64_t LANES = REGISTER_BYTES / sizeof(T), STEP = 4 * LANES, BLOCK = 64 * STEP;
   T total = identity<OP, T>();
   for (int64_t begin = 0; begin < n; begin += BLOCK) {
     const int64_t end = std::min(begin + BLOCK, n);

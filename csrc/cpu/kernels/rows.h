@@ -4,7 +4,6 @@
 // stride. Rows are independent, so threads share them. Bound: exp's polynomial, or bandwidth.
 #pragma once
 
-#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +36,16 @@ template <typename T>
 T exp_row(const T* __restrict row, T top, T* __restrict out, int64_t c) {
   for (int64_t j = 0; j < c; ++j) out[j] = f::exp<T>(row[j] - top);
   return reduce_floats<ReduceOp::sum, T>(out, c);
+}
+
+// The sum of exp(row - top), nothing stored.
+template <typename T>
+T sum_exp(const T* row, T top, int64_t c) {
+  constexpr int64_t BLOCK = 1024;
+  T block[BLOCK], sum = 0;
+  for (int64_t j = 0; j < c; j += BLOCK)
+    sum += exp_row(row + j, top, block, std::min(BLOCK, c - j));
+  return sum;
 }
 
 inline void softmax(const View& x, const View& out, bool logarithm) {
@@ -75,40 +84,42 @@ inline void check_labels(const View& labels, int64_t classes, int64_t ignore_ind
 
 // The target is (1 - s)·one_hot + s/c, so the loss is
 // logsumexp - (1 - s)·logit[label] - s·mean(logits).
+// `lse` gets every row's logsumexp, which spares the gradient a pass.
 inline void cross_entropy(const View& logits, const View& labels, const View& losses,
-                          int64_t ignore_index, double smoothing) {
+                          const View& lse, int64_t ignore_index, double smoothing) {
   check_labels(labels, logits.shape[1], ignore_index);
   NEEDLE_DISPATCH_FLOAT(logits.dtype, {
     const Rows2d<const T> rows(logits);
     const int64_t* label = vector_data<const int64_t>(labels);
-    T* loss = vector_data<T>(losses);
+    T *loss = vector_data<T>(losses), *log_sum = vector_data<T>(lse);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<T[]> scratch(new T[rows.c]);
       for (int64_t i = begin; i < end; ++i) {
-        loss[i] = 0;
+        loss[i] = log_sum[i] = 0;
         if (label[i] == ignore_index) continue;
         const T* row = rows[i];
         const T top = row_max(row, rows.c);
-        const T lse = std::log(exp_row(row, top, scratch.get(), rows.c));
+        const T log_of_sum = std::log(sum_exp(row, top, rows.c));
+        log_sum[i] = top + log_of_sum;
         T expected = static_cast<T>(1 - smoothing) * (row[label[i]] - top);
         if (smoothing > 0) {
           const T mean = reduce_floats<ReduceOp::sum, T>(row, rows.c) / rows.c - top;
           expected += static_cast<T>(smoothing) * mean;
         }
-        loss[i] = lse - expected;
+        loss[i] = log_of_sum - expected;
       }
     });
   })
 }
 
 inline void cross_entropy_grad(const View& logits, const View& labels, const View& scale,
-                               const View& out, int64_t ignore_index, double smoothing) {
+                               const View& lse, const View& out, int64_t ignore_index,
+                               double smoothing) {
   check_labels(labels, logits.shape[1], ignore_index);
   NEEDLE_DISPATCH_FLOAT(logits.dtype, {
     const Rows2d<const T> rows(logits);
     const Rows2d<T> grads(out);
     const int64_t* label = vector_data<const int64_t>(labels);
-    const T* factor = vector_data<const T>(scale);
+    const T *factor = vector_data<const T>(scale), *log_sum = vector_data<const T>(lse);
     const T spread = static_cast<T>(smoothing / rows.c);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -117,9 +128,10 @@ inline void cross_entropy_grad(const View& logits, const View& labels, const Vie
           std::fill_n(o, rows.c, T(0));
           continue;
         }
-        const T inverse = 1 / exp_row(rows[i], row_max(rows[i], rows.c), o, rows.c);
-        for (int64_t j = 0; j < rows.c; ++j) o[j] = factor[i] * (o[j] * inverse - spread);
-        o[label[i]] -= factor[i] * static_cast<T>(1 - smoothing);
+        const T* row = rows[i];
+        const T g = factor[i], shift = log_sum[i];
+        for (int64_t j = 0; j < rows.c; ++j) o[j] = g * (f::exp<T>(row[j] - shift) - spread);
+        o[label[i]] -= g * static_cast<T>(1 - smoothing);
       }
     });
   })

@@ -9,7 +9,7 @@ import numpy as np
 from .. import init, nn, ops
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
-from ..nn.transformer import join_heads, split_heads
+from ..nn.transformer import dropout_or_nothing, join_heads, split_heads
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width, **options),
             activation,
             nn.Linear(4 * width, width, **options),
-            nn.Dropout(dropout),
+            dropout_or_nothing(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class GPT(nn.Module):
         self.vocabulary, self.length, self.tied = vocabulary, length, tied
         self.tokens = nn.Embedding(vocabulary, width, **options)
         self.positions = nn.Embedding(length, width, **options)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_or_nothing(dropout)
         make = nn.GELU if activation == "gelu" else nn.ReLU
         self.blocks = [
             Block(width, num_heads, dropout, make(), device, dtype) for _ in range(num_layers)

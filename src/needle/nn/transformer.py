@@ -12,6 +12,7 @@ from ..autograd import Tensor
 from ..backend_selection import Device
 from .activation import GELU, ReLU
 from .arguments import one_of, positive_int
+from .container import Identity
 from .dropout import Dropout
 from .embedding import Embedding
 from .linear import Linear
@@ -51,6 +52,11 @@ class MultiHeadAttention(Module):
         if self.training and self.dropout.p > 0:
             return self.forward(q, k, v)[0]
         return ops.scaled_dot_product_attention(q, k, v, causal=self.causal)
+
+
+def dropout_or_nothing(p: float) -> Module:
+    """Dropout, or for p = 0 the identity, which draws nothing."""
+    return Dropout(p) if p else Identity()
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -249,7 +255,7 @@ class SelfAttention(Module):
         self.num_heads = num_heads
         self.in_proj = Linear(features, 3 * features, bias=bias, device=device, dtype=dtype)
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout_or_nothing(dropout)
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
         """x (B, T, features); `mask` as `ops.scaled_dot_product_attention` takes it."""
@@ -285,9 +291,9 @@ class TransformerEncoderLayer(Module):
         self.self_attn = SelfAttention(d_model, nhead, dropout, **options)
         self.linear1 = Linear(d_model, dim_feedforward, **options)
         self.activation = ReLU() if activation == "relu" else GELU()
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout_or_nothing(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, **options)
-        self.dropout2 = Dropout(dropout)
+        self.dropout2 = dropout_or_nothing(dropout)
         self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **options)
         self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **options)
 

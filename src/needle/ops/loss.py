@@ -24,21 +24,24 @@ class CrossEntropy(FusedOp):
 
     def __init__(self, labels: NDArray, smoothing: float, ignore_index: int) -> None:
         self.labels, self.smoothing, self.ignore_index = labels, smoothing, ignore_index
+        self.lse: NDArray | None = None  # logsumexp of every row, which the gradient starts from
 
     def compute(self, logits: NDArray) -> NDArray:
         kernel = self.fused(logits)
         if kernel is None or not logits.size:
             return self.compute_by_parts(logits)
-        losses = NDArray._empty(logits._shape[:1], logits._device, logits._dtype)
-        kernel(logits.compact(), self.labels, losses, self.ignore_index, self.smoothing)
+        losses, lse = (
+            NDArray._empty(logits._shape[:1], logits._device, logits._dtype) for _ in range(2)
+        )
+        kernel(logits.compact(), self.labels, losses, lse, self.ignore_index, self.smoothing)
+        self.lse = lse
         return losses
 
     def decompose(self, logits: Tensor) -> Tensor:  # type: ignore[override]
         return -summation(target_rows(self, logits.shape[1], logits) * log_softmax(logits, 1), 1)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
-        op = CrossEntropyGrad(self.labels, self.smoothing, self.ignore_index)
-        return (op(node.inputs[0], out_grad),)
+        return (CrossEntropyGrad(self)(node.inputs[0], out_grad),)
 
 
 class CrossEntropyGrad(FusedOp):
@@ -46,24 +49,24 @@ class CrossEntropyGrad(FusedOp):
 
     kernel = "cross_entropy_grad"
 
-    def __init__(self, labels: NDArray, smoothing: float, ignore_index: int) -> None:
-        self.labels, self.smoothing, self.ignore_index = labels, smoothing, ignore_index
+    def __init__(self, forward: CrossEntropy) -> None:
+        self.forward = forward
 
     def compute(self, logits: NDArray, g: NDArray) -> NDArray:
-        kernel = self.fused(logits)
-        if kernel is None or not logits.size:
+        op, kernel = self.forward, self.fused(logits)
+        if kernel is None or op.lse is None:
             return self.compute_by_parts(logits, g)
         out = NDArray._empty(logits._shape, logits._device, logits._dtype)
-        kernel(logits.compact(), self.labels, g.compact(), out, self.ignore_index, self.smoothing)
+        kernel(logits.compact(), op.labels, g.compact(), op.lse, out, op.ignore_index, op.smoothing)
         return out
 
     def decompose(self, logits: Tensor, g: Tensor) -> Tensor:  # type: ignore[override]
-        targets = target_rows(self, logits.shape[1], logits)
+        targets = target_rows(self.forward, logits.shape[1], logits)
         mass = summation(targets, 1, keepdims=True)  # 1, or 0 in ignored rows
         return unsqueeze(g, 1) * (softmax(logits, 1) * mass - targets)
 
 
-def target_rows(op: CrossEntropy | CrossEntropyGrad, classes: int, like: Tensor) -> Tensor:
+def target_rows(op: CrossEntropy, classes: int, like: Tensor) -> Tensor:
     """The target distribution of every row as a constant (n, classes) tensor."""
     labels = op.labels.numpy()
     kept = labels != op.ignore_index
