@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from harness import alternate, print_table
+from harness import alternate, jax_or_none, print_table, torch_or_none
 
 import needle as ndl
 from needle.backend_ndarray.device_cpu import core
@@ -25,21 +25,12 @@ def contenders(a: np.ndarray, b: np.ndarray) -> dict[str, Callable[[], object]]:
     """The product of the same matrices by each library that is installed."""
     x, y = ndl.array_api.array(a), ndl.array_api.array(b)
     found: dict[str, Callable[[], object]] = {"needle": lambda: x @ y, "NumPy": lambda: a @ b}
-    try:
-        import torch
-
-        torch.set_num_threads(ndl.get_num_threads())
+    if (torch := torch_or_none()) is not None:
         p, q = torch.from_numpy(a), torch.from_numpy(b)
         found["PyTorch"] = lambda: p @ q
-    except ImportError:
-        pass
-    try:
-        import jax
-
+    if (jax := jax_or_none()) is not None:
         u, v = jax.numpy.asarray(a), jax.numpy.asarray(b)
         found["JAX"] = lambda: jax.numpy.matmul(u, v).block_until_ready()
-    except ImportError:
-        pass
     return found
 
 

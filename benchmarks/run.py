@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import import_time
 import matmul
+import memory
 import models
 import steps
 
@@ -13,6 +14,7 @@ def main() -> None:
     matmul.main()
     steps.main([])
     models.main([])
+    memory.main([])
     import_time.main()
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from harness import Step, Workload, measure, torch_or_none
+from harness import Step, Workload, jax_or_none, measure, torch_or_none
 
 import needle as ndl
 from needle import nn, optim
@@ -79,7 +80,30 @@ def two_layer() -> dict[str, Step]:
         v1, v2 = (torch.nn.Parameter(torch.from_numpy(w.copy())) for w in weights)
         sgd = torch.optim.SGD([v1, v2], lr=0.1)
         steps["PyTorch"] = torch_step(lambda t: torch.relu(t @ v1) @ v2, sgd, x, y)
+    if (jax := jax_or_none()) is not None:
+        steps["JAX (jit)"] = _jax_two_layer(jax, weights, x, y)
     return steps
+
+
+def _jax_two_layer(jax: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Step:
+    np_, state = jax.numpy, [jax.numpy.asarray(w) for w in weights]
+
+    def loss_of(weights: Any, x: Any, y: Any) -> Any:
+        logits = jax.nn.relu(x @ weights[0]) @ weights[1]
+        return -np_.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean()
+
+    @jax.jit
+    def update(weights: Any, x: Any, y: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(weights, x, y)
+        return loss, [w - 0.1 * g for w, g in zip(weights, grads, strict=True)]
+
+    images, labels = np_.asarray(x), np_.asarray(y)
+
+    def step() -> float:
+        loss, state[:] = update(state, images, labels)
+        return float(loss)
+
+    return step
 
 
 def mlp_resnet() -> dict[str, Step]:

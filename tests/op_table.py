@@ -218,6 +218,12 @@ def _attention(q, k, v, mask=None, causal=False):  # type: ignore[no-untyped-def
     return np.exp(_log_softmax(scores)) * sees @ v
 
 
+def _self_attention(x: np.ndarray, heads: int) -> np.ndarray:
+    b, t, width = x.shape
+    q, k, v = x.reshape(b, t, 3, heads, width // (3 * heads)).transpose(2, 0, 3, 1, 4)
+    return _attention(q, k, v, causal=True).transpose(0, 2, 1, 3).reshape(b, t, width // 3)
+
+
 SEEN = np.array([[True, True, False], [False, True, True], [True, True, True], [False] * 3])
 
 
@@ -515,6 +521,8 @@ SEQUENCES = [
     Case("attention causal", lambda *a: ndl.scaled_dot_product_attention(*a, causal=True),
          lambda *a: _attention(*a, causal=True), (((2, 2, 4, 3), (2, 2, 4, 3), (2, 2, 4, 3)),),
          lambda *a: torch.nn.functional.scaled_dot_product_attention(*a, is_causal=True)),
+    Case("self attention", lambda x: ndl.self_attention(x, 2, causal=True),
+         lambda x: _self_attention(x, 2), (((2, 4, 12),), ((1, 1, 6),), ((0, 3, 6),))),
     Case("attention masked", lambda *a: ndl.scaled_dot_product_attention(*a, mask=SEEN),
          lambda *a: _attention(*a, mask=SEEN), (((1, 2, 4, 3), (1, 2, 3, 3), (1, 2, 3, 3)),)),
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 // attention.h: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
 // Contract: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) and mask (B, H, T, S), added to the
-// scores, have any strides; results are compact; `lse` (B, H, T) gets the logarithm of each row's
-// sum of exponentials. With `causal`, row t sees columns up to t. A row that sees nothing gives 0.
+// scores, have any strides; results any but a unit stride along their last axis; `lse` (B, H, T) is
+// compact and gets the logarithm of each row's sum of exponentials. With `causal`, row t sees
+// columns up to t. A row that sees nothing gives 0.
 //
 // Idea: the scores of a block of rows are computed, used and thrown away; backward computes them
 // again and finds the probabilities from `lse` (FlashAttention, Dao et al. 2022, section 3 and
@@ -81,8 +82,25 @@ void score_block(const Head<T>& x, int64_t first, int64_t count, int64_t seen, T
   }
 }
 
+// One head of a result.
 template <typename T>
-void forward(const Head<T>& x, T* out, T* lse) {
+struct Result {
+  T* data;
+  int64_t row;
+
+  T* at(int64_t i) const { return data + i * row; }
+  void clear(int64_t rows, int64_t columns) const {
+    for (int64_t i = 0; i < rows; ++i) std::fill_n(at(i), columns, T(0));
+  }
+};
+
+template <typename T>
+Result<T> result_head(const View& x, int64_t batch, int64_t head) {
+  return {const_cast<T*>(head_of<T>(x, batch, head).data), x.strides[2]};
+}
+
+template <typename T>
+void forward(const Head<T>& x, const Result<T>& out, T* lse) {
   for (int64_t first = 0; first < x.rows; first += BLOCK_ROWS) {
     const int64_t count = std::min(BLOCK_ROWS, x.rows - first), seen = x.seen(first + count);
     T* scores = scratch<T>(gemm_detail::SCORES, count * seen);
@@ -96,8 +114,7 @@ void forward(const Head<T>& x, T* out, T* lse) {
       lse[first + i] = blind ? std::numeric_limits<T>::infinity() : top + std::log(sum);
       for (int64_t j = 0; j < seen; ++j) row[j] /= sum;
     }
-    product(count, x.value_dim, seen, {scores, seen, 1}, x.v, out + first * x.value_dim,
-            x.value_dim, false);
+    product(count, x.value_dim, seen, {scores, seen, 1}, x.v, out.at(first), out.row, false);
   }
 }
 
@@ -105,13 +122,13 @@ template <typename T>
 struct HeadGradients {
   Matrix<T> g, out;
   const T* lse;
-  T *dq, *dk, *dv;
+  Result<T> dq, dk, dv;
 };
 
 template <typename T>
 void backward(const Head<T>& x, const HeadGradients<T>& d) {
-  std::fill_n(d.dk, x.columns * x.dim, T(0));
-  std::fill_n(d.dv, x.columns * x.value_dim, T(0));
+  d.dk.clear(x.columns, x.dim);
+  d.dv.clear(x.columns, x.value_dim);
   for (int64_t first = 0; first < x.rows; first += BLOCK_ROWS) {
     const int64_t count = std::min(BLOCK_ROWS, x.rows - first), seen = x.seen(first + count);
     T* p = scratch<T>(gemm_detail::SCORES, count * seen);
@@ -122,7 +139,7 @@ void backward(const Head<T>& x, const HeadGradients<T>& d) {
       for (int64_t j = 0; j < seen; ++j) row[j] = f::exp<T>(row[j] - d.lse[first + i]);
     }
     const Matrix<T> g = rows_from(d.g, first), probabilities{p, seen, 1}, scores{ds, seen, 1};
-    product(seen, x.value_dim, count, transposed(probabilities), g, d.dv, x.value_dim, true);
+    product(seen, x.value_dim, count, transposed(probabilities), g, d.dv.data, d.dv.row, true);
     product(count, seen, x.value_dim, g, transposed(x.v), ds, seen, false);
     for (int64_t i = 0; i < count; ++i) {
       T dot = 0;
@@ -130,8 +147,9 @@ void backward(const Head<T>& x, const HeadGradients<T>& d) {
       T *row = ds + i * seen, *probability = p + i * seen;
       for (int64_t j = 0; j < seen; ++j) row[j] = probability[j] * (row[j] - dot) * x.scale;
     }
-    product(count, x.dim, seen, scores, x.k, d.dq + first * x.dim, x.dim, false);
-    product(seen, x.dim, count, transposed(scores), rows_from(x.q, first), d.dk, x.dim, true);
+    product(count, x.dim, seen, scores, x.k, d.dq.at(first), d.dq.row, false);
+    product(seen, x.dim, count, transposed(scores), rows_from(x.q, first), d.dk.data, d.dk.row,
+            true);
   }
 }
 
@@ -157,15 +175,15 @@ inline void attention(const View& q, const View& k, const View& v, const View* m
                       const View& out, const View& lse, double scale, bool causal) {
   using namespace attention_detail;
   NEEDLE_DISPATCH_FLOAT(q.dtype, {
-    const int64_t rows = q.shape[2], size = rows * v.shape[3];
-    parallel_range(q.shape[0] * q.shape[1], rows * k.shape[2] * (q.shape[3] + v.shape[3]) / 8,
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) {
-                       forward(make_head<T>(q, k, v, mask, i, scale, causal),
-                               reinterpret_cast<T*>(out.data) + i * size,
-                               reinterpret_cast<T*>(lse.data) + i * rows);
-                     }
-                   });
+    const int64_t heads = q.shape[1], rows = q.shape[2];
+    const int64_t cost = rows * k.shape[2] * (q.shape[3] + v.shape[3]) / 8;
+    parallel_range(q.shape[0] * heads, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        forward(make_head<T>(q, k, v, mask, i, scale, causal),
+                result_head<T>(out, i / heads, i % heads),
+                reinterpret_cast<T*>(lse.data) + i * rows);
+      }
+    });
   })
 }
 
@@ -174,20 +192,20 @@ inline void attention_grad(const View& g, const View& q, const View& k, const Vi
                            const View& dk, const View& dv, double scale, bool causal) {
   using namespace attention_detail;
   NEEDLE_DISPATCH_FLOAT(q.dtype, {
-    const int64_t rows = q.shape[2], columns = k.shape[2], d = q.shape[3], e = v.shape[3];
-    parallel_range(
-        q.shape[0] * q.shape[1], rows * columns * (d + e) / 4, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            const int64_t batch = i / q.shape[1], head = i % q.shape[1];
-            const HeadGradients<T> gradients{head_of<T>(g, batch, head),
-                                             head_of<T>(out, batch, head),
-                                             reinterpret_cast<const T*>(lse.data) + i * rows,
-                                             reinterpret_cast<T*>(dq.data) + i * rows * d,
-                                             reinterpret_cast<T*>(dk.data) + i * columns * d,
-                                             reinterpret_cast<T*>(dv.data) + i * columns * e};
-            backward(make_head<T>(q, k, v, mask, i, scale, causal), gradients);
-          }
-        });
+    const int64_t heads = q.shape[1], rows = q.shape[2];
+    const int64_t cost = rows * k.shape[2] * (q.shape[3] + v.shape[3]) / 4;
+    parallel_range(q.shape[0] * heads, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t batch = i / heads, head = i % heads;
+        const HeadGradients<T> gradients{head_of<T>(g, batch, head),
+                                         head_of<T>(out, batch, head),
+                                         reinterpret_cast<const T*>(lse.data) + i * rows,
+                                         result_head<T>(dq, batch, head),
+                                         result_head<T>(dk, batch, head),
+                                         result_head<T>(dv, batch, head)};
+        backward(make_head<T>(q, k, v, mask, i, scale, causal), gradients);
+      }
+    });
   })
 }
 

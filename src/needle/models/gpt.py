@@ -9,7 +9,7 @@ import numpy as np
 from .. import init, nn, ops
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
-from ..nn.transformer import dropout_or_nothing, join_heads, split_heads
+from ..nn.transformer import dropout_or_nothing
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -50,11 +50,11 @@ class Block(nn.Module):
         """
         attention = self.attention
         parts = ops.chunk(attention.in_proj(self.norm1(x)), 3, 2)
-        q, k, v = (split_heads(part, attention.num_heads) for part in parts)
+        q, k, v = (ops.split_heads(part, attention.num_heads) for part in parts)
         if past is not None:
             k, v = ops.concatenate([past[0], k], 2), ops.concatenate([past[1], v], 2)
         seen = ops.scaled_dot_product_attention(q, k, v, causal=past is None)
-        x = x + attention.out_proj(join_heads(seen))
+        x = x + attention.out_proj(ops.join_heads(seen))
         return x + self.mlp(self.norm2(x)), (k, v)
 
 

@@ -59,18 +59,6 @@ def dropout_or_nothing(p: float) -> Module:
     return Dropout(p) if p else Identity()
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads·d) → the view (B, heads, T, d)."""
-    b, t, width = x.shape
-    return ops.permute(ops.reshape(x, (b, t, heads, width // heads)), (0, 2, 1, 3))
-
-
-def join_heads(x: Tensor) -> Tensor:
-    """(B, heads, T, d) → (B, T, heads·d)."""
-    b, heads, t, width = x.shape
-    return ops.reshape(ops.permute(x, (0, 2, 1, 3)), (b, t, heads * width))
-
-
 class AttentionLayer(Module):
     """Norm, projection into heads, attention and projection back: (B, T, features).
 
@@ -117,11 +105,11 @@ class AttentionLayer(Module):
                 f"[AttentionLayer] needs (B, T, features), got {q.shape}, {k.shape}, {v.shape}"
             )
         heads = (
-            split_heads(self.q_projection(self.prenorm_q(q)), self.num_head),
-            split_heads(self.k_projection(self.prenorm_k(k)), self.num_head),
-            split_heads(self.v_projection(self.prenorm_v(v)), self.num_head),
+            ops.split_heads(self.q_projection(self.prenorm_q(q)), self.num_head),
+            ops.split_heads(self.k_projection(self.prenorm_k(k)), self.num_head),
+            ops.split_heads(self.v_projection(self.prenorm_v(v)), self.num_head),
         )
-        return self.out_projection(join_heads(self.attn.attend(*heads)))
+        return self.out_projection(ops.join_heads(self.attn.attend(*heads)))
 
 
 class TransformerLayer(Module):
@@ -259,9 +247,8 @@ class SelfAttention(Module):
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
         """x (B, T, features); `mask` as `ops.scaled_dot_product_attention` takes it."""
-        q, k, v = (split_heads(part, self.num_heads) for part in ops.chunk(self.in_proj(x), 3, 2))
-        result = ops.scaled_dot_product_attention(q, k, v, mask, causal)
-        return self.dropout(self.out_proj(join_heads(result)))
+        seen = ops.self_attention(self.in_proj(x), self.num_heads, mask, causal)
+        return self.dropout(self.out_proj(seen))
 
 
 class TransformerEncoderLayer(Module):

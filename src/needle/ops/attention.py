@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..backend_ndarray.layout import broadcast_shapes
 from .activation import softmax
 from .common import FusedOp
 from .linalg import matmul
+from .shape import chunk, permute, reshape
 
 
 class Attention(FusedOp):
@@ -53,26 +55,86 @@ class Attention(FusedOp):
         )
 
     def compute(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
-        kernel = self.fused(q)
-        if kernel is None:
+        if self.fused(q) is None:
             return self.compute_by_parts(q, k, v)
         out = NDArray._empty((*q.shape[:3], v.shape[3]), q._device, q._dtype)
-        self.lse = NDArray._empty(q.shape[:3], q._device, q._dtype)
-        kernel(q, k, v, self.mask, out, self.lse, self.scale, self.causal)
+        self._forward((q, k, v), out)
         return out
+
+    def _forward(self, qkv: Sequence[NDArray], out: NDArray) -> None:
+        q = qkv[0]
+        self.lse = NDArray._empty(q.shape[:3], q._device, q._dtype)
+        q._device.fused("attention")(*qkv, self.mask, out, self.lse, self.scale, self.causal)  # type: ignore[misc]
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
         if self.lse is None or is_grad_enabled():
             return super().gradient(out_grad, node)
         arrays = [v.realize_cached_data() for v in node.inputs]
         grads = [NDArray._empty(x._shape, x._device, x._dtype) for x in arrays]
-        kernel = arrays[0]._device.fused("attention_grad")
-        assert kernel is not None
-        kernel(
-            out_grad.realize_cached_data(), *arrays, self.mask, node.realize_cached_data(),
-            self.lse, *grads, self.scale, self.causal,
-        )  # fmt: skip
+        g, out = out_grad.realize_cached_data(), node.realize_cached_data()
+        self._backward(g, arrays, out, grads)
         return tuple(map(Tensor.make_const, grads))
+
+    def _backward(
+        self, g: NDArray, qkv: Sequence[NDArray], out: NDArray, grads: Sequence[NDArray]
+    ) -> None:
+        g._device.fused("attention_grad")(  # type: ignore[misc]
+            g, *qkv, self.mask, out, self.lse, *grads, self.scale, self.causal
+        )
+
+
+class SelfAttention(Attention):
+    """`Attention` on one tensor (B, T, 3·heads·d) that holds q, k and v side by side.
+
+    The result is (B, T, heads·d). The kernel reads and writes the heads where they stand.
+    """
+
+    def __init__(self, heads: int, mask: NDArray | None, causal: bool, scale: float) -> None:
+        super().__init__(mask, causal, scale)
+        self.heads = heads
+
+    def decompose(self, qkv: Tensor) -> Tensor:  # type: ignore[override]
+        q, k, v = (split_heads(part, self.heads) for part in chunk(qkv, 3, 2))
+        return join_heads(super().decompose(q, k, v))
+
+    def _split(self, qkv: NDArray) -> tuple[NDArray, ...]:
+        """Views q, k, v (B, heads, T, d)."""
+        b, t, width = qkv.shape
+        parts = qkv.reshape((b, t, 3, self.heads, width // (3 * self.heads)))
+        return tuple(parts[:, :, i].permute((0, 2, 1, 3)) for i in range(3))
+
+    def _heads(self, x: NDArray) -> NDArray:
+        b, t, width = x.shape
+        return x.reshape((b, t, self.heads, width // self.heads)).permute((0, 2, 1, 3))
+
+    def compute(self, qkv: NDArray) -> NDArray:  # type: ignore[override]
+        if self.fused(qkv) is None:
+            return self.compute_by_parts(qkv)
+        b, t, width = qkv.shape
+        out = NDArray._empty((b, t, width // 3), qkv._device, qkv._dtype)
+        self._forward(self._split(qkv), self._heads(out))
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        if self.lse is None or is_grad_enabled():
+            return super().gradient(out_grad, node)
+        qkv = node.inputs[0].realize_cached_data()
+        grad = NDArray._empty(qkv._shape, qkv._device, qkv._dtype)
+        g, out = out_grad.realize_cached_data(), node.realize_cached_data()
+        self._backward(self._heads(g), self._split(qkv), self._heads(out), self._split(grad))
+        return (Tensor.make_const(grad),)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, heads·d) → the view (B, heads, T, d)."""
+    b, t, width = x.shape
+    return permute(reshape(x, (b, t, heads, width // heads)), (0, 2, 1, 3))
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, heads, T, d) → (B, T, heads·d)."""
+    b, heads, t, width = x.shape
+    return reshape(permute(x, (0, 2, 1, 3)), (b, t, heads * width))
 
 
 def scaled_dot_product_attention(
@@ -106,13 +168,33 @@ def scaled_dot_product_attention(
             f"[attention] q, k and v must have one float dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
         )
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
-    added = None if mask is None else _added_mask(mask, q, k.shape[2])
+    added = None if mask is None else _added_mask(mask, q, (*q.shape[:3], k.shape[2]))
     return Attention(added, bool(causal), scale)(q, k, v)
 
 
-def _added_mask(mask: Any, q: Tensor, columns: int) -> NDArray:
-    """The mask as numbers to add, a view broadcast to (B, H, T, S)."""
-    shape = (*q.shape[:3], columns)
+def self_attention(
+    qkv: Tensor,
+    heads: int,
+    mask: Any = None,
+    causal: bool = False,
+) -> Tensor:
+    """Attention of a sequence to itself: qkv (B, T, 3·heads·d) → (B, T, heads·d).
+
+    q, k and v stand side by side in qkv, each with its heads side by side; `mask` and `causal` as
+    in `scaled_dot_product_attention`. Raises ValueError where shapes do not fit.
+    """
+    if qkv.ndim != 3 or qkv.shape[2] % (3 * heads):
+        raise ValueError(
+            f"[attention] qkv must be (B, T, 3·{heads}·d) for {heads} heads, got {qkv.shape}"
+        )
+    b, t, width = qkv.shape
+    added = None if mask is None else _added_mask(mask, qkv, (b, heads, t, t))
+    scale = 1 / math.sqrt(max(width // (3 * heads), 1))
+    return SelfAttention(heads, added, bool(causal), scale)(qkv)
+
+
+def _added_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
+    """The mask as numbers to add, a view broadcast to `shape`."""
     host = np.asarray(mask)
     try:
         fits = broadcast_shapes(host.shape, shape, "attention") == shape
@@ -127,4 +209,11 @@ def _added_mask(mask: Any, q: Tensor, columns: int) -> NDArray:
     return NDArray(host, device=q.device, dtype=q.dtype).broadcast_to(shape)
 
 
-__all__ = ["Attention", "scaled_dot_product_attention"]
+__all__ = [
+    "Attention",
+    "SelfAttention",
+    "join_heads",
+    "scaled_dot_product_attention",
+    "self_attention",
+    "split_heads",
+]
