@@ -11,9 +11,11 @@ pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 pytest.importorskip("safetensors")
 
+import numpy as np
 from typer.testing import CliRunner
 
 import needle as ndl
+from needle import data, train
 from needle.cli.app import app
 
 
@@ -81,6 +83,51 @@ def test_info_and_data():
     assert "mnist" in out
     done = needle("data", "verify", "digits")
     assert (done.exit_code, "all files are right" in done.output) == (0, True)
+
+
+def test_generate_streams_text(tmp_path):
+    tokenizer = data.CharTokenizer.from_text("abc \n")
+    options = {
+        "vocabulary": len(tokenizer),
+        "length": 8,
+        "width": 8,
+        "num_layers": 1,
+        "num_heads": 1,
+    }
+    np.random.seed(0)
+    model = train.build_model("gpt", options)
+    path, recipe = tmp_path / "m.safetensors", train.RECIPES["shakespeare"]
+    train.save_model(path, recipe, "gpt", options, model, tokenizer.state(), {})
+    texts = [
+        needle("generate", str(path), "--prompt", "ab", "--length", "30", "--seed", "3").output
+        for _ in range(2)
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("ab")
+    assert len(texts[0]) == 2 + 30 + 1
+    assert set(texts[0]) <= set("abc \n")
+    for wrong, words in (
+        (["--prompt", "xyz"], "'x'"), (["--top-p", "2"], "top_p"),
+        (["--temperature", "-1"], "temperature"),
+    ):  # fmt: skip
+        done = needle("generate", str(path), *wrong)
+        assert done.exit_code == 1
+        assert words in done.output
+
+
+def test_generate_refuses_models_of_images(tmp_path):
+    recipe = train.RECIPES["digits"]
+    name, settings = recipe.settings(None)
+    model = train.build_model(name, settings.options)
+    train.save_model(tmp_path / "m", recipe, name, settings.options, model, {}, {})
+    done = needle("generate", str(tmp_path / "m"))
+    assert (done.exit_code, "writes no text" in done.output) == (1, True)
+
+
+def test_a_model_that_the_recipe_does_not_have():
+    done = needle("train", "shakespeare", "--model", "resnet9")
+    assert done.exit_code == 1
+    assert "gpt, lstm" in done.output
 
 
 def test_mnist_from_its_files(data_folder):
