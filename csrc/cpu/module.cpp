@@ -434,28 +434,14 @@ void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Ar
 
 using Pair = std::array<int64_t, 2>;
 
-void conv2d(nb::handle x, nb::handle w, nb::handle y, Pair stride, Pair dilation, Pair padding,
-            int64_t groups) {
-  const View a = view_of(x), b = view_of(w), o = view_of(y);
+// conv2d and its two gradients take their arrays in the order first operand, second, result.
+template <auto KERNEL>
+void convolution(nb::handle first, nb::handle second, nb::handle out, Pair stride, Pair dilation,
+                 Pair padding, int64_t groups) {
+  const View a = view_of(first), b = view_of(second), o = view_of(out);
   const Convolution geometry{
       {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
-  run(size_of(o) * 64, [&] { kernels().conv2d(a, b, o, geometry); });
-}
-
-void conv2d_input_grad(nb::handle g, nb::handle w, nb::handle dx, Pair stride, Pair dilation,
-                       Pair padding, int64_t groups) {
-  const View a = view_of(g), b = view_of(w), o = view_of(dx);
-  const Convolution geometry{
-      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
-  run(size_of(o) * 64, [&] { kernels().conv2d_input_grad(a, b, o, geometry); });
-}
-
-void conv2d_weight_grad(nb::handle x, nb::handle g, nb::handle dw, Pair stride, Pair dilation,
-                        Pair padding, int64_t groups) {
-  const View a = view_of(x), b = view_of(g), o = view_of(dw);
-  const Convolution geometry{
-      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
-  run(size_of(b) * 64, [&] { kernels().conv2d_weight_grad(a, b, o, geometry); });
+  run(std::max(size_of(a), size_of(o)) * 64, [&] { (kernels().*KERNEL)(a, b, o, geometry); });
 }
 
 void lstm(nb::handle gates, nb::handle w, nb::handle h, nb::handle c) {
@@ -600,9 +586,9 @@ NB_MODULE(_core, m) {
   m.def("batch_norm_grad", batch_norm_grad);
   m.def("layer_norm", layer_norm);
   m.def("layer_norm_grad", layer_norm_grad);
-  m.def("conv2d", conv2d);
-  m.def("conv2d_input_grad", conv2d_input_grad);
-  m.def("conv2d_weight_grad", conv2d_weight_grad);
+  m.def("conv2d", convolution<&KernelTable::conv2d>);
+  m.def("conv2d_input_grad", convolution<&KernelTable::conv2d_input_grad>);
+  m.def("conv2d_weight_grad", convolution<&KernelTable::conv2d_weight_grad>);
   m.def("lstm", lstm);
   m.def("lstm_grad", lstm_grad);
   m.def("rnn", rnn);

@@ -134,7 +134,7 @@ def test_recurrent(kind, layers, bias, batch_first, bidirectional):
 def test_cells_are_single_steps(kind):
     np.random.seed(0)
     layer = getattr(nn, kind)(4, 5)
-    cell = layer._cells()[0]
+    cell = getattr(layer, layer.cells)[0]
     x = ndl.Tensor(draw(3, 2, 4))
     output, last = layer(x)
     h = None

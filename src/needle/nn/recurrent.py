@@ -135,41 +135,40 @@ class _Recurrent(Module):
 
     With `bidirectional` a second stack of cells reads backwards and its outputs stand beside the
     first's, 2·H features. States are (num_layers · directions, B, H), layer by layer, forward
-    before backward, as in PyTorch.
+    before backward, as in PyTorch. The forward cells are in the attribute that `cells` names, the
+    backward ones in `backward_cells`.
     """
 
+    cell: ClassVar[type[_Cell]]
+    cells: ClassVar[str]
     states: ClassVar[int] = 1
 
-    def _build(
+    def __init__(
         self,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        batch_first: bool,
-        bidirectional: bool,
+        num_layers: int = 1,
+        bias: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+        batch_first: bool = False,
+        bidirectional: bool = False,
         **options: Any,
     ) -> None:
+        super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.num_layers = positive_int(type(self).__name__, "num_layers", num_layers)
         self.batch_first, self.bidirectional = batch_first, bidirectional
         directions = 2 if bidirectional else 1
         widths = [input_size, *[directions * hidden_size] * (num_layers - 1)]
-        cells = [
-            [self._cell(width, hidden_size, **options) for _ in range(directions)]
+        options |= {"bias": bias, "device": device, "dtype": dtype}
+        layers = [
+            [self.cell(width, hidden_size, **options) for _ in range(directions)]
             for width in widths
         ]
-        self._place([pair[0] for pair in cells])
+        setattr(self, self.cells, [layer[0] for layer in layers])
         if bidirectional:
-            self.backward_cells = [pair[1] for pair in cells]
-
-    def _cell(self, input_size: int, hidden_size: int, **options: Any) -> Any:
-        raise NotImplementedError
-
-    def _place(self, cells: list[Any]) -> None:
-        raise NotImplementedError
-
-    def _cells(self) -> list[Any]:
-        raise NotImplementedError
+            self.backward_cells = [layer[1] for layer in layers]
 
     def _run(self, x: Tensor, first: Any) -> tuple[Tensor, list[Tensor]]:
         """(output, the last states, one (layers, B, H) tensor each)."""
@@ -181,7 +180,7 @@ class _Recurrent(Module):
                 f"{self.input_size}) with batch_first, got shape {x.shape}"
             )
         last: list[list[Tensor]] = [[] for _ in range(self.states)]
-        for layer, cell in enumerate(self._cells()):
+        for layer, cell in enumerate(getattr(self, self.cells)):
             outputs = []
             for k, way in enumerate(self._ways(cell, layer)):
                 row = len(last[0])
@@ -218,6 +217,9 @@ class _Recurrent(Module):
 class RNN(_Recurrent):
     """An Elman network; `rnn_cells[k]` is layer k."""
 
+    cell, cells = RNNCell, "rnn_cells"
+    rnn_cells: list[RNNCell]
+
     def __init__(
         self,
         input_size: int,
@@ -230,20 +232,10 @@ class RNN(_Recurrent):
         batch_first: bool = False,
         bidirectional: bool = False,
     ) -> None:
-        super().__init__()
-        self._build(
-            input_size, hidden_size, num_layers, batch_first, bidirectional, bias=bias,
-            nonlinearity=nonlinearity, device=device, dtype=dtype,
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, device, dtype, batch_first, bidirectional,
+            nonlinearity=nonlinearity,
         )  # fmt: skip
-
-    def _cell(self, input_size: int, hidden_size: int, **options: Any) -> RNNCell:
-        return RNNCell(input_size, hidden_size, **options)
-
-    def _place(self, cells: list[RNNCell]) -> None:
-        self.rnn_cells = cells
-
-    def _cells(self) -> list[RNNCell]:
-        return self.rnn_cells
 
     def forward(self, X: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X (T, B, in), h0 (L, B, H) or zeros → (output (T, B, H), h_n (L, B, H))."""
@@ -254,33 +246,8 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """A long short-term memory; `lstm_cells[k]` is layer k."""
 
-    states = 2
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        device: Device | None = None,
-        dtype: Any = "float32",
-        batch_first: bool = False,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__()
-        self._build(
-            input_size, hidden_size, num_layers, batch_first, bidirectional, bias=bias,
-            device=device, dtype=dtype,
-        )  # fmt: skip
-
-    def _cell(self, input_size: int, hidden_size: int, **options: Any) -> LSTMCell:
-        return LSTMCell(input_size, hidden_size, **options)
-
-    def _place(self, cells: list[LSTMCell]) -> None:
-        self.lstm_cells = cells
-
-    def _cells(self) -> list[LSTMCell]:
-        return self.lstm_cells
+    cell, cells, states = LSTMCell, "lstm_cells", 2
+    lstm_cells: list[LSTMCell]
 
     def forward(
         self, X: Tensor, h: tuple[Tensor, Tensor] | None = None
@@ -293,31 +260,8 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     """A gated recurrent unit; `gru_cells[k]` is layer k."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        device: Device | None = None,
-        dtype: Any = "float32",
-        batch_first: bool = False,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__()
-        self._build(
-            input_size, hidden_size, num_layers, batch_first, bidirectional, bias=bias,
-            device=device, dtype=dtype,
-        )  # fmt: skip
-
-    def _cell(self, input_size: int, hidden_size: int, **options: Any) -> GRUCell:
-        return GRUCell(input_size, hidden_size, **options)
-
-    def _place(self, cells: list[GRUCell]) -> None:
-        self.gru_cells = cells
-
-    def _cells(self) -> list[GRUCell]:
-        return self.gru_cells
+    cell, cells = GRUCell, "gru_cells"
+    gru_cells: list[GRUCell]
 
     def forward(self, X: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X (T, B, in), h0 (L, B, H) or zeros → (output (T, B, H), h_n (L, B, H))."""

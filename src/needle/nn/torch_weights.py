@@ -11,10 +11,8 @@ from ..autograd import Tensor
 from .conv import Conv1d, Conv2d, ConvTranspose2d
 from .linear import Linear
 from .module import IncompatibleKeys, Module
-from .recurrent import GRU, LSTM, RNN, _Recurrent
+from .recurrent import _Recurrent
 from .transformer import SelfAttention
-
-_CELLS = {RNN: "rnn_cells", LSTM: "lstm_cells", GRU: "gru_cells"}
 
 
 def from_torch_state_dict(module: Module, state: Mapping[str, Any]) -> IncompatibleKeys:
@@ -67,7 +65,7 @@ def _kernel_of(module: Conv2d) -> Any:
 
 def _take_recurrent(module: _Recurrent, take: Any) -> None:
     for layer in range(module.num_layers):
-        ways = [("", _CELLS[type(module)])]
+        ways = [("", module.cells)]
         if module.bidirectional:
             ways.append(("_reverse", "backward_cells"))
         for suffix, cells in ways:
