@@ -180,6 +180,43 @@ def test_transformer_encoder_layer(norm_first, batch_first, activation):
     compare(ours, torch.nn.TransformerEncoderLayer(8, 2, **options), draw(5, 3, 8))
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_transformer_decoder_layer(norm_first, batch_first):
+    options = {
+        "dim_feedforward": 16, "dropout": 0.0, "batch_first": batch_first, "norm_first": norm_first,
+    }  # fmt: skip
+    ours = nn.TransformerDecoderLayer(8, 2, **options)
+    theirs = torch.nn.TransformerDecoderLayer(8, 2, **options)
+    nn.from_torch_state_dict(ours, theirs.state_dict())
+    x, memory = draw(3, 5, 8), draw(3, 4, 8, seed=1)
+    if not batch_first:
+        x, memory = x.swapaxes(0, 1).copy(), memory.swapaxes(0, 1).copy()
+    inputs = [ndl.Tensor(v) for v in (x, memory)]
+    torch_inputs = [torch.tensor(v, requires_grad=True) for v in (x, memory)]
+    hidden = torch.nn.Transformer.generate_square_subsequent_mask(5)
+    result, expected = ours(*inputs, causal=True), theirs(*torch_inputs, tgt_mask=hidden)
+    np.testing.assert_allclose(result.numpy(), expected.detach().numpy(), atol=2e-5)
+    weights = draw(*result.shape, seed=2)
+    result.backward(ndl.Tensor(weights))
+    expected.backward(torch.tensor(weights))
+    for a, b in zip(inputs, torch_inputs, strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-4)
+
+
+def test_padding_masks_hide_positions():
+    q, k, v = (draw(2, 3, 5, 4, seed=s) for s in range(3))
+    seen = np.ones((2, 1, 1, 5), bool)
+    seen[1, ..., 3:] = False
+    layer = nn.MultiHeadAttention()
+    result, probs = layer(*map(ndl.Tensor, (q, k, v)), mask=seen)
+    assert not probs.numpy()[1, ..., 3:].any()
+    k[1, :, 3:] = 100
+    v[1, :, 3:] = -100
+    again = layer.attend(*map(ndl.Tensor, (q, k, v)), mask=seen)
+    np.testing.assert_allclose(again.numpy(), result.numpy(), atol=1e-5)
+
+
 def test_linear_embedding_and_layer_norm_from_torch():
     compare(nn.Linear(3, 4), torch.nn.Linear(3, 4), draw(2, 3))
     compare(nn.LayerNorm(4), torch.nn.LayerNorm(4), draw(2, 4))

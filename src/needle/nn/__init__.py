@@ -36,10 +36,12 @@ from .summary import Summary, summary
 from .torch_weights import from_torch_state_dict
 from .transformer import (
     AttentionLayer,
+    CrossAttention,
     MultiHeadAttention,
     RotaryEmbedding,
     SelfAttention,
     Transformer,
+    TransformerDecoderLayer,
     TransformerEncoderLayer,
     TransformerLayer,
 )
@@ -61,6 +63,7 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "CrossAttention",
     "CrossEntropy",
     "CrossEntropyLoss",
     "Dropout",
@@ -100,6 +103,7 @@ __all__ = [
     "Summary",
     "Tanh",
     "Transformer",
+    "TransformerDecoderLayer",
     "TransformerEncoderLayer",
     "TransformerLayer",
     "from_torch_state_dict",

@@ -12,7 +12,7 @@ from .conv import Conv1d, Conv2d, ConvTranspose2d
 from .linear import Linear
 from .module import IncompatibleKeys, Module
 from .recurrent import _Recurrent
-from .transformer import SelfAttention
+from .transformer import CrossAttention, SelfAttention
 
 
 def from_torch_state_dict(module: Module, state: Mapping[str, Any]) -> IncompatibleKeys:
@@ -54,8 +54,25 @@ def _convert(
     elif isinstance(module, SelfAttention):
         take("in_proj_weight", "in_proj.weight", np.transpose)
         take("in_proj_bias", "in_proj.bias", lambda x: x.reshape(1, -1))
+    elif isinstance(module, CrossAttention):
+        _take_cross_attention(prefix, arrays, found)
     for name, child in module.named_children():
         _convert(child, f"{prefix}{name}.", arrays, found)
+
+
+def _take_cross_attention(
+    prefix: str, arrays: dict[str, np.ndarray], found: dict[str, Tensor]
+) -> None:
+    """PyTorch stacks the projections of q, k and v; here q stands alone."""
+    for kind in ("weight", "bias"):
+        stacked = arrays.pop(f"{prefix}in_proj_{kind}", None)
+        if stacked is None:
+            continue
+        columns = np.atleast_2d(stacked.T)
+        width = columns.shape[1] // 3
+        for name, part in (("q_proj", columns[:, :width]), ("kv_proj", columns[:, width:])):
+            value = np.ascontiguousarray(part)
+            found[f"{prefix}{name}.{kind}"] = Tensor(value, requires_grad=False)
 
 
 def _kernel_of(module: Conv2d) -> Any:

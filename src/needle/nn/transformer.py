@@ -38,20 +38,25 @@ class MultiHeadAttention(Module):
         self.causal = causal
         self.dropout = Dropout(dropout)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """q, k, v (B, heads, T, d) → (result (B, heads, T, d), probabilities (B, heads, T, T))."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> tuple[Tensor, Tensor]:
+        """q, k, v (B, heads, T, d) → (result (B, heads, T, d), probabilities (B, heads, T, T)).
+
+        `mask` (for padding, say) as `ops.scaled_dot_product_attention` takes it.
+        """
         scores = ops.matmul(q, ops.transpose(k)) / math.sqrt(q.shape[-1])
         if self.causal:
             hidden = np.triu(np.full(scores.shape[-2:], -np.finfo(np.float32).max), 1)
             scores = scores + Tensor(hidden, device=q.device, dtype=q.dtype, requires_grad=False)
+        if mask is not None:
+            scores = scores + Tensor.make_const(ops.additive_mask(mask, q, scores.shape))
         probs = self.dropout(ops.softmax(scores))
         return ops.matmul(probs, v), probs
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:
         """The result alone; without active dropout the probabilities are never stored."""
         if self.training and self.dropout.p > 0:
-            return self.forward(q, k, v)[0]
-        return ops.scaled_dot_product_attention(q, k, v, causal=self.causal)
+            return self.forward(q, k, v, mask)[0]
+        return ops.scaled_dot_product_attention(q, k, v, mask, self.causal)
 
 
 def dropout_or_nothing(p: float) -> Module:
@@ -251,6 +256,39 @@ class SelfAttention(Module):
         return self.dropout(self.out_proj(seen))
 
 
+class CrossAttention(Module):
+    """Attention of one sequence to another, the memory: (B, T, features)."""
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        if features % positive_int("CrossAttention", "num_heads", num_heads):
+            raise ValueError(
+                f"[CrossAttention] {num_heads} heads do not divide {features} features"
+            )
+        self.num_heads = num_heads
+        self.q_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
+        self.kv_proj = Linear(features, 2 * features, bias=bias, device=device, dtype=dtype)
+        self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
+        self.dropout = dropout_or_nothing(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Any = None) -> Tensor:
+        """x (B, T, features), memory (B, S, features); `mask` broadcasts to (B, heads, T, S)."""
+        q = ops.split_heads(self.q_proj(x), self.num_heads)
+        k, v = (
+            ops.split_heads(part, self.num_heads) for part in ops.chunk(self.kv_proj(memory), 2, 2)
+        )
+        seen = ops.scaled_dot_product_attention(q, k, v, mask)
+        return self.dropout(self.out_proj(ops.join_heads(seen)))
+
+
 class TransformerEncoderLayer(Module):
     """PyTorch's encoder layer: self-attention and a two-layer net, each with residual and norm.
 
@@ -296,4 +334,52 @@ class TransformerEncoderLayer(Module):
         else:
             x = self.norm1(x + self.self_attn(x, mask, causal))
             x = self.norm2(x + self._feed_forward(x))
+        return x if self.batch_first else ops.transpose(x, (0, 1))
+
+
+class TransformerDecoderLayer(TransformerEncoderLayer):
+    """PyTorch's decoder layer: self-attention, attention to a memory, and a two-layer net.
+
+    Arguments as for `TransformerEncoderLayer`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__(
+            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
+            norm_first, device, dtype,
+        )  # fmt: skip
+        self.multihead_attn = CrossAttention(d_model, nhead, dropout, device=device, dtype=dtype)
+        self.norm3 = LayerNorm(d_model, eps=layer_norm_eps, device=device, dtype=dtype)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        memory: Tensor,
+        mask: Any = None,
+        causal: bool = False,
+        memory_mask: Any = None,
+    ) -> Tensor:
+        """x and memory in the layout of `batch_first`; the shape of x is kept."""
+        if not self.batch_first:
+            x, memory = ops.transpose(x, (0, 1)), ops.transpose(memory, (0, 1))
+        if self.norm_first:
+            x = x + self.self_attn(self.norm1(x), mask, causal)
+            x = x + self.multihead_attn(self.norm2(x), memory, memory_mask)
+            x = x + self._feed_forward(self.norm3(x))
+        else:
+            x = self.norm1(x + self.self_attn(x, mask, causal))
+            x = self.norm2(x + self.multihead_attn(x, memory, memory_mask))
+            x = self.norm3(x + self._feed_forward(x))
         return x if self.batch_first else ops.transpose(x, (0, 1))

@@ -168,7 +168,7 @@ def scaled_dot_product_attention(
             f"[attention] q, k and v must have one float dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
         )
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
-    added = None if mask is None else _added_mask(mask, q, (*q.shape[:3], k.shape[2]))
+    added = None if mask is None else additive_mask(mask, q, (*q.shape[:3], k.shape[2]))
     return Attention(added, bool(causal), scale)(q, k, v)
 
 
@@ -188,13 +188,16 @@ def self_attention(
             f"[attention] qkv must be (B, T, 3·{heads}·d) for {heads} heads, got {qkv.shape}"
         )
     b, t, width = qkv.shape
-    added = None if mask is None else _added_mask(mask, qkv, (b, heads, t, t))
+    added = None if mask is None else additive_mask(mask, qkv, (b, heads, t, t))
     scale = 1 / math.sqrt(max(width // (3 * heads), 1))
     return SelfAttention(heads, added, bool(causal), scale)(qkv)
 
 
-def _added_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
-    """The mask as numbers to add, a view broadcast to `shape`."""
+def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
+    """A mask as numbers to add to scores of `shape` (B, H, T, S), a view broadcast to it.
+
+    True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast.
+    """
     host = np.asarray(mask)
     try:
         fits = broadcast_shapes(host.shape, shape, "attention") == shape
@@ -212,6 +215,7 @@ def _added_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
 __all__ = [
     "Attention",
     "SelfAttention",
+    "additive_mask",
     "join_heads",
     "scaled_dot_product_attention",
     "self_attention",
