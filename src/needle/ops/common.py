@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, TensorOp, Value, no_grad, vjp
+from ..autograd import Op, Tensor, TensorOp, TensorTupleOp, Value, no_grad, vjp
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import broadcast_shapes
 from ..backend_ndarray.ndarray import SCALARS
@@ -62,7 +62,7 @@ def check_broadcast(shapes: list[Shape], what: str) -> Shape:
     return result
 
 
-class FusedOp(TensorOp):
+class Fused(Op):
     """An op with a kernel of its own that equals a composition of simpler ops.
 
     `decompose` is the definition: it computes on devices without the kernel, gives the gradient
@@ -72,7 +72,7 @@ class FusedOp(TensorOp):
 
     kernel: str
 
-    def decompose(self, *inputs: Tensor) -> Tensor:
+    def decompose(self, *inputs: Tensor) -> Any:
         """The same result from simpler ops."""
         raise NotImplementedError
 
@@ -80,10 +80,18 @@ class FusedOp(TensorOp):
         """The device's kernel for floating data, or None."""
         return x._device.fused(self.kernel)
 
-    def compute_by_parts(self, *arrays: NDArray) -> NDArray:
+    def compute_by_parts(self, *arrays: NDArray) -> Any:
         """`decompose` on plain arrays."""
         with no_grad():
             return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+    def gradient(self, out_grad: Any, node: Any) -> tuple[Value | None, ...]:
         return vjp(self.decompose, node.inputs, out_grad)
+
+
+class FusedOp(Fused, TensorOp):
+    """A fused op whose result is a Tensor."""
+
+
+class FusedTupleOp(Fused, TensorTupleOp):
+    """A fused op whose result is a TensorTuple."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Tensor, TensorTuple, TensorTupleOp, Value, is_grad_enabled, no_grad, vjp
+from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
 from ..backend_ndarray import NDArray
 from .activation import relu, sigmoid, tanh
+from .common import FusedTupleOp
 from .elementwise import add
 from .linalg import linear
 from .shape import chunk, make_tuple, split, stack
@@ -49,7 +50,7 @@ def gru_gates(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
     return n + z * (h - n)
 
 
-class _Recurrence(TensorTupleOp):
+class _Recurrence(FusedTupleOp):
     """Inputs: x (T, B, in), the initial states (B, H) each, w_ih, w_hh, and a bias or nothing.
 
     Results: the states after every step (T, B, H), then what else the last state has.
@@ -57,17 +58,9 @@ class _Recurrence(TensorTupleOp):
 
     states: int
 
-    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
-        """The same from one step's ops."""
-        raise NotImplementedError
-
     def _unpack(self, rest: tuple[Any, ...]) -> tuple[list[Any], Any, Any, Any]:
         first, weights = list(rest[: self.states]), rest[self.states :]
         return first, weights[0], weights[1], weights[2] if len(weights) > 2 else None
-
-    def _compute_by_steps(self, arrays: tuple[NDArray, ...]) -> Any:
-        with no_grad():
-            return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
 
     def _project(self, x: NDArray, w_ih: NDArray, bias: NDArray | None) -> NDArray:
         """x·w_ih + bias for all steps in one product: (T, B, columns)."""
@@ -97,9 +90,10 @@ class _Recurrence(TensorTupleOp):
 class LSTM(_Recurrence):
     """An LSTM layer: (x, h0, c0, w_ih, w_hh[, bias]) → (h after every step, the last c)."""
 
+    kernel = "lstm"
     states = 2
 
-    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
+    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:  # type: ignore[override]
         (h, c), w_ih, w_hh, bias = self._unpack(rest)
         outputs = []
         for step in split(x, 0):
@@ -109,9 +103,9 @@ class LSTM(_Recurrence):
 
     def compute(self, *arrays: NDArray) -> Any:
         x = arrays[0]
-        kernel = x._device.fused("lstm")
+        kernel = self.fused(x)
         if kernel is None:
-            return self._compute_by_steps(arrays)
+            return self.compute_by_parts(*arrays)
         (h0, c0), w_ih, w_hh, bias = self._unpack(arrays[1:])
         gates, h, c = self._project(x, w_ih, bias), self._history(x, h0), self._history(x, c0)
         kernel(gates, w_hh.compact(), h, c)
@@ -122,7 +116,7 @@ class LSTM(_Recurrence):
         inputs = tuple(v.realize_cached_data() for v in node.inputs)
         kernel = inputs[0]._device.fused("lstm_grad")
         if kernel is None or is_grad_enabled():
-            return vjp(self.decompose, node.inputs, out_grad)
+            return super().gradient(out_grad, node)
         dh, dc = out_grad.realize_cached_data()
         gates, h, c = self.saved
         d_gates, d_first = gates.copy(), (h.device.zeros(dc.shape, dc.dtype), dc.copy())
@@ -134,12 +128,13 @@ class LSTM(_Recurrence):
 class RNN(_Recurrence):
     """An Elman layer: (x, h0, w_ih, w_hh[, bias]) → (h after every step,)."""
 
+    kernel = "rnn"
     states = 1
 
     def __init__(self, nonlinearity: str) -> None:
         self.nonlinearity = nonlinearity
 
-    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:
+    def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:  # type: ignore[override]
         (h,), w_ih, w_hh, bias = self._unpack(rest)
         outputs = []
         for step in split(x, 0):
@@ -149,9 +144,9 @@ class RNN(_Recurrence):
 
     def compute(self, *arrays: NDArray) -> Any:
         x = arrays[0]
-        kernel = x._device.fused("rnn")
+        kernel = self.fused(x)
         if kernel is None:
-            return self._compute_by_steps(arrays)
+            return self.compute_by_parts(*arrays)
         (h0,), w_ih, w_hh, bias = self._unpack(arrays[1:])
         gates, h = self._project(x, w_ih, bias), self._history(x, h0)
         kernel(gates, w_hh.compact(), h, self.nonlinearity == "relu")
@@ -162,7 +157,7 @@ class RNN(_Recurrence):
         inputs = tuple(v.realize_cached_data() for v in node.inputs)
         kernel = inputs[0]._device.fused("rnn_grad")
         if kernel is None or is_grad_enabled():
-            return vjp(self.decompose, node.inputs, out_grad)
+            return super().gradient(out_grad, node)
         (dh,) = out_grad.realize_cached_data()
         gates, h = self.saved
         d_gates, d_first = gates.copy(), h.device.zeros(h.shape[1:], h.dtype)
