@@ -42,9 +42,11 @@ struct Problem {
   int64_t row_stride() const { return groups * filters; }  // between output pixels, and rows of w
   // Every patch is one pixel, so that x itself is the matrix of patches.
   bool pointwise() const {
-    return kernel_height * kernel_width == 1 && out_height == height && out_width == width &&
-           x_strides[3] == 1 && x_strides[2] == groups * channels &&
-           x_strides[1] == width * x_strides[2] && x_strides[0] == height * x_strides[1];
+    return kernel_height * kernel_width == 1 && geometry.stride[0] == 1 &&
+           geometry.stride[1] == 1 && geometry.padding[0] == 0 && geometry.padding[1] == 0 &&
+           out_height == height && out_width == width && x_strides[3] == 1 &&
+           x_strides[2] == groups * channels && x_strides[1] == width * x_strides[2] &&
+           x_strides[0] == height * x_strides[1];
   }
   int64_t chunk_rows() const {
     return std::max<int64_t>(PATCH_BYTES / static_cast<int64_t>(sizeof(T)) / patch(), 16);
@@ -62,6 +64,72 @@ Problem<T> make_problem(const View& x, const View& w, const View& y, const Convo
   p.out_height = y.shape[1], p.out_width = y.shape[2];
   p.geometry = geometry;
   return p;
+}
+
+// ---- Kernel positions that never lie over the image -------------------------------------------
+
+// The positions [first, first + count) of a kernel that lie over the image for some output pixel,
+// along the height and the width. On small images with padding they are few: on one pixel, a 3 x 3
+// kernel has its centre alone.
+struct Taps {
+  int64_t first[2], count[2];
+};
+
+// Whether one of `out` positions, the first at `start`, lies in [0, size).
+inline bool lies_over_image(int64_t size, int64_t out, int64_t stride, int64_t start) {
+  const int64_t pixel = start >= 0 ? 0 : ceil_div(-start, stride);
+  return pixel < out && start + pixel * stride < size;
+}
+
+template <typename T>
+Taps taps_over_image(const Problem<T>& p) {
+  const Convolution& g = p.geometry;
+  const int64_t kernel[] = {p.kernel_height, p.kernel_width}, size[] = {p.height, p.width},
+                out[] = {p.out_height, p.out_width};
+  Taps taps{};
+  for (int axis = 0; axis < 2; ++axis) {
+    const auto used = [&](int64_t tap) {
+      const int64_t start = tap * g.dilation[axis] - g.padding[axis];
+      return lies_over_image(size[axis], out[axis], g.stride[axis], start);
+    };
+    int64_t first = 0, last = kernel[axis];
+    while (first < last && !used(first)) ++first;
+    while (last > first && !used(last - 1)) --last;
+    taps.first[axis] = first, taps.count[axis] = last - first;
+  }
+  return taps;
+}
+
+// The same convolution with the kernel that `taps` leaves. Its weights are those that
+// `for_each_tap_row` finds in the whole kernel.
+template <typename T>
+Problem<T> trimmed(Problem<T> p, const Taps& taps) {
+  for (int axis = 0; axis < 2; ++axis)
+    p.geometry.padding[axis] -= taps.first[axis] * p.geometry.dilation[axis];
+  p.kernel_height = taps.count[0], p.kernel_width = taps.count[1];
+  return p;
+}
+
+// Calls body(offset in the whole kernel's weights, offset in the trimmed one's, elements).
+template <typename T, typename Body>
+void for_each_tap_row(const Problem<T>& whole, const Taps& taps, const Body& body) {
+  const int64_t tap = whole.channels * whole.row_stride(), n = taps.count[1] * tap;
+  for (int64_t y = 0; y < taps.count[0]; ++y) {
+    body(((taps.first[0] + y) * whole.kernel_width + taps.first[1]) * tap, y * n, n);
+  }
+}
+
+// Calls run(problem, weights) without the positions that matter to no output.
+template <typename T, typename Run>
+void with_trimmed_weights(const Problem<T>& p, const T* w, const Run& run) {
+  const Taps taps = taps_over_image(p);
+  const Problem<T> small = trimmed(p, taps);
+  if (small.patch() == p.patch() || small.patch() == 0) return run(p, w);
+  T* weights = scratch<T>(gemm_detail::TRIMMED, small.patch() * p.row_stride());
+  for_each_tap_row(p, taps, [&](int64_t from, int64_t to, int64_t n) {
+    std::copy_n(w + from, n, weights + to);
+  });
+  run(small, static_cast<const T*>(weights));
 }
 
 // Calls body(row, pixel, first, last) for each row of kernel positions of each patch in
@@ -251,8 +319,10 @@ inline void conv2d(const View& x, const View& w, const View& y, const Convolutio
   NEEDLE_DISPATCH_FLOAT(x.dtype, {
     const auto p = convolution_detail::make_problem<T>(x, w, y, geometry);
     if (p.images * p.pixels() == 0) return;
-    convolution_detail::forward(p, reinterpret_cast<const T*>(w.data),
-                                reinterpret_cast<T*>(y.data));
+    convolution_detail::with_trimmed_weights(
+        p, reinterpret_cast<const T*>(w.data), [&](const auto& problem, const T* weights) {
+          convolution_detail::forward(problem, weights, reinterpret_cast<T*>(y.data));
+        });
   })
 }
 
@@ -261,9 +331,11 @@ inline void conv2d_input_grad(const View& g, const View& w, const View& dx,
   NEEDLE_DISPATCH_FLOAT(g.dtype, {
     const auto p = convolution_detail::make_problem<T>(dx, w, g, geometry);
     if (p.images == 0) return;
-    convolution_detail::input_gradient(p, reinterpret_cast<const T*>(g.data),
-                                       reinterpret_cast<const T*>(w.data),
-                                       reinterpret_cast<T*>(dx.data));
+    convolution_detail::with_trimmed_weights(
+        p, reinterpret_cast<const T*>(w.data), [&](const auto& problem, const T* weights) {
+          convolution_detail::input_gradient(problem, reinterpret_cast<const T*>(g.data), weights,
+                                             reinterpret_cast<T*>(dx.data));
+        });
   })
 }
 
@@ -276,7 +348,19 @@ inline void conv2d_weight_grad(const View& x, const View& g, const View& dw,
       std::fill_n(out, p.patch() * p.row_stride(), T(0));
       return;
     }
-    convolution_detail::weight_gradient(p, reinterpret_cast<const T*>(g.data), out);
+    const T* grad = reinterpret_cast<const T*>(g.data);
+    const convolution_detail::Taps taps = convolution_detail::taps_over_image(p);
+    const auto small = convolution_detail::trimmed(p, taps);
+    if (small.patch() == p.patch() || small.patch() == 0) {
+      return convolution_detail::weight_gradient(p, grad, out);
+    }
+    T* weights =
+        convolution_detail::scratch<T>(gemm_detail::TRIMMED, small.patch() * p.row_stride());
+    convolution_detail::weight_gradient(small, grad, weights);
+    std::fill_n(out, p.patch() * p.row_stride(), T(0));
+    convolution_detail::for_each_tap_row(p, taps, [&](int64_t to, int64_t from, int64_t n) {
+      std::copy_n(weights + from, n, out + to);
+    });
   })
 }
 
