@@ -75,18 +75,6 @@ void map(const View& x, const View& out, int64_t cost, const Function&) {
   walk<2>(views, cost, map_run<X, Out, Function>);
 }
 
-template <typename To, typename From>
-To convert(From x) {
-  if constexpr (std::is_same_v<To, bool>)
-    return x != From(0);
-  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    // Through int64, as a float outside the target's range has no defined conversion.
-    const bool fits = x > From(-9.2e18) && x < From(9.2e18);
-    return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
-  } else
-    return static_cast<To>(x);
-}
-
 // A transposing copy runs along one operand's rows and across the other's; in blocks, the lines of
 // both stay in L1. `inner` and `outer` are the two axes in which `out` and `x` are contiguous.
 template <typename T>

@@ -143,6 +143,21 @@ inline float sine_f(float x, double quarter) {
   return q >= 2.0f ? -value : value;
 }
 
+// A cast between element types.
+template <typename To, typename From>
+To convert(From x) {
+  if constexpr (std::is_same_v<To, bool>)
+    return x != From(0);
+  else if constexpr (std::is_same_v<From, bool>)
+    return x ? To(1) : To(0);  // a select of a comparison; the cast goes through bytes, 10 x slower
+  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+    // Through int64, as a float outside the target's range has no defined conversion.
+    const bool fits = x > From(-9.2e18) && x < From(9.2e18);
+    return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
+  } else
+    return static_cast<To>(x);
+}
+
 #define NEEDLE_FLOAT_FUNCTION(name, single, general) \
   template <typename T>                              \
   inline T name(T x) {                               \
