@@ -1,13 +1,8 @@
-// module.cpp: `needle._core`, the kernels as Python functions.
-//
-// The functions take NDArray objects and read their slots directly, which costs nanoseconds where
-// attribute access would cost more than a small kernel. NDArray has checked shapes, dtypes and
-// devices; what is checked here is what would crash.
+// module.cpp: `needle._core`, the kernels as Python functions that take NDArray objects.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
-#include <structmember.h>
 
 #include <array>
 #include <cstring>
@@ -16,58 +11,23 @@
 #include <unordered_map>
 #include <vector>
 
-#include "buffer.h"
 #include "kernels.h"
+#include "ndarray.h"
+#include "program.h"
 #include "threads.h"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace needle {
 namespace {
 
-// ---- dtypes and buffers -----------------------------------------------------------------------
-
-PyTypeObject* ndarray_type = nullptr;
-Py_ssize_t shape_slot, strides_slot, offset_slot, handle_slot;
-std::array<PyObject*, DTYPE_COUNT> dtypes{};
-
-DType dtype_of(nb::handle dtype) {
-  for (int i = 0; i < DTYPE_COUNT; ++i) {
-    if (dtypes[i] == dtype.ptr()) return static_cast<DType>(i);
-  }
-  for (int i = 0; i < DTYPE_COUNT; ++i) {  // an equal one, as from an unpickled array
-    if (nb::handle(dtypes[i]).equal(dtype)) return static_cast<DType>(i);
-  }
-  throw nb::type_error("dtype must be one of the dtypes in needle.backend_ndarray.DTYPES");
-}
-
-void collect_garbage() { PyGC_Collect(); }
-
-// Memory of the pool, or of an object that `owner` keeps alive.
-struct Buffer {
-  void* data;
-  int64_t size;
-  DType dtype;
-  nb::object owner;
-
-  Buffer(int64_t count, DType type) : size(count), dtype(type) {
-    data = Pool::instance().allocate(nbytes(), collect_garbage);
-  }
-  Buffer(void* memory, int64_t count, DType type, nb::object keep)
-      : data(memory), size(count), dtype(type), owner(std::move(keep)) {}
-  Buffer(const Buffer&) = delete;
-  ~Buffer() {
-    if (!owner.is_valid()) Pool::instance().release(data, nbytes());
-  }
-  size_t nbytes() const { return static_cast<size_t>(size) * item_size(dtype); }
-};
+// ---- buffers and arguments --------------------------------------------------------------------
 
 Buffer* allocate(nb::int_ size, nb::handle dtype) {
   const DType type = dtype_of(dtype);
   int overflow = 0;
   const int64_t count = PyLong_AsLongLongAndOverflow(size.ptr(), &overflow);
-  if (overflow || count < 0 || count > (int64_t{1} << 46)) {
+  if (overflow || count < 0 || count > MAX_ELEMENTS) {
     throw nb::value_error("[allocate] an array must have between 0 and 2^46 elements");
   }
   return new Buffer(count, type);
@@ -81,50 +41,6 @@ Buffer* wrap(nb::object array) {
   const int64_t size = memory.len / item_size(type);
   PyBuffer_Release(&memory);  // `owner` keeps the array, and so its memory
   return new Buffer(data, size, type, std::move(array));
-}
-
-// ---- arguments --------------------------------------------------------------------------------
-
-PyObject* slot(PyObject* array, Py_ssize_t offset) {
-  PyObject* value = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(array) + offset);
-  if (value == nullptr) throw nb::type_error("an NDArray was used before it was initialized");
-  return value;
-}
-
-int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]) {
-  if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) > MAX_DIMS) {
-    throw nb::value_error("an NDArray's shape and strides must be tuples of at most 8 integers");
-  }
-  const int n = static_cast<int>(PyTuple_GET_SIZE(tuple));
-  for (int i = 0; i < n; ++i) out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
-  return n;
-}
-
-View view_of(nb::handle array) {
-  if (ndarray_type == nullptr || !PyObject_TypeCheck(array.ptr(), ndarray_type)) {
-    throw nb::type_error(
-        (std::string("expected an NDArray, got ") + Py_TYPE(array.ptr())->tp_name).c_str());
-  }
-  View view;
-  view.ndim = read_ints(slot(array.ptr(), shape_slot), view.shape);
-  if (read_ints(slot(array.ptr(), strides_slot), view.strides) != view.ndim) {
-    throw nb::value_error("an NDArray's shape and strides differ in length");
-  }
-  Buffer* buffer;
-  if (!nb::try_cast(nb::handle(slot(array.ptr(), handle_slot)), buffer) || buffer == nullptr) {
-    throw nb::value_error("an array of another device was given to cpu(); move it with .to(cpu())");
-  }
-  const int64_t offset = PyLong_AsLongLong(slot(array.ptr(), offset_slot));
-  if (PyErr_Occurred()) throw nb::python_error();
-  view.dtype = buffer->dtype;
-  view.data = static_cast<char*>(buffer->data) + offset * item_size(view.dtype);
-  return view;
-}
-
-int64_t size_of(const View& view) {
-  int64_t n = 1;
-  for (int axis = 0; axis < view.ndim; ++axis) n *= view.shape[axis];
-  return n;
 }
 
 Scalar scalar_of(nb::handle value) {
@@ -511,28 +427,10 @@ nb::object numpy_view(nb::handle x) {
   const View v = view_of(x);
   size_t shape[MAX_DIMS];
   for (int i = 0; i < v.ndim; ++i) shape[i] = static_cast<size_t>(v.shape[i]);
-  nb::handle owner(slot(x.ptr(), handle_slot));
+  nb::handle owner(field(x.ptr(), registered.handle));
   return nb::cast(
       nb::ndarray<nb::numpy>(v.data, v.ndim, shape, owner, v.strides, dlpack_dtype(v.dtype)),
       nb::rv_policy::reference);
-}
-
-Py_ssize_t slot_offset(nb::handle type, const char* name) {
-  nb::object descriptor = type.attr(name);
-  if (Py_TYPE(descriptor.ptr()) != &PyMemberDescr_Type) {
-    throw nb::type_error("[register] the NDArray type must keep its fields in __slots__");
-  }
-  return reinterpret_cast<PyMemberDescrObject*>(descriptor.ptr())->d_member->offset;
-}
-
-void register_types(nb::handle ndarray, nb::list types) {
-  if (types.size() != DTYPE_COUNT) throw nb::value_error("[register] needs six dtypes");
-  shape_slot = slot_offset(ndarray, "_shape");
-  strides_slot = slot_offset(ndarray, "_strides");
-  offset_slot = slot_offset(ndarray, "_offset");
-  handle_slot = slot_offset(ndarray, "_handle");
-  for (int i = 0; i < DTYPE_COUNT; ++i) dtypes[i] = nb::object(types[i]).release().ptr();
-  ndarray_type = reinterpret_cast<PyTypeObject*>(nb::borrow(ndarray).release().ptr());
 }
 
 nb::dict memory_stats() {
@@ -552,15 +450,25 @@ NB_MODULE(_core, m) {
   kernels();                     // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
   num_threads();
 
-  nb::class_<Buffer>(m, "Buffer")
+  nb::class_<Buffer>(m, "Buffer", nb::is_final())
       .def("ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
       .def_prop_ro("size", [](const Buffer& b) { return b.size; })
       .def_prop_ro("nbytes", &Buffer::nbytes)
-      .def_prop_ro("dtype",
-                   [](const Buffer& b) { return nb::borrow(dtypes[static_cast<int>(b.dtype)]); });
+      .def_prop_ro("dtype", [](const Buffer& b) {
+        return nb::borrow(registered.dtypes[static_cast<int>(b.dtype)]);
+      });
+
+  nb::class_<Program>(m, "Program")
+      .def(nb::init<const std::string&, nb::sequence, nb::sequence, nb::sequence, nb::sequence,
+                    int64_t>(),
+           "path"_a, "arguments"_a, "states"_a, "constants"_a, "results"_a, "arena_bytes"_a)
+      .def("fits", &Program::fits, "states"_a)
+      .def("run", &Program::run, "arguments"_a, "states"_a, "clock"_a)
+      .def_prop_ro("arena_bytes", &Program::arena_bytes);
 
   m.attr("TILE_SIZE") = TILE_SIZE;
   m.def("register", register_types);
+  m.def("register_values", register_values);
   m.def("allocate", allocate, nb::rv_policy::take_ownership);
   m.def("wrap", wrap, nb::rv_policy::take_ownership);
   m.def("view", numpy_view);

@@ -29,7 +29,7 @@ class CpuDevice(BackendDevice):
     def __init__(self) -> None:
         if core is None:
             return
-        core.register(self.array_type, [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL])
+        core.register(self.array_type, [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL], self)
         # The native functions become the device's own: one call from NDArray to the kernel.
         for name in PRIMITIVES:
             setattr(self, name, getattr(core, name))

@@ -1,0 +1,126 @@
+// generated.h: what the code that needle.jit generates is written in.
+//
+// A generated file defines NEEDLE_ISA and includes this. It holds one function for each loop nest
+// and one that calls them and the core's kernels in turn; shapes and strides are constants in it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <ctime>
+#include <vector>
+
+#include "../kernels.h"
+#include "../threads.h"
+#include "functions.h"
+
+// The core sets it when it loads the library, to its own count.
+extern "C" {
+int (*needle_num_threads)() = nullptr;
+}
+
+namespace needle {
+
+int num_threads() { return needle_num_threads(); }
+
+}  // namespace needle
+
+namespace needle::NEEDLE_ISA {
+
+template <size_t N>
+View view(char* data, DType dtype, const std::array<int64_t, N>& shape,
+          const std::array<int64_t, N>& strides) {
+  View v{data, dtype, static_cast<int>(N), {}, {}};
+  std::copy(shape.begin(), shape.end(), v.shape);
+  std::copy(strides.begin(), strides.end(), v.strides);
+  return v;
+}
+
+// How many parts [0, n) is worth cutting into where one element costs `cost`. It depends on the
+// number of threads and on nothing that changes from run to run.
+inline int64_t parts_of(int64_t n, int64_t cost) {
+  return std::clamp<int64_t>(n * cost / PARALLEL_GRAIN, 1, std::min<int64_t>(num_threads(), n));
+}
+
+// Calls body(part, begin, end) for consecutive parts of [0, n).
+template <typename Body>
+void for_parts(int64_t n, int64_t parts, const Body& body) {
+  parallel_for(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
+}
+
+inline int thread_number() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+// The constants of a matrix product; see static_gemm.h.
+template <int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_col, int64_t b_row,
+          int64_t b_col>
+struct ProductShape {
+  static constexpr int64_t M = m, N = n, K = k, A_ROW = a_row, A_COL = a_col, B_ROW = b_row,
+                           B_COL = b_col, C_ROW = n;
+};
+
+template <int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_col, int64_t b_row,
+          int64_t b_col, int64_t batch, int64_t a_batch, int64_t b_batch>
+struct BatchedShape : ProductShape<m, n, k, a_row, a_col, b_row, b_col> {
+  static constexpr int64_t BATCH = batch, A_BATCH = a_batch, B_BATCH = b_batch, C_BATCH = m * n;
+};
+
+constexpr auto no_epilogue = [](auto...) {};
+
+// Sums of the columns of a product, collected block by block on each thread.
+template <typename T>
+class ColumnSums {
+ public:
+  ColumnSums(int64_t width, T start) : width_(width), threads_(num_threads()) {
+    static thread_local std::vector<T> memory[SUMS_OF_A_PRODUCT];
+    static thread_local int next = 0;
+    std::vector<T>& mine = memory[next++ % SUMS_OF_A_PRODUCT];
+    mine.assign(threads_ * width, start);
+    sums_ = mine.data();
+  }
+
+  T* of_this_thread() const { return sums_ + thread_number() * width_; }
+
+  template <typename Combine>
+  void join(T* out, const Combine& combine) const {
+    std::copy_n(sums_, width_, out);
+    for (int64_t thread = 1; thread < threads_; ++thread) {
+      for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * width_ + j]);
+    }
+  }
+
+ private:
+  static constexpr int SUMS_OF_A_PRODUCT = 16;  // alive at once
+  int64_t width_, threads_;
+  T* sums_;
+};
+
+// Adds the seconds of its life to a sum. (<chrono> would take a third of the compilation.)
+struct Timer {
+  explicit Timer(double& seconds) : sum(seconds), start(now()) {}
+  ~Timer() { sum += now() - start; }
+  static double now() {
+    std::timespec time;
+    std::timespec_get(&time, TIME_UTC);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  }
+  double& sum;
+  double start;
+};
+
+// max and min that NaN wins, as everywhere in needle.
+template <typename T>
+inline T larger(T a, T b) {
+  return (b > a) | (b != b) ? b : a;
+}
+template <typename T>
+inline T smaller(T a, T b) {
+  return (b < a) | (b != b) ? b : a;
+}
+
+}  // namespace needle::NEEDLE_ISA

@@ -1,0 +1,269 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "threads.h"
+
+#ifdef _WIN32
+#define NOMINMAX
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+namespace needle {
+
+namespace {
+
+Py_ssize_t data_slot = 0, modified_slot = 0;
+PyTypeObject* value_type = nullptr;
+
+[[noreturn]] void raise_os_error(const std::string& message) {
+  PyErr_SetString(PyExc_OSError, message.c_str());
+  throw nb::python_error();
+}
+
+// A library stays loaded until the process ends: threads of its OpenMP regions may wait in it.
+class Library {
+ public:
+  explicit Library(const std::string& path) : path_(path) {
+#ifdef _WIN32
+    handle_ = reinterpret_cast<void*>(LoadLibraryA(path.c_str()));
+    if (!handle_) raise_os_error(path + ": error " + std::to_string(GetLastError()));
+#else
+    handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!handle_) raise_os_error(dlerror());
+#endif
+  }
+
+  void* find(const char* name) const {
+#ifdef _WIN32
+    return reinterpret_cast<void*>(GetProcAddress(reinterpret_cast<HMODULE>(handle_), name));
+#else
+    return dlsym(handle_, name);
+#endif
+  }
+
+  void* get(const char* name) const {
+    void* found = find(name);
+    if (!found) raise_os_error(path_ + " has no function " + name);
+    return found;
+  }
+
+ private:
+  std::string path_;
+  void* handle_;
+};
+
+// The items of a tuple or a list, borrowed.
+struct Items {
+  PyObject** items;
+  size_t size;
+
+  Items(nb::handle sequence, size_t expected, const char* what) {
+    if (!PyTuple_Check(sequence.ptr()) && !PyList_Check(sequence.ptr())) {
+      throw nb::type_error((std::string("[jit] ") + what + " must be a tuple or a list").c_str());
+    }
+    items = PySequence_Fast_ITEMS(sequence.ptr());
+    size = static_cast<size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+    if (size != expected) {
+      throw nb::value_error(("[jit] the program takes " + std::to_string(expected) + " " + what +
+                             ", got " + std::to_string(size))
+                                .c_str());
+    }
+  }
+};
+
+std::string text(nb::handle object) { return nb::str(object).c_str(); }
+
+char* data_of(PyObject* array) {
+  const Buffer* buffer = buffer_of(field(array, registered.handle));
+  const int64_t offset = PyLong_AsLongLong(field(array, registered.offset));
+  return static_cast<char*>(buffer->data) + offset * item_size(buffer->dtype);
+}
+
+// Whether memory of `array`, to which the caller and one Value refer, is seen by anyone else.
+bool is_shared(PyObject* array) {
+  PyObject* handle = field(array, registered.handle);
+  return Py_REFCNT(array) > 2 || Py_REFCNT(handle) > 1 || buffer_of(handle)->owner.is_valid();
+}
+
+}  // namespace
+
+void register_values(nb::handle type) {
+  data_slot = slot_offset(type, "cached_data");
+  modified_slot = slot_offset(type, "_modified");
+  nb::handle previous(reinterpret_cast<PyObject*>(value_type));
+  value_type = reinterpret_cast<PyTypeObject*>(nb::borrow(type).release().ptr());
+  previous.dec_ref();
+}
+
+// ---- what arrays must be ------------------------------------------------------------------------
+
+Program::Array::Array(nb::handle shape_like, nb::handle dtype_like) : dtype(dtype_of(dtype_like)) {
+  nb::tuple dims_tuple = nb::tuple(nb::borrow(shape_like));
+  ndim = read_ints(dims_tuple.ptr(), dims);
+  if (PyErr_Occurred()) throw nb::python_error();
+  size = 1;
+  nb::list steps;
+  for (int axis = ndim; axis-- > 0;) {
+    if (dims[axis] < 0 || dims[axis] > MAX_ELEMENTS / std::max<int64_t>(size, 1)) {
+      throw nb::value_error("[jit] an array must have between 0 and 2^46 elements");
+    }
+    steps.append(size);
+    size *= dims[axis];
+  }
+  steps.reverse();
+  shape = std::move(dims_tuple);
+  strides = nb::tuple(steps);
+}
+
+bool Program::Array::fits(PyObject* array) const {
+  if (!is_ndarray(array)) return false;
+  PyObject *shape_now = field(array, registered.shape),
+           *strides_now = field(array, registered.strides),
+           *handle = field(array, registered.handle);
+  if (!shape_now || !strides_now || !handle) return false;
+  const Buffer* buffer = buffer_of(handle);
+  if (!buffer || buffer->dtype != dtype) return false;
+  if (shape_now == shape.ptr() && strides_now == strides.ptr()) return true;
+  int64_t now[MAX_DIMS], steps[MAX_DIMS];
+  if (read_ints(shape_now, now) != ndim || read_ints(strides_now, steps) != ndim) return false;
+  if (std::memcmp(now, dims, ndim * sizeof(int64_t)) != 0) return false;
+  if (size == 0) return true;
+  // As layout.is_compact: the stride of an axis of length 1 is never used.
+  int64_t expected = 1;
+  for (int axis = ndim; axis-- > 0; expected *= dims[axis]) {
+    if (dims[axis] != 1 && steps[axis] != expected) return false;
+  }
+  return true;
+}
+
+// ---- construction -------------------------------------------------------------------------------
+
+Program::Program(const std::string& path, nb::sequence arguments, nb::sequence states,
+                 nb::sequence constants, nb::sequence results, int64_t arena_bytes)
+    : arena_bytes_(arena_bytes) {
+  if (arena_bytes < 0 || arena_bytes > MAX_ELEMENTS) {
+    throw nb::value_error("[jit] arena_bytes must be between 0 and 2^46");
+  }
+  for (nb::handle spec : arguments) arguments_.emplace_back(spec[0], spec[1]);
+  for (nb::handle spec : results) results_.emplace_back(spec[0], spec[1]);
+  for (nb::handle spec : states) {
+    states_.emplace_back(spec[0], spec[1]);
+    states_.back().written = nb::cast<bool>(spec[2]);
+  }
+  for (nb::handle constant : constants) {
+    view_of(constant);  // raises unless it is an array of this device
+    const Array itself(constant.attr("_shape"), constant.attr("_dtype"));
+    if (!itself.fits(constant.ptr())) throw nb::value_error("[jit] a constant is not compact");
+    constants_.push_back(nb::borrow(constant));
+  }
+  const Library library(path);
+  function_ = reinterpret_cast<Function>(library.get("needle_program"));
+  if (void* count = library.find("needle_num_threads")) {
+    *reinterpret_cast<int (**)()>(count) = num_threads;
+  }
+}
+
+Program::~Program() {
+  if (arena_) Pool::instance().release(arena_, static_cast<size_t>(arena_bytes_));
+}
+
+// ---- running ------------------------------------------------------------------------------------
+
+std::unique_lock<std::recursive_mutex> Program::lock() {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock) {  // whoever holds it will want the GIL
+    nb::gil_scoped_release release;
+    lock.lock();
+  }
+  return lock;
+}
+
+nb::object Program::argument(PyObject* object, size_t number) const {
+  const Array& wanted = arguments_[number];
+  if (wanted.fits(object)) return nb::borrow(object);
+  std::string got = Py_TYPE(object)->tp_name;
+  if (is_ndarray(object)) {
+    const nb::handle array(object);
+    got = text(array.attr("_dtype")) + " " + text(array.attr("_shape")) + " with strides " +
+          text(array.attr("_strides")) + " on " + text(array.attr("_device"));
+  }
+  throw nb::value_error(("[jit] argument " + std::to_string(number) + " must be a compact " +
+                         text(registered.dtypes[static_cast<int>(wanted.dtype)]) + " array of " +
+                         "shape " + text(wanted.shape) + " on cpu(), got " + got)
+                            .c_str());
+}
+
+bool Program::take_states(nb::handle states, std::vector<nb::object>& values,
+                          std::vector<nb::object>& arrays) const {
+  const Items items(states, states_.size(), "states");
+  for (size_t i = 0; i < items.size; ++i) {
+    PyObject* value = items.items[i];
+    if (value_type == nullptr || !PyObject_TypeCheck(value, value_type)) {
+      throw nb::type_error(
+          ("[jit] state " + std::to_string(i) + " must be a Tensor, got " + Py_TYPE(value)->tp_name)
+              .c_str());
+    }
+    PyObject* array = field(value, data_slot);
+    if (array == nullptr || !states_[i].fits(array)) return false;
+    values.push_back(nb::borrow(value));
+    arrays.push_back(nb::borrow(array));
+  }
+  return true;
+}
+
+nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock) {
+  const auto guard = lock();
+
+  // References of our own: while the GIL is released, other threads may replace a state's array.
+  std::vector<nb::object> inputs, values, arrays, results;
+  inputs.reserve(arguments_.size());
+  values.reserve(states_.size());
+  arrays.reserve(states_.size());
+  results.reserve(results_.size());
+  const Items given(arguments, arguments_.size(), "arguments");
+  for (size_t i = 0; i < given.size; ++i) inputs.push_back(argument(given.items[i], i));
+  if (!take_states(states, values, arrays)) return nb::none();
+
+  if (!arena_ && arena_bytes_ > 0) {
+    arena_ = static_cast<char*>(
+        Pool::instance().allocate(static_cast<size_t>(arena_bytes_), collect_garbage));
+  }
+  for (const Array& r : results_) {
+    results.push_back(new_ndarray(r.shape, r.strides, r.size, r.dtype));
+  }
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const Array& state = states_[i];
+    if (!state.written || !is_shared(arrays[i].ptr())) continue;
+    nb::object own = new_ndarray(state.shape, state.strides, state.size, state.dtype);
+    std::memcpy(data_of(own.ptr()), data_of(arrays[i].ptr()), state.size * item_size(state.dtype));
+    PyObject*& slot = field(values[i].ptr(), data_slot);
+    nb::object old = nb::steal(slot);
+    slot = nb::object(own).release().ptr();
+    arrays[i] = std::move(own);  // drops the old array: it may have been shared with a later state
+  }
+
+  std::vector<char*> buffers;
+  buffers.reserve(inputs.size() + arrays.size() + constants_.size() + results.size() + 1);
+  for (const auto* list : {&inputs, &arrays, &constants_, &results}) {
+    for (const nb::object& array : *list) buffers.push_back(data_of(array.ptr()));
+  }
+  buffers.push_back(arena_);
+  {
+    nb::gil_scoped_release release;
+    function_(buffers.data(), &kernels());
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!states_[i].written) continue;
+    nb::object old = nb::steal(field(values[i].ptr(), modified_slot));
+    field(values[i].ptr(), modified_slot) = nb::object(clock).release().ptr();
+  }
+  nb::list out;
+  for (nb::object& array : results) out.append(std::move(array));
+  return out;
+}
+
+}  // namespace needle
