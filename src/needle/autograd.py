@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ContextDecorator
-from typing import Any
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 
-from .backend_ndarray import DTYPES, Shape, as_dtype, is_float
+from .backend_ndarray import DTYPES, HostNumber, Shape, as_dtype, is_float
 from .backend_selection import Device, NDArray, default_device, default_float
 
 __all__ = [
@@ -44,6 +44,79 @@ TENSOR_COUNTER = 0
 # The room above, needle.ops, puts itself here when it is imported: Tensor's operators and methods
 # are its functions, and rooms import only downwards.
 ops: Any = None
+
+
+# What follows a function that is being traced; the room above, needle.jit, sets it. Values tell it
+# when their data is read or replaced.
+tracer: Tracer | None = None
+
+
+class Tracer(Protocol):
+    """The trace that is going on (see `needle.jit.trace`)."""
+
+    def read(self, value: Value) -> Any:
+        """The data of `value` inside the trace."""
+
+    def write(self, value: Value) -> None:
+        """`value` is about to get new data."""
+
+    def used_up(self, value: Value) -> None:
+        """`value` is a gradient that an optimizer has applied."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Inside, nothing is recorded."""
+
+    def guard(self, read: Callable[[], Any]) -> None:
+        """The trace holds only for the present value of `read()`."""
+
+    def guard_mode(self, module: Any) -> None:
+        """The trace holds only for the present `module.training`."""
+
+    def host_number(self, read: Callable[[], float]) -> HostNumber:
+        """A number that `read()` gives anew at every call; `read` may change state, as below."""
+
+    def draws(self) -> Any:
+        """A mark: what is drawn from now on."""
+
+    def again(self, mark: Any) -> AbstractContextManager[None]:
+        """Inside, a computation since `mark` is recorded a second time, to be run a second time:
+        with the random numbers of the first."""
+
+    def host_action(self, action: Callable[[], Any]) -> None:
+        """`action` changes Python state at every call, and says to `changed` what undoes it."""
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Inside, arrays are made and computed at once, also while a function is being traced."""
+    if tracer is None:
+        yield
+        return
+    with tracer.paused():
+        yield
+
+
+# What undoes changes of Python state, in their order, while someone wants to take them back.
+_undo_log: list[Callable[[], Any]] | None = None
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What is changed inside and said to `changed` is as before afterwards; Tensors are not."""
+    global _undo_log
+    outer, _undo_log = _undo_log, []
+    try:
+        yield
+    finally:
+        undos, _undo_log = _undo_log, outer
+        for undo in reversed(undos):
+            undo()
+
+
+def changed(undo: Callable[[], Any]) -> None:
+    """A host action has changed Python state, such as a count of steps; `undo` takes it back."""
+    if _undo_log is not None:
+        _undo_log.append(undo)
 
 
 # ---- modes ----------------------------------------------------------------------------------
@@ -184,7 +257,7 @@ class Value:
                 if node.cached_data is None:
                     assert node.op is not None
                     node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
-        return self.cached_data
+        return self.cached_data if tracer is None else tracer.read(self)
 
     def is_leaf(self) -> bool:
         """Whether no recorded operation made this value."""
@@ -228,12 +301,16 @@ class Value:
     def _replace_data(self, data: Any) -> None:
         """Give this value new data and note the change for graphs that recorded the old."""
         global _modification_clock
+        if tracer is not None:
+            tracer.write(self)
         _modification_clock += 1
         self.cached_data = data
         self._modified = _modification_clock
 
     def _drop_graph(self) -> None:
         """Forget how this value was made; its data stays."""
+        if tracer is not None:
+            tracer.used_up(self)
         self.op, self.inputs, self.requires_grad = None, (), False
 
 

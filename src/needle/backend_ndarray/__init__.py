@@ -22,6 +22,7 @@ from .ndarray import (
     full,
     log,
     maximum,
+    one_hot,
     reshape,
     set_default_device,
     stack,
@@ -29,12 +30,15 @@ from .ndarray import (
     tanh,
     where,
 )
+from .symbolic import HostNumber, SymbolicBuffer, is_traced, recording
 
 __all__ = [
     "DTYPES",
     "BackendDevice",
+    "HostNumber",
     "NDArray",
     "Shape",
+    "SymbolicBuffer",
     "all_devices",
     "array",
     "as_dtype",
@@ -52,10 +56,13 @@ __all__ = [
     "full",
     "get_num_threads",
     "is_float",
+    "is_traced",
     "log",
     "maximum",
     "memory_stats",
+    "one_hot",
     "promote",
+    "recording",
     "reshape",
     "set_default_device",
     "set_num_threads",

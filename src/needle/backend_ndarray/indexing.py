@@ -2,6 +2,10 @@
 
 A fancy key is brought to one form: the indexed axes first and merged into one axis of rows. Then
 reading is `take_rows`, and its transpose (the gradient) is `add_rows` with the same row numbers.
+
+Index arrays of the host are checked and merged on the host. Integer NDArrays never pass the host:
+their row numbers are computed with primitives, and `take_rows` finds those out of range. The shape
+that a mask selects depends on its values, so masks are read.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .dtypes import BOOL, INT64, is_float
-from .layout import Shape
+from .layout import Shape, broadcast_shapes, compact_strides
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -36,9 +40,23 @@ def as_host_key(key: Any) -> Any:
     if not _is_array(key):
         return key
     index = np.asarray(key)
-    if np.issubdtype(index.dtype, np.floating):
-        raise IndexError(f"arrays used as indices must be integer or bool, got {index.dtype}")
+    _check_dtype(index.dtype)
     return index.astype(np.int64) if index.size == 0 and index.dtype != np.bool_ else index
+
+
+def _without_masks(key: Any) -> Any:
+    """`as_host_key` that leaves integer NDArrays as they are."""
+    if isinstance(key, tuple):
+        return tuple(_without_masks(item) for item in key)
+    if not hasattr(key, "_handle") or key._dtype is BOOL:
+        return as_host_key(key)
+    _check_dtype(key._dtype)
+    return key
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    if dtype.kind == "f":
+        raise IndexError(f"arrays used as indices must be integer or bool, got {dtype}")
 
 
 def _expand(key: Any, ndim: int) -> list[Any]:
@@ -98,7 +116,7 @@ class FancyIndex(NamedTuple):
     basic: tuple[Any, ...]  # the slices and Nones, applied first as a view
     order: tuple[int, ...]  # then the axes permuted: the indexed ones first
     indexed: int  # how many axes are indexed
-    rows: np.ndarray  # which rows of the merged axes, flat int64
+    rows: NDArray  # which rows of the merged axes, flat int64
     index_shape: Shape  # the shape that the rows have in the result
     position: int  # where in the result index_shape stands
 
@@ -109,55 +127,92 @@ class FancyIndex(NamedTuple):
         return (*rest[: self.position], *range(k), *rest[self.position :])
 
 
-def plan(shape: Shape, key: Any) -> FancyIndex:
-    """Bring a fancy key on an array of `shape` to one form. Raises IndexError for a bad key."""
-    items = _expand(as_host_key(key), len(shape))
+def plan(x: NDArray, key: Any) -> FancyIndex:
+    """Bring a fancy key on `x` to one form. Raises IndexError for a bad key.
+
+    Integers out of range in an NDArray are left to the kernel that looks them up.
+    """
+    items = _expand(_without_masks(key), len(x._shape))
     items = [part for item in items for part in _split_mask(item)]
     basic: list[Any] = []
-    arrays: list[tuple[int, np.ndarray]] = []  # (axis in the basic view, index)
+    arrays: list[tuple[int, Any]] = []  # (axis in the basic view, index)
     axis = 0
     for item in items:
         if item is None or isinstance(item, slice):
             basic.append(item)
         else:
-            index = np.asarray(item)
-            n = shape[axis]
-            bad = (index < -n) | (index >= n)
-            if bad.any():
-                raise IndexError(
-                    f"index {index[bad].flat[0]} is out of range for axis {axis} of length {n}"
-                )
-            arrays.append((len(basic), np.where(index < 0, index + n, index)))
+            index = item if hasattr(item, "_handle") else _in_range(item, x._shape[axis], axis)
+            arrays.append((len(basic), index))
             basic.append(slice(None))
         axis += item is not None
-    return _merge(shape, tuple(basic), arrays)
+    return _merge(x, tuple(basic), arrays)
 
 
-def _merge(
-    shape: Shape, basic: tuple[Any, ...], arrays: list[tuple[int, np.ndarray]]
-) -> FancyIndex:
+def _in_range(item: Any, n: int, axis: int) -> np.ndarray:
+    """Indices of the host counted from the front. Raises IndexError for one out of range."""
+    if not isinstance(item, np.ndarray):
+        return np.asarray(_checked_int(item, n, axis))
+    index = item.astype(np.int64, copy=False)
+    bad = (index < -n) | (index >= n)
+    if bad.any():
+        raise IndexError(
+            f"index {index[bad].flat[0]} is out of range for axis {axis} of length {n}"
+        )
+    return np.where(index < 0, index + n, index)
+
+
+def _merge(x: NDArray, basic: tuple[Any, ...], arrays: list[tuple[int, Any]]) -> FancyIndex:
     axes = [axis for axis, _ in arrays]
-    viewed = _basic_shape(shape, basic)
+    viewed = _basic_shape(x._shape, basic)
+    index_shape: Shape = ()
     try:
-        indices = np.broadcast_arrays(*(index for _, index in arrays))
+        for _, index in arrays:
+            index_shape = broadcast_shapes(index_shape, index.shape, "getitem")
     except ValueError:
         shapes = [index.shape for _, index in arrays]
         raise IndexError(f"index arrays of shapes {shapes} cannot be broadcast together") from None
-    rows = (
-        np.ravel_multi_index(tuple(indices), tuple(viewed[a] for a in axes))
-        if indices[0].size
-        else np.zeros(0, np.int64)
-    )
+    lengths = tuple(viewed[a] for a in axes)
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
     order = (*axes, *(i for i in range(len(viewed)) if i not in axes))
     return FancyIndex(
         basic,
         order,
         len(axes),
-        np.ascontiguousarray(rows, dtype=np.int64).reshape(-1),
-        indices[0].shape,
+        _rows(x, [index for _, index in arrays], lengths, index_shape),
+        index_shape,
         axes[0] if adjacent else 0,
     )
+
+
+def _rows(x: NDArray, indices: list[Any], lengths: Shape, shape: Shape) -> NDArray:
+    """The row numbers, flat int64 on x's device, of indices into axes of these lengths."""
+    known = None  # the sum of what the host knows
+    parts = []
+    for index, n, stride in zip(indices, lengths, compact_strides(lengths), strict=True):
+        if hasattr(index, "_handle"):
+            parts.append(_offsets(x, index, n, stride) if len(lengths) > 1 else _as_rows(x, index))
+        else:
+            index = index if stride == 1 else index * stride
+            known = index if known is None else known + index
+    if known is not None:
+        parts.append(_to_device(x, known).reshape(known.shape))
+    rows = parts[0]
+    for part in parts[1:]:
+        rows = rows + part
+    return rows.broadcast_to(shape).reshape((prod(shape),)).compact()
+
+
+def _offsets(x: NDArray, index: NDArray, n: int, stride: int) -> NDArray:
+    """index·stride, counted from the front.
+
+    Looked up in a table, because the kernel that does it finds the indices out of range.
+    """
+    return take_rows(_to_device(x, np.arange(n) * stride), index)
+
+
+def _as_rows(x: NDArray, index: NDArray) -> NDArray:
+    """`index` as int64 on x's device."""
+    return index.to(x._device).astype(INT64)
 
 
 def _split_mask(item: Any) -> tuple[Any, ...]:
@@ -175,12 +230,12 @@ def take(x: NDArray, key: Any) -> NDArray:
     """x[key] for a fancy key: a new array."""
     if is_rows(key):
         return take_rows(x, key)
-    index = plan(x._shape, key)
+    index = plan(x, key)
     moved = x[index.basic].permute(index.order)
     rest = moved._shape[index.indexed :]
     rows = moved.reshape((prod(moved._shape[: index.indexed]), prod(rest)))
     out = x._empty((index.rows.size, rows._shape[1]), x._device, x._dtype)
-    x._device.take_rows(rows, _to_device(x, index.rows), out)
+    x._device.take_rows(rows, index.rows, out)
     out = out.reshape(index.index_shape + rest)
     return out.permute(index.restore(out.ndim))
 
@@ -190,14 +245,14 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
 
     `out` must be compact. This is the transpose of `take`.
     """
-    index = plan(out._shape, key)
+    index = plan(out, key)
     moved = out[index.basic].permute(index.order)
     rest = moved._shape[index.indexed :]
     rows = moved.reshape((prod(moved._shape[: index.indexed]), prod(rest)))
     restore = index.restore(len(index.index_shape) + len(rest))
     inverse = tuple(int(i) for i in np.argsort(restore))
     flat = src.permute(inverse).reshape((index.rows.size, rows._shape[1])).compact()
-    out._device.add_rows(rows, _to_device(out, index.rows), flat)
+    out._device.add_rows(rows, index.rows, flat)
     if rows._handle is not out._handle:  # the reshape had to copy: write the sums back
         out[index.basic] = rows.reshape(moved._shape).permute(
             tuple(int(i) for i in np.argsort(index.order))
@@ -215,7 +270,7 @@ def take_rows(x: NDArray, index: NDArray) -> NDArray:
         raise IndexError("too many indices: the array has 0 dimensions, got 1 index")
     rest = x._shape[1:]
     rows = x.reshape((x._shape[0], prod(rest)))
-    flat = index.astype(INT64).reshape((index.size,)).compact()
+    flat = _as_rows(x, index).reshape((index.size,)).compact()
     out = x._empty((flat.size, rows._shape[1]), x._device, x._dtype)
     x._device.take_rows(rows, flat, out)
     return out.reshape(index._shape + rest)
@@ -224,11 +279,12 @@ def take_rows(x: NDArray, index: NDArray) -> NDArray:
 def add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
     """out[index] += src along axis 0 for a compact `out`: the transpose of `take_rows`."""
     width = prod(out._shape[1:])
-    flat = index.astype(INT64).reshape((index.size,)).compact()
+    flat = _as_rows(out, index).reshape((index.size,)).compact()
     out._device.add_rows(
         out.reshape((out._shape[0], width)), flat, src.reshape((flat.size, width)).compact()
     )
 
 
 def _to_device(x: NDArray, rows: np.ndarray) -> NDArray:
-    return type(x)._view((rows.size,), (1,), 0, x._device.wrap(rows), x._device, INT64)
+    flat = np.ascontiguousarray(rows, dtype=np.int64).reshape(-1)
+    return type(x)._view((flat.size,), (1,), 0, x._device.wrap(flat), x._device, INT64)

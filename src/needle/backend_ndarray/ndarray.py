@@ -42,6 +42,7 @@ from .layout import (
     reshape_strides,
     resolve_shape,
 )
+from .symbolic import HostNumber
 
 SCALARS = (int, float, bool, np.number, np.bool_)
 MAX_DIMENSIONS = 8
@@ -424,6 +425,8 @@ class NDArray:
 
     def _coerce(self, value: Any) -> NDArray:
         """`value` as an NDArray on this device."""
+        if isinstance(value, HostNumber):
+            return value.as_array(value, self._device, self._dtype)
         if not isinstance(value, NDArray):
             value = _numeric(np.asarray(value))
             return NDArray(value, device=self._device, dtype=value.dtype)
@@ -905,6 +908,15 @@ def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
         dtype = other._dtype if isinstance(other, NDArray) else FLOAT32
         return cond._device.full((), value, promote_scalar(dtype, value))
     return cond._coerce(value)
+
+
+def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
+    """Rows of the n×n identity chosen by integers; shape index.shape + (n,).
+
+    An index outside 0 … n-1 gives a row of zeros.
+    """
+    columns = NDArray(np.arange(n), device=index._device, dtype=INT64)
+    return index.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
 
 
 def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
+from ..backend_ndarray import NDArray, Shape, as_dtype, is_float, is_traced
+from ..backend_ndarray import one_hot as rows_of_identity
 from ..backend_selection import Device, default_device, default_float
 
 
@@ -126,8 +127,10 @@ def one_hot(
     Raises ValueError if an entry of `i` is outside 0 … n-1.
     """
     device = device or (i.device if isinstance(i, (Tensor, NDArray)) else default_device())
-    index = i.numpy() if isinstance(i, (Tensor, NDArray)) else np.asarray(i)
-    return _tensor(device.one_hot(n, index, _dtype(dtype)), requires_grad)
+    data = i.realize_cached_data() if isinstance(i, Tensor) else i
+    if isinstance(data, NDArray) and is_traced(data):
+        return _tensor(rows_of_identity(data.astype("int64"), n, _dtype(dtype)), requires_grad)
+    return _tensor(device.one_hot(n, np.asarray(data), _dtype(dtype)), requires_grad)
 
 
 def _constant_like(

@@ -25,7 +25,7 @@ class Dropout(Module):
         keep = 1 - self.p
         mask = init.randb(*x.shape, p=keep, device=x.device, dtype=x.dtype)
         scale = 1 / keep if keep else 0.0  # p = 1 drops everything: 0 and not 0/0
-        return x * Tensor.make_const(mask.cached_data * scale)
+        return x * Tensor.make_const(mask.realize_cached_data() * scale)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

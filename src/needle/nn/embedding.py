@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init, ops
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, is_float, is_traced, where
 from ..backend_selection import Device
 from .arguments import positive_int
 from .module import Module, Parameter
@@ -43,6 +43,8 @@ class Embedding(Module):
         rows = data.astype("int64")
         if rows.size == 0:
             return rows
+        if is_traced(rows):  # the kernel finds those out of range, but would count from the end
+            return where(rows.compare("lt", 0), self.num_embeddings, rows)
         if is_float(data.dtype) and not data.compare("eq", rows).all():
             raise ValueError(f"[Embedding] indices must be integers, got {data}")
         low, high = rows.min().item(), rows.max().item()

@@ -65,7 +65,8 @@ class NLLLoss(_Loss):
         losses = ops.nll_loss(log_probabilities, labels * kept)
         losses = ops.where(kept, losses, 0.0)
         if self.reduction == "mean":
-            return losses.sum() / int(kept.sum().item())
+            count = kept.sum().astype(losses.dtype)
+            return losses.sum() / Tensor.make_const(count)
         return self._reduced(losses)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from .. import autograd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_selection import Device
@@ -64,6 +65,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward(*args, **kwargs)`, with the hooks around it."""
+        if autograd.tracer is not None:
+            autograd.tracer.guard_mode(self)
         if self._hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)

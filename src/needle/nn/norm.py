@@ -60,7 +60,7 @@ class BatchNorm1d(Module):
     def _update(self, running: Tensor, value: NDArray) -> None:
         """Move a running statistic towards the batch's; outside of any graph."""
         m = self.momentum
-        moved = running.cached_data * (1 - m) + value * m
+        moved = running.realize_cached_data() * (1 - m) + value * m
         running._replace_data(moved.astype(running.dtype))
 
     def extra_repr(self) -> str:

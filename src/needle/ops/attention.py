@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend_ndarray as nd
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float
 from ..backend_ndarray.layout import broadcast_shapes
@@ -42,16 +43,15 @@ class Attention(FusedOp):
         if self.mask is None and not self.causal:
             return None, None
         rows, columns = scores.shape[-2:]
-        mask = np.zeros(scores.shape if self.mask is not None else (rows, columns))
-        if self.mask is not None:
-            mask += np.asarray(self.mask)
+        device, dtype = scores.device, scores.dtype
+        mask = device.zeros((), dtype) if self.mask is None else self.mask
         if self.causal:
-            mask = np.where(np.tri(rows, columns, dtype=bool), mask, -np.inf)
-        sees = (mask > -np.inf).any(-1, keepdims=True)
-        mask = np.where(sees, mask, 0.0)
+            seen = NDArray(np.tri(rows, columns), device=device, dtype="bool")
+            mask = nd.where(seen, mask, -np.inf)
+        sees = mask.compare("gt", -np.inf).any(-1, keepdims=True)
         return (
-            Tensor(mask, device=scores.device, dtype=scores.dtype, requires_grad=False),
-            Tensor(sees, device=scores.device, dtype=scores.dtype, requires_grad=False),
+            Tensor.make_const(nd.where(sees, mask, 0.0)),
+            Tensor.make_const(sees.astype(dtype)),
         )
 
     def compute(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
@@ -198,18 +198,23 @@ def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
 
     True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast.
     """
-    host = np.asarray(mask)
+    data = mask.realize_cached_data() if isinstance(mask, Tensor) else mask
+    if not isinstance(data, NDArray):
+        host = np.asarray(data)
+        dtype = host.dtype if host.dtype == bool else q.dtype
+        data = NDArray(host, device=q.device, dtype=dtype)
     try:
-        fits = broadcast_shapes(host.shape, shape, "attention") == shape
+        fits = broadcast_shapes(data.shape, shape, "attention") == shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"[attention] the mask of shape {host.shape} does not broadcast to {shape}"
+            f"[attention] the mask of shape {data.shape} does not broadcast to {shape}"
         )
-    if host.dtype == bool:
-        host = np.where(host, 0.0, -np.inf)
-    return NDArray(host, device=q.device, dtype=q.dtype).broadcast_to(shape)
+    data = data.to(q.device)
+    if data.dtype == bool:
+        data = nd.where(data, q.device.zeros((), q.dtype), -np.inf)
+    return data.astype(q.dtype).broadcast_to(shape)
 
 
 __all__ = [

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend_ndarray as nd
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, is_float, is_traced, one_hot
 from .activation import log_softmax, softmax
 from .common import FusedOp, is_scalar
+from .elementwise import where
 from .reduction import summation
 from .shape import gather, reshape, unsqueeze
 
@@ -38,7 +40,9 @@ class CrossEntropy(FusedOp):
         return losses
 
     def decompose(self, logits: Tensor) -> Tensor:  # type: ignore[override]
-        return -summation(target_rows(self, logits.shape[1], logits) * log_softmax(logits, 1), 1)
+        targets = target_rows(self, logits)
+        terms = targets * log_softmax(logits, 1)
+        return -summation(where(targets > 0, terms, 0.0), 1)  # 0·log 0 is 0
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
         return (CrossEntropyGrad(self)(node.inputs[0], out_grad),)
@@ -61,26 +65,55 @@ class CrossEntropyGrad(FusedOp):
         return out
 
     def decompose(self, logits: Tensor, g: Tensor) -> Tensor:  # type: ignore[override]
-        targets = target_rows(self.forward, logits.shape[1], logits)
+        targets = target_rows(self.forward, logits)
         mass = summation(targets, 1, keepdims=True)  # 1, or 0 in ignored rows
         return unsqueeze(g, 1) * (softmax(logits, 1) * mass - targets)
 
 
-def target_rows(op: CrossEntropy, classes: int, like: Tensor) -> Tensor:
-    """The target distribution of every row as a constant (n, classes) tensor."""
-    labels = op.labels.numpy()
-    kept = labels != op.ignore_index
-    _check_labels(labels[kept], classes)
-    rows = np.full((labels.size, classes), op.smoothing / classes)
-    rows[kept, labels[kept]] += 1.0 - op.smoothing
-    rows[~kept] = 0.0
-    return Tensor(rows, device=like.device, dtype=like.dtype, requires_grad=False)
+def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
+    """The target distribution of every row as a constant of the shape of `logits`."""
+    labels, classes = op.labels, logits.shape[1]
+    labels = _checked_labels(labels, classes, op.ignore_index)
+    rows = one_hot(labels, classes, logits.dtype)
+    if op.smoothing:
+        rows = rows * (1.0 - op.smoothing) + op.smoothing / classes
+    kept = labels.compare("ne", op.ignore_index).astype(logits.dtype)
+    return Tensor.make_const(rows * kept.unsqueeze(1))
 
 
-def _check_labels(labels: np.ndarray, classes: int) -> None:
-    bad = labels[(labels < 0) | (labels >= classes)]
-    if bad.size:
-        raise IndexError(f"[cross_entropy] label {bad[0]} is out of range for {classes} classes")
+def _checked_labels(labels: NDArray, classes: int, ignore_index: int) -> NDArray:
+    """The labels. Raises IndexError for one outside 0 … classes-1 that is not `ignore_index`."""
+    if not is_traced(labels):
+        _check_labels(labels, classes, ignore_index)
+        return labels
+    # There are no values to look at yet. Looking the labels up in a table of themselves raises
+    # when the program runs.
+    kept = labels.compare("ne", ignore_index)
+    index = nd.where(kept, nd.where(labels.compare("lt", 0), classes, labels), 0)
+    table = NDArray(np.arange(classes), device=labels.device, dtype="int64")
+    return nd.where(kept, table[index], labels)
+
+
+def _check_labels(labels: NDArray, classes: int, ignore_index: int | None = None) -> None:
+    """Raises IndexError for a label outside 0 … classes-1, where the values are there to see."""
+    if is_traced(labels):
+        return
+    host = np.asarray(labels)
+    bad = (host < 0) | (host >= classes)
+    if ignore_index is not None:
+        bad &= host != ignore_index
+    if bad.any():
+        raise IndexError(
+            f"[cross_entropy] label {host[bad][0]} is out of range for {classes} classes"
+        )
+
+
+def _check_whole(labels: NDArray) -> None:
+    """Raises TypeError for a float that is no whole number, where the values are there to see."""
+    if is_float(labels.dtype) and not is_traced(labels):
+        host = np.asarray(labels)
+        if not np.array_equal(np.floor(host), host):
+            raise TypeError("[cross_entropy] labels must be whole numbers")
 
 
 def _as_labels(labels: Any, logits: Tensor) -> NDArray:
@@ -91,8 +124,7 @@ def _as_labels(labels: Any, logits: Tensor) -> NDArray:
             host, device=logits.device, dtype="float64" if host.dtype.kind == "f" else "int64"
         )
     data = data.to(logits.device)
-    if is_float(data.dtype) and not np.array_equal(np.floor(np.asarray(data)), np.asarray(data)):
-        raise TypeError("[cross_entropy] labels must be whole numbers")
+    _check_whole(data)
     if data.shape != logits.shape[:1]:
         raise ValueError(
             f"[cross_entropy] logits of shape {logits.shape} need labels of shape "
@@ -131,8 +163,8 @@ def cross_entropy(
     total = summation(losses)
     if reduction == "sum":
         return total
-    count = int(targets.compare("ne", ignore_index).astype("uint8").sum().item())
-    return total * (1.0 / count if count else float("nan"))
+    count = targets.compare("ne", int(ignore_index)).sum()
+    return total / Tensor.make_const(count.astype(logits.dtype))  # 0 / 0 is NaN
 
 
 def nll_loss(log_probs: Tensor, labels: Any) -> Tensor:
@@ -140,7 +172,7 @@ def nll_loss(log_probs: Tensor, labels: Any) -> Tensor:
     if log_probs.ndim != 2:
         raise ValueError(f"[nll_loss] log_probs must be (n, classes), got {log_probs.shape}")
     index = _as_labels(labels, log_probs)
-    _check_labels(index.numpy(), log_probs.shape[1])
+    _check_labels(index, log_probs.shape[1])
     return -reshape(gather(log_probs, 1, index.unsqueeze(1)), (log_probs.shape[0],))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod as product
 from typing import Any
 
+from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape
@@ -85,7 +86,7 @@ class LogSumExp(_Reduction):
 
     def compute(self, a: NDArray) -> NDArray:
         top = a.max(self.axes, keepdims=True)
-        top = top * top.isfinite().astype(top.dtype) if not _all_finite(top) else top
+        top = nd.where(top.isfinite(), top, 0.0)  # inf - inf would be NaN
         total = (a - top).exp().sum(self.axes, keepdims=True).log() + top
         axes = normalize_axes(self.axes, a.ndim, "logsumexp")
         return total.reshape(reduced_shape(a.shape, axes, self.keepdims))
@@ -93,10 +94,6 @@ class LogSumExp(_Reduction):
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         x = node.inputs[0]
         return self._expand(out_grad, x) * exp(x - self._expand(node, x))
-
-
-def _all_finite(x: NDArray) -> bool:
-    return bool(x.isfinite().all())
 
 
 class CumSum(TensorOp):

@@ -431,7 +431,8 @@ def getitem(a: Tensor, key: Any) -> Tensor:
 def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
     """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
     along = normalize_axis(axis, len(shape), "gather")
-    positions = np.asarray(index)
+    data = index_data(index)
+    positions = data if isinstance(data, NDArray) else np.asarray(data)
     if positions.dtype.kind not in "iu":
         raise TypeError(f"[gather] index must hold integers, got {positions.dtype}")
     rest = positions.shape[:along] + positions.shape[along + 1 :]
@@ -439,8 +440,10 @@ def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
         raise ValueError(
             f"[gather] index of shape {positions.shape} must equal {shape} outside axis {axis}"
         )
-    grid = np.ogrid[tuple(slice(n) for n in positions.shape)]
-    return tuple(positions if i == along else g for i, g in enumerate(grid))
+    return tuple(
+        positions if i == along else np.arange(n).reshape((n, *[1] * (len(shape) - 1 - i)))
+        for i, n in enumerate(positions.shape)
+    )
 
 
 def gather(a: Tensor, axis: int, index: Any) -> Tensor:
@@ -466,9 +469,12 @@ def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
 
 def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
     """Rows of the n×n identity chosen by integers; shape index.shape + (n,). No gradient flows."""
-    data = index.realize_cached_data() if isinstance(index, Tensor) else np.asarray(index)
-    device = index.device if isinstance(index, Tensor) else nd.default_device()
-    return Tensor.make_const(device.one_hot(n, data, dtype))
+    data = index_data(index)
+    if not isinstance(data, NDArray):
+        return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))
+    if nd.is_traced(data):
+        return Tensor.make_const(nd.one_hot(data.astype("int64"), n, dtype))
+    return Tensor.make_const(data.device.one_hot(n, data, dtype))
 
 
 __all__ = [

@@ -6,24 +6,42 @@ import math
 from collections.abc import Iterable
 
 from ..autograd import Tensor
+from ..backend_ndarray import NDArray, is_traced
 
 
-def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float:
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
     """Scale the gradients so that the norm of all of them together is at most `max_norm`.
 
-    Returns the norm before. A parameter without a gradient is skipped; a gradient that changes is
-    replaced by one without history. Raises ValueError unless max_norm > 0.
+    Returns the norm before, in a function that is being compiled as a 0-d float64 Tensor. A
+    parameter without a gradient is skipped; a gradient that changes is replaced by one without
+    history. Raises ValueError unless max_norm > 0.
     """
     if not max_norm > 0:
         raise ValueError(f"[clip_grad_norm] max_norm must be positive, got {max_norm}")
     with_grad = _with_gradients(params)
-    norm = math.sqrt(sum(_square_norm(p.grad) for p in with_grad))
+    squares = [_square_norm(p.grad) for p in with_grad]
+    if any(map(is_traced, squares)):
+        return _clip_traced(with_grad, squares, max_norm)
+    norm = math.sqrt(sum(float(square.item()) for square in squares))
     # The small constant keeps the result below max_norm in rounding, as in PyTorch.
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:  # also for a NaN, which then shows in every gradient
         for p in with_grad:
             p.grad = Tensor.make_const(p.grad.realize_cached_data() * scale)
     return norm
+
+
+def _clip_traced(params: list[Tensor], squares: list[NDArray], max_norm: float) -> Tensor:
+    """The same without a look at the norm: where it is small enough the scale is 1."""
+    total = squares[0].astype("float64")
+    for square in squares[1:]:
+        total = total + square.astype("float64")
+    norm = total.sqrt()
+    scale = (max_norm / (norm + 1e-6)).minimum(1.0)
+    for p in params:
+        data = p.grad.realize_cached_data()
+        p.grad = Tensor.make_const(data * scale.astype(data.dtype))
+    return Tensor.make_const(norm)
 
 
 def clip_grad_value(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
@@ -44,6 +62,6 @@ def _with_gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     return [p for p in params if p.grad is not None]
 
 
-def _square_norm(grad: Tensor) -> float:
+def _square_norm(grad: Tensor) -> NDArray:
     data = grad.realize_cached_data()
-    return float((data * data).sum().item())
+    return (data * data).sum()

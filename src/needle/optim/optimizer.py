@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import autograd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float
 
@@ -48,10 +49,21 @@ class Batch:
         for data, state in zip(self.data, self.states, strict=True):
             tensor = state.get(name)
             if tensor is None:
-                fresh = data._device.full(data._shape, initial, data._dtype)
+                with autograd.untraced():
+                    fresh = data._device.full(data._shape, initial, data._dtype)
                 tensor = state[name] = Tensor.make_const(fresh)
-            found.append(tensor.cached_data)
+            found.append(tensor.realize_cached_data())
         return found
+
+    def count(self) -> int:
+        """Note one more update of each parameter; returns how many there have been."""
+        self._add_steps(1)
+        autograd.changed(lambda: self._add_steps(-1))
+        return self.states[0]["step"]
+
+    def _add_steps(self, number: int) -> None:
+        for state in self.states:
+            state["step"] += number
 
     def set_moments(self, name: str, values: list[NDArray]) -> None:
         """Replace the state of that name of each parameter."""
@@ -155,12 +167,17 @@ class Optimizer:
         remembered moment does not fit its parameter.
         """
         work = [(group, batch) for group in self.param_groups for batch in self._batches(group)]
+        tracer = autograd.tracer
+        if tracer is not None:
+            state = self.state
+            tracer.guard(lambda: self.state is state)  # `load_state_dict` replaces it
         for group, batch in work:
-            for p, data in zip(batch.params, self._update(batch, group), strict=True):
+            options = group if tracer is None else _traced(batch, group, tracer)
+            for p, data in zip(batch.params, self._update(batch, options), strict=True):
                 p._replace_data(data)
                 p.grad._drop_graph()
-            for state in batch.states:
-                state["step"] = batch.step
+            if tracer is None:
+                batch.count()
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
         """The new data of the batch's parameters; moments are updated on the way."""
@@ -208,7 +225,7 @@ class Optimizer:
     def _check_state(self, state: dict[str, Any], data: NDArray) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor):
-                kept = value.cached_data
+                kept = value.realize_cached_data()
                 if (
                     kept._shape != data._shape
                     or kept._dtype is not data._dtype
@@ -305,6 +322,14 @@ class Optimizer:
             loaded[name] = Tensor.make_const(NDArray(array, device=p.device, dtype=p.dtype))
         loaded.setdefault("step", 0)
         return loaded
+
+
+def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
+    """The group for a trace: its learning rate and the count of steps are new at every call."""
+    fixed = {name: value for name, value in group.items() if name not in ("lr", "params")}
+    tracer.guard(lambda: {name: group[name] for name in fixed})
+    batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
+    return {**group, "lr": tracer.host_number(lambda: group["lr"])}
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from .. import autograd
 from .optimizer import Optimizer
 
 
@@ -37,8 +38,20 @@ class Schedule:
 
     def step(self) -> None:
         """Count one step and set the optimizer's learning rates."""
-        self.steps += 1
-        self._apply()
+        if autograd.tracer is not None:
+            autograd.tracer.host_action(self._step)
+        else:
+            self._step()
+
+    def _step(self) -> None:
+        steps, rates = self.steps, self.lrs
+        autograd.changed(lambda: self._set(steps, rates))
+        self._set(steps + 1, [self.rate(steps + 1, base) for base in self.base_lrs])
+
+    def _set(self, steps: int, rates: list[float]) -> None:
+        self.steps = steps
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     @property
     def lrs(self) -> list[float]:
@@ -46,8 +59,7 @@ class Schedule:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def _apply(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.rate(self.steps, base)
+        self._set(self.steps, [self.rate(self.steps, base) for base in self.base_lrs])
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on."""

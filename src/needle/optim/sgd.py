@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from .clip import clip_grad_norm
 from .optimizer import Batch, Group, Optimizer, hyperparameter
@@ -56,7 +57,7 @@ class SGD(Optimizer):
             )
         return checked
 
-    def clip_grad_norm(self, max_norm: float = 0.25) -> float:
+    def clip_grad_norm(self, max_norm: float = 0.25) -> float | Tensor:
         """Scale all gradients so that their common norm is at most `max_norm`; returns the norm."""
         return clip_grad_norm(self.params, max_norm)
 

@@ -1,0 +1,130 @@
+"""Arrays without data, for tracing: a device's primitives recorded instead of executed.
+
+While a `Recorder` is installed on a device, this thread's arrays there get symbolic buffers: they
+have shapes, strides and dtypes, and no memory. `NDArray` needs to know nothing of it.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from .device import BackendDevice
+from .device_cpu import PRIMITIVES
+
+# What a recorder answers in the device's place: the primitives, the fused kernels by name, and the
+# random numbers that the host draws.
+RECORDED = (*PRIMITIVES, "fused", "rand", "randn")
+
+
+class SymbolicBuffer:
+    """The buffer of an array that stands for one: `size` elements of `dtype`, no memory.
+
+    `value` is for the recorder: what it knows of the contents at this point of the trace.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "size", "value")
+    symbolic = True
+
+    def __init__(self, size: int, dtype: np.dtype) -> None:
+        self.size, self.dtype = size, dtype
+        self.value: Any = None
+
+    def ptr(self) -> NoReturn:
+        """Raises RuntimeError: there is no memory."""
+        raise RuntimeError("an array inside a traced function has no address")
+
+
+def is_traced(array: Any) -> bool:
+    """Whether an NDArray stands for data that is not there yet, inside a traced function."""
+    return type(array._handle) is SymbolicBuffer
+
+
+class Recorder(Protocol):
+    """Answers the names of `RECORDED` in the place of the device in its first argument."""
+
+    def handler(self, device: BackendDevice, name: str) -> Callable[..., Any]: ...
+
+
+@contextmanager
+def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
+    """While inside, `recorder` answers for `device` in this thread; other threads go on as ever."""
+    before = dict(vars(device))
+    thread = threading.get_ident()
+
+    def switch(here: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            chosen = here if threading.get_ident() == thread else elsewhere
+            return chosen(*args, **options)
+
+        return call
+
+    for name in RECORDED:
+        setattr(device, name, switch(recorder.handler(device, name), getattr(device, name)))
+    try:
+        yield
+    finally:
+        vars(device).clear()
+        vars(device).update(before)
+
+
+class HostNumber:
+    """A Python number that is known anew at every call of a traced function, as a learning rate.
+
+    Arithmetic with numbers gives HostNumbers, computed on the host in double precision; arithmetic
+    with an array makes it a 0-d array of that array's dtype. Its value cannot be asked for.
+    """
+
+    __slots__ = ("as_array", "read")
+    __array_ufunc__ = None  # NumPy's scalars leave the operators to this class
+
+    def __init__(self, read: Callable[[], float], as_array: Callable[..., Any]) -> None:
+        self.read = read  # its value in the current call
+        self.as_array = as_array  # (number, device, dtype) -> the 0-d NDArray of the trace
+
+    def _combined(self, op: Callable[..., Any], other: Any, swap: bool) -> Any:
+        if isinstance(other, HostNumber):
+            return HostNumber(lambda: op(self.read(), other.read()), self.as_array)
+        if not isinstance(other, (int, float, np.number)):
+            return NotImplemented
+        if swap:
+            return HostNumber(lambda: op(other, self.read()), self.as_array)
+        return HostNumber(lambda: op(self.read(), other), self.as_array)
+
+    def __add__(self, other: Any) -> Any:
+        return self._combined(operator.add, other, False)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._combined(operator.add, other, True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combined(operator.sub, other, False)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._combined(operator.sub, other, True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._combined(operator.mul, other, False)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._combined(operator.mul, other, True)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._combined(operator.truediv, other, False)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._combined(operator.truediv, other, True)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._combined(operator.pow, other, False)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._combined(operator.pow, other, True)
+
+    def __neg__(self) -> HostNumber:
+        return HostNumber(lambda: -self.read(), self.as_array)
