@@ -14,6 +14,7 @@ from .backend_selection import (
     default_device,
 )
 from .init import ones, ones_like, zeros, zeros_like
+from .jit import jit
 from .ops import *  # noqa: F403
 
 __version__ = "0.1.0"

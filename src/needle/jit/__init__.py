@@ -1,0 +1,47 @@
+"""A traced function becomes one native program: trace, graph, passes, plan, code.
+
+The compiler's modules are imported when the first function is compiled, not with needle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .check import CheckError
+    from .function import JitFunction
+    from .trace import TraceError
+
+__all__ = ["CheckError", "JitFunction", "TraceError", "jit"]
+
+
+def jit(function: Callable[..., Any]) -> JitFunction:
+    """Compile `function`, which takes and returns Tensors, into one native program.
+
+    It is traced at its first call, and again for arguments of other shapes or dtypes, for other
+    plain Python values among them, and when the mode of a module (train, eval) or a hyperparameter
+    other than the learning rate has changed. Tensors from outside that it reads are found by
+    identity and read anew at every call; those whose data it replaces (parameters, moments, running
+    statistics) are updated. Learning rates, schedules and NumPy's random numbers are taken up
+    at every call. Gradients that an optimizer inside has applied are None afterwards; others are
+    kept. The results carry no history: backward belongs inside. Everything else that the function
+    does to Python objects happens at traces only.
+
+    Raises TraceError, naming the line, where the function needs a value while it is traced, and
+    TypeError for arguments that are neither Tensors nor hashable values. Without a C++ compiler it
+    warns once and runs the function as it is. NEEDLE_JIT=off does so everywhere, NEEDLE_JIT=check
+    runs both ways and raises CheckError where they differ.
+    """
+    from .function import JitFunction
+
+    return JitFunction(function)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import check, function, trace
+
+    homes = {"CheckError": check, "JitFunction": function, "TraceError": trace}
+    return getattr(homes[name], name)

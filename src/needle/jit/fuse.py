@@ -1,0 +1,277 @@
+"""Fusion: nodes gathered into units, each of which runs as one kernel.
+
+Greedy, in the order of the program: a node joins the nest of one of its producers if their loops
+fit together and no path through other units leads from that nest to the node. Then the nests of its
+other producers become one with it where they can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .graph import Graph, Node, Value
+from .nest import Domain, Nest, domain_of
+from .products import fits_epilogue, product_shape
+
+# Nodes in one nest. Longer loops gain nothing and run out of registers.
+MAX_NODES = 96
+SMALL = 4096  # points of a domain
+
+
+@dataclass(eq=False)
+class Unit:
+    """What runs as one kernel: a nest, a node with a kernel of its own, or a matrix product and
+    the nest that runs on its blocks."""
+
+    number: int
+    nest: Nest | None
+    node: Node | None
+    before: int = 0  # the units that must run earlier, as a bit mask
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes inside."""
+        first = [] if self.node is None else [self.node]
+        return first if self.nest is None else [*first, *self.nest.nodes]
+
+
+@dataclass
+class _Schedule:
+    """The units so far, and who makes and reads each value."""
+
+    units: list[Unit] = field(default_factory=list)
+    maker: dict[int, Unit] = field(default_factory=dict)
+    readers: dict[int, list[Unit]] = field(default_factory=dict)
+    order: dict[int, int] = field(default_factory=dict)  # of the nodes in the program, by id
+    count: int = 0
+
+    def predecessors(self, node: Node) -> list[Unit]:
+        """The units that make what the node needs, and those that read what it overwrites."""
+        found = [self.maker[id(v)] for v in node.needed() if id(v) in self.maker]
+        for view in node.outputs:
+            if view.value.base is not None:
+                found += self.readers.get(id(view.value.base), [])
+        return found
+
+    def new(self, node: Node, domain: Domain | None) -> Unit:
+        """A unit for the node alone."""
+        nest = None
+        if domain is not None:
+            nest = Nest(domain.size)
+            if not nest.add(node, domain):
+                nest = None
+        unit = Unit(self.count, nest, None if nest else node)
+        self.count += 1
+        self.units.append(unit)
+        self.connect(unit, node)
+        return unit
+
+    def connect(self, unit: Unit, node: Node) -> None:
+        """Note what a node of the unit makes, reads and waits for."""
+        earlier = 0
+        for other in self.predecessors(node):
+            if other is not unit:
+                earlier |= other.before | 1 << other.number
+        unit.before |= earlier
+        for other in self.units:
+            if other.before >> unit.number & 1:
+                other.before |= unit.before
+        for view in node.outputs:
+            self.maker[id(view.value)] = unit
+        for view in node.inputs:
+            self.readers.setdefault(id(view.value), []).append(unit)
+
+    def would_delay(self, unit: Unit, node: Node) -> bool:
+        """Whether the unit would have to wait for a large one that it need not wait for now."""
+        return any(
+            other is not unit
+            and not unit.before >> other.number & 1
+            and (other.nest is None or other.nest.size >= SMALL)
+            for other in self.predecessors(node)
+        )
+
+    def merge(self, unit: Unit, other: Unit) -> bool:
+        """Make `other` a part of `unit`; returns whether their loops fit together."""
+        if self._separated(unit, other) or self._separated(other, unit):
+            return False
+        nest = _merged(unit.nest, other.nest, self.order)
+        if nest is None:
+            return False
+        unit.nest = nest
+        self._absorb(unit, other)
+        return True
+
+    def append(self, unit: Unit, other: Unit) -> bool:
+        """Let the nest of `other` run on the blocks of the product of `unit`, where it can."""
+        assert unit.node is not None
+        assert other.nest is not None
+        if self._separated(unit, other) or not fits_epilogue(other.nest, unit.node):
+            return False
+        unit.nest = other.nest
+        self._absorb(unit, other)
+        return True
+
+    def _absorb(self, unit: Unit, other: Unit) -> None:
+        """Put `unit` in the place of `other`, whose nodes it has taken."""
+        mine, theirs = 1 << unit.number, 1 << other.number
+        unit.before = (unit.before | other.before) & ~(mine | theirs)
+        self.units.remove(other)
+        for third in self.units:
+            if third.before & (mine | theirs):
+                third.before = (third.before | mine | unit.before) & ~theirs
+        for table in (self.maker, self.readers):
+            for key, value in table.items():
+                if value is other:
+                    table[key] = unit  # type: ignore[assignment]
+                elif isinstance(value, list):
+                    value[:] = [unit if reader is other else reader for reader in value]
+
+    def _separated(self, first: Unit, last: Unit) -> bool:
+        """Whether a third unit must run after `first` and before `last`."""
+        return any(
+            third.before >> first.number & 1 and last.before >> third.number & 1
+            for third in self.units
+            if third is not first and third is not last
+        )
+
+    def can_wait_for(self, unit: Unit, node: Node) -> bool:
+        """Whether nothing that the node needs waits for the unit itself."""
+        return not any(
+            other is not unit and other.before >> unit.number & 1
+            for other in self.predecessors(node)
+        )
+
+
+def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
+    """The graph's nodes as units in an order in which they can run."""
+    schedule = _Schedule()
+    filled = graph.filled()
+    for number, node in enumerate(graph.nodes):
+        schedule.order[id(node)] = number
+        if id(node.outputs[0].value) in filled and not _needs_memory(graph, node):
+            continue
+        domain = domain_of(node)
+        unit = _joined(schedule, node, domain) if enabled and domain is not None else None
+        if unit is None:
+            schedule.new(node, domain)
+    if enabled:
+        _append_to_products(schedule)
+    return list(_sorted(schedule.units))
+
+
+def _append_to_products(schedule: _Schedule) -> None:
+    """Give each matrix product the first nest that can run on its blocks."""
+    for unit in list(schedule.units):
+        if unit.node is None or unit.nest is not None or product_shape(unit.node) is None:
+            continue
+        readers = schedule.readers.get(id(unit.node.outputs[0].value), [])
+        for other in sorted(readers, key=lambda u: u.number):
+            if other.node is None and other in schedule.units and schedule.append(unit, other):
+                break
+
+
+def _needs_memory(graph: Graph, fill: Node) -> bool:
+    """Whether a filled value is needed as an array: loops have its number in their code."""
+    value = fill.outputs[0].value
+    return any(view.value is value for view in graph.outputs()) or any(
+        value in node.needed() and domain_of(node) is None for node in graph.nodes
+    )
+
+
+def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
+    """The unit that took the node in."""
+    for unit in _candidates(schedule, node):
+        nest = unit.nest
+        assert nest is not None
+        if len(nest.nodes) >= MAX_NODES or not schedule.can_wait_for(unit, node):
+            continue
+        if nest.size < SMALL and schedule.would_delay(unit, node):
+            continue
+        if nest.add(node, domain):
+            schedule.connect(unit, node)
+            _merge_producers(schedule, node, unit)
+            return unit
+    return None
+
+
+def _merge_producers(schedule: _Schedule, node: Node, unit: Unit) -> None:
+    for x in node.inputs:
+        other = schedule.maker.get(id(x.value))
+        if other is not None and other is not unit and other.nest is not None:
+            schedule.merge(unit, other)
+
+
+def _merged(a: Nest | None, b: Nest | None, order: dict[int, int]) -> Nest | None:
+    """One nest of the nodes of both, in the order of the program; None where they do not fit."""
+    assert a is not None
+    assert b is not None
+    if a.size != b.size or len(a.nodes) + len(b.nodes) > MAX_NODES:
+        return None
+    if None not in (a.cols, b.cols) and a.cols != b.cols:
+        return None
+    nest = Nest(a.size, a.cols if b.cols is None else b.cols)
+    members = [*zip(a.nodes, a.domains, strict=True), *zip(b.nodes, b.domains, strict=True)]
+    for node, domain in sorted(members, key=lambda member: order[id(member[0])]):
+        if not nest.add(node, domain):
+            return None
+    return nest
+
+
+def _candidates(schedule: _Schedule, node: Node) -> Iterator[Unit]:
+    """Nests that make what the node reads, the latest first; then those that read the same.
+
+    Reading a small array once more costs nothing, and joining its readers would make what follows
+    one of them wait for the others.
+    """
+    seen: set[int] = set()
+    makers = [schedule.maker[id(x.value)] for x in node.inputs if id(x.value) in schedule.maker]
+    shared = [x.value for x in node.inputs if x.value.size >= SMALL]
+    fellows = [unit for value in shared for unit in schedule.readers.get(id(value), ())]
+    for units in (makers, fellows):
+        for unit in sorted(units, key=lambda u: -u.number):
+            if unit.node is None and unit.number not in seen:
+                seen.add(unit.number)
+                yield unit
+
+
+def _sorted(units: Iterable[Unit]) -> Iterator[Unit]:
+    """The units, each after those it waits for, else in the order of the program.
+
+    Those that check an index come as early as they can: a bad one is found before anything is
+    updated.
+    """
+    waiting = sorted(units, key=lambda u: u.node is None or u.node.op != "take_rows")
+    done = 0
+    while waiting:
+        unit = next((u for u in waiting if u.before & ~done == 0), None)
+        assert unit is not None, "units wait for each other in a circle"
+        done |= 1 << unit.number
+        waiting.remove(unit)
+        yield unit
+
+
+def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:
+    """The ids of the values that must be in memory: read by another unit, or given out."""
+    filled = graph.filled()
+    maker: dict[int, Unit] = {}
+    needed: set[int] = {id(view.value) for view in graph.outputs()}
+    for unit in units:
+        for node in unit.nodes:
+            for view in node.outputs:
+                maker[id(view.value)] = unit
+    for unit in units:
+        for node in unit.nodes:
+            needed.update(
+                id(v)
+                for v in node.needed()
+                if maker.get(id(v)) is not unit and (node is unit.node or id(v) not in filled)
+            )
+    return needed
+
+
+def base_of(value: Value) -> Value:
+    """The first value of the chain that shares this one's memory."""
+    while value.base is not None:
+        value = value.base
+    return value

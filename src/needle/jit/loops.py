@@ -1,0 +1,690 @@
+"""A loop nest as C++: one function whose pointers are parameters and whose sizes are constants.
+
+The rows of the nest are cut into parts for threads. Within a row, the columns are walked once for
+each *phase*: a new phase begins where a value of the whole row (a sum, a maximum) is needed. Values
+of one phase that a later one needs are kept in a buffer of one row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .graph import Node, Value
+from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, Nest
+
+CTYPES = {
+    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
+    "uint8": "uint8_t", "bool": "bool",
+}  # fmt: skip
+# A nest without rows of its own is walked in blocks of this many points: a row of 16 KiB of floats.
+BLOCK = 4096
+# Rows that are summed before they are added to the column sums, which bounds the rounding error.
+GROUP = 64
+# Costs of one element, in those of an addition, for cutting work into parts.
+COSTS = {
+    "exp": 8, "log": 8, "log1p": 10, "expm1": 8, "tanh": 10, "sigmoid": 8, "erf": 12, "sin": 10,
+    "cos": 10, "pow": 40, "mod": 20, "floor_div": 20, "sqrt": 4, "rsqrt": 6, "div": 3,
+    "reciprocal": 3,
+}  # fmt: skip
+CHEAP = 3  # up to this cost a value is computed again rather than kept
+
+
+def ctype(dtype: np.dtype) -> str:
+    """The C++ name of an element type."""
+    return CTYPES[dtype.name]
+
+
+def literal(value: Any, dtype: np.dtype) -> str:
+    """A Python number as C++ of a type; as the core's `scalar_as`."""
+    if dtype.kind == "f":
+        number = float(value)
+        name = "float" if dtype.name == "float32" else "double"
+        if math.isnan(number) or math.isinf(number):
+            what = "quiet_NaN" if math.isnan(number) else "infinity"
+            return f"{'-' if number < 0 else ''}std::numeric_limits<{name}>::{what}()"
+        return f"{name}({number.hex()})"
+    if dtype.kind == "b":
+        return "true" if value != 0 else "false"
+    return f"static_cast<{ctype(dtype)}>(INT64_C({int(value)}))"
+
+
+def cost_of(node: Node) -> int:
+    """What one element of a node costs, an addition being 1."""
+    names = [a for a in node.attributes if isinstance(a, str)]
+    return COSTS.get(names[0], 1) if names else 1
+
+
+def expression(node: Node, x: list[str]) -> str:
+    """The node's value at one point, given its inputs' there."""
+    (out,), attributes = node.outputs, node.attributes
+    to = ctype(out.dtype)
+    if node.op == "fill":
+        return literal(attributes[0], out.dtype)
+    if node.op == "where":
+        return f"{x[0]} ? {x[1]} : {x[2]}"
+    source = node.inputs[0].dtype
+    if node.op in ("copy", "reduce"):  # a reduction of single elements
+        return x[0] if source is out.dtype else f"convert<{to}>({x[0]})"
+    name, kind = attributes[0], ctype(source)
+    if node.op == "unary":
+        result = f"f::{name}<{kind}>({x[0]})"
+    elif node.op == "binary":
+        result = f"f::{name}<{kind}>({x[0]}, {x[1]})"
+    else:
+        result = _with_number(name, kind, x[0], attributes[1], source, attributes[2])
+    return f"static_cast<{to}>({result})"
+
+
+def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, reverse: bool) -> str:
+    if name == "pow" and not reverse and number in (1, 2, 3):
+        square = f"f::square<{kind}>({x})"
+        return {1: x, 2: square, 3: f"f::mul<{kind}>({x}, {square})"}[int(number)]
+    y = literal(number, dtype)
+    return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
+
+
+REDUCTIONS = {
+    "sum": ("+", "{a} + {b}"),
+    "prod": ("*", "{a} * {b}"),
+    "max": ("max", "larger<{t}>({a}, {b})"),
+    "min": ("min", "smaller<{t}>({a}, {b})"),
+}
+
+
+def combined(op: str, kind: str, a: str, b: str) -> str:
+    """`a` and `b` reduced to one."""
+    return REDUCTIONS[op][1].format(a=a, b=b, t=kind)
+
+
+def identity(op: str, dtype: np.dtype) -> str:
+    """What a reduction starts from."""
+    kind = ctype(dtype)
+    if op in ("sum", "prod"):
+        return f"{kind}({0 if op == 'sum' else 1})"
+    limits = f"std::numeric_limits<{kind}>"
+    lowest, highest = f"{limits}::lowest()", f"{limits}::max()"
+    if dtype.kind == "f":
+        lowest, highest = f"-{limits}::infinity()", f"{limits}::infinity()"
+    return lowest if op == "max" else highest
+
+
+# ---- the walk -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Access:
+    """An input from memory: where it starts and how it moves along row and column axes."""
+
+    value: Value
+    offset: int
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+
+@dataclass
+class Walk:
+    """The axes of a nest, those of rows and those of columns, and the accesses of its nodes."""
+
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    accesses: list[list[Access]]  # by node, by input
+    blocked: int = 0  # the points of a nest without rows, walked in blocks
+
+    @property
+    def width(self) -> int:
+        """The points of a row."""
+        return prod(self.cols)
+
+
+def make_walk(nest: Nest, cols: int | None = None) -> Walk:
+    """The common axes of a nest, joined where every access steps evenly.
+
+    `cols` decides the columns of a nest whose nodes do not.
+    """
+    cols = nest.cols if nest.cols is not None else cols
+    boundaries = nest.boundaries(cols)
+    strides: list[list[list[int]]] = []
+    for domain in nest.domains:
+        strides.append(
+            [_along(domain, access, boundaries, nest.size) for access in domain.accesses]
+        )
+    lengths = [a // b for a, b in itertools.pairwise(boundaries)]
+    border = boundaries.index(cols) if cols is not None else -1
+    lengths, strides, border = _joined(lengths, strides, border)
+    if border < 0:
+        border = len(lengths) - 1 if len(lengths) > 1 else 0
+    blocked = nest.size if border == 0 and cols is None else 0
+    accesses = [
+        [
+            Access(x.value, x.offset, tuple(s[:border]), tuple(s[border:]))
+            for x, s in zip(node.inputs, steps, strict=True)
+        ]
+        for node, steps in zip(nest.nodes, strides, strict=True)
+    ]
+    return Walk(
+        tuple(lengths[:border]),
+        tuple(lengths[border:]) or (1,),
+        _filled(accesses, lengths, border),
+        blocked,
+    )
+
+
+def _filled(accesses: list[list[Access]], lengths: list[int], border: int) -> list[list[Access]]:
+    """A nest of one point has one column."""
+    if lengths[border:]:
+        return accesses
+    return [[Access(a.value, a.offset, a.rows, (0,)) for a in node] for node in accesses]
+
+
+def _along(domain: Domain, access: tuple[int, ...], boundaries: list[int], size: int) -> list[int]:
+    """An access's stride along every axis between the boundaries; 0 along those it lacks."""
+    scale = size // max(domain.size, 1)
+    own = [b // scale for b in boundaries if b >= scale]
+    split = Domain(domain.shape, domain.reduced, (access,)).split(own)
+    lengths = [a // b for a, b in itertools.pairwise(own)]
+    steps = [s for n, s in zip(split.shape, split.accesses[0], strict=True) if n != 1]
+    filled = iter(steps)
+    result = [next(filled) if n != 1 else 0 for n in lengths]
+    return result + [0] * (len(boundaries) - 1 - len(result))
+
+
+def _joined(
+    lengths: list[int], strides: list[list[list[int]]], border: int
+) -> tuple[list[int], list[list[list[int]]], int]:
+    axes: list[int] = []
+    out: list[list[list[int]]] = [[[] for _ in node] for node in strides]
+    new_border = border
+    for i, n in enumerate(lengths):
+        if n == 1:
+            new_border -= 1 if 0 <= i < border else 0
+            continue
+        even = bool(axes) and i != border and len(axes) != (new_border if i >= border >= 0 else -1)
+        for node, old in zip(out, strides, strict=True):
+            for access, s in zip(node, old, strict=True):
+                even = even and access[-1] == s[i] * n
+        if even:
+            axes[-1] *= n
+            new_border -= 1 if i < border else 0
+        else:
+            axes.append(n)
+        for node, old in zip(out, strides, strict=True):
+            for access, s in zip(node, old, strict=True):
+                if even:
+                    access[-1] = s[i]
+                else:
+                    access.append(s[i])
+    return axes, out, new_border
+
+
+def phases_of(nest: Nest) -> dict[int, int]:
+    """The phase of each node by its id: that in which it is computed, or, for values of a whole
+    row, that before which it is known."""
+    known: dict[int, int] = {}
+    phase: dict[int, int] = {}
+    for node, kind in zip(nest.nodes, nest.kinds, strict=True):
+        at = max((known.get(id(x.value), 0) for x in node.inputs), default=0)
+        phase[id(node)] = at
+        known[id(node.outputs[0].value)] = at + 1 if kind == ROW_SUM else at
+    return phase
+
+
+# ---- the code -------------------------------------------------------------------------------
+
+
+@dataclass
+class LoopCode:
+    """A function `NAME(pointers…)`: its text with `NAME` in the place of its name."""
+
+    text: str
+    parameters: list[tuple[Value, int]]  # (value, offset) of each pointer
+
+
+@dataclass
+class _Writer:
+    """Writes one nest."""
+
+    nest: Nest
+    kept: set[int]  # ids of the values that other units need
+    filled: dict[int, Any]  # the number in values that are all one number, by id
+    cols: int | None = None  # the columns, where the nest leaves them open
+    walk: Walk = field(init=False)
+    pointers: dict[tuple[int, int], str] = field(default_factory=dict)
+    parameters: list[tuple[Any, int]] = field(default_factory=list)
+    signature: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)  # of values of the nest
+    makers: dict[int, tuple[Node, str]] = field(default_factory=dict)  # by the id of a value
+    index: dict[int, int] = field(default_factory=dict)  # of nodes in the nest, by id
+    loads: dict[Access, str] = field(default_factory=dict)
+    point_loads: dict[Access, str] = field(default_factory=dict)  # those of the phase in writing
+    block: bool = False  # whether the columns of a block are walked, not all
+
+    def __post_init__(self) -> None:
+        self.walk = make_walk(self.nest, self.cols)
+        self.phase = phases_of(self.nest)
+        for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
+            self.names[id(node.outputs[0].value)] = f"v{i}"
+            self.makers[id(node.outputs[0].value)] = node, kind
+            self.index[id(node)] = i
+
+    def _made_by(self, value: Value) -> tuple[Node, str] | None:
+        return self.makers.get(id(value))
+
+    # ---- memory ---------------------------------------------------------------------------
+
+    def _pointer(self, value: Value, offset: int, written: bool) -> str:
+        key = id(value), offset
+        if key not in self.pointers:
+            name = f"p{len(self.pointers)}"
+            self.pointers[key] = name
+            self.parameters.append((value, offset))
+            const = "" if written else "const "
+            self.signature.append(f"{const}{ctype(value.dtype)}* {name}")
+        return self.pointers[key]
+
+    def _row_offset(self, steps: tuple[int, ...]) -> str:
+        if self.walk.blocked:
+            return f" + r * {BLOCK * steps[0]}" if steps and steps[0] else ""
+        names = self._row_names()
+        return "".join(f" + {n} * {s}" for n, s in zip(names, steps, strict=True) if s)
+
+    def _row_names(self) -> list[str]:
+        n = len(self.walk.rows)
+        return ["r"] if n == 1 else [f"r{i}" for i in range(n)]
+
+    def _load(self, access: Access) -> str:
+        """An input from memory at the present point: read at the start of the row where it does
+        not move along it, else at the start of the point, before anything is written there."""
+        name = self.loads.setdefault(access, f"x{len(self.loads)}")
+        if not any(access.cols):
+            return name
+        self.point_loads[access] = name
+        return f"{name}_here"
+
+    def _read_point(self) -> Iterator[str]:
+        """The reads of the loads that the nodes of a phase have asked for."""
+        for access, name in self.point_loads.items():
+            index = " + ".join(
+                (j if s == 1 else f"{j} * {s}")
+                for j, s in zip(self._col_names(), access.cols, strict=True)
+                if s
+            )
+            yield f"const {ctype(access.value.dtype)} {name}_here = {name}[{index}];"
+
+    def _col_names(self) -> list[str]:
+        n = len(self.walk.cols)
+        return ["j"] if n == 1 else [f"j{i}" for i in range(n)]
+
+    def _flat_column(self) -> str:
+        cols = self.walk.cols
+        terms = []
+        for i, name in enumerate(self._col_names()):
+            inner = prod(cols[i + 1 :])
+            terms.append(name if inner == 1 else f"{name} * {inner}")
+        return " + ".join(terms)
+
+    def _row_setup(self) -> Iterator[str]:
+        for access, name in self.loads.items():
+            pointer = self._pointer(access.value, access.offset, False)
+            steps = access.cols if self.walk.blocked else access.rows
+            place = f"{pointer}{self._row_offset(steps)}"
+            kind = ctype(access.value.dtype)
+            if any(access.cols):
+                yield f"const {kind}* {name} = {place};"
+            else:
+                yield f"const {kind} {name} = *({place});"
+
+    # ---- nodes ----------------------------------------------------------------------------
+
+    def _operands(self, node: Node, phase: int) -> list[str]:
+        """The node's inputs at a point of a phase."""
+        index = self.index[id(node)]
+        result = []
+        for x, access in zip(node.inputs, self.walk.accesses[index], strict=True):
+            made = self._made_by(x.value)
+            if id(x.value) in self.filled:
+                result.append(literal(self.filled[id(x.value)], x.dtype))
+            elif made is None:
+                result.append(self._load(access))
+            elif made[1] == FULL and self.phase[id(made[0])] < phase and not self._again(made[0]):
+                result.append(f"{self.names[id(x.value)]}_row[{self._flat_column()}]")
+            else:
+                result.append(self.names[id(x.value)])
+        return result
+
+    def _again(self, node: Node) -> bool:
+        """Whether a full value is computed anew in later phases."""
+        return self._rebuild_cost(node) <= CHEAP
+
+    def _rebuild_cost(self, node: Node) -> int:
+        total = 0 if node.op in ("fill", "copy") else cost_of(node)
+        for x in node.inputs:
+            made = self._made_by(x.value)
+            if made is not None and made[1] == FULL:
+                total += self._rebuild_cost(made[0])
+        return min(total, 1000)
+
+    def _members(self, phase: int) -> list[Node]:
+        """The full nodes and reductions of full values to compute in a phase, those that are
+        computed again among them, in order."""
+        wanted: set[int] = set()
+
+        def want(node: Node) -> None:
+            if id(node) in wanted:
+                return
+            wanted.add(id(node))
+            for x in node.inputs:
+                made = self._made_by(x.value)
+                if made is None or made[1] != FULL:
+                    continue
+                if self.phase[id(made[0])] == phase or self._again(made[0]):
+                    want(made[0])
+
+        for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
+            if kind != ROW and self._walks_columns(i) and self.phase[id(node)] == phase:
+                want(node)
+        return [node for node in self.nest.nodes if id(node) in wanted]
+
+    def _walks_columns(self, i: int) -> bool:
+        return self.nest.domains[i].size == self.nest.size
+
+    def _kept_rows(self) -> dict[int, str]:
+        """Full values that a later phase reads from a buffer of one row: type by value id."""
+        kept: dict[int, str] = {}
+        for i, node in enumerate(self.nest.nodes):
+            if not self._walks_columns(i):
+                continue
+            for phase in range(self.phase[id(node)], self.last_phase + 1):
+                if node not in self._members(phase):
+                    continue
+                for x in node.inputs:
+                    made = self._made_by(x.value)
+                    if (
+                        made
+                        and made[1] == FULL
+                        and self.phase[id(made[0])] < phase
+                        and not self._again(made[0])
+                    ):
+                        kept[id(x.value)] = ctype(x.value.dtype)
+        return kept
+
+    # ---- text -----------------------------------------------------------------------------
+
+    def write(self) -> LoopCode:
+        """The function."""
+        nodes, kinds = self.nest.nodes, self.nest.kinds
+        self.last_phase = max(self.phase.values(), default=0)
+        self.row_buffers = self._kept_rows()
+        pairs = list(zip(nodes, kinds, strict=True))
+        self.columns = [n for n, k in pairs if k == COLUMN_SUM]
+        self.totals = [n for n, k in pairs if k == TOTAL]
+        body: list[str] = []
+        for phase in range(self.last_phase + 1):
+            body += self._row_values(phase)
+            body += self._column_loop(phase)
+        body += self._row_values(self.last_phase + 1)
+        rows = prod(self.walk.rows) if not self.walk.blocked else -(-self.walk.blocked // BLOCK)
+        width = BLOCK if self.walk.blocked else self.walk.width
+        cost = max(1, width * sum(cost_of(n) for n in nodes if n.op != "fill"))
+        text = ["static void NAME({signature}) {{"]
+        text.append(f"  const int64_t parts = parts_of({rows}, {cost});")
+        text += self._partial_memory()
+        text.append(
+            f"  for_parts({rows}, parts, [=](int64_t part, int64_t begin, int64_t end) {{{{"
+        )
+        text.append("    (void)part;")
+        for value, kind in self.row_buffers.items():
+            name = self.names[value]
+            text.append(f"    alignas(64) static thread_local {kind} {name}_memory[{width}];")
+            text.append(f"    {kind}* const {name}_row = {name}_memory;")
+        text += [f"    {line}" for line in self._part_start()]
+        group = GROUP if self.columns else 0
+        indent = "    "
+        if group:
+            text.append(f"    for (int64_t g = begin; g < end; g += {group}) {{{{")
+            text += [f"      {line}" for line in self._group_start()]
+            text.append(
+                f"      for (int64_t r = g; r < std::min<int64_t>(g + {group}, end); ++r) {{{{"
+            )
+            indent = "      "
+        else:
+            text.append("    for (int64_t r = begin; r < end; ++r) {{")
+        text += [f"{indent}  {line}" for line in self._row_index()]
+        text += [f"{indent}  {line}" for line in self._row_setup()]
+        text += [f"{indent}  {line}" for line in body]
+        text.append(f"{indent}}}}}")
+        if group:
+            text += [f"      {line}" for line in self._group_end()]
+            text.append("    }}")
+        text += [f"    {line}" for line in self._part_end()]
+        text.append("  }});")
+        text += self._finish()
+        text.append("}}")
+        joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
+        return LoopCode(joined.replace("{signature}", ", ".join(self.signature)), self.parameters)
+
+    def write_epilogue(self) -> LoopCode:
+        """A struct with the pointers, called with blocks of rows and columns, then finished.
+
+        Column sums are kept for each thread, and joined at the end in the order of threads.
+        """
+        pairs = list(zip(self.nest.nodes, self.nest.kinds, strict=True))
+        self.last_phase, self.row_buffers = 0, {}
+        self.columns, self.totals = [n for n, k in pairs if k == COLUMN_SUM], []
+        assert len(self.walk.rows) == len(self.walk.cols) == 1
+        width = self.walk.width
+        self.block = True
+        body = self._column_loop(0)
+        setup = [*self._row_setup()]
+        sums = []
+        for node in self.columns:
+            out = node.outputs[0].value
+            kind, name = ctype(out.dtype), self.names[id(out)]
+            start = identity(node.attributes[0], out.dtype)
+            pointer = self._pointer(out, 0, True)
+            sums.append((node, kind, name, start, pointer))
+        text = ["struct NAME {{"]
+        text += [f"  {parameter};" for parameter in self.signature]
+        for _, kind, name, start, _ in sums:
+            text.append(f"  ColumnSums<{kind}> {name}{{{{{width}, {start}}}}};")
+        text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
+        for _, kind, name, _, _ in sums:
+            text.append(f"    {kind}* const {name}_group = {name}.of_this_thread();")
+        text.append("    for (int64_t r = i0; r < i1; ++r) {{")
+        text += [f"      {line}" for line in (*setup, *body)]
+        text += ["    }}", "  }}", "  void finish() const {{"]
+        for node, kind, name, _, pointer in sums:
+            text.append(
+                f"    {name}.join({pointer}, []({kind} a, {kind} b) {{{{ return "
+                f"{combined(node.attributes[0], kind, 'a', 'b')}; }}}});"
+            )
+        text += ["  }}", "}};"]
+        joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
+        return LoopCode(joined, self.parameters)
+
+    def _row_index(self) -> Iterator[str]:
+        if self.walk.blocked:
+            rest = f"{self.walk.blocked} - r * {BLOCK}"
+            yield f"const int64_t n = std::min<int64_t>({BLOCK}, {rest});"
+        rows = self.walk.rows
+        if len(rows) > 1:
+            for i, length in enumerate(rows):
+                inner = prod(rows[i + 1 :])
+                place = "r" if inner == 1 else f"r / {inner}"
+                yield f"const int64_t r{i} = {place if i == 0 else f'{place} % {length}'};"
+
+    def _row_values(self, phase: int) -> list[str]:
+        """Values of the whole row that are known before the columns of a phase are walked."""
+        lines = []
+        for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
+            if self._walks_columns(i) or self.phase[id(node)] != phase:
+                continue
+            out = node.outputs[0].value
+            operands = self._operands(node, phase)
+            if kind == ROW:
+                name = self.names[id(out)]
+                lines.append(f"const {ctype(out.dtype)} {name} = {expression(node, operands)};")
+                lines += self._store_row(out)
+            else:
+                lines.append(self._into(node, f"{self.names[id(out)]}_total", operands[0]))
+        return lines
+
+    def _store_row(self, out: Value) -> list[str]:
+        if id(out) not in self.kept:
+            return []
+        return [f"{self._pointer(out, 0, True)}[r] = {self.names[id(out)]};"]
+
+    def _column_loop(self, phase: int) -> list[str]:
+        members = self._members(phase)
+        if not members:
+            return []
+        sums = [n for n in members if self._kind(n) == ROW_SUM]
+        totals = [n for n in members if self._kind(n) == TOTAL]
+        lines = []
+        for node in (*sums, *totals):
+            out = node.outputs[0].value
+            suffix = "" if node in sums else "_sum"
+            lines.append(
+                f"{ctype(out.dtype)} {self.names[id(out)]}{suffix} = "
+                f"{identity(node.attributes[0], out.dtype)};"
+            )
+        reductions = "".join(
+            f" reduction({REDUCTIONS[n.attributes[0]][0]}:"
+            f"{self.names[id(n.outputs[0].value)]}{'' if n in sums else '_sum'})"
+            for n in (*sums, *totals)
+        )
+        names, indent = self._col_names(), ""
+        for name, length in zip(names, self.walk.cols, strict=True):
+            if name == names[-1]:
+                lines.append(f"{indent}#pragma omp simd{reductions}")
+            bound = "j1" if self.block else "n" if self.walk.blocked else str(length)
+            first = "j0" if self.block else "0"
+            lines.append(f"{indent}for (int64_t {name} = {first}; {name} < {bound}; ++{name}) {{{{")
+            indent += "  "
+        self.point_loads.clear()
+        body = [line for node in members for line in self._point(node, phase)]
+        lines += [indent + line for line in (*self._read_point(), *body)]
+        for _ in names:
+            indent = indent[:-2]
+            lines.append(f"{indent}}}}}")
+        for node in totals:
+            name = self.names[id(node.outputs[0].value)]
+            lines.append(self._into(node, f"{name}_total", f"{name}_sum"))
+        for node in sums:
+            lines += self._store_row(node.outputs[0].value)
+        return lines
+
+    def _kind(self, node: Node) -> str:
+        return self.nest.kinds[self.index[id(node)]]
+
+    def _into(self, node: Node, target: str, x: str) -> str:
+        """`target` reduced with one more value."""
+        out = node.outputs[0].value
+        value = f"static_cast<{ctype(out.dtype)}>({x})"
+        return f"{target} = {combined(node.attributes[0], ctype(out.dtype), target, value)};"
+
+    def _point(self, node: Node, phase: int) -> Iterator[str]:
+        out, kind = node.outputs[0].value, self._kind(node)
+        operands = self._operands(node, phase)
+        name = self.names[id(out)]
+        if kind == FULL:
+            yield f"const {ctype(out.dtype)} {name} = {expression(node, operands)};"
+            if self.phase[id(node)] != phase:
+                return
+            if id(out) in self.row_buffers:
+                yield f"{name}_row[{self._flat_column()}] = {name};"
+            if id(out) in self.kept:
+                start = f"r * {BLOCK if self.walk.blocked else self.walk.width}"
+                yield f"{self._pointer(out, 0, True)}[{start} + {self._flat_column()}] = {name};"
+        elif kind == COLUMN_SUM:
+            yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
+        else:
+            yield self._into(node, f"{name}{'' if kind == ROW_SUM else '_sum'}", operands[0])
+
+    # ---- column sums and totals --------------------------------------------------------------
+
+    def _partial_memory(self) -> Iterator[str]:
+        """One row of sums for each part, and one to sum a group of rows in; one total a part."""
+        for node, length in (
+            *((n, self.walk.width * 2) for n in self.columns),
+            *((n, 1) for n in self.totals),
+        ):
+            out = node.outputs[0].value
+            name = self.names[id(out)]
+            yield f"  static std::vector<{ctype(out.dtype)}> {name}_memory;"
+            count = f"std::max<size_t>({name}_memory.size(), parts * {length})"
+            yield f"  {name}_memory.resize({count});"
+            yield f"  {ctype(out.dtype)}* const {name}_parts = {name}_memory.data();"
+
+    def _part_start(self) -> Iterator[str]:
+        for node in self.columns:
+            out, w = node.outputs[0].value, self.walk.width
+            name, start = self.names[id(out)], identity(node.attributes[0], out.dtype)
+            yield f"{ctype(out.dtype)}* const {name}_columns = {name}_parts + part * {2 * w};"
+            yield f"{ctype(out.dtype)}* const {name}_group = {name}_columns + {w};"
+            yield f"std::fill_n({name}_columns, {w}, {start});"
+        for node in self.totals:
+            out = node.outputs[0].value
+            yield (
+                f"{ctype(out.dtype)} {self.names[id(out)]}_total = "
+                f"{identity(node.attributes[0], out.dtype)};"
+            )
+
+    def _group_start(self) -> Iterator[str]:
+        for node in self.columns:
+            out = node.outputs[0].value
+            start = identity(node.attributes[0], out.dtype)
+            yield f"std::fill_n({self.names[id(out)]}_group, {self.walk.width}, {start});"
+
+    def _group_end(self) -> Iterator[str]:
+        for node in self.columns:
+            name = self.names[id(node.outputs[0].value)]
+            yield "#pragma omp simd"
+            yield f"for (int64_t c = 0; c < {self.walk.width}; ++c) " + self._into(
+                node, f"{name}_columns[c]", f"{name}_group[c]"
+            )
+
+    def _part_end(self) -> Iterator[str]:
+        for node in self.totals:
+            name = self.names[id(node.outputs[0].value)]
+            yield f"{name}_parts[part] = {name}_total;"
+
+    def _finish(self) -> Iterator[str]:
+        """The parts' sums joined in order, which is the same at every run."""
+        for node in self.columns:
+            out, w = node.outputs[0].value, self.walk.width
+            name, pointer = self.names[id(out)], self._pointer(out, 0, True)
+            yield f"  std::copy_n({name}_parts, {w}, {pointer});"
+            yield "  for (int64_t part = 1; part < parts; ++part) {{"
+            yield "    #pragma omp simd"
+            yield f"    for (int64_t c = 0; c < {w}; ++c) " + self._into(
+                node, f"{pointer}[c]", f"{name}_parts[part * {2 * w} + c]"
+            )
+            yield "  }}"
+        for node in self.totals:
+            out = node.outputs[0].value
+            name, pointer = self.names[id(out)], self._pointer(out, 0, True)
+            yield f"  {ctype(out.dtype)} {name} = {name}_parts[0];"
+            yield "  for (int64_t part = 1; part < parts; ++part) " + self._into(
+                node, name, f"{name}_parts[part]"
+            )
+            yield f"  *{pointer} = {name};"
+
+
+def write_epilogue(nest: Nest, cols: int, kept: set[int], filled: dict[int, Any]) -> LoopCode:
+    """The C++ struct of a nest that a product of `cols` columns calls on its blocks."""
+    return _Writer(nest, kept, filled, cols).write_epilogue()
+
+
+def write_loop(nest: Nest, kept: set[int], filled: dict[int, Any]) -> LoopCode:
+    """The C++ function of a nest.
+
+    `kept` has the ids of the values that must reach memory, `filled` those that are all one number.
+    """
+    return _Writer(nest, kept, filled).write()

@@ -1,0 +1,240 @@
+"""Loop nests: how element-wise nodes and reductions walk memory, and which of them fit together.
+
+The domain of a node is a list of axes, outermost first, in the order of the memory it writes; its
+accesses are one stride per axis. A `Nest` holds nodes that run in one loop over a common domain of
+`rows` x `cols`: a node is *full* (it has a value at every point), *row* (one value a row), or a
+reduction of full values to one a row, one a column or one in all, or of row values to one in all.
+Axes of domains can be split wherever every node steps evenly, so (98304,), (768, 128) and
+(12, 64, 128) fit together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from ..backend_ndarray.layout import compact_strides
+from .graph import ELEMENTWISE, Node, Value, View
+
+Strides = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The axes that a node walks, and how each input moves along them."""
+
+    shape: tuple[int, ...]
+    reduced: tuple[bool, ...]
+    accesses: tuple[Strides, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of points."""
+        return prod(self.shape)
+
+    def boundaries(self) -> set[int]:
+        """The products of the last 0, 1, 2, … axes."""
+        return {prod(self.shape[i:]) for i in range(len(self.shape) + 1)}
+
+    def split(self, boundaries: Sequence[int]) -> Domain:
+        """The same walk with axes cut at `boundaries`, a descending chain of divisors."""
+        shape: list[int] = []
+        reduced: list[bool] = []
+        accesses: list[list[int]] = [[] for _ in self.accesses]
+        inner = self.size
+        for axis, length in enumerate(self.shape):
+            outer, inner = inner, inner // max(length, 1)
+            cuts = [outer, *(b for b in boundaries if inner < b < outer), inner]
+            for a, b in itertools.pairwise(cuts):
+                shape.append(a // b)
+                reduced.append(self.reduced[axis])
+                for access, strides in zip(accesses, self.accesses, strict=True):
+                    access.append(strides[axis] * (b // inner))
+        return Domain(tuple(shape), tuple(reduced), tuple(map(tuple, accesses)))
+
+
+def domain_of(node: Node) -> Domain | None:
+    """The domain of a node that can be in a nest, or None."""
+    if node.op in ELEMENTWISE:
+        return _elementwise_domain(node)
+    return _reduction_domain(node) if node.op == "reduce" else None
+
+
+def _elementwise_domain(node: Node) -> Domain | None:
+    (out,) = node.outputs
+    if out.value.base is not None or not out.covers or not out.size:
+        return None
+    order = _memory_order(out)
+    shape = tuple(out.shape[i] for i in order)
+    accesses = tuple(tuple(x.strides[i] for i in order) for x in node.inputs)
+    return _collapsed(Domain(shape, (False,) * len(shape), accesses))
+
+
+def _reduction_domain(node: Node) -> Domain | None:
+    (x,), (out,) = node.inputs, node.outputs
+    _, axes = node.attributes
+    if out.value.base is not None or not out.covers or not x.size:
+        return None
+    order = _memory_order(x)
+    kept = [i for i in order if i not in axes]
+    if kept != sorted(kept):
+        return None
+    shape = tuple(x.shape[i] for i in order)
+    reduced = tuple(i in axes for i in order)
+    domain = _collapsed(Domain(shape, reduced, (tuple(x.strides[i] for i in order),)))
+    return domain if _reduction_shape(domain) is not None else None
+
+
+def _memory_order(view: View) -> list[int]:
+    """The axes longer than 1 from the largest stride to the smallest."""
+    axes = [i for i, n in enumerate(view.shape) if n != 1]
+    return sorted(axes, key=lambda i: -abs(view.strides[i]))
+
+
+def _collapsed(domain: Domain) -> Domain:
+    """With axes joined where every input steps evenly over both."""
+    shape: list[int] = []
+    reduced: list[bool] = []
+    accesses: list[list[int]] = [[] for _ in domain.accesses]
+    for axis, length in enumerate(domain.shape):
+        steps = [strides[axis] for strides in domain.accesses]
+        even = (
+            all(a[-1] == s * length for a, s in zip(accesses, steps, strict=True))
+            if shape
+            else False
+        )
+        if even and reduced[-1] == domain.reduced[axis]:
+            shape[-1] *= length
+            for access, step in zip(accesses, steps, strict=True):
+                access[-1] = step
+        else:
+            shape.append(length)
+            reduced.append(domain.reduced[axis])
+            for access, step in zip(accesses, steps, strict=True):
+                access.append(step)
+    return Domain(tuple(shape), tuple(reduced), tuple(map(tuple, accesses)))
+
+
+# ---- nests ----------------------------------------------------------------------------------
+
+FULL, ROW, ROW_SUM, COLUMN_SUM, TOTAL = "full", "row", "row sum", "column sum", "total"
+# What a consumer in the same nest may read.
+READABLE = (FULL, ROW, ROW_SUM)
+
+
+@dataclass(eq=False)
+class Nest:
+    """Nodes that run in one loop; see the module. `cols` is None until a node decides it."""
+
+    size: int
+    cols: int | None = None
+    nodes: list[Node] = field(default_factory=list)
+    domains: list[Domain] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    produced: dict[int, str] = field(default_factory=dict)  # the kind of a value, by its id
+
+    def add(self, node: Node, domain: Domain) -> bool:
+        """Take the node in if it fits; returns whether it did."""
+        if self.nodes and self.nodes[0].run != node.run:
+            return False
+        choice = self._kind(domain)
+        if choice is None:
+            return False
+        kind, cols = choice
+        if self._axes((*self.domains, domain), cols) is None:
+            return False
+        if not all(self._readable(x, domain, i, kind, cols) for i, x in enumerate(node.inputs)):
+            return False
+        self.cols = cols
+        self.nodes.append(node)
+        self.domains.append(domain)
+        self.kinds.append(kind)
+        self.produced[id(node.outputs[0].value)] = kind
+        return True
+
+    def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
+        """(what the node is in this nest, the columns of the nest then), or None."""
+        wanted = _reduction_shape(domain)
+        if wanted is None:
+            return None
+        kind, cols = wanted
+        if domain.size == self.size and (cols is None or self.cols in (None, cols)):
+            return kind, self.cols if cols is None else cols
+        if self.cols is None or domain.size * self.cols != self.size:
+            return None
+        return {FULL: (ROW, self.cols), TOTAL: (TOTAL, self.cols)}.get(kind)
+
+    def _axes(self, domains: Sequence[Domain], cols: int | None) -> list[int] | None:
+        """The boundaries of the common domain, descending; None where there is none."""
+        boundaries = {1, self.size} | ({cols} if cols is not None else set())
+        for domain in domains:
+            scale = 1 if domain.size == self.size else self.size // max(domain.size, 1)
+            boundaries |= {b * scale for b in domain.boundaries()}
+        chain = sorted(boundaries, reverse=True)
+        return chain if all(a % b == 0 for a, b in itertools.pairwise(chain)) else None
+
+    def _readable(self, x: View, domain: Domain, i: int, kind: str, cols: int | None) -> bool:
+        """Whether the node may read input `i` if this nest produces it."""
+        made = self.produced.get(id(x.value))
+        if made is None:
+            return True
+        if made not in READABLE or x.offset:
+            return False
+        on_rows = domain.size != self.size
+        if on_rows:
+            return made in (ROW, ROW_SUM) and is_linear(domain.shape, domain.accesses[i])
+        if made == FULL:
+            return is_linear(domain.shape, domain.accesses[i])
+        assert cols is not None
+        split = domain.split([self.size, cols, 1])
+        at = _position(split.shape, cols)
+        outer, inner = split.accesses[i][:at], split.accesses[i][at:]
+        return is_linear(split.shape[:at], outer) and not any(inner)
+
+    def can_have_columns(self, cols: int) -> bool:
+        """Whether rows of `cols` points suit every node."""
+        return self.cols in (None, cols) and self._axes(self.domains, cols) is not None
+
+    def boundaries(self, cols: int | None) -> list[int]:
+        """The boundaries of the common domain, descending from its size to 1."""
+        chain = self._axes(self.domains, cols)
+        assert chain is not None
+        return chain
+
+    def outputs(self) -> list[Value]:
+        """The values that the nest makes, in order."""
+        return [node.outputs[0].value for node in self.nodes]
+
+
+def _reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
+    """(kind, columns) that a domain asks for; columns None where it does not care."""
+    flags = domain.reduced
+    if not any(flags):
+        return FULL, None
+    if all(flags):
+        return TOTAL, None
+    cut = flags.index(True) if not flags[0] else flags.index(False)
+    if any(flags[i] != flags[0] for i in range(cut)) or len(set(flags[cut:])) != 1:
+        return None
+    return (COLUMN_SUM if flags[0] else ROW_SUM), prod(domain.shape[cut:])
+
+
+def _position(shape: Sequence[int], inner: int) -> int:
+    """How many leading axes leave `inner` points."""
+    at = len(shape)
+    while prod(shape[at:]) != inner:
+        at -= 1
+    # Axes of length 1 at the border belong to the inner part.
+    while at > 0 and shape[at - 1] == 1:
+        at -= 1
+    return at
+
+
+def is_linear(shape: Sequence[int], strides: Strides) -> bool:
+    """Whether a walk goes through consecutive elements."""
+    return all(
+        n == 1 or s == e
+        for n, s, e in zip(shape, strides, compact_strides(tuple(shape)), strict=True)
+    )

@@ -1,0 +1,221 @@
+"""The memory plan: where every value lives, known before the first run.
+
+Values that share memory (a value and its base) are one block. A block that leaves the program lives
+in the caller's buffer; all others share one arena, in which a block's place is free again after its
+last reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .fuse import Unit, base_of, values_needed_outside
+from .graph import Graph, Value, View
+from .loops import phases_of
+from .nest import FULL, is_linear
+
+ALIGNMENT = 64
+
+
+@dataclass
+class Block:
+    """Memory of the arena from unit `first` to unit `last`, both included."""
+
+    value: Value  # the first of those that share it
+    first: int
+    last: int
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes, rounded up to the alignment."""
+        return -(-max(self.value.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass
+class Plan:
+    """Where values are: `place[id]` is ("argument" | "state" | "constant" | "result" | "arena", n).
+
+    `n` is the number of the buffer, or the offset in the arena in bytes. `copies` are made after
+    the last unit: (the view that holds the data, what to fill: "result" or "state", its number).
+    """
+
+    place: dict[int, tuple[str, int]] = field(default_factory=dict)
+    copies: list[tuple[View, str, int]] = field(default_factory=list)
+    arena_bytes: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+    def where(self, value: Value) -> tuple[str, int]:
+        """The place of a value."""
+        return self.place[id(value)]
+
+
+def make_plan(graph: Graph, units: list[Unit]) -> Plan:
+    """Places for all values that are needed in memory."""
+    plan = Plan()
+    for kind, values in (
+        ("argument", [view.value for view in graph.arguments]),
+        ("state", [view.value for view in graph.states]),
+        ("constant", [value for value, _ in graph.constants]),
+    ):  # fmt: skip
+        for i, value in enumerate(values):
+            plan.place[id(value)] = kind, i
+    blocks = _lifetimes(graph, units)
+    _place_outputs(plan, graph, units, blocks)
+    shared = _share_in_place(plan, graph, units, blocks)
+    plan.blocks = [b for b in blocks.values() if id(b.value) not in plan.place]
+    plan.arena_bytes = _assign_offsets(plan.blocks)
+    for block in plan.blocks:
+        plan.place[id(block.value)] = "arena", block.offset
+    for first, second in shared:
+        plan.place[id(second)] = plan.place[id(first)]
+    for unit in units:
+        for node in unit.nodes:
+            for view in node.outputs:
+                root = id(base_of(view.value))
+                if root in plan.place:
+                    plan.place[id(view.value)] = plan.place[root]
+    return plan
+
+
+def _share_in_place(
+    plan: Plan, graph: Graph, units: list[Unit], blocks: dict[int, Block]
+) -> list[tuple[Value, Value]]:
+    """Let nests write over what they read last: pairs of values that share memory.
+
+    The first of a pair has a block, or a place in `plan`; the block of the second is gone into it.
+    """
+    needed = values_needed_outside(units, graph)
+    pairs: list[tuple[Value, Value]] = []
+    home: dict[int, int] = {}  # the block that a block has gone into
+    for position, unit in enumerate(units):
+        if unit.nest is None:
+            continue
+        free = list(_last_read(unit, position, blocks, home))
+        for new in unit.nest.outputs():
+            root = id(new)
+            if id(new) not in needed or plan.place.get(root, ("result", 0))[0] != "result":
+                continue
+            fitting = (v for v in free if _same_kind(v, new) and may_overwrite(unit, v, new))
+            old = next(fitting, None)
+            if old is None:
+                continue
+            free.remove(old)
+            kept = home.get(id(old), id(old))
+            if root in plan.place:
+                if kept in plan.place:
+                    continue
+                plan.place[kept] = plan.place[root]
+            blocks[kept].last = blocks[root].last
+            home[root] = kept
+            del blocks[root]
+            pairs.append((blocks[kept].value, new))
+    return pairs
+
+
+def _last_read(
+    unit: Unit, position: int, blocks: dict[int, Block], home: dict[int, int]
+) -> Iterator[Value]:
+    """Values of the arena that nothing reads after the unit: the product of its own among them."""
+    seen: set[int] = set()
+    for node in unit.nodes:
+        for x in node.inputs:
+            block = blocks.get(home.get(id(x.value), id(x.value)))
+            if id(x.value) in seen or block is None or x.value.base is not None:
+                continue
+            seen.add(id(x.value))
+            if block.last == position:
+                yield x.value
+
+
+def _same_kind(a: Value, b: Value) -> bool:
+    return (a.size, a.dtype) == (b.size, b.dtype)
+
+
+def may_overwrite(unit: Unit, old: Value, new: Value) -> bool:
+    """Whether the unit can write `new` where `old` is, as far as it itself is concerned.
+
+    Each point must read the very element that it then writes, before it writes it (loops read
+    first), and no later walk over the row may read it again.
+    """
+    nest = unit.nest
+    if nest is None or nest.produced.get(id(new)) != FULL:
+        return False
+    if unit.node is not None and any(x.value is old for x in unit.node.inputs):
+        return False
+    phases, pairs = phases_of(nest), list(zip(nest.nodes, nest.domains, strict=True))
+    walks = [phases[id(node)] for node, domain in pairs if domain.size == nest.size]
+    maker = next(node for node in nest.nodes if node.outputs[0].value is new)
+    if phases[id(maker)] != max(walks):
+        return False
+    return all(
+        x.value is not old
+        or (domain.size == nest.size and x.offset == 0 and is_linear(domain.shape, access))
+        for node, domain in pairs
+        for x, access in zip(node.inputs, domain.accesses, strict=True)
+    )
+
+
+def _lifetimes(graph: Graph, units: list[Unit]) -> dict[int, Block]:
+    """The blocks that units write, by the id of their first value."""
+    needed = values_needed_outside(units, graph)
+    blocks: dict[int, Block] = {}
+    for position, unit in enumerate(units):
+        for node in unit.nodes:
+            for view in node.outputs:
+                root = base_of(view.value)
+                if id(view.value) in needed or root is not view.value or node is unit.node:
+                    blocks.setdefault(id(root), Block(root, position, position))
+            for value in (*node.needed(), *(view.value for view in node.outputs)):
+                if block := blocks.get(id(base_of(value))):
+                    block.last = max(block.last, position)
+    for view in graph.outputs():
+        blocks[id(base_of(view.value))].last = len(units)
+    return blocks
+
+
+def _place_outputs(plan: Plan, graph: Graph, units: list[Unit], blocks: dict[int, Block]) -> None:
+    """Let outputs be computed where they end up, or note a copy."""
+    for i, view in enumerate(graph.results):
+        root = id(base_of(view.value))
+        if root in plan.place:
+            plan.copies.append((view, "result", i))
+        else:
+            plan.place[root] = "result", i
+    last_reader = {
+        id(value): position
+        for position, unit in enumerate(units)
+        for node in unit.nodes
+        for value in node.needed()
+    }
+    for i, view in graph.updates.items():
+        first = base_of(view.value)
+        root, made = id(first), blocks[id(first)].first
+        state = graph.states[i].value
+        # Nobody may read the old contents later; the unit itself only as it writes the new.
+        last = last_reader.get(id(state), -1)
+        free = last < made or (last == made and may_overwrite(units[made], state, view.value))
+        if root not in plan.place and free:
+            plan.place[root] = "state", i
+        else:
+            plan.copies.append((view, "state", i))
+
+
+def _assign_offsets(blocks: list[Block]) -> int:
+    """First fit, the largest first; returns the bytes of the arena."""
+    placed: list[Block] = []
+    for block in sorted(blocks, key=lambda b: (-b.nbytes, b.first)):
+        taken = sorted(
+            (b.offset, b.offset + b.nbytes)
+            for b in placed
+            if b.first <= block.last and block.first <= b.last
+        )
+        offset = 0
+        for start, end in taken:
+            if start - offset >= block.nbytes:
+                break
+            offset = max(offset, end)
+        block.offset = offset
+        placed.append(block)
+    return max((b.offset + b.nbytes for b in blocks), default=0)

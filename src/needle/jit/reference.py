@@ -1,0 +1,311 @@
+"""The specification of the fused kernels: the most obvious NumPy, with the kernels' own operands.
+
+The arrays are views with any strides. Results are written into `out`, and operands that a kernel
+overwrites (see `ROLES`) are left as it leaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..backend_ndarray.device_numpy import UNARY
+
+Array = np.ndarray
+Pair = tuple[int, int]
+
+# ---- convolution ----------------------------------------------------------------------------
+
+
+def conv2d(
+    x: Array, w: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair, groups: int
+) -> None:
+    """x (N, H, W, C) * w (KH, KW, C / groups, O) → out (N, OH, OW, O)."""
+    x, w = _by_group(x, groups), _by_group(w, groups)
+    image, windows = _canvas(x, w.shape[:2], out.shape[1:3], stride, dilation, padding)
+    image[...] = x
+    out[...] = np.einsum("nyxgcij,ijcgo->nyxgo", windows, w).reshape(out.shape)
+
+
+def conv2d_input_grad(
+    g: Array, w: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair, groups: int
+) -> None:
+    """g (N, OH, OW, O) spread by w (KH, KW, C / groups, O) over the image, out (N, H, W, C)."""
+    g, w, x = (_by_group(a, groups) for a in (g, w, out))
+    image, windows = _canvas(x, w.shape[:2], g.shape[1:3], stride, dilation, padding)
+    for i, j in np.ndindex(w.shape[:2]):
+        windows[..., i, j] += np.einsum("nyxgo,cgo->nyxgc", g, w[i, j])
+    out[...] = image.reshape(out.shape)
+
+
+def conv2d_weight_grad(
+    x: Array, g: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair, groups: int
+) -> None:
+    """Sums of x (N, H, W, C) times g (N, OH, OW, O) → out (KH, KW, C / groups, O)."""
+    x, g = _by_group(x, groups), _by_group(g, groups)
+    image, windows = _canvas(x, out.shape[:2], g.shape[1:3], stride, dilation, padding)
+    image[...] = x
+    out[...] = np.einsum("nyxgcij,nyxgo->ijcgo", windows, g).reshape(out.shape)
+
+
+def _by_group(x: Array, groups: int) -> Array:
+    """(…, groups·c) → (…, groups, c)."""
+    return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+
+
+def _canvas(
+    x: Array, kernel: Sequence[int], out: Sequence[int], stride: Pair, dilation: Pair, padding: Pair
+) -> tuple[Array, Array]:
+    """Zeros around room for x (N, H, W, groups, c): that room, and the windows below the kernel.
+
+    Both are views of one array; the windows are (N, OH, OW, groups, c, KH, KW).
+    """
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    ends = [padding[i] + x.shape[1 + i] for i in (0, 1)]
+    sides = [max(ends[i], stride[i] * max(out[i] - 1, 0) + reach[i]) for i in (0, 1)]
+    canvas = np.zeros((x.shape[0], *sides, *x.shape[3:]), x.dtype)
+    windows = sliding_window_view(canvas, reach, (1, 2), writeable=True)
+    windows = windows[:, :: stride[0], :: stride[1], :, :, :: dilation[0], :: dilation[1]]
+    image = canvas[:, padding[0] : ends[0], padding[1] : ends[1]]
+    return image, windows[:, : out[0], : out[1]]
+
+
+# ---- recurrence -----------------------------------------------------------------------------
+
+
+def lstm(gates: Array, w: Array, h: Array, c: Array) -> None:
+    """States h and c (T + 1, B, H) from those at time 0, columns i, f, g, o.
+
+    gates (T, B, 4·H) hold the input projections and get the activated gates; w is (H, 4·H).
+    """
+    sigmoid = UNARY["sigmoid"]
+    for t in range(len(gates)):
+        i, f, g, o = np.split(gates[t] + h[t] @ w, 4, axis=1)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        c[t + 1] = f * c[t] + i * g
+        h[t + 1] = o * np.tanh(c[t + 1])
+        gates[t] = np.concatenate((i, f, g, o), axis=1)
+
+
+def lstm_grad(
+    gates: Array, w: Array, h: Array, c: Array, dh: Array, dh0: Array, dc0: Array
+) -> None:
+    """The activated gates become the gradients of the projections.
+
+    dh (T, B, H) are the gradients of the states; dh0 and dc0 (B, H) hold those that enter at the
+    end of time and get those that leave at its beginning.
+    """
+    for t in reversed(range(len(gates))):
+        i, f, g, o = np.split(gates[t].copy(), 4, axis=1)
+        tanh_c, d = np.tanh(c[t + 1]), dh[t] + dh0
+        dc = dc0 + d * o * (1 - tanh_c**2)
+        di, df, do = dc * g * i * (1 - i), dc * c[t] * f * (1 - f), d * tanh_c * o * (1 - o)
+        gates[t] = np.concatenate((di, df, dc * i * (1 - g**2), do), axis=1)
+        dh0[...], dc0[...] = gates[t] @ w.T, dc * f
+
+
+def rnn(gates: Array, w: Array, h: Array, relu: bool) -> None:
+    """States h (T + 1, B, H) from the one at time 0; the projections in gates get h·w added."""
+    for t in range(len(gates)):
+        gates[t] += h[t] @ w
+        h[t + 1] = np.maximum(gates[t], 0) if relu else np.tanh(gates[t])
+
+
+def rnn_grad(gates: Array, w: Array, h: Array, dh: Array, dh0: Array, relu: bool) -> None:
+    """gates get the gradients of the projections; dh and dh0 as in `lstm_grad`."""
+    for t in reversed(range(len(gates))):
+        gates[t] = (dh[t] + dh0) * (h[t + 1] > 0 if relu else 1 - h[t + 1] ** 2)
+        dh0[...] = gates[t] @ w.T
+
+
+# ---- attention ------------------------------------------------------------------------------
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    out: Array,
+    lse: Array,
+    scale: float,
+    causal: bool,
+) -> None:
+    """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e).
+
+    lse (B, H, T) gets each row's logsumexp; of a row that sees nothing it is inf and the result 0.
+    """
+    scores = _scores(q, k, mask, scale, causal)
+    top = _top(scores)
+    blind = top == -np.inf
+    p = np.exp(scores - np.where(blind, 0, top))
+    total = np.where(blind, 1, p.sum(-1, keepdims=True))
+    out[...] = p / total @ v
+    lse[...] = np.where(blind, np.inf, top + np.log(total))[..., 0]
+
+
+def attention_grad(
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    out: Array,
+    lse: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    scale: float,
+    causal: bool,
+) -> None:
+    """dq, dk and dv from g (B, H, T, e) and what `attention` left in out and lse."""
+    # Dao et al. 2022, appendix B: dS = P∘(dP - rowsum(dO∘O))
+    p = np.exp(_scores(q, k, mask, scale, causal) - lse[..., None])
+    dp = g @ v.swapaxes(-1, -2)
+    ds = p * (dp - (g * out).sum(-1, keepdims=True)) * scale
+    dq[...] = ds @ k
+    dk[...] = ds.swapaxes(-1, -2) @ q
+    dv[...] = p.swapaxes(-1, -2) @ g
+
+
+def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+    """(B, H, T, S), -inf where a row must not look."""
+    scores = q @ k.swapaxes(-1, -2) * scale
+    if mask is not None:
+        scores = scores + mask
+    seen = np.tri(*scores.shape[-2:], dtype=np.bool_)
+    return np.where(seen, scores, -np.inf) if causal else scores
+
+
+def _top(x: Array) -> Array:
+    """The largest element of every row, or -inf of an empty one."""
+    return x.max(-1, keepdims=True, initial=-np.inf)
+
+
+# ---- rows -----------------------------------------------------------------------------------
+
+
+def softmax(x: Array, out: Array) -> None:
+    """exp(x) over its sum along the rows of x (n, c)."""
+    p = np.exp(x - _top(x))
+    out[...] = p / p.sum(1, keepdims=True)
+
+
+def log_softmax(x: Array, out: Array) -> None:
+    """x - logsumexp(x) along the rows of x (n, c)."""
+    shifted = x - _top(x)
+    out[...] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def cross_entropy(
+    logits: Array, labels: Array, losses: Array, lse: Array, ignore_index: int, smoothing: float
+) -> None:
+    """losses (n,) of logits (n, c), and each row's logsumexp; both 0 in ignored rows.
+
+    The loss is logsumexp - (1 - smoothing)·logit[label] - smoothing·mean(logits).
+    Raises IndexError for a label outside 0 … c-1.
+    """
+    kept = _kept(labels, logits.shape[1], ignore_index)
+    top = _top(logits[kept])
+    shifted = logits[kept] - top
+    log_sum = np.log(np.exp(shifted).sum(1))
+    expected = (1 - smoothing) * shifted[np.arange(len(shifted)), labels[kept]]
+    if smoothing > 0:
+        expected += smoothing * shifted.mean(1)
+    losses[...] = lse[...] = 0
+    losses[kept], lse[kept] = log_sum - expected, top[:, 0] + log_sum
+
+
+def cross_entropy_grad(
+    logits: Array,
+    labels: Array,
+    scale: Array,
+    lse: Array,
+    out: Array,
+    ignore_index: int,
+    smoothing: float,
+) -> None:
+    """scale (n,) · (softmax(logits) - target) → out (n, c); 0 in ignored rows.
+
+    The target is (1 - smoothing)·one_hot(label) + smoothing / c (Szegedy et al., 2016).
+    """
+    kept = _kept(labels, logits.shape[1], ignore_index)
+    difference = np.exp(logits[kept] - lse[kept, None]) - smoothing / logits.shape[1]
+    difference[np.arange(len(difference)), labels[kept]] -= 1 - smoothing
+    out[...] = 0
+    out[kept] = scale[kept, None] * difference
+
+
+def _kept(labels: Array, classes: int, ignore_index: int) -> Array:
+    """Which rows count. Raises IndexError where the label of one is not a class."""
+    kept = labels != ignore_index
+    bad = labels[kept & ((labels < 0) | (labels >= classes))]
+    if bad.size:
+        raise IndexError(f"[cross_entropy] label {bad[0]} is out of range for {classes} classes")
+    return kept
+
+
+# ---- normalization --------------------------------------------------------------------------
+
+
+def batch_norm(
+    x: Array, weight: Array, bias: Array, eps: float, out: Array, mean: Array, var: Array
+) -> None:
+    """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
+    mean[...], var[...] = x.mean(0), x.var(0)
+    out[...] = (x - mean) / np.sqrt(var + eps) * weight + bias
+
+
+def batch_norm_grad(
+    g: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    dx: Array,
+    dweight: Array,
+    dbias: Array,
+) -> None:
+    """With h = (x - mean)·rstd: dx = w·rstd·(g - mean(g) - h·mean(g·h)) (Ioffe & Szegedy, 2015)."""
+    rstd = 1 / np.sqrt(var + eps)
+    h = (x - mean) * rstd
+    dx[...] = weight * rstd * (g - g.mean(0) - h * (g * h).mean(0))
+    dweight[...], dbias[...] = (g * h).sum(0), g.sum(0)
+
+
+def layer_norm(
+    x: Array, weight: Array, bias: Array, eps: float, out: Array, mean: Array, rstd: Array
+) -> None:
+    """Every row of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
+    mean[...], rstd[...] = x.mean(1), 1 / np.sqrt(x.var(1) + eps)
+    out[...] = (x - mean[:, None]) * rstd[:, None] * weight + bias
+
+
+def layer_norm_grad(
+    g: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    rstd: Array,
+    dx: Array,
+    dweight: Array,
+    dbias: Array,
+) -> None:
+    """With h = (x - mean)·rstd and p = g·w: dx = rstd·(p - mean(p) - h·mean(p·h)) by rows."""
+    scale, p = rstd[:, None], g * weight
+    h = (x - mean[:, None]) * scale
+    dx[...] = scale * (p - p.mean(1, keepdims=True) - h * (p * h).mean(1, keepdims=True))
+    dweight[...], dbias[...] = (g * h).sum(0), g.sum(0)
+
+
+REFERENCES: dict[str, Callable[..., None]] = {
+    reference.__name__: reference
+    for reference in (
+        conv2d, conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, attention,
+        attention_grad, softmax, log_softmax, cross_entropy, cross_entropy_grad, batch_norm,
+        batch_norm_grad, layer_norm, layer_norm_grad,
+    )
+}  # fmt: skip

@@ -1,0 +1,453 @@
+"""Random programs on Tensors, for comparing the ways to run them.
+
+A program is text, one operation a line: what fails can be read, pasted and cut down. It is drawn
+line by line and run while it grows, so that the next line fits the shapes and dtypes that are
+there, and nothing overflows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+
+import needle as ndl
+from needle import init, ops
+
+NAMES = {"ndl": ndl, "np": np, "init": init, "ops": ops}
+LENGTH = 16
+LARGEST = 50.0  # a line with larger numbers is not taken: they would hide what is small
+SMALL_DIMS, LARGE_DIMS = (2, 3, 4, 6, 8, 17, 40), (5, 33, 64, 70, 130)
+NUMBERS = ("1", "1.0", "0.5", "-2.0", "0", "0.0", "-0.0", "2", "3.0", "-1")
+# Continuous, so that another rounding of x is no other result.
+FUNCTIONS = (
+    "ndl.tanh({x})", "ndl.sigmoid({x})", "ndl.sin({x})", "ndl.exp(-{x} * {x})", "ndl.relu({x})",
+    "-{x}", "{x} + {c}", "{c} - {x}", "{x} * {c}", "{x} - {c}", "{x} / 3", "{x} ** 2", "{x} ** 1",
+    "ndl.sqrt({x} * {x} + 1)", "ndl.log1p({x} * {x})", "ndl.gelu({x})", "ndl.silu({x})",
+    "ndl.clip({x}, -0.9, 1.1)", "ndl.erf({x})", "1 / ({x} * {x} + 0.5)",
+)  # fmt: skip
+PAIRS = (
+    "{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / ({b} * {b} + 1)", "ndl.maximum({a}, {b})",
+    "ndl.minimum({a}, {b})",
+)  # fmt: skip
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+REDUCTIONS = ("summation", "mean", "max", "min", "logsumexp", "norm", "prod")
+
+
+@dataclass(repr=False)
+class Program:
+    """Arrays that go in, lines, and the names that come out.
+
+    `states` are Tensors from outside of the program. Where it is `pure`, the lines change nothing
+    and `run` also gives gradients.
+    """
+
+    inputs: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
+    lines: list[str]
+    outputs: list[str]
+    pure: bool
+
+    def __str__(self) -> str:
+        kinds = [
+            f"# {name}: {array.dtype}{list(array.shape)}"
+            for name, array in (*self.inputs.items(), *self.states.items())
+        ]
+        return "\n".join([*kinds, *self.lines, f"return {', '.join(self.outputs)}"])
+
+    __repr__ = __str__
+
+    def __post_init__(self) -> None:
+        self._code = compile("\n".join(self.lines), "<random program>", "exec")
+
+    def tensors(self, arrays: dict[str, np.ndarray]) -> dict[str, ndl.Tensor]:
+        """Fresh Tensors of the inputs or states."""
+        return {
+            name: ndl.Tensor(array, device=ndl.cpu(), dtype=array.dtype, requires_grad=self.pure)
+            for name, array in arrays.items()
+        }
+
+    def variables(self, *tensors: dict[str, ndl.Tensor]) -> dict[str, Any]:
+        """All variables after the last line."""
+        variables = dict(NAMES)
+        for named in tensors:
+            variables.update(named)
+        exec(self._code, variables)
+        return variables
+
+    def run(self, inputs: dict[str, ndl.Tensor], states: dict[str, ndl.Tensor]) -> list[ndl.Tensor]:
+        """The results and, of a pure program, the gradients of a weighted sum of them."""
+        if not self.pure:
+            with ndl.no_grad():
+                variables = self.variables(inputs, states)
+            return [variables[name] for name in self.outputs]
+        variables = self.variables(inputs, states)
+        results = [variables[name] for name in self.outputs]
+        losses = [(r * _weights(r)).sum() for r in results if r.requires_grad]
+        sources = [x for x in (*inputs.values(), *states.values()) if x.requires_grad]
+        if not losses or not sources:
+            return results
+        gradients = ndl.grad(sum(losses[1:], losses[0]), sources)
+        return [*results, *(g for g in gradients if g is not None)]
+
+
+def _weights(x: ndl.Tensor) -> ndl.Tensor:
+    """Numbers that differ from element to element."""
+    numbers = np.cos(np.arange(x.size)).reshape(x.shape)
+    return ndl.Tensor(numbers, device=x.device, dtype=x.dtype, requires_grad=False)
+
+
+def random_program(random: Random, pure: bool = True, large: bool = False) -> Program:
+    """A program of up to `LENGTH` lines; one that is not pure also writes into Tensors.
+
+    Arrays have up to 2,000 elements, large ones up to 20,000: as many as kernels cut into blocks.
+    """
+    writer = _Writer(random, pure, large)
+    for _ in range(LENGTH):
+        writer.line()
+    return Program(writer.inputs, writer.states, writer.lines, writer.outputs(), pure)
+
+
+class _Writer:
+    """A program that grows."""
+
+    def __init__(self, random: Random, pure: bool, large: bool) -> None:
+        self.random, self.pure = random, pure
+        self.most_elements = 20_000 if large else 2000
+        self.lines: list[str] = []
+        self.expressions: list[tuple[str, bool]] = []
+        self.dtype = random.choice(("float32", "float64"))
+        self.dims = [
+            random.choice((1, 3, 8)),
+            *random.sample(LARGE_DIMS if large else SMALL_DIMS, 2),
+        ]
+        arrays = [self._input(i) for i in range(4)]
+        self.inputs = {f"x{i}": array for i, array in enumerate(arrays)}
+        # Names whose numbers are free of rounding: what jumps may depend on these only.
+        self.exact = set(self.inputs)
+        self.states = {f"s{i}": self._floats(self._shape(2)) for i in range(2)}
+        self.exact |= set(self.states)
+        program = Program(self.inputs, self.states, [], [], False)
+        self.values = program.tensors(self.inputs) | program.tensors(self.states)
+
+    def _shape(self, ndim: int) -> tuple[int, ...]:
+        return tuple(self.random.choice(self.dims) for _ in range(ndim))
+
+    def _floats(self, shape: tuple[int, ...], dtype: str | None = None) -> np.ndarray:
+        numbers = np.random.RandomState(self.random.randrange(2**31)).randn(*shape)
+        return np.asarray(numbers, dtype or self.dtype)
+
+    def _input(self, number: int) -> np.ndarray:
+        shape = self._shape(self.random.choice((1, 2, 2, 2, 3)))
+        if number < 3:
+            return self._floats(shape)
+        kind = self.random.choice(("float32", "float64", "int32", "int64", "uint8", "bool"))
+        scale = 1 if kind.startswith("float") else 3
+        return np.asarray(np.abs(self._floats(shape)) * scale).astype(kind)
+
+    # ---- lines ------------------------------------------------------------------------------
+
+    def line(self) -> None:
+        """Add a line, unless it fits nowhere."""
+        kinds: list[Callable[[], Any]] = [
+            self.function, self.function, self.pair, self.pair, self.pair, self.reduction,
+            self.reduction, self.view, self.view, self.product, self.join, self.row_op,
+            self.constant, self.choice, self.cast, self.again, self.lookup,
+        ]  # fmt: skip
+        if not self.pure:
+            kinds += [self.write, self.write, self.update, self.update, self.snapshot]
+        self.random.choice(kinds)()
+
+    def add(self, expression: str, exact: bool = False) -> None:
+        """A new variable, where its numbers are fit to go on with."""
+        try:
+            with ndl.no_grad():
+                value = eval(expression, NAMES, self.values)
+        except (ValueError, IndexError):  # a reduction of nothing, more than 8 axes
+            return
+        if value.size > self.most_elements or not _tame(value):
+            return
+        name = f"v{len(self.lines)}"
+        self.lines.append(f"{name} = {expression}")
+        self.expressions.append((expression, exact))
+        self.values[name] = value
+        if exact or not _is_float(value):
+            self.exact.add(name)
+
+    def pick(self, fits: Callable[[ndl.Tensor], bool], exact: bool = False) -> str | None:
+        """A variable, a recent one more often than not."""
+        names = [n for n, v in self.values.items() if fits(v) and (n in self.exact or not exact)]
+        if not names:
+            return None
+        return self.random.choice(names[-4:] if self.random.random() < 0.6 else names)
+
+    def is_exact(self, *names: str) -> bool:
+        return self.exact.issuperset(names)
+
+    def function(self) -> None:
+        x = self.pick(_is_float)
+        if x is not None:
+            form, number = self.random.choice(FUNCTIONS), self.random.choice(NUMBERS)
+            self.add(form.format(x=x, c=number), form == "-{x}" and x in self.exact)
+
+    def pair(self) -> None:
+        a = self.pick(_is_number)
+        b = a and self.pick(lambda v: _is_number(v) and _broadcast(v, self.values[a]))
+        if b:
+            form = self.random.choice(PAIRS)
+            self.add(form.format(a=a, b=b), "imum" in form and self.is_exact(a, b))
+
+    def reduction(self) -> None:
+        op = self.random.choice(REDUCTIONS)
+        x = self.pick(_is_float if op in ("logsumexp", "norm") else _is_number)
+        if x is None:
+            return
+        ndim = self.values[x].ndim
+        axes = tuple(sorted(self.random.sample(range(ndim), self.random.randint(0, ndim))))
+        shown = self.random.choice((axes, None)) if len(axes) == ndim else axes
+        keepdims = self.random.random() < 0.5
+        inside = f"{x} * {x} + 1" if op == "norm" else x  # no root of 0, whose slope is infinite
+        self.add(
+            f"ops.{op}({inside}, {shown}, keepdims={keepdims})",
+            op in ("max", "min") and self.is_exact(x),
+        )
+
+    def row_op(self) -> None:
+        x = self.pick(lambda v: _is_float(v) and v.ndim > 0 and v.size > 0)
+        if x is None:
+            return
+        shape = self.values[x].shape
+        axis = self.random.randrange(len(shape))
+        n = shape[-1]
+        forms = [f"ndl.softmax({x}, {axis})", f"ndl.log_softmax({x}, {axis})",
+                 f"ndl.cumsum({x}, {axis})", f"ops.var({x}, {axis}, correction=0)"]  # fmt: skip
+        weights = [
+            self.pick(lambda v: v.shape == (n,) and v.dtype == self.values[x].dtype)
+            for _ in range(2)
+        ]
+        if None not in weights and n > 1:
+            w, b = weights
+            forms.append(f"ndl.layer_norm({x}, {w}, {b})")
+            if len(shape) == 2 and shape[0] > 1:
+                forms.append(f"ndl.batch_norm({x}, {w}, {b})[0]")
+        if len(shape) == 2:
+            labels = [self.random.randrange(n) for _ in range(shape[0])]
+            smoothing = self.random.choice((0.0, 0.1))
+            forms.append(f"ndl.cross_entropy({x}, np.array({labels}), label_smoothing={smoothing})")
+        self.add(self.random.choice(forms))
+
+    def view(self) -> None:
+        x = self.pick(lambda v: v.ndim > 0)
+        if x is None:
+            return
+        shape = self.values[x].shape
+        n, random = len(shape), self.random
+        order = tuple(random.sample(range(n), n))
+        axis = random.randrange(n)
+        forms = [
+            f"ndl.permute({x}, {order})", f"ndl.flip({x}, {axis})", f"{x}[{self.key(shape)}]",
+            f"ndl.unsqueeze({x}, {axis})", f"ndl.reshape({x}, {self.other_shape(shape)})",
+            f"ndl.broadcast_to({x}, {(random.choice(self.dims), *shape)})", f"ndl.squeeze({x})",
+        ]  # fmt: skip
+        self.add(random.choice(forms), x in self.exact)
+
+    def key(self, shape: Sequence[int]) -> str:
+        """Slices and integers for the first axes."""
+        parts = []
+        for n in shape[: self.random.randint(1, len(shape))]:
+            at = self.random.randrange(n + 1)
+            forms = [":", f"{at}:", f"::{self.random.choice((2, 3))}", "::-1", f":{at}"]
+            parts.append(self.random.choice([*forms, str(at % n)] if n else [":"]))
+        return ", ".join(parts)
+
+    def other_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        size = math.prod(shape)
+        inner = self.random.choice([d for d in range(1, size + 1) if size % d == 0] or [0])
+        return self.random.choice([(size,), (size // max(inner, 1), inner), (inner, 1, -1)])
+
+    def product(self) -> None:
+        a = self.pick(lambda v: _is_float(v) and v.ndim > 1)
+        if a is None:
+            return
+        k, dtype = self.values[a].shape[-1], self.values[a].dtype
+        b = self.pick(lambda v: v.ndim > 1 and v.shape[-2] == k and v.dtype == dtype)
+        bias = None if b is None else self.pick(
+            lambda v: v.shape == self.values[b].shape[-1:] and v.dtype == dtype
+        )  # fmt: skip
+        if b is None or self.random.random() < 0.2:
+            # Its own transpose, or the first rows of it.
+            self.add(f"{a} @ {a}.transpose()[..., {self.random.choice((':', ':3'))}] / 4")
+        elif bias is not None and self.values[b].ndim == 2:
+            self.add(f"ndl.linear({a}, {b}, {bias})")
+        else:
+            self.add(f"{a} @ {b}")
+
+    def join(self) -> None:
+        x = self.pick(lambda v: v.ndim > 0)
+        if x is None:
+            return
+        value = self.values[x]
+        y = self.pick(lambda v: v.shape == value.shape and v.dtype == value.dtype) or x
+        axis = self.random.randrange(value.ndim)
+        pads = tuple((self.random.randint(0, 2), self.random.randint(0, 2)) for _ in value.shape)
+        forms = [
+            f"ndl.concatenate([{x}, {y}], {axis})", f"ndl.concatenate([{x}, {y}[:1]], 0)",
+            f"ndl.stack([{x}, {y}], {axis})", f"ndl.dilate({x}, ({axis},), 1)",
+            f"ndl.pad({x}, {pads}, {self.random.choice(('0.0', '1', '0'))})",
+            f"ndl.tile({x}, {(2,) * value.ndim})",
+        ]  # fmt: skip
+        self.add(self.random.choice(forms), self.is_exact(x, y))
+
+    def lookup(self) -> None:
+        x = self.pick(lambda v: v.ndim > 0 and v.shape[0] > 0)
+        if x is None:
+            return
+        rows = [self.random.randrange(self.values[x].shape[0]) for _ in range(3)]
+        self.add(f"ndl.take({x}, np.array({rows}))", x in self.exact)
+
+    def constant(self) -> None:
+        shape, dtype = self._shape(self.random.randint(0, 2)), self.dtype
+        number = self.random.choice(NUMBERS)
+        size = math.prod(shape)
+        like = self.pick(lambda v: True)
+        forms = [f"init.constant(*{shape}, c={number}, dtype='{dtype}')", f"ndl.ones_like({like})",
+                 f"ndl.zeros_like({like})", f"init.ones(*{shape}, dtype='{dtype}')",
+                 f"ndl.Tensor(np.arange({size}.0).reshape({shape}) / 8 - 1, dtype='{dtype}', "
+                 "requires_grad=False)"]  # fmt: skip
+        self.add(self.random.choice(forms), exact=True)
+
+    def choice(self) -> None:
+        a = self.pick(_is_number, exact=True)
+        b = a and self.pick(lambda v: _is_number(v) and _broadcast(v, self.values[a]), exact=True)
+        if not b:
+            return
+        condition = f"ndl.{self.random.choice(COMPARISONS)}({a}, {b})"
+        x = self.pick(lambda v: v.ndim > 0 and _broadcast(v, self.values[a], self.values[b]))
+        if x is None or self.random.random() < 0.2:
+            self.add(condition, exact=True)
+        else:
+            other = self.random.choice((x, "0.0", "1"))
+            if self.values[x].dtype != "bool":
+                self.add(f"ndl.where({condition}, {x}, {other})", x in self.exact)
+
+    def cast(self) -> None:
+        x = self.pick(lambda v: True, exact=self.random.random() < 0.5)
+        if x is None:
+            return
+        kinds = ["float32", "float64"]
+        if x in self.exact:
+            kinds += ["int32", "int64", "bool"]
+        kind = self.random.choice(kinds)
+        if x in self.exact and self.values[x].ndim > 0 and self.random.random() < 0.3:
+            self.add(f"ndl.argmax({x}, 0)", exact=True)
+        else:
+            # The rounding to float32 is exact only where there is nothing to round.
+            self.add(f"{x}.astype('{kind}')", x in self.exact)
+
+    def again(self) -> None:
+        if self.expressions:
+            self.add(*self.random.choice(self.expressions))
+
+    # ---- effects ----------------------------------------------------------------------------
+
+    def do(self, statement: str, written: str, exact: bool) -> None:
+        """A line that changes a variable, and all that share its memory."""
+        with ndl.no_grad():
+            exec(statement, dict(NAMES), self.values)
+        self.lines.append(statement)
+        handle = self.values[written].cached_data._handle
+        if not exact:
+            for name, value in self.values.items():
+                if value.cached_data._handle is handle:
+                    self.exact.discard(name)
+
+    def write(self) -> None:
+        x = self.pick(lambda v: _is_float(v) and v.ndim > 0 and _writable(v))
+        if x is None:
+            return
+        value = self.values[x]
+        key = self.key(value.shape)
+        part = eval(f"{x}[{key}]", {}, self.values)
+        y = self.pick(lambda v: v.dtype == value.dtype and _fits_into(v.shape, part.shape))
+        if y is None or self.random.random() < 0.3:
+            self.do(f"{x}[{key}] = {self.random.choice(NUMBERS)}", x, True)
+        else:
+            self.do(f"{x}[{key}] = {y}", x, y in self.exact)
+
+    def update(self) -> None:
+        s = self.random.choice(sorted(self.states))
+        value = self.values[s]
+        # Tensors from outside that share memory are not known to be one by a compiled function.
+        outside = [self.values[n].cached_data._handle for n in (*self.inputs, *self.states)]
+        x = self.pick(
+            lambda v: (
+                v.shape == value.shape
+                and v.dtype == value.dtype
+                and not any(v.cached_data._handle is handle for handle in outside)
+            )
+        )
+        if x is None or self.random.random() < 0.5:
+            y = self.pick(lambda v: v.dtype == value.dtype and _fits_into(v.shape, value.shape))
+            self.do(f"{s}.data = {s} * 0.5 + {y} * 0.25", s, False)
+        else:
+            self.do(f"{s}.data = {x}", s, x in self.exact)
+
+    def snapshot(self) -> None:
+        self.add(f"{self.random.choice(sorted(self.states))}.detach()")
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def outputs(self) -> list[str]:
+        """Some variables; the rest is dead code unless these need it."""
+        names = list(self.values)
+        chosen = self.random.choices(names, k=self.random.randint(1, 4))
+        return [*names[-2:], *chosen]
+
+
+def _is_float(x: ndl.Tensor) -> bool:
+    return x.dtype.kind == "f"
+
+
+def _is_number(x: ndl.Tensor) -> bool:
+    return x.dtype != "bool"
+
+
+def _tame(x: ndl.Tensor) -> bool:
+    numbers = x.numpy().astype("float64")
+    return bool(np.isfinite(numbers).all()) and np.abs(numbers).max(initial=0) <= LARGEST
+
+
+def _broadcast(*values: ndl.Tensor) -> bool:
+    try:
+        np.broadcast_shapes(*(v.shape for v in values))
+    except ValueError:
+        return False
+    return True
+
+
+def _fits_into(shape: Sequence[int], target: Sequence[int]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, target) == tuple(target)
+    except ValueError:
+        return False
+
+
+def _writable(x: ndl.Tensor) -> bool:
+    """Whether no two elements share memory."""
+    data = x.cached_data
+    return all(n <= 1 or s != 0 for n, s in zip(data.shape, data.strides, strict=True))
+
+
+def tolerance(program: Program, variables: dict[str, Any]) -> float:
+    """How far rounding may take two runs apart: generous, wrong code is wrong by far more.
+
+    A chain of operations multiplies errors by their slopes, all of them bounded by LARGEST.
+    """
+    tensors = [x for x in variables.values() if isinstance(x, ndl.Tensor)]
+    single = any(x.dtype == "float32" for x in tensors)
+    size = max((np.abs(x.numpy().astype("float64")).max(initial=1) for x in tensors), default=1)
+    return float((2e-5 if single else 1e-10) * max(1.0, size))

@@ -1,0 +1,60 @@
+"""Every operator of the table, forward and gradient: eager, the evaluator and native code agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_table import RUNS
+
+import needle as ndl
+
+# One program for many cases: each compilation takes about as long as a thousand evaluations.
+GROUPS = [RUNS[i : i + 20] for i in range(0, len(RUNS), 20)]
+# A few dozen roundings in another order: 2⁻²⁴ ≈ 6e-8 and 2⁻⁵³ ≈ 1e-16.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
+
+
+def inputs_of(case, shapes, dtype, device) -> list[ndl.Tensor]:
+    return [ndl.Tensor(x, device=device, dtype=dtype) for x in case.inputs(shapes)]
+
+
+def value_and_gradients(case, inputs) -> list[ndl.Tensor]:
+    """The result and its gradients against weights that differ from element to element."""
+    result = case.needle(*inputs)
+    if not case.grad or not result.requires_grad:
+        return [result]
+    weights = np.cos(np.arange(result.size)).reshape(result.shape)
+    seed = ndl.Tensor(weights, device=result.device, dtype=result.dtype, requires_grad=False)
+    gradients = ndl.grad(result, inputs, seed)
+    return [result, *(g for g in gradients if g is not None)]
+
+
+def assert_equal(case, shapes, actual, expected, dtype) -> None:
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(
+            ours.numpy(), theirs.numpy(), TOLERANCES[dtype], TOLERANCES[dtype],
+            err_msg=f"{case.name} {shapes}",
+        )  # fmt: skip
+
+
+# Native code of float64 differs in the type's name alone; the random programs have both.
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("evaluate", "float32"), ("evaluate", "float64"), ("on", "float32")]
+)
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0][0].name)
+def test_compiled_equals_eager(group, dtype, mode, monkeypatch):
+    device = ndl.cpu()
+
+    @ndl.jit
+    def run(inputs):
+        return [value_and_gradients(case, x) for (case, _), x in zip(group, inputs, strict=True)]
+
+    inputs = [inputs_of(case, shapes, dtype, device) for case, shapes in group]
+    expected = [value_and_gradients(case, x) for (case, _), x in zip(group, inputs, strict=True)]
+    monkeypatch.setenv("NEEDLE_JIT", mode)
+    for _ in range(2):  # the second call runs the program again, on memory that was used
+        results = run(inputs)
+        for (case, shapes), ours, theirs in zip(group, results, expected, strict=True):
+            assert_equal(case, shapes, ours, theirs, dtype)

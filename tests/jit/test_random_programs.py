@@ -1,0 +1,115 @@
+"""Random programs, forward and gradient: eager code, the evaluator and native code agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jit.random_programs import Program, random_program, tolerance
+
+import needle as ndl
+from needle.jit import fuse as fusion
+from needle.jit.cpp import write_program
+from needle.jit.fuse import fuse
+from needle.jit.passes import optimize
+from needle.jit.plan import make_plan
+from needle.jit.trace import Tracing
+
+# Many programs are one function: a compilation takes as long as hundreds of small programs run.
+BATCH = 12
+ROUNDS = max(1, settings().max_examples // 60)  # more in a search, see conftest.py
+CALLS = 2  # the second runs on memory that was used, and on states that were updated
+
+Outcome = list[list[np.ndarray]]  # by call: results, then what is in the inputs and states
+
+
+def run(programs: Sequence[Program], wrap: Any) -> list[Outcome]:
+    """What each program gives at each call of one function made of all of them."""
+    inputs = [p.tensors(p.inputs) for p in programs]
+    states = [p.tensors(p.states) for p in programs]
+
+    @wrap
+    def function(inputs):
+        return [p.run(x, s) for p, x, s in zip(programs, inputs, states, strict=True)]
+
+    outcomes: list[Outcome] = [[] for _ in programs]
+    for _ in range(CALLS):
+        for i, results in enumerate(function(inputs)):
+            left = [*inputs[i].values(), *states[i].values()]
+            outcomes[i].append([x.numpy() for x in (*results, *left)])
+    return outcomes
+
+
+def rounding(program: Program) -> float:
+    """The tolerance for a program."""
+    inputs, states = program.tensors(program.inputs), program.tensors(program.states)
+    with ndl.no_grad():
+        variables = program.variables(inputs, states)
+    return tolerance(program, variables)
+
+
+def compare(program: Program, actual: Outcome, expected: Outcome) -> None:
+    limit = rounding(program)
+    for call, (ours, theirs) in enumerate(zip(actual, expected, strict=True), 1):
+        assert len(ours) == len(theirs)
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            largest = np.abs(b.astype("float64")).max(initial=1) if b.dtype != "bool" else 1
+            np.testing.assert_allclose(
+                a, b, limit, limit * largest, err_msg=f"result {i} of call {call}:\n{program}"
+            )
+
+
+def plan_alone(program: Program) -> str:
+    """The C++ code of one program, which finds those that break the compiler."""
+    inputs, states = program.tensors(program.inputs), program.tensors(program.states)
+    trace = Tracing().run(program.run, (inputs, states), {}, list(inputs.values()))
+    graph = optimize(trace.graph)
+    units = fuse(graph)
+    return write_program(graph, units, make_plan(graph, units)).source
+
+
+def culprit(programs: Sequence[Program]) -> str:
+    """The first program that cannot be compiled alone."""
+    for program in programs:
+        try:
+            plan_alone(program)
+        except Exception as error:
+            return f"{type(error).__name__} in\n{program}"
+    return "each program by itself gets code; together they do not"
+
+
+@given(seed=st.integers(0, 2**32 - 1), pure=st.booleans())
+def test_the_evaluator_equals_eager_code(seed, pure):
+    program = random_program(Random(seed), pure)
+    (expected,) = run([program], lambda f: f)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("NEEDLE_JIT", "evaluate")
+        (actual,) = run([program], ndl.jit)
+    compare(program, actual, expected)
+
+
+# Whether the programs are pure, whether their arrays are large, and from how many elements on
+# fusion takes the readers of one array into one loop (few arrays have as many as it needs).
+KINDS = [(True, False, 1), (True, True, fusion.SMALL), (False, False, 1)]
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.parametrize(("pure", "large", "small"), KINDS)
+def test_native_code_equals_eager_code(pure, large, small, round_):
+    first = 1000 * (KINDS.index((pure, large, small)) + len(KINDS) * round_)
+    programs = [random_program(Random(first + i), pure, large) for i in range(BATCH)]
+    expected = run(programs, lambda f: f)
+    with patch.object(fusion, "SMALL", small):
+        try:
+            actual = run(programs, ndl.jit)
+        except Exception as error:
+            raise AssertionError(culprit(programs)) from error
+    for program, ours, theirs in zip(programs, actual, expected, strict=True):
+        compare(program, ours, theirs)
