@@ -5,6 +5,7 @@ import sys
 from .. import autograd
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
+from .checkpoint import *  # noqa: F403
 from .common import FusedOp, unbroadcast
 from .convolution import *  # noqa: F403
 from .elementwise import (

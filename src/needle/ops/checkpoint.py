@@ -1,0 +1,116 @@
+"""Memory for time: functions whose inner values are computed again when their gradient is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import autograd
+from ..autograd import (
+    Tensor,
+    TensorOp,
+    Value,
+    enable_grad,
+    find_topo_sort,
+    is_grad_enabled,
+    vjp,
+)
+from ..backend_ndarray import NDArray
+
+
+class Checkpoint(TensorOp):
+    """`function` of its first `count` inputs; the others are the Tensors that it reads besides.
+
+    Its gradient runs the function again (Chen et al., 2016, "Training deep nets with sublinear
+    memory cost"), with the random numbers of the first time.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensor], count: int, data: NDArray, replay: _Replay
+    ) -> None:
+        self.function, self.count, self.replay = function, count, replay
+        self.data: NDArray | None = data  # of the first run
+
+    def compute(self, *arrays: NDArray) -> NDArray:
+        data, self.data = self.data, None
+        assert data is not None
+        return data
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+        with self.replay.again():
+            return vjp(lambda *inputs: self.function(*inputs[: self.count]), node.inputs, out_grad)
+
+
+class _Replay:
+    """The random numbers of a run, for another run of the same function."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+        self.mark: Any = None  # what a trace knows the run by
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Inside is the first run."""
+        if autograd.tracer is not None:
+            self.mark = autograd.tracer.draws()
+        else:
+            self.state = np.random.get_state()
+        yield
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
+        if autograd.tracer is not None:
+            with autograd.tracer.again(self.mark):
+                yield
+            return
+        present = np.random.get_state()
+        np.random.set_state(self.state)
+        try:
+            yield
+        finally:
+            np.random.set_state(present)
+
+
+def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function`, which takes Tensors and returns one, without keeping its inner values.
+
+    They are computed again when the gradient is: about a third more time for the memory of one
+    call of the function instead of that of all. Parameters that the function reads get their
+    gradients. Raises TypeError where the function returns anything but a Tensor.
+
+        block = ndl.checkpoint(block)   # a Module, or any function of Tensors
+    """
+
+    @functools.wraps(function, updated=())
+    def checkpointed(*args: Tensor) -> Tensor:
+        if not is_grad_enabled():
+            return function(*args)
+        return _call(function, args)
+
+    return checkpointed
+
+
+def _call(function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> Tensor:
+    inner = [
+        Tensor.make_const(x.realize_cached_data(), requires_grad=x.requires_grad) for x in args
+    ]
+    replay = _Replay()
+    with replay.first(), enable_grad():
+        out = function(*inner)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"[checkpoint] the function must return a Tensor, got {type(out).__name__}")
+    mine = set(map(id, inner))
+    others = [
+        value
+        for value in find_topo_sort([out])
+        if value.is_leaf() and value.requires_grad and id(value) not in mine
+    ]
+    return Checkpoint(function, len(args), out.realize_cached_data(), replay)(*args, *others)
+
+
+__all__ = ["Checkpoint", "checkpoint"]
