@@ -49,6 +49,13 @@ def test_the_seed_reproduces_a_run(tmp_path):
     assert lines[0] == lines[1]
 
 
+def test_eager_training_compiles_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.loop, "jit", lambda f: pytest.fail(f"{f} was compiled"))
+    done = needle("train", "digits", "--epochs", "1", "--eager", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "--eager" in needle("train", "--help").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -70,7 +77,7 @@ def test_wrong_usage_is_typers():
     assert needle("train", "nothing").exit_code == 2
     assert needle("train", "digits", "--epochs", "0").exit_code == 2
     assert "--batch-size" in needle("train", "--help").output
-    for command in ("train", "eval", "info", "data"):
+    for command in ("train", "eval", "info", "data", "cache"):
         assert command in needle("--help").output
 
 
@@ -83,6 +90,22 @@ def test_info_and_data():
     assert "mnist" in out
     done = needle("data", "verify", "digits")
     assert (done.exit_code, "all files are right" in done.output) == (0, True)
+
+
+def test_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEEDLE_CACHE", str(tmp_path))
+    monkeypatch.setenv("NEEDLE_CACHE_LIMIT", "3")
+    (tmp_path / f"{'a' * 32}.cpp").write_bytes(bytes(2**20))
+    (tmp_path / "notes.txt").write_text("somebody's")
+    out = needle("cache", "info").output
+    for words in (str(tmp_path), "programs  1", "1.0 MiB of 3.0 MiB"):
+        assert words in out
+    assert "programs removed: 1 (1.0 MiB)" in needle("cache", "clear").output
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert "0.0 MiB of" in needle("cache", "info").output
+    monkeypatch.setenv("NEEDLE_CACHE_LIMIT", "much")
+    done = needle("cache", "info")
+    assert (done.exit_code, "NEEDLE_CACHE_LIMIT" in done.output) == (1, True)
 
 
 def test_generate_streams_text(tmp_path):

@@ -60,15 +60,48 @@ def test_evaluate_changes_nothing():
         np.testing.assert_array_equal(value.numpy(), before[name])
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_loss_that_is_not_finite_stops_the_training(compiled):
     model = small_model()
     optimizer = optim.SGD(model.parameters(), lr=0.5)
     bad = data.NDArrayDataset(np.full((4, 2), np.inf, dtype="float32"), np.zeros(4, int))
     before = [p.numpy() for p in model.parameters()]
     with pytest.raises(FloatingPointError, match=r"learning rate \(now 0.5\)"):
-        train.train_epoch(model, data.DataLoader(bad, 4), optimizer, nn.SoftmaxLoss())
-    for p, old in zip(model.parameters(), before, strict=True):
-        np.testing.assert_array_equal(p.numpy(), old)
+        train.train_epoch(
+            model, data.DataLoader(bad, 4), optimizer, nn.SoftmaxLoss(), compiled=compiled
+        )
+    after = [p.numpy() for p in model.parameters()]
+    # A compiled step has made the update when the loss is seen.
+    assert all(map(np.array_equal, after, before)) == (not compiled)
+
+
+def test_compiled_training_equals_eager_training():
+    runs = []
+    for compiled in (False, True):
+        model = small_model()
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        loader = data.DataLoader(blobs(100), 32)  # the last batch is a short one
+        history, confusion = train.fit(
+            model, loader, data.DataLoader(blobs(60, 1), 32), optimizer, nn.SoftmaxLoss(), 3,
+            clip=1.0, compiled=compiled,
+        )  # fmt: skip
+        runs.append(([r[:2] for r in history.train + history.test], confusion.tolist()))
+    (expected, matrix), (actual, compiled_matrix) = runs
+    np.testing.assert_allclose(actual, expected, rtol=1e-3)
+    assert compiled_matrix == matrix
+
+
+def test_programs_serve_every_epoch(monkeypatch):
+    made = []
+    monkeypatch.setattr(train.loop, "jit", lambda f: made.append(ndl.jit(f)) or made[-1])
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    model = small_model()
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    schedule = optim.StepLR(optimizer, step_size=5)
+    loader = data.DataLoader(blobs(50), 20)
+    train.fit(model, loader, loader, optimizer, nn.SoftmaxLoss(), 4, schedule, clip=1.0)
+    assert [(f.__name__, f.compilations) for f in made] == [("step", 2), ("measure", 2)]
+    assert schedule.steps == 12
 
 
 def test_save_report_draws_a_picture(tmp_path):

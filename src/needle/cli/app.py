@@ -18,6 +18,7 @@ import needle as ndl
 
 from .. import data, models
 from ..backend_ndarray import simd_level
+from ..jit import compiler
 from ..train import RECIPES, NextToken, evaluate, load_model
 from .progress import download_progress
 from .training import Options, load_task, train_recipe
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: what there is, fetch it, check it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+cache_app = typer.Typer(help="Programs that jit compiled: look, remove.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 console = Console()
 
 RecipeName = Enum("RecipeName", {name: name for name in RECIPES}, type=str)  # type: ignore[misc]
@@ -68,12 +71,17 @@ def train(
     ),
     seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and dropout.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Run op by op; compile no programs for the steps.")
+    ] = False,
 ) -> None:
     """Train a model; write a checkpoint and a PNG of its curves."""
     with _one_line_errors():
         if threads is not None:
             ndl.set_num_threads(threads)
-        options = Options(model, epochs, batch_size, lr, weight_decay, data_dir, out, seed)
+        options = Options(
+            model, epochs, batch_size, lr, weight_decay, data_dir, out, seed, not eager
+        )
         train_recipe(RECIPES[recipe.value], options, console)
 
 
@@ -165,3 +173,27 @@ def verify_data(name: str, data_dir: DataDir = None) -> None:
     if problems:
         raise typer.Exit(1)
     console.print(f"{name}: all files are right")
+
+
+@cache_app.command("info")
+def show_cache() -> None:
+    """Where compiled programs are kept, how many, and how much of the limit they fill."""
+    with _one_line_errors():
+        held = compiler.cache_info()
+    table = Table(show_header=False, box=None)
+    table.add_row("folder", str(held.folder))
+    table.add_row("programs", f"{held.entries:,}")
+    table.add_row("size", f"{_mebibytes(held.bytes)} of {_mebibytes(held.limit)}")
+    console.print(table, highlight=False, soft_wrap=True)
+
+
+@cache_app.command("clear")
+def clear_cache() -> None:
+    """Remove every compiled program. Processes that run keep theirs."""
+    with _one_line_errors():
+        size, count = compiler.cache_info().bytes, compiler.clear_cache()
+    console.print(f"programs removed: {count:,} ({_mebibytes(size)})", highlight=False)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

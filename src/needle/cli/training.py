@@ -27,6 +27,7 @@ class Options:
     data_dir: Path | None
     out: Path
     seed: int
+    compiled: bool
 
     def settings(self, recipe: Recipe) -> tuple[str, Settings]:
         """The model's name and its settings with what was asked for in their place."""
@@ -75,7 +76,7 @@ def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
     with training_progress(console, epochs, steps, recipe.unit) as on_batch:
         history, confusion = fit(
             model, batches, task.test, optimizer, nn.SoftmaxLoss(), epochs, schedule, on_batch,
-            on_epoch, settings.clip,
+            on_epoch, settings.clip, options.compiled,
         )  # fmt: skip
     last = history.test[-1]
     say(

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import nn, optim
 from ..autograd import Tensor, no_grad
+from ..jit import jit
 
 
 class EpochResult(NamedTuple):
@@ -61,6 +62,64 @@ class History:
 
 
 OnBatch = Callable[[EpochResult], None]
+# (inputs, labels) of a batch → (mean loss, logits).
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def make_step(
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    loss_fn: nn.Module,
+    clip: float | None = None,
+    compiled: bool = True,
+) -> Step:
+    """A function that updates `model` with one batch and returns its loss and logits.
+
+    Forward pass, backward pass and update are one program, which is compiled the first time that
+    a batch of another shape comes (see `needle.jit`), or run op by op unless `compiled`. `clip`
+    limits the norm of all gradients together. The step raises FloatingPointError when the loss is
+    not finite: a compiled one after the model was updated with it, the other one before.
+    """
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        optimizer.reset_grad()
+        logits = model(x)
+        loss = loss_fn(logits, y)
+        if not compiled:
+            _check_finite(loss, optimizer)
+        loss.backward()
+        if clip is not None:
+            optim.clip_grad_norm(optimizer.params, clip)
+        optimizer.step()
+        return loss, logits
+
+    if not compiled:
+        return step
+    program = jit(step)
+
+    def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        loss, logits = program(x, y)
+        _check_finite(loss, optimizer)
+        return loss, logits
+
+    return checked
+
+
+def _check_finite(loss: Tensor, optimizer: optim.Optimizer) -> None:
+    if not np.isfinite(loss.item()):
+        raise FloatingPointError(
+            f"[train] the loss became {loss.item()}; lower the learning rate (now {optimizer.lr})"
+        )
+
+
+def make_measure(model: nn.Module, loss_fn: nn.Module, compiled: bool = True) -> Step:
+    """A function that returns the loss and logits of a batch, compiled as in `make_step`."""
+
+    def measure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(x)
+        return loss_fn(logits, y), logits
+
+    return jit(measure) if compiled else measure
 
 
 def train_epoch(
@@ -71,28 +130,29 @@ def train_epoch(
     schedule: Stepper | None = None,
     on_batch: OnBatch | None = None,
     clip: float | None = None,
+    compiled: bool = True,
 ) -> EpochResult:
     """One pass over (inputs, labels) batches that updates the model after each.
 
-    The schedule, if any, steps after every batch; `clip` limits the norm of all gradients
-    together. Raises FloatingPointError when the loss is not
-    finite, before the model is updated with it.
+    The schedule, if any, steps after every batch. See `make_step` for `clip`, `compiled` and the
+    FloatingPointError of a loss that is not finite. What is compiled serves this call; `fit` keeps
+    it for all of its epochs.
     """
+    step = make_step(model, optimizer, loss_fn, clip, compiled)
+    return _train_epoch(model, step, batches, schedule, on_batch)
+
+
+def _train_epoch(
+    model: nn.Module,
+    step: Step,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    schedule: Stepper | None,
+    on_batch: OnBatch | None,
+) -> EpochResult:
     model.train()
     meter = Meter()
     for x, y in batches:
-        optimizer.reset_grad()
-        logits = model(x)
-        loss = loss_fn(logits, y)
-        if not np.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"[train_epoch] the loss became {loss.item()}; lower the learning rate "
-                f"(now {optimizer.lr})"
-            )
-        loss.backward()
-        if clip is not None:
-            optim.clip_grad_norm(optimizer.params, clip)
-        optimizer.step()
+        loss, logits = step(x, y)
         if schedule is not None:
             schedule.step()
         meter.add(loss, logits, y)
@@ -101,25 +161,36 @@ def train_epoch(
     return meter.result()
 
 
-@no_grad()
 def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     loss_fn: nn.Module,
     on_batch: OnBatch | None = None,
+    compiled: bool = True,
 ) -> tuple[EpochResult, np.ndarray]:
     """(means, confusion matrix) of the model in eval mode.
 
-    confusion[i, j] counts samples of class i that were taken for class j.
+    confusion[i, j] counts samples of class i that were taken for class j. See `make_measure` for
+    `compiled`.
     """
+    return _evaluate(model, make_measure(model, loss_fn, compiled), batches, on_batch)
+
+
+@no_grad()
+def _evaluate(
+    model: nn.Module,
+    measure: Step,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    on_batch: OnBatch | None,
+) -> tuple[EpochResult, np.ndarray]:
     model.eval()
     meter = Meter()
     true: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
     classes = 0
     for x, y in batches:
-        logits = model(x)
-        meter.add(loss_fn(logits, y), logits, y)
+        loss, logits = measure(x, y)
+        meter.add(loss, logits, y)
         classes = logits.shape[1]
         true.append(np.asarray(y).astype(np.int64))
         predicted.append(np.asarray(logits).argmax(axis=1))
@@ -142,19 +213,23 @@ def fit(
     on_batch: Callable[[int, EpochResult], None] | None = None,
     on_epoch: Callable[[int, EpochResult, EpochResult], None] | None = None,
     clip: float | None = None,
+    compiled: bool = True,
 ) -> tuple[History, np.ndarray]:
     """Train for `epochs` passes, evaluating after each.
 
     Returns the history and the last confusion matrix. `on_batch(epoch, running means)` and
-    `on_epoch(epoch, train, test)` report progress.
+    `on_epoch(epoch, train, test)` report progress. What `make_step` and `make_measure` compile
+    serves all epochs.
     """
+    step = make_step(model, optimizer, loss_fn, clip, compiled)
+    measure = make_measure(model, loss_fn, compiled)
     history = History()
     confusion = np.zeros((0, 0), dtype=np.int64)
     started = time.perf_counter()
     for epoch in range(epochs):
         report = None if on_batch is None else _bound(on_batch, epoch)
-        trained = train_epoch(model, train_batches, optimizer, loss_fn, schedule, report, clip)
-        tested, confusion = evaluate(model, test_batches, loss_fn)
+        trained = _train_epoch(model, step, train_batches, schedule, report)
+        tested, confusion = _evaluate(model, measure, test_batches, None)
         history.train.append(trained)
         history.test.append(tested)
         history.seconds = time.perf_counter() - started
