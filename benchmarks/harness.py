@@ -27,7 +27,15 @@ SETTLE_SECONDS = 0.15
 def alternate(
     functions: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2
 ) -> dict[str, float]:
-    """The median seconds a call of each function takes.
+    """The median seconds a call of each function takes, from `turns`."""
+    times = turns(functions, rounds, warmup)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def turns(
+    functions: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2
+) -> dict[str, list[float]]:
+    """The seconds a call of each function takes, one number a round.
 
     In every round each function runs a block of calls, after a pause in which the workers of the
     one before go to sleep and a block that is not timed, in which its own wake up and spread over
@@ -42,7 +50,7 @@ def alternate(
             time.sleep(SETTLE_SECONDS)
             _block(functions[name], calls[name])
             times[name].append(_block(functions[name], calls[name]))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def _calls_a_block(function: Callable[[], object], warmup: int) -> int:
@@ -72,12 +80,18 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
-def check_losses(name: str, steps: Mapping[str, Step]) -> None:
-    """Run the first steps of every contender. Exits where their losses differ."""
-    losses = {peer: [step() for _ in range(STEPS_COMPARED)] for peer, step in steps.items()}
+def first_losses(step: Step) -> list[float]:
+    """The losses of a contender's first steps."""
+    return [step() for _ in range(STEPS_COMPARED)]
+
+
+def check_losses(
+    name: str, losses: Mapping[str, list[float]], tolerance: float = TOLERANCE
+) -> None:
+    """Exit where the first losses of a contender differ from needle's."""
     for peer, values in losses.items():
         gap = float(np.max(np.abs(np.array(values) - losses["needle"])))
-        if not gap <= TOLERANCE:
+        if not gap <= tolerance:
             sys.exit(f"{name}: losses of needle and {peer} differ by {gap:.2e}: {losses}")
 
 
@@ -86,7 +100,7 @@ def measure(workloads: Mapping[str, Workload]) -> None:
     rows = []
     for name, (make, target) in workloads.items():
         steps = make()
-        check_losses(name, steps)
+        check_losses(name, {peer: first_losses(step) for peer, step in steps.items()})
         medians = alternate(steps, rounds=15, warmup=2)
         for peer, seconds in medians.items():
             ratio = "" if peer == "needle" else f"{medians['needle'] / seconds:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import import_time
+import jit
 import matmul
 import memory
 import models
@@ -14,6 +15,7 @@ def main() -> None:
     matmul.main()
     steps.main([])
     models.main([])
+    jit.main(["--no-max-autotune"])
     memory.main([])
     import_time.main()
 

@@ -1,0 +1,126 @@
+"""The training steps that the benchmarks compare: a batch, a network, an optimizer.
+
+Every call of a case's function gives the same batch and a new model with the same weights, so that
+each contender trains one of its own from the same start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import roofline
+
+import needle as ndl
+from needle import models, nn
+
+# Some gradients are zero but for rounding (a bias before a batch norm, that of attention's keys).
+# Adam would blow the rounding up to whole steps; eps keeps it small in every contender, and so does
+# a low learning rate where a rounding decides whether a ReLU lets a gradient through.
+ADAMW = {"lr": 3e-5, "weight_decay": 0.01, "eps": 1e-4}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One step: the cross-entropy of `logits(x)` with labels `y`, its gradients, an update.
+
+    `network` and `sizes` name the same network in `torch_networks` and `jax_networks`, the
+    optimizer's name and options are those of `needle.optim` and `torch.optim` alike.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    model: nn.Module
+    logits: Callable[[ndl.Tensor], ndl.Tensor]
+    network: str
+    optimizer: str
+    options: Mapping[str, float]
+    work: roofline.Work
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of random images and labels of ten classes."""
+    rng = np.random.default_rng(0)
+    return rng.random(shape, dtype=np.float32), rng.integers(0, 10, shape[0])
+
+
+def tokens(vocabulary: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of random tokens and, for every one, a token to predict."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, vocabulary, shape), rng.integers(0, vocabulary, shape).reshape(-1)
+
+
+def _mlp(batch: int, widths: tuple[int, ...], bias: bool) -> Case:
+    np.random.seed(0)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out, bias=bias), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    return Case(
+        *images(batch, widths[0]), model, model, "mlp", "SGD", {"lr": 0.1},
+        roofline.mlp(batch, widths), {"widths": widths, "bias": bias},
+    )  # fmt: skip
+
+
+def two_layer() -> Case:
+    """784-100-10, ReLU, no biases, batch 100, SGD."""
+    return _mlp(100, (784, 100, 10), bias=False)
+
+
+def wide_mlp() -> Case:
+    """784-1024-1024-10, ReLU, batch 256, SGD."""
+    return _mlp(256, (784, 1024, 1024, 10), bias=True)
+
+
+def mlp_resnet() -> Case:
+    """MLPResNet 784-100, inner 50, 3 blocks, batch 100, Adam. Without dropout: draws differ."""
+    np.random.seed(0)
+    model = models.MLPResNet(784, drop_prob=0.0)
+    return Case(
+        *images(100, 784), model, model, "mlp_resnet", "Adam", {"lr": 1e-3},
+        roofline.mlp(100, (784, 100, *[50, 100] * 3, 10)),
+    )  # fmt: skip
+
+
+def resnet9() -> Case:
+    """The course's ResNet9, batch 128, AdamW."""
+    np.random.seed(0)
+    model = models.ResNet9()
+    return Case(
+        *images(128, 3, 32, 32), model, model, "resnet9", "AdamW", ADAMW, roofline.resnet9(128)
+    )
+
+
+def lstm(
+    vocabulary: int = 10_000, embedding: int = 100, hidden: int = 100, layers: int = 1,
+    length: int = 40, batch: int = 16,
+) -> Case:  # fmt: skip
+    """An LSTM language model, SGD."""
+    np.random.seed(0)
+    model = models.LanguageModel(embedding, vocabulary, hidden, layers, "lstm")
+    model.embedding.weight.data = model.embedding.weight.data * 0.1
+    sizes = dict(vocabulary=vocabulary, embedding=embedding, hidden=hidden, layers=layers)
+    return Case(
+        *tokens(vocabulary, length, batch), model, lambda x: model(x)[0], "lstm", "SGD",
+        {"lr": 0.5}, roofline.lstm(length, batch, **sizes), sizes,
+    )  # fmt: skip
+
+
+def lstm_large() -> Case:
+    """Embedding 256, hidden 512, two layers, 35 steps, batch 32."""
+    return lstm(embedding=256, hidden=512, layers=2, length=35, batch=32)
+
+
+def gpt() -> Case:
+    """4 layers, width 128, 4 heads, 64 tokens, batch 12, vocabulary 65, ReLU, AdamW."""
+    np.random.seed(0)
+    sizes = dict(vocabulary=65, length=64, width=128, layers=4, heads=4)
+    model = models.GPT(65, 64, 128, 4, 4, activation="relu", tied=False)
+    return Case(
+        *tokens(65, 12, 64), model, model.predict_tokens, "gpt", "AdamW", ADAMW,
+        roofline.gpt(12, **sizes), sizes,
+    )  # fmt: skip
