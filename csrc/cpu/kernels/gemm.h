@@ -37,10 +37,13 @@
 
 #include "../simd.h"
 #include "../threads.h"
+#include "vectors.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace gemm_detail {
+
+using vectors::load, vectors::store, vectors::swap_lanes, vectors::transpose;
 
 // ---- Sizes ------------------------------------------------------------------------------------
 
@@ -175,18 +178,6 @@ struct VectorOf {
 template <typename T, int BYTES = VECTOR_BYTES>
 using Vector = typename VectorOf<T, BYTES>::Type;
 
-template <typename V, typename T>
-inline V load(const T* from) {
-  V v;
-  std::memcpy(&v, from, sizeof(V));
-  return v;
-}
-
-template <typename V, typename T>
-inline void store(T* to, V v) {
-  std::memcpy(to, &v, sizeof(V));
-}
-
 // ---- The micro-kernel: one tile of C ------------------------------------------------------------
 
 // Where a tile goes: c = init + sum. `init` is the bias (stride 0), C itself while later parts of k
@@ -302,31 +293,6 @@ const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
 }
 
 // ---- Packing ----------------------------------------------------------------------------------
-
-template <int DISTANCE, int... LANE>
-constexpr auto swap_lanes(auto low, auto high, std::integer_sequence<int, LANE...>) {
-  constexpr int LANES = sizeof...(LANE);
-  return std::pair{
-      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE - DISTANCE : LANE)...),
-      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE : LANE + DISTANCE)...)};
-}
-
-// Transposes the square `v`. Exchanging bit d of the row number with bit d of the lane number, for
-// every d, exchanges the two numbers (Eklundh 1972).
-template <int DISTANCE = 1, typename V, size_t N>
-inline void transpose(V (&v)[N]) {
-  if constexpr (DISTANCE < static_cast<int>(N)) {
-#pragma GCC unroll 16
-    for (size_t i = 0; i < N; ++i) {
-      if (i & DISTANCE) continue;
-      const auto [low, high] =
-          swap_lanes<DISTANCE>(v[i], v[i + DISTANCE], std::make_integer_sequence<int, N>{});
-      v[i] = low;
-      v[i + DISTANCE] = high;
-    }
-    transpose<DISTANCE * 2>(v);
-  }
-}
 
 // A panel to pack: `steps` vectors of `lanes` elements each. Packed, step p is the WIDTH elements
 // at p * WIDTH; those past `lanes` are finite padding that never reaches C.

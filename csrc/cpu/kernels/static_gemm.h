@@ -31,10 +31,13 @@
 
 #include "../simd.h"
 #include "../threads.h"
+#include "vectors.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace static_gemm_detail {
+
+using vectors::load, vectors::store, vectors::swap_lanes, vectors::transpose;
 
 // ---- Sizes ------------------------------------------------------------------------------------
 
@@ -148,23 +151,11 @@ struct VectorOf {
 template <typename T, int LANES>
 using Vector = typename VectorOf<T, LANES * sizeof(T)>::Type;
 
-template <typename V, typename T>
-inline V load(const T* from) {
-  V v;
-  std::memcpy(&v, from, sizeof(V));
-  return v;
-}
-
 template <typename V, int COUNT, typename T>
 inline V load_first(const T* from) {
   V v{};
   std::memcpy(&v, from, COUNT * sizeof(T));
   return v;
-}
-
-template <typename V, typename T>
-inline void store(T* to, V v) {
-  std::memcpy(to, &v, sizeof(V));
 }
 
 // Makes `v` a register: GCC would rather read it from memory again at each of its uses.
@@ -317,31 +308,6 @@ template <typename T, int ROWS, int COLS, bool NEIGHBOURS>
 }
 
 // ---- Packing ----------------------------------------------------------------------------------
-
-template <int DISTANCE, int... LANE>
-constexpr auto swap_lanes(auto low, auto high, std::integer_sequence<int, LANE...>) {
-  constexpr int LANES = sizeof...(LANE);
-  return std::pair{
-      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE - DISTANCE : LANE)...),
-      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE : LANE + DISTANCE)...)};
-}
-
-// Transposes the square `v`. Exchanging bit d of the row number with bit d of the lane number, for
-// every d, exchanges the two numbers (Eklundh 1972).
-template <int DISTANCE = 1, typename V, size_t SIDE>
-[[gnu::always_inline]] inline void transpose(V (&v)[SIDE]) {
-  if constexpr (DISTANCE < static_cast<int>(SIDE)) {
-#pragma GCC unroll 16
-    for (size_t i = 0; i < SIDE; ++i) {
-      if (i & DISTANCE) continue;
-      const auto [low, high] =
-          swap_lanes<DISTANCE>(v[i], v[i + DISTANCE], std::make_integer_sequence<int, SIDE>{});
-      v[i] = low;
-      v[i + DISTANCE] = high;
-    }
-    transpose<DISTANCE * 2>(v);
-  }
-}
 
 // to[j][i] = from[i][j] for `count` squares of SIDE rows, side by side.
 template <typename T, int SIDE>

@@ -1,0 +1,47 @@
+// vectors.h: loads, stores and transposition of GCC's vectors, for the matrix products.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+namespace needle::NEEDLE_ISA::vectors {
+
+template <typename V, typename T>
+inline V load(const T* from) {
+  V v;
+  std::memcpy(&v, from, sizeof(V));
+  return v;
+}
+
+template <typename V, typename T>
+inline void store(T* to, V v) {
+  std::memcpy(to, &v, sizeof(V));
+}
+
+template <int DISTANCE, int... LANE>
+constexpr auto swap_lanes(auto low, auto high, std::integer_sequence<int, LANE...>) {
+  constexpr int LANES = sizeof...(LANE);
+  return std::pair{
+      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE - DISTANCE : LANE)...),
+      __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE : LANE + DISTANCE)...)};
+}
+
+// Transposes the square `v`. Exchanging bit d of the row number with bit d of the lane number, for
+// every d, exchanges the two numbers (Eklundh 1972).
+template <int DISTANCE = 1, typename V, size_t SIDE>
+[[gnu::always_inline]] inline void transpose(V (&v)[SIDE]) {
+  if constexpr (DISTANCE < static_cast<int>(SIDE)) {
+#pragma GCC unroll 16
+    for (size_t i = 0; i < SIDE; ++i) {
+      if (i & DISTANCE) continue;
+      const auto [low, high] =
+          swap_lanes<DISTANCE>(v[i], v[i + DISTANCE], std::make_integer_sequence<int, SIDE>{});
+      v[i] = low;
+      v[i + DISTANCE] = high;
+    }
+    transpose<DISTANCE * 2>(v);
+  }
+}
+
+}  // namespace needle::NEEDLE_ISA::vectors
