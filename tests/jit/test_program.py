@@ -438,10 +438,7 @@ def test_other_threads_run_meanwhile():
     thread = threading.Thread(target=program.run, args=([], [], 0))
     thread.start()
     time.sleep(0.05)
-    start = time.perf_counter()
-    sum(range(1000))
-    assert time.perf_counter() - start < 0.2
-    assert thread.is_alive()
+    assert thread.is_alive(), "this thread ran before the program was done"
     thread.join()
 
 

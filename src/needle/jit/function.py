@@ -42,11 +42,8 @@ class CompiledProgram:
         self.trace, self.executable = trace, executable
         self._modules = [module for module, _ in trace.modules]
         self._modes = [training for _, training in trace.modules]
-        self._host_arrays = [
-            np.zeros(_shape_of(value), dtype) for value, _, dtype in trace.host_inputs
-        ]
-        device = executable.device
-        self._host_inputs = [from_numpy(a.reshape(-1), device) for a in self._host_arrays]
+        self._host_arrays = [np.zeros(value.size, dtype) for value, _, dtype in trace.host_inputs]
+        self._host_inputs = [from_numpy(a, executable.device) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of is not None]
 
@@ -107,10 +104,6 @@ class CompiledProgram:
             return self.target(leaf, arguments) if isinstance(leaf, Source) else leaf
 
         return tree.map_leaves(filled, self.trace.returned)
-
-
-def _shape_of(value: Any) -> tuple[int, ...]:
-    return (value.size,)
 
 
 class JitFunction:
