@@ -8,11 +8,24 @@
 // gradients that enter at the end of time and get those that leave at its beginning. The gradients
 // of the weights are single products over all of time, and are left to the caller.
 //
-// Idea: only h·w depends on the step before; that product and the cell are all the loop does. The
-// step's matrix is copied once, with rows that do not start at a power of two apart (which would
-// put a column into few sets of the caches). Bound: reading w once a step.
+// Idea: only h·w depends on the step before; that product and the cell are all the loop does. w is
+// packed once for all steps and stays in the cache (persistent RNNs, Diamos et al. 2016); the cells
+// of a group of units are computed while their sums are in L1. Threads split the batch and need
+// nothing of each other, or, where w is too large for the cache of one, they split the units and
+// meet after every step, in one parallel region.
+//
+// Bound: the FMA rate, or reading w once a step. Measured in benchmarks/native/recurrent.cpp.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "../view.h"
 #include "functions.h"
 #include "gemm.h"
 
@@ -20,102 +33,344 @@ namespace needle::NEEDLE_ISA {
 
 namespace recurrent_detail {
 
-using gemm_detail::Product;
+using gemm_detail::ceil_div;
+using gemm_detail::pack_panel;
+using gemm_detail::part_start;
 using gemm_detail::scratch;
-
-constexpr int64_t ROW_PADDING = 16;
+using gemm_detail::TILE_ROWS;
 
 template <typename T>
-struct StepMatrix {
-  const T* data;
-  int64_t rows, columns;
-
-  int64_t step() const { return columns + ROW_PADDING; }
-};
-
-// A copy of w (rows, columns), or of its transpose.
+constexpr int64_t LANES = gemm_detail::Sizes<T>::LANES;
 template <typename T>
-StepMatrix<T> copy_matrix(const T* w, int64_t rows, int64_t columns, bool transpose) {
-  const int64_t m = transpose ? columns : rows, n = transpose ? rows : columns;
-  const StepMatrix<T> copy{scratch<T>(gemm_detail::TRANSPOSED, m * (n + ROW_PADDING)), m, n};
-  T* to = const_cast<T*>(copy.data);
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      to[i * copy.step() + j] = transpose ? w[j * columns + i] : w[i * columns + j];
+constexpr int64_t WIDTH = gemm_detail::Sizes<T>::TILE_COLS;
+// The most units of a group of an LSTM, whose four gates make eight panels.
+template <typename T>
+constexpr int64_t MAX_GROUP = 4 * LANES<T>;
+
+// ---- Threads ----------------------------------------------------------------------------------
+
+// A thread is worth while if it has this many multiply-adds to do.
+constexpr int64_t MIN_THREAD_WORK = 1 << 17;
+// The batch is split among threads if w has at most so many bytes, and a part this many rows.
+constexpr int64_t MAX_SHARED_BYTES = 512 << 10, MIN_PART_ROWS = 4;
+
+// Who computes which group of units in which step. A thread first takes its own groups, the same in
+// every step; when it has waited long for the others, it takes what they have not begun: a thread
+// that does not run, on a machine with fewer free cores than threads, stops nobody.
+class Groups {
+ public:
+  Groups(int64_t count, int threads) : taken_(count), done_(threads) {}
+
+  // Calls work(step, group, first) for all groups in each of `steps` steps, on the calling threads
+  // together; `first` for a thread's first group of a step. A step begins when the one before is
+  // complete.
+  template <typename Work>
+  void run(int64_t steps, int thread, int threads, const Work& work) {
+    const int64_t count = taken_.size();
+    for (int64_t step = 0; step < steps; ++step) {
+      bool first = true;
+      const auto compute = [&](int64_t begin, int64_t end) {
+        for (int64_t group = begin; group < end; ++group) {
+          if (!take(step, group)) continue;
+          work(step, group, first);
+          first = false;
+          done_[thread].value.fetch_add(1, std::memory_order_release);
+        }
+      };
+      compute(part_start(count, threads, thread), part_start(count, threads, thread + 1));
+      for (int tries = 0; groups_done() < (step + 1) * count; ++tries) {
+        if (tries < PATIENCE) continue;
+        compute(0, count);
+        std::this_thread::yield();
+      }
     }
   }
-  return copy;
+
+ private:
+  static constexpr int PATIENCE = 1 << 12;
+
+  // Alone on its cache line: what one thread writes often does not slow what others do.
+  struct alignas(64) Counter {
+    std::atomic<int64_t> value{0};
+  };
+
+  bool take(int64_t step, int64_t group) {
+    std::atomic<int64_t>& steps_taken = taken_[group].value;
+    return steps_taken.load(std::memory_order_relaxed) == step &&
+           steps_taken.compare_exchange_strong(step, step + 1, std::memory_order_relaxed);
+  }
+  int64_t groups_done() const {
+    int64_t sum = 0;
+    for (const Counter& done : done_) sum += done.value.load(std::memory_order_acquire);
+    return sum;
+  }
+
+  std::vector<Counter> taken_;  // of each group: how many steps have been taken
+  std::vector<Counter> done_;   // of each thread: how many groups it has computed
+};
+
+// As many threads as are worth while for `work` multiply-adds.
+inline int useful_threads(int64_t work) {
+  return static_cast<int>(std::clamp<int64_t>(work / MIN_THREAD_WORK, 1, num_threads()));
 }
 
-// out (rows, n) += or = x (rows, k)·w
+// Groups::run on as many threads as are worth while for a step of `step_work` multiply-adds.
+template <typename Work>
+void run_steps(int64_t steps, int64_t groups, int64_t step_work, const Work& work) {
+#ifdef _OPENMP
+  const int threads = static_cast<int>(std::min<int64_t>(useful_threads(step_work), groups));
+  if (threads > 1 && !omp_in_parallel()) {
+    Groups all(groups, threads);
+#pragma omp parallel num_threads(threads)
+    all.run(steps, omp_get_thread_num(), omp_get_num_threads(), work);
+    return;
+  }
+#endif
+  Groups(groups, 1).run(steps, 0, 1, work);
+}
+
+// ---- Products ---------------------------------------------------------------------------------
+
+// The units of one group.
+struct Units {
+  int64_t first, last;
+
+  int64_t count() const { return last - first; }
+};
+
+// Group `i` of groups of `size` units.
+inline Units group_of(int64_t hidden, int64_t size, int64_t i) {
+  return {i * size, std::min(hidden, (i + 1) * size)};
+}
+
+// x (rows, k) in panels of at most TILE_ROWS rows, the state that a step multiplies.
 template <typename T>
-void step_product(const T* x, const StepMatrix<T>& w, T* out, int64_t rows, bool accumulate) {
-  const int64_t k = w.rows, n = w.columns;
-  const int threads = static_cast<int>(
-      std::clamp<int64_t>(rows * n * k / gemm_detail::MIN_WORK_PER_THREAD, 1, num_threads()));
-  const Product<T> product{rows, n, k,       {x, k, 1}, {w.data, w.step(), 1},
-                           out,  n, nullptr, accumulate};
-  gemm_detail::multiply_on_threads(product, threads);
+struct PackedRows {
+  const T* data;
+  int64_t rows, k;
+
+  int64_t panels() const { return ceil_div(rows, TILE_ROWS); }
+};
+
+// Packs x into a buffer of this thread, or returns what is there already unless it `changed`.
+template <typename T>
+PackedRows<T> pack_rows(const T* x, int64_t rows, int64_t k, bool changed) {
+  const int64_t panels = ceil_div(rows, TILE_ROWS);
+  T* to = scratch<T>(gemm_detail::PACKED_A, panels * TILE_ROWS * k);
+  if (!changed) return {to, rows, k};
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t i = part_start(rows, panels, panel), end = part_start(rows, panels, panel + 1);
+    pack_panel<T, TILE_ROWS>({x + i * k, k, 1, end - i, k}, to + panel * TILE_ROWS * k);
+  }
+  return {to, rows, k};
 }
 
+// c (rows, cols) = or += x·w for a panel of w, `cols` <= WIDTH columns in steps of tile_cols.
+template <typename T>
+void multiply_panel(const PackedRows<T>& x, const T* w, int64_t cols, T* c, int64_t c_row,
+                    bool accumulate) {
+  const auto& kernels = gemm_detail::kernels_for<T>(cols);
+  const int64_t step = gemm_detail::tile_cols<T>(cols), panels = x.panels();
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t i = part_start(x.rows, panels, panel);
+    const int64_t height = part_start(x.rows, panels, panel + 1) - i;
+    T* to = c + i * c_row;
+    kernels[height - 1](x.k, x.data + panel * TILE_ROWS * x.k, TILE_ROWS, w, step,
+                        {to, c_row, accumulate ? to : nullptr, c_row, cols});
+  }
+}
+
+// Packs `units` of the columns (or rows, if `transposed`) of w, whose rows are `row` apart, in
+// panels of WIDTH with k steps each.
+template <typename T>
+void pack_units(const T* w, int64_t row, bool transposed, Units units, int64_t k, T* to) {
+  for (int64_t u = units.first; u < units.last; u += WIDTH<T>) {
+    const int64_t cols = std::min(WIDTH<T>, units.last - u);
+    gemm_detail::with_tile<T>(cols, [&](auto vectors, auto bytes) {
+      pack_panel<T, vectors() * bytes() / sizeof(T)>(
+          {w + u * (transposed ? row : 1), transposed ? row : 1, transposed ? 1 : row, cols, k},
+          to + u * k);
+    });
+  }
+}
+
+// out[:, units] = or += x·w.
+template <typename T>
+void multiply_units(const PackedRows<T>& x, const T* w, Units units, T* out, int64_t out_row,
+                    bool accumulate) {
+  for (int64_t u = units.first; u < units.last; u += WIDTH<T>) {
+    multiply_panel(x, w + u * x.k, std::min(WIDTH<T>, units.last - u), out + u, out_row,
+                   accumulate);
+  }
+}
+
+// Room for the packed columns that lead to all units, `k` steps each.
+template <typename T>
+T* room_for_panels(int64_t hidden, int64_t k) {
+  return scratch<T>(gemm_detail::TRANSPOSED, (hidden + WIDTH<T>)*k);
+}
+
+// ---- Cells ------------------------------------------------------------------------------------
+
+// Some or all rows of the batch over all of time.
 template <typename T>
 struct Sequence {
   int64_t steps, batch, hidden;
+  int64_t rows;  // from one step to the next in memory
   T *gates, *h, *c;
 
   explicit Sequence(const View& gates_view, const View& h_view, const View* c_view)
       : steps(gates_view.shape[0]),
         batch(h_view.shape[1]),
         hidden(h_view.shape[2]),
+        rows(batch),
         gates(reinterpret_cast<T*>(gates_view.data)),
         h(reinterpret_cast<T*>(h_view.data)),
         c(c_view ? reinterpret_cast<T*>(c_view->data) : nullptr) {}
 
-  int64_t size() const { return batch * hidden; }
+  int64_t size() const { return rows * hidden; }
   T* state(int64_t time) const { return h + time * size(); }
   T* cell(int64_t time) const { return c + time * size(); }
 };
 
-// gates: i, f, g, o side by side; before: c of the step before.
-template <typename T>
-void lstm_cell(int64_t hidden, T* __restrict gates, const T* __restrict before, T* __restrict c,
-               T* __restrict h) {
-  T* __restrict i = gates, * __restrict f = gates + hidden, * __restrict g = gates + 2 * hidden, * __restrict o = gates + 3 * hidden;
-  for (int64_t j = 0; j < hidden; ++j) {
-    i[j] = f::sigmoid<T>(i[j]);
-    f[j] = f::sigmoid<T>(f[j]);
-    g[j] = f::tanh<T>(g[j]);
-    o[j] = f::sigmoid<T>(o[j]);
-    c[j] = f[j] * before[j] + i[j] * g[j];
-    h[j] = o[j] * f::tanh<T>(c[j]);
+// Calls run(sequence, row) for the whole batch, or where a part of it is worth a thread for parts
+// that begin at `row`. Rows need nothing of each other, but each thread reads all of w (H,
+// columns): the batch is split if that stays in its L2, else run_steps splits the units.
+template <typename T, typename Run>
+void split_batch(const Sequence<T>& s, int64_t columns, const Run& run) {
+  const int64_t weights = s.hidden * columns;
+  const bool fits = weights * static_cast<int64_t>(sizeof(T)) <= MAX_SHARED_BYTES;
+  const int64_t most = fits ? std::max<int64_t>(s.batch / MIN_PART_ROWS, 1) : 1;
+  const int64_t parts = std::min<int64_t>(useful_threads(s.steps * s.batch * weights), most);
+  if (parts == 1) return run(s, 0);
+  parallel_for(parts, [&](int64_t i) {
+    const int64_t row = part_start(s.batch, parts, i);
+    Sequence<T> part = s;
+    part.batch = part_start(s.batch, parts, i + 1) - row;
+    part.gates += row * columns;
+    part.h += row * s.hidden;
+    if (s.c) part.c += row * s.hidden;
+    run(part, row);
+  });
+}
+
+// A vector of any width, and its type of element.
+template <typename V>
+using ElementOf = std::decay_t<decltype(V{}[0])>;
+
+// 1 / (1 + exp(-x)), with the polynomial of functions.h. What that does to round numbers near the
+// smallest is not needed next to 1: the exponent is cut off at ±87, where 2^n is one normal number.
+template <typename V>
+[[gnu::always_inline]] inline V sigmoid(V x) {
+  if constexpr (std::is_same_v<ElementOf<V>, float>) {
+    V y = x < -87.0f ? V{} + 87.0f : -x;
+    y = y < -87.0f ? V{} - 87.0f : y;
+    const V shifted = y * 1.44269504088896341f + 12583039.0f;  // 1.5 · 2^23 + 127
+    const V n = shifted - 12583039.0f;
+    const V r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return 1.0f / (1.0f + p * (V)((gemm_detail::Vector<int32_t, sizeof(V)>)shifted << 23));
+  } else {
+    for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f::sigmoid<ElementOf<V>>(x[i]);
+    return x;
   }
+}
+
+// The rational minimax fit of Eigen (MathFunctionsImpl.h, generic_fast_tanh_float): one division
+// and no exponential.
+template <typename V>
+[[gnu::always_inline]] inline V tanh(V x) {
+  if constexpr (std::is_same_v<ElementOf<V>, float>) {
+    constexpr float END = 7.90531110763549805f;
+    V y = x > END ? V{} + END : x;
+    y = y < -END ? V{} - END : y;
+    const V z = y * y;
+    V p = z * -2.76076847742355e-16f + 2.00018790482477e-13f;
+    p = p * z - 8.60467152213735e-11f;
+    p = p * z + 5.12229709037114e-08f;
+    p = p * z + 1.48572235717979e-05f;
+    p = p * z + 6.37261928875436e-04f;
+    p = p * z + 4.89352455891786e-03f;
+    V q = z * 1.19825839466702e-06f + 1.18534705686654e-04f;
+    q = q * z + 2.26843463243900e-03f;
+    q = q * z + 4.89352518554385e-03f;
+    return y * p / q;
+  } else {
+    for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f::tanh<ElementOf<V>>(x[i]);
+    return x;
+  }
+}
+
+// Vectors in memory, of which COUNT elements exist.
+template <typename V, int COUNT = sizeof(V) / sizeof(V{}[0])>
+struct Lanes {
+  using T = ElementOf<V>;
+
+  [[gnu::always_inline]] static V load(const T* from) {
+    V v{};
+    std::memcpy(&v, from, COUNT * sizeof(T));
+    return v;
+  }
+  [[gnu::always_inline]] static void store(T* to, V v) { std::memcpy(to, &v, COUNT * sizeof(T)); }
+};
+
+// A vector of units of one row. The four gates are `gate` apart in gates and `sum` apart in sums,
+// which is added to them; before: c of the step before.
+template <typename Lanes, typename T>
+[[gnu::always_inline]] inline void lstm_cell(Lanes lanes, int64_t gate, T* gates, int64_t sum,
+                                             const T* sums, const T* before, T* c, T* h) {
+  const auto input = [&](int64_t k) __attribute__((always_inline)) {
+    return lanes.load(gates + k * gate) + lanes.load(sums + k * sum);
+  };
+  const auto i = sigmoid(input(0)), f = sigmoid(input(1)), g = tanh(input(2)),
+             o = sigmoid(input(3));
+  lanes.store(gates, i);
+  lanes.store(gates + gate, f);
+  lanes.store(gates + 2 * gate, g);
+  lanes.store(gates + 3 * gate, o);
+  const auto cell = f * lanes.load(before) + i * g;
+  lanes.store(c, cell);
+  lanes.store(h, o * tanh(cell));
 }
 
 // gates: activated, overwritten with their gradients; dc: of c, overwritten with that of `before`.
-template <typename T>
-void lstm_cell_gradient(int64_t hidden, T* __restrict gates, const T* __restrict before,
-                        const T* __restrict c, const T* __restrict dh, const T* __restrict later,
-                        T* __restrict dc) {
-  T* __restrict i = gates, * __restrict f = gates + hidden, * __restrict g = gates + 2 * hidden, * __restrict o = gates + 3 * hidden;
-  for (int64_t j = 0; j < hidden; ++j) {
-    const T tanh_c = f::tanh<T>(c[j]), d = dh[j] + later[j];
-    const T total = dc[j] + d * o[j] * (1 - tanh_c * tanh_c);
-    const T gi = i[j], gf = f[j], gg = g[j], go = o[j];
-    i[j] = total * gg * gi * (1 - gi);
-    f[j] = total * before[j] * gf * (1 - gf);
-    g[j] = total * gi * (1 - gg * gg);
-    o[j] = d * tanh_c * go * (1 - go);
-    dc[j] = total * gf;
+template <typename Lanes, typename T>
+[[gnu::always_inline]] inline void lstm_cell_gradient(Lanes lanes, int64_t gate, T* gates,
+                                                      const T* before, const T* c, const T* dh,
+                                                      const T* later, T* dc) {
+  const auto i = lanes.load(gates), f = lanes.load(gates + gate), g = lanes.load(gates + 2 * gate),
+             o = lanes.load(gates + 3 * gate);
+  const auto tanh_c = tanh(lanes.load(c)), d = lanes.load(dh) + lanes.load(later);
+  const auto total = lanes.load(dc) + d * o * (1 - tanh_c * tanh_c);
+  lanes.store(gates, total * g * i * (1 - i));
+  lanes.store(gates + gate, total * lanes.load(before) * f * (1 - f));
+  lanes.store(gates + 2 * gate, total * i * (1 - g * g));
+  lanes.store(gates + 3 * gate, d * tanh_c * o * (1 - o));
+  lanes.store(dc, total * f);
+}
+
+// Calls f(lanes, u) for the units in vectors, those left over in narrower ones.
+template <typename T, int BYTES = REGISTER_BYTES>
+[[gnu::always_inline]] inline void for_each_vector(Units units, auto&& f) {
+  constexpr int64_t COUNT = BYTES / sizeof(T);
+  int64_t u = units.first;
+  for (; u + COUNT <= units.last; u += COUNT) f(Lanes<gemm_detail::Vector<T, BYTES>>{}, u);
+  if constexpr (BYTES > gemm_detail::MIN_VECTOR_BYTES) {
+    for_each_vector<T, BYTES / 2>({u, units.last}, f);
+  } else {
+    for (; u < units.last; ++u) f(Lanes<gemm_detail::Vector<T, BYTES>, 1>{}, u);
   }
 }
 
-template <typename T>
-void rnn_cell(int64_t n, bool relu, const T* __restrict gates, T* __restrict h) {
-  if (relu) {
-    for (int64_t j = 0; j < n; ++j) h[j] = gates[j] > 0 ? gates[j] : T(0);
-  } else {
-    for (int64_t j = 0; j < n; ++j) h[j] = f::tanh<T>(gates[j]);
-  }
+template <typename Lanes, typename T>
+[[gnu::always_inline]] inline void rnn_cell(Lanes lanes, bool relu, const T* gates, T* h) {
+  const auto sum = lanes.load(gates);
+  lanes.store(h, relu ? sum > 0 ? sum : std::decay_t<decltype(sum)>{} : tanh(sum));
 }
 
 template <typename T>
@@ -127,25 +382,176 @@ void rnn_cell_gradient(int64_t n, bool relu, T* __restrict gates, const T* __res
   }
 }
 
+// ---- LSTM forward -----------------------------------------------------------------------------
+
+// Units of a group: wide enough to read rows of gates in long pieces, narrow enough to share few
+// units among threads.
+template <typename T>
+int64_t lstm_group(int64_t hidden) {
+  return hidden < 16 * LANES<T> ? LANES<T> : MAX_GROUP<T>;
+}
+
+// Copies n elements, in vectors.
+template <typename T>
+[[gnu::always_inline]] inline void copy_vectors(const T* from, int64_t n, T* to) {
+  for_each_vector<T>({0, n},
+                     [&](auto lanes, int64_t u) { lanes.store(to + u, lanes.load(from + u)); });
+}
+
+// The columns of w (H, 4·H) that lead to a group of units, gate by gate, in panels.
+template <typename T>
+void pack_gates(const T* w, int64_t hidden, Units units, T* to) {
+  constexpr int64_t AHEAD = 16;
+  const int64_t n = units.count(), columns = 4 * n;
+  T together[4 * MAX_GROUP<T>] = {};
+  for (int64_t p = 0; p < hidden; ++p) {
+    const T* row = w + p * 4 * hidden + units.first;
+    for (int64_t gate = 0; gate < 4; ++gate) {
+      __builtin_prefetch(row + (AHEAD * 4 + gate) * hidden);
+      copy_vectors(row + gate * hidden, n, together + gate * n);
+    }
+    for (int64_t j = 0; j < columns; j += WIDTH<T>) {
+      T* panel = to + j * hidden;
+      if (columns - j >= WIDTH<T>) {
+        std::memcpy(panel + p * WIDTH<T>, together + j, WIDTH<T> * sizeof(T));
+      } else {
+        const int64_t step = gemm_detail::tile_cols<T>(columns - j);
+        copy_vectors(together + j, step, panel + p * step);
+      }
+    }
+  }
+}
+
+// One step of a group of units in all rows.
+template <typename T>
+void lstm_step(const Sequence<T>& s, int64_t time, const PackedRows<T>& state, const T* w,
+               Units units) {
+  const int64_t columns = 4 * units.count(), hidden = s.hidden;
+  T* sums = scratch<T>(gemm_detail::PARTIAL_SUMS, s.batch * columns);
+  T* gates = s.gates + time * 4 * s.size();
+  for (int64_t i = 0; i < 4 * s.batch; ++i) {  // the product takes the time that they need
+    __builtin_prefetch(gates + i * hidden + units.first);
+    __builtin_prefetch(gates + i * hidden + units.last - 1);
+  }
+  for (int64_t j = 0; j < columns; j += WIDTH<T>) {
+    multiply_panel(state, w + j * hidden, std::min(WIDTH<T>, columns - j), sums + j, columns,
+                   false);
+  }
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for_each_vector<T>(units, [&](auto lanes, int64_t u) {
+      const int64_t at = b * hidden + u;
+      lstm_cell(lanes, hidden, gates + b * 4 * hidden + u, units.count(),
+                sums + b * columns + u - units.first, s.cell(time) + at, s.cell(time + 1) + at,
+                s.state(time + 1) + at);
+    });
+  }
+}
+
+// A single step reads w once, where it stands.
+template <typename T>
+void lstm_single_step(const Sequence<T>& s, const T* w) {
+  const int64_t columns = 4 * s.hidden;
+  T* sums = scratch<T>(gemm_detail::TRANSPOSED, s.batch * columns);
+  const gemm_detail::Product<T> product{
+      s.batch, columns, s.hidden, {s.h, s.hidden, 1}, {w, columns, 1}, sums,
+      columns, nullptr, false};
+  gemm_detail::multiply_floats(product, useful_threads(s.batch * columns * s.hidden));
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for_each_vector<T>({0, s.hidden}, [&](auto lanes, int64_t u) {
+      const int64_t at = b * s.hidden + u, gate = b * columns + u;
+      lstm_cell(lanes, s.hidden, s.gates + gate, s.hidden, sums + gate, s.cell(0) + at,
+                s.cell(1) + at, s.state(1) + at);
+    });
+  }
+}
+
+// The gradients of the gates of `units`; `later` and dc as dh0 and dc0 of the contract.
+template <typename T>
+void lstm_gradients(const Sequence<T>& s, int64_t time, const T* dh, const T* later, T* dc,
+                    Units units) {
+  T* gates = s.gates + time * 4 * s.size();
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for_each_vector<T>(units, [&](auto lanes, int64_t u) {
+      const int64_t at = b * s.hidden + u;
+      lstm_cell_gradient(lanes, s.hidden, gates + b * 4 * s.hidden + u, s.cell(time) + at,
+                         s.cell(time + 1) + at, dh + time * s.size() + at, later + at, dc + at);
+    });
+  }
+}
+
+// Backward through time: `later` = gates·wᵀ, of which `gradients(time, units)` makes the gradients
+// of the gates of the step before. w (H, columns), gates (T, B, columns).
+template <typename T>
+void backward(const Sequence<T>& s, const T* w, int64_t columns, T* later, auto&& gradients) {
+  T* panels = room_for_panels<T>(s.hidden, columns);
+  const auto work = [&](int64_t step, int64_t group, bool first) {
+    const Units units = group_of(s.hidden, WIDTH<T>, group);
+    const int64_t time = s.steps - step;
+    if (step == 0) {
+      pack_units(w, columns, true, units, columns, panels);
+    } else {
+      const T* gates = s.gates + time * s.rows * columns;
+      multiply_units(pack_rows(gates, s.batch, columns, first), panels, units, later, s.hidden,
+                     false);
+    }
+    if (time > 0) gradients(time - 1, units);
+  };
+  run_steps(s.steps + 1, ceil_div(s.hidden, WIDTH<T>), s.batch * s.hidden * columns, work);
+}
+
+template <typename T>
+void lstm_forward(const Sequence<T>& s, const T* w) {
+  T* panels = room_for_panels<T>(4 * s.hidden, s.hidden);
+  const int64_t group_size = lstm_group<T>(s.hidden);
+  const auto work = [&](int64_t step, int64_t group, bool first) {
+    const Units units = group_of(s.hidden, group_size, group);
+    T* packed = panels + 4 * units.first * s.hidden;
+    if (step == 0) return pack_gates(w, s.hidden, units, packed);
+    lstm_step(s, step - 1, pack_rows(s.state(step - 1), s.batch, s.hidden, first), packed, units);
+  };
+  run_steps(s.steps + 1, ceil_div(s.hidden, group_size), 4 * s.batch * s.hidden * s.hidden, work);
+}
+
+template <typename T>
+void rnn_forward(const Sequence<T>& s, const T* w, bool relu) {
+  T* panels = room_for_panels<T>(s.hidden, s.hidden);
+  const auto work = [&](int64_t step, int64_t group, bool first) {
+    const Units units = group_of(s.hidden, WIDTH<T>, group);
+    if (step == 0) return pack_units(w, s.hidden, false, units, s.hidden, panels);
+    T *row = s.gates + (step - 1) * s.size(), *next = s.state(step);
+    multiply_units(pack_rows(s.state(step - 1), s.batch, s.hidden, first), panels, units, row,
+                   s.hidden, true);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      for_each_vector<T>(units, [&](auto lanes, int64_t u) {
+        rnn_cell(lanes, relu, row + b * s.hidden + u, next + b * s.hidden + u);
+      });
+    }
+  };
+  run_steps(s.steps + 1, ceil_div(s.hidden, WIDTH<T>), s.batch * s.hidden * s.hidden, work);
+}
+
+template <typename T>
+void rnn_gradients(const Sequence<T>& s, int64_t time, bool relu, const T* dh, const T* later,
+                   Units units) {
+  T *gates = s.gates + time * s.size(), *state = s.state(time + 1);
+  for (int64_t b = 0; b < s.batch; ++b) {
+    const int64_t at = b * s.hidden + units.first;
+    rnn_cell_gradient(units.count(), relu, gates + at, state + at, dh + time * s.size() + at,
+                      later + at);
+  }
+}
+
 }  // namespace recurrent_detail
 
 inline void lstm(const View& gates, const View& w, const View& h, const View& c) {
   using namespace recurrent_detail;
   NEEDLE_DISPATCH_FLOAT(gates.dtype, {
     const Sequence<T> s(gates, h, &c);
-    const auto matrix =
-        copy_matrix(reinterpret_cast<const T*>(w.data), s.hidden, 4 * s.hidden, false);
-    for (int64_t t = 0; t < s.steps; ++t) {
-      T* row = s.gates + t * 4 * s.size();
-      step_product(s.state(t), matrix, row, s.batch, true);
-      parallel_range(s.batch, s.hidden * 64, [&](int64_t begin, int64_t end) {
-        for (int64_t b = begin; b < end; ++b) {
-          const int64_t at = b * s.hidden;
-          lstm_cell(s.hidden, row + 4 * at, s.cell(t) + at, s.cell(t + 1) + at,
-                    s.state(t + 1) + at);
-        }
-      });
-    }
+    const T* weights = reinterpret_cast<const T*>(w.data);
+    if (s.size() == 0) return;
+    if (s.steps == 1) return lstm_single_step(s, weights);
+    split_batch(s, 4 * s.hidden,
+                [&](const Sequence<T>& part, int64_t) { lstm_forward(part, weights); });
   })
 }
 
@@ -154,21 +560,15 @@ inline void lstm_grad(const View& gates, const View& w, const View& h, const Vie
   using namespace recurrent_detail;
   NEEDLE_DISPATCH_FLOAT(gates.dtype, {
     const Sequence<T> s(gates, h, &c);
-    const T* grads = reinterpret_cast<const T*>(dh.data);
+    const T *weights = reinterpret_cast<const T*>(w.data),
+            *grads = reinterpret_cast<const T*>(dh.data);
     T *later = reinterpret_cast<T*>(dh0.data), *dc = reinterpret_cast<T*>(dc0.data);
-    const auto matrix =
-        copy_matrix(reinterpret_cast<const T*>(w.data), s.hidden, 4 * s.hidden, true);
-    for (int64_t t = s.steps - 1; t >= 0; --t) {
-      T* row = s.gates + t * 4 * s.size();
-      parallel_range(s.batch, s.hidden * 64, [&](int64_t begin, int64_t end) {
-        for (int64_t b = begin; b < end; ++b) {
-          const int64_t at = b * s.hidden;
-          lstm_cell_gradient(s.hidden, row + 4 * at, s.cell(t) + at, s.cell(t + 1) + at,
-                             grads + t * s.size() + at, later + at, dc + at);
-        }
+    split_batch(s, 4 * s.hidden, [&](const Sequence<T>& part, int64_t row) {
+      const int64_t at = row * s.hidden;
+      backward(part, weights, 4 * s.hidden, later + at, [&](int64_t time, Units units) {
+        lstm_gradients(part, time, grads + at, later + at, dc + at, units);
       });
-      step_product<T>(row, matrix, later, s.batch, false);
-    }
+    });
   })
 }
 
@@ -176,12 +576,9 @@ inline void rnn(const View& gates, const View& w, const View& h, bool relu) {
   using namespace recurrent_detail;
   NEEDLE_DISPATCH_FLOAT(gates.dtype, {
     const Sequence<T> s(gates, h, nullptr);
-    const auto matrix = copy_matrix(reinterpret_cast<const T*>(w.data), s.hidden, s.hidden, false);
-    for (int64_t t = 0; t < s.steps; ++t) {
-      T* row = s.gates + t * s.size();
-      step_product(s.state(t), matrix, row, s.batch, true);
-      rnn_cell(s.size(), relu, row, s.state(t + 1));
-    }
+    const T* weights = reinterpret_cast<const T*>(w.data);
+    split_batch(s, s.hidden,
+                [&](const Sequence<T>& part, int64_t) { rnn_forward(part, weights, relu); });
   })
 }
 
@@ -190,14 +587,15 @@ inline void rnn_grad(const View& gates, const View& w, const View& h, const View
   using namespace recurrent_detail;
   NEEDLE_DISPATCH_FLOAT(gates.dtype, {
     const Sequence<T> s(gates, h, nullptr);
-    const T* grads = reinterpret_cast<const T*>(dh.data);
+    const T *weights = reinterpret_cast<const T*>(w.data),
+            *grads = reinterpret_cast<const T*>(dh.data);
     T* later = reinterpret_cast<T*>(dh0.data);
-    const auto matrix = copy_matrix(reinterpret_cast<const T*>(w.data), s.hidden, s.hidden, true);
-    for (int64_t t = s.steps - 1; t >= 0; --t) {
-      T* row = s.gates + t * s.size();
-      rnn_cell_gradient(s.size(), relu, row, s.state(t + 1), grads + t * s.size(), later);
-      step_product<T>(row, matrix, later, s.batch, false);
-    }
+    split_batch(s, s.hidden, [&](const Sequence<T>& part, int64_t row) {
+      const int64_t at = row * s.hidden;
+      backward(part, weights, s.hidden, later + at, [&](int64_t time, Units units) {
+        rnn_gradients(part, time, relu, grads + at, later + at, units);
+      });
+    });
   })
 }
 
