@@ -203,7 +203,8 @@ class _Writer:
 
     def reduction(self) -> None:
         op = self.random.choice(REDUCTIONS)
-        x = self.pick(_is_float if op in ("logsumexp", "norm") else _is_number)
+        fits = {"logsumexp": _is_float, "norm": _is_float, "mean": _is_number}
+        x = self.pick(fits.get(op, lambda v: True))
         if x is None:
             return
         ndim = self.values[x].ndim
@@ -229,10 +230,13 @@ class _Writer:
             self.pick(lambda v: v.shape == (n,) and v.dtype == self.values[x].dtype)
             for _ in range(2)
         ]
-        if None not in weights and n > 1:
+        if None not in weights:
             w, b = weights
-            forms.append(f"ndl.layer_norm({x}, {w}, {b})")
-            if len(shape) == 2 and shape[0] > 1:
+            numbers = self.values[x].numpy()
+            # Numbers that are all but equal are divided by all but nothing.
+            if numbers.var(-1).min() > 0.01:
+                forms.append(f"ndl.layer_norm({x}, {w}, {b})")
+            if len(shape) == 2 and numbers.var(0).min() > 0.01:
                 forms.append(f"ndl.batch_norm({x}, {w}, {b})[0]")
         if len(shape) == 2:
             labels = [self.random.randrange(n) for _ in range(shape[0])]

@@ -33,6 +33,8 @@ from needle.jit.plan import Plan, make_plan
 from needle.jit.products import split_biases
 from needle.jit.trace import Tracing
 
+pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
+
 FLOAT32 = ndl.array_api.as_dtype("float32")
 Arrays = list[np.ndarray]
 

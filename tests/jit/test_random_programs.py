@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from jit.random_programs import Program, random_program, tolerance
 
 import needle as ndl
+from needle import ops
 from needle.jit import fuse as fusion
 from needle.jit.cpp import write_program
 from needle.jit.fuse import fuse
 from needle.jit.passes import optimize
 from needle.jit.plan import make_plan
 from needle.jit.trace import Tracing
+
+pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 
 # Many programs are one function: a compilation takes as long as hundreds of small programs run.
 BATCH = 12
@@ -113,3 +116,55 @@ def test_native_code_equals_eager_code(pure, large, small, round_):
             raise AssertionError(culprit(programs)) from error
     for program, ours, theirs in zip(programs, actual, expected, strict=True):
         compare(program, ours, theirs)
+
+
+# ---- numbers that random programs keep clear of ---------------------------------------------
+
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 1e38, -1e38, 88.5,
+     -104.0, 20.0, -20.0]
+)  # fmt: skip
+FUNCTIONS = (
+    ndl.exp, ndl.log, ndl.log1p, ndl.expm1, ndl.sqrt, ndl.rsqrt, ndl.abs, ndl.sign, ndl.floor,
+    ndl.ceil, ndl.round, ndl.tanh, ndl.sigmoid, ndl.erf, ndl.relu, ndl.softplus, ndl.gelu,
+    lambda x: ndl.clip(x, -1.0, 1.0), lambda x: 1.0 / x, lambda x: x**2, lambda x: x**-1,
+    lambda x: x**0, lambda x: 2.0**x,
+)  # fmt: skip
+OF_TWO = (
+    ndl.add, ndl.multiply, ndl.divide, ndl.maximum, ndl.minimum, ndl.less, ndl.greater_equal,
+    ndl.equal, ndl.not_equal, lambda a, b: ndl.where(a, b, a),
+)  # fmt: skip
+
+
+def same_natively(function: Any, *arrays: np.ndarray) -> None:
+    """Whether compiled code gives what eager code gives, NaN for NaN and infinity for infinity."""
+    tensors = [ndl.Tensor(x, dtype=x.dtype, requires_grad=False) for x in arrays]
+    for ours, theirs in zip(ndl.jit(function)(*tensors), function(*tensors), strict=True):
+        limit = {"float32": 1e-5, "float64": 1e-12}.get(str(theirs.dtype), 0.0)
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), limit, limit / 1e30)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_special_numbers(dtype):
+    a, b = (x.ravel().astype(dtype) for x in np.meshgrid(SPECIAL, SPECIAL))
+    same_natively(lambda a, b: [*(f(a) for f in FUNCTIONS), *(f(a, b) for f in OF_TWO)], a, b)
+
+
+def test_reductions_of_special_numbers():
+    x = np.random.RandomState(0).randn(6, 40).astype("float32")
+    x[2, 3] = x[4, 39] = np.nan
+    x[3, 7], x[5, 0] = np.inf, -np.inf
+    same_natively(
+        lambda x: [
+            getattr(ops, op)(x * 0.5, axes)
+            for op in ("summation", "prod", "max", "min")
+            for axes in (0, 1, None)
+        ],
+        x,
+    )
+
+
+def test_reductions_of_truths():
+    x = np.random.RandomState(0).rand(6, 40) < 0.1
+    reductions = (ops.max, ops.min, ops.summation)
+    same_natively(lambda x: [f(x, axes) for f in reductions for axes in (0, 1, None)], x)

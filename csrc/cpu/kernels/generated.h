@@ -123,4 +123,13 @@ inline T smaller(T a, T b) {
   return (b < a) | (b != b) ? b : a;
 }
 
+// The same for the partial results of a vectorized loop; OpenMP's own max loses NaNs in joining
+// them. A loop starts from the identity, which is what each lane starts from.
+// clang-format off
+#pragma omp declare reduction(larger : float, double, int32_t, int64_t, uint8_t : \
+    omp_out = larger(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(smaller : float, double, int32_t, int64_t, uint8_t : \
+    omp_out = smaller(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+// clang-format on
+
 }  // namespace needle::NEEDLE_ISA

@@ -93,8 +93,8 @@ def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, rev
 REDUCTIONS = {
     "sum": ("+", "{a} + {b}"),
     "prod": ("*", "{a} * {b}"),
-    "max": ("max", "larger<{t}>({a}, {b})"),
-    "min": ("min", "smaller<{t}>({a}, {b})"),
+    "max": ("larger", "larger<{t}>({a}, {b})"),
+    "min": ("smaller", "smaller<{t}>({a}, {b})"),
 }
 
 
