@@ -82,6 +82,19 @@ class Tracer(Protocol):
         """Inside, a computation since `mark` is recorded a second time, to be run a second time:
         with the random numbers of the first."""
 
+    def loop(
+        self,
+        body: Callable[[list[NDArray], list[NDArray]], tuple[list[NDArray], list[NDArray]]],
+        carries: list[NDArray],
+        xs: list[NDArray],
+        reverse: bool,
+    ) -> tuple[list[NDArray], list[NDArray]] | None:
+        """What `carries, ys = body(carries, slices)` gives, run over the first axis of `xs`.
+
+        The body is called once, on arrays without data. (The last carries, the stacked ys), or None
+        where it cannot be the body of a loop: it draws random numbers or changes a Tensor.
+        """
+
     def host_action(self, action: Callable[[], Any]) -> None:
         """`action` changes Python state at every call, and says to `changed` what undoes it."""
 
@@ -160,6 +173,13 @@ def is_grad_enabled() -> bool:
 
 # Counts replacements of a Value's data, so that backward can tell when a recorded value changed.
 _modification_clock = 0
+
+
+def moment() -> int:
+    """A point in time: every Value was made before it or will be made after it."""
+    global _modification_clock
+    _modification_clock += 1
+    return _modification_clock
 
 
 # ---- operations -----------------------------------------------------------------------------
@@ -344,6 +364,8 @@ class TensorTuple(Value):
         return f"needle.TensorTuple{self.tuple()}"
 
     def __add__(self, other: TensorTuple) -> TensorTuple:
+        if not isinstance(other, TensorTuple):
+            return NotImplemented
         if len(self) != len(other):
             raise ValueError(f"[add] tuples of {len(self)} and {len(other)} tensors differ")
         return ops.make_tuple(*[a + b for a, b in zip(self, other, strict=True)])
@@ -355,6 +377,36 @@ class TensorTuple(Value):
     def numpy(self) -> list[np.ndarray]:
         """A NumPy copy of every member."""
         return [x.numpy() for x in self.realize_cached_data()]
+
+
+class Members:
+    """A gradient of a TensorTuple while it is being summed up: of its members that have one.
+
+    Those of a sequence of T steps arrive one by one; T tuples of T arrays would take T² time.
+    """
+
+    def __init__(self, whole: Value, gradients: dict[int, Tensor]) -> None:
+        self.whole, self.gradients = whole, gradients
+
+    def __add__(self, other: Members | TensorTuple) -> Members:
+        added = other.gradients if isinstance(other, Members) else dict(enumerate(other))
+        both = {i: g + added[i] if i in added else g for i, g in self.gradients.items()}
+        return Members(self.whole, {**added, **both})
+
+    def __radd__(self, other: TensorTuple) -> Members:
+        return Members(self.whole, dict(enumerate(other))) + self
+
+    def together(self) -> TensorTuple:
+        """All members, 0 where there is no gradient."""
+        arrays = self.whole.realize_cached_data()
+        return ops.make_tuple(
+            *(
+                self.gradients[i]
+                if i in self.gradients
+                else Tensor.make_const(x._device.zeros(x._shape, x._dtype))
+                for i, x in enumerate(arrays)
+            )
+        )
 
 
 class Tensor(Value):
@@ -760,6 +812,22 @@ def _topological_order(roots: Iterable[Value], stop: Iterable[int]) -> list[Valu
     return order
 
 
+def values_from_before(outputs: Iterable[Value], moment: int) -> list[Value]:
+    """The values made before `moment` through which gradients of `outputs` flow to the past."""
+    found: list[Value] = []
+    stack, seen = list(outputs), set()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen or not value.requires_grad:
+            continue
+        seen.add(id(value))
+        if value._created < moment:
+            found.append(value)
+        else:
+            stack.extend(reversed(value.inputs))
+    return found
+
+
 def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
     """Set `.grad` of every value that `output` depends on to its gradient.
 
@@ -781,9 +849,11 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
 
     `order` is topological. Recorded or not as the mode says.
     """
-    pending: dict[int, Value] = {id(output): out_grad}
+    pending: dict[int, Any] = {id(output): out_grad}
     for node in reversed(order):
         gradient = pending.get(id(node))
+        if isinstance(gradient, Members):
+            gradient = pending[id(node)] = gradient.together()
         if gradient is None or node.op is None or not node.inputs:
             continue
         _check_unmodified(node)
@@ -792,7 +862,7 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
                 continue
             known = pending.get(id(x))
             pending[id(x)] = g if known is None else known + g
-    return pending
+    return {k: g.together() if isinstance(g, Members) else g for k, g in pending.items()}
 
 
 def _check_unmodified(node: Value) -> None:

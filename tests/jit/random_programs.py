@@ -156,7 +156,7 @@ class _Writer:
         kinds: list[Callable[[], Any]] = [
             self.function, self.function, self.pair, self.pair, self.pair, self.reduction,
             self.reduction, self.view, self.view, self.product, self.join, self.row_op,
-            self.constant, self.choice, self.cast, self.again, self.lookup,
+            self.constant, self.choice, self.cast, self.again, self.lookup, self.scan,
         ]  # fmt: skip
         if not self.pure:
             kinds += [self.write, self.write, self.update, self.update, self.snapshot]
@@ -312,6 +312,28 @@ class _Writer:
             return
         rows = [self.random.randrange(self.values[x].shape[0]) for _ in range(3)]
         self.add(f"ndl.take({x}, np.array({rows}))", x in self.exact)
+
+    def scan(self) -> None:
+        x = self.pick(lambda v: _is_float(v) and v.ndim > 1 and 0 < v.shape[0] < 20)
+        if x is None:
+            return
+        like, step = self.values[x], self.values[x].shape[1:]
+        y = self.pick(lambda v: v.dtype == like.dtype and _fits_into(v.shape, step)) or f"{x}[0]"
+        forms = [  # all outputs depend on y: else its gradient is 0 compiled, and none eagerly
+            f"lambda h, x, y={y}: (ndl.tanh(h + x * y), h * x + y)",
+            f"lambda h, x, y={y}: (ndl.sigmoid(h * ndl.exp(-y * y)) + x / 2, (h - x) * y)",
+            f"lambda h, x, y={y}: (h + ndl.tanh(x * y), x / 3 + y)",
+        ]
+        w = self.pick(lambda v: v.dtype == like.dtype and v.shape == (step[-1],) * 2)
+        if w is not None and len(step) == 2:
+            forms += [
+                f"lambda h, x, w={w}: (ndl.tanh(x @ w + h @ w), h @ w)",
+                f"lambda h, x, w={w}: (ndl.cat([ndl.tanh(h @ w)[:, :1], x[:, 1:]], 1), x @ w)",
+            ]
+        self.add(
+            f"ndl.scan({self.random.choice(forms)}, {x}[0], {x}, {self.random.random() < 0.5})"
+            f"[{self.random.randrange(2)}]"
+        )
 
     def constant(self) -> None:
         shape, dtype = self._shape(self.random.randint(0, 2)), self.dtype

@@ -18,7 +18,7 @@ from needle import ops
 from needle.jit import fuse as fusion
 from needle.jit.cpp import write_program
 from needle.jit.fuse import fuse
-from needle.jit.passes import optimize
+from needle.jit.optimize import optimize
 from needle.jit.plan import make_plan
 from needle.jit.trace import Tracing
 

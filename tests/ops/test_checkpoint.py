@@ -8,7 +8,7 @@ import pytest
 import needle as ndl
 from needle import nn
 from needle.jit.fuse import fuse
-from needle.jit.passes import optimize
+from needle.jit.optimize import optimize
 from needle.jit.plan import make_plan
 from needle.jit.trace import Tracing
 

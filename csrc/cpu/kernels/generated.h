@@ -101,6 +101,37 @@ class ColumnSums {
 };
 
 // Adds the seconds of its life to a sum. (<chrono> would take a third of the compilation.)
+// Runs `body`, a program for one step, over time. Its buffers are the carries, the slices of this
+// step, what stays the same, the new carries, the outputs of this step, and an arena.
+//
+// `inputs` and `outputs` are those of the whole loop in the same order; `bytes` is what one step
+// takes of each slice and output. A carry is written to `spare` and to its output in turn, so that
+// the last one ends in the output.
+template <int carries, int slices, int fixed, int outs, int64_t length, bool reverse, class Body>
+void run_scan(Body body, const KernelTable* k,
+              const std::array<char*, carries + slices + fixed>& inputs,
+              const std::array<char*, carries + outs>& outputs,
+              const std::array<char*, carries>& spare,
+              const std::array<int64_t, slices + outs>& bytes, char* arena) {
+  constexpr int results = carries + slices + fixed;
+  std::array<char*, results + carries + outs + 1> b{};
+  std::copy(inputs.begin(), inputs.end(), b.begin());
+  b.back() = arena;
+  for (int64_t step = 0; step < length; ++step) {
+    const int64_t t = reverse ? length - 1 - step : step;
+    const bool last = (length - 1 - step) % 2 == 0;
+    for (int i = 0; i < carries; ++i) {
+      if (step > 0) b[i] = b[results + i];
+      b[results + i] = last ? outputs[i] : spare[i];
+    }
+    for (int i = 0; i < slices; ++i) b[carries + i] = inputs[carries + i] + t * bytes[i];
+    for (int i = carries; i < carries + outs; ++i) {
+      b[results + i] = outputs[i] + t * bytes[slices + i - carries];
+    }
+    body(b.data(), k);
+  }
+}
+
 struct Timer {
   explicit Timer(double& seconds) : sum(seconds), start(now()) {}
   ~Timer() { sum += now() - start; }

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import autograd
+from .. import autograd, tree
 from ..autograd import Tensor, TensorTuple
 from ..backend_ndarray import NDArray
-from . import tree
 from .graph import Graph, Value
 from .trace import Output, Source, Trace
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .fuse import Unit, values_needed_outside
-from .graph import ROLES, Graph, Node, Value, View
+from .graph import ROLES, Graph, Loop, Node, Value, View
 from .loops import LoopCode, ctype, write_epilogue, write_loop
-from .plan import Plan
+from .plan import Plan, aligned
 from .products import ProductShape, product_shape
 
 DTYPES = {
@@ -83,6 +83,8 @@ class _Writer:
 
     def call(self, unit: Unit, needed: set[int]) -> str:
         """The statement that runs a unit."""
+        if unit.node is not None and unit.node.op == "scan":
+            return self.scan(unit.node)
         if unit.node is not None:
             shape = product_shape(unit.node)
             if shape is None:
@@ -91,6 +93,52 @@ class _Writer:
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
         return f"{self.function(code.text)}({self.pointers(code)});"
+
+    def calls(self, units: list[Unit]) -> list[str]:
+        """The statements that run the graph."""
+        needed = values_needed_outside(units, self.graph)
+        calls = [self.call(unit, needed) for unit in units]
+        return calls + [self.copy(*copy) for copy in self.plan.copies]
+
+    def body(self, calls: list[str]) -> str:
+        """The parameters and statements of a function that runs the graph."""
+        return "\n".join((
+            "(char* const* b, const KernelTable* k) {",
+            f"  char* const arena = b[{self._buffer('arena', 0)}];",
+            "  (void)arena, (void)k;",
+            *(f"  {call}" for call in calls),
+            "}",
+        ))  # fmt: skip
+
+    def scan(self, node: Node) -> str:
+        """The statement that runs a loop over time; its body is a function like the program."""
+        loop: Loop = node.operands[0]
+        inner = _Writer(loop.body, loop.plan, self.functions, self.texts)
+        body = self.function(f"static void NAME{inner.body(inner.calls(loop.units))}")
+        self.products |= inner.products
+        *outputs, memory = node.outputs
+        spare, start = [], loop.plan.arena_bytes
+        for view in outputs[: loop.carries]:
+            spare.append(f"{self.address(memory.value)} + {start}")
+            start += aligned(view.value.nbytes)
+        steps = [
+            x.value.nbytes
+            for x in (
+                *loop.body.arguments[loop.carries : loop.carries + loop.slices],
+                *loop.body.results[loop.carries :],
+            )
+        ]
+        numbers = (
+            loop.carries, loop.slices, loop.fixed, len(outputs) - loop.carries, loop.length,
+            "true" if loop.reverse else "false",
+        )  # fmt: skip
+        return (
+            f"run_scan<{', '.join(map(str, numbers))}>({body}, k, "
+            f"{{{', '.join(self.address(x.value, x.offset) for x in node.inputs)}}}, "
+            f"{{{', '.join(self.address(x.value) for x in outputs)}}}, "
+            f"{{{', '.join(spare)}}}, {{{', '.join(map(str, steps))}}}, "
+            f"{self.address(memory.value)});"
+        )
 
     def pointers(self, code: LoopCode) -> str:
         """The arguments of a loop's function."""
@@ -136,22 +184,14 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
     With `profile` it sums the seconds of unit i in `needle_times[i]`.
     """
     writer = _Writer(graph, plan)
-    needed = values_needed_outside(units, graph)
-    calls = [writer.call(unit, needed) for unit in units]
-    calls += [writer.copy(*copy) for copy in plan.copies]
-    timed = calls
+    calls = timed = writer.calls(units)
     if profile:
         timed = [f"{{ const Timer timer(needle_times[{i}]); {c} }}" for i, c in enumerate(calls)]
         writer.texts.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
-    arena = writer._buffer("arena", 0)
     lines = [
         HEADER.format(includes=PRODUCTS if writer.products else ""),
         *writer.texts,
-        'extern "C" void needle_program(char* const* b, const KernelTable* k) {',
-        f"  char* const arena = b[{arena}];",
-        "  (void)arena, (void)k;",
-        *(f"  {call}" for call in timed),
-        "}",
+        f'extern "C" void needle_program{writer.body(timed)}',
     ]
     return Program("\n".join(lines) + "\n", calls)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend_ndarray import NDArray, cpu_numpy
 from ..backend_ndarray.device_numpy import NumpyBuffer
-from .graph import ROLES, Graph, Node, Value, View
+from .graph import Graph, Loop, Node, Value, View
 from .reference import REFERENCES
 
 Memory = dict[int, np.ndarray]  # the flat contents of values, by id
@@ -37,14 +37,35 @@ def run_node(node: Node, memory: Memory) -> None:
     """Compute one node's values from those in `memory`."""
     for view in node.outputs:
         memory[id(view.value)] = _fresh(view.value, node, memory)
+    if node.op == "scan":
+        run_loop(node, memory)
+        return
     device, operands = cpu_numpy(), []
     reference = REFERENCES.get(node.op)
-    for role, x in zip(ROLES[node.op], node.operands, strict=True):
+    for role, x in zip(node.roles, node.operands, strict=True):
         if role == "a" or x is None:
             operands.append(x)
         else:
             operands.append(_array(x, memory) if reference is None else _seen(x, memory))
     (reference or getattr(device, node.op))(*operands)
+
+
+def run_loop(node: Node, memory: Memory) -> None:
+    """Compute the values of a loop, step by step."""
+    loop: Loop = node.operands[0]
+    inputs = [_seen(view, memory) for view in node.inputs]
+    outputs = [_seen(view, memory) for view in node.outputs]
+    first_slice, first_fixed = loop.carries, loop.carries + loop.slices
+    carries, slices, fixed = (
+        inputs[:first_slice], inputs[first_slice:first_fixed], inputs[first_fixed:],
+    )  # fmt: skip
+    for t in loop.steps():
+        results, _ = evaluate(loop.body, [*carries, *(x[t] for x in slices), *fixed], [])
+        carries = results[: loop.carries]
+        for out, y in zip(outputs[loop.carries :], results[loop.carries :], strict=True):
+            out[t] = y
+    for out, carry in zip(outputs, carries, strict=False):
+        out[...] = carry
 
 
 def _fresh(value: Value, node: Node, memory: Memory) -> np.ndarray:

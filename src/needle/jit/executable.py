@@ -16,8 +16,8 @@ from .evaluate import evaluate
 from .explain import read_times, table
 from .fuse import fuse
 from .graph import Graph
-from .passes import optimize
-from .plan import make_plan
+from .optimize import optimize
+from .plan import make_plan, plan_loops
 
 
 class Unavailable(RuntimeError):
@@ -71,7 +71,7 @@ class Native:
     device = cpu()
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        self.graph = graph = plan_loops(graph)
         self.units = fuse(graph)
         self.plan = make_plan(graph, self.units)
         self.code = write_program(graph, self.units, self.plan)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from .fuse import Unit, values_needed_outside
-from .graph import Graph, Node, View
+from .graph import Graph, Loop, Node, View
 from .loops import cost_of
 from .nest import Nest
 from .plan import Plan
@@ -36,6 +36,9 @@ def kernel_infos(graph: Graph, units: list[Unit]) -> list[KernelInfo]:
 
 def _name(unit: Unit) -> str:
     parts = []
+    if unit.node is not None and unit.node.op == "scan":
+        loop: Loop = unit.node.operands[0]
+        return f"{loop.length} x ({'; '.join(map(_name, loop.units))})"
     if unit.node is not None:
         shapes = " ".join("x".join(map(str, view.shape)) for view in unit.node.inputs[:2])
         parts.append(f"{unit.node.op} {shapes}")
@@ -55,6 +58,9 @@ def _nest_name(nest: Nest) -> str:
 
 def flops_of(node: Node) -> int:
     """Floating-point operations, a function like exp counting as one addition or more."""
+    if node.op == "scan":
+        loop: Loop = node.operands[0]
+        return loop.length * sum(map(flops_of, loop.body.nodes))
     out = node.outputs[0]
     if node.op == "matmul":
         return 2 * out.size * node.inputs[0].shape[-1]

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import autograd
+from .. import autograd, tree
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, from_numpy
-from . import check, tree
+from . import check
 from .executable import Executable, Native, Unavailable, make_executable
+from .signature import signature
 from .trace import Output, Source, Trace, Tracing
 
 MODES = ("on", "off", "check", "evaluate")
@@ -125,7 +126,7 @@ class JitFunction:
             return self._function(*args, **kwargs)
         native = chosen == "on" or (chosen == "check" and not self._eager)
         inputs = (args, kwargs)
-        key = (tree.signature(inputs), is_grad_enabled(), native)
+        key = (signature(inputs), is_grad_enabled(), native)
         arguments = tree.tensors(inputs)
 
         def run(program: CompiledProgram) -> tuple[bool, Any]:
@@ -186,8 +187,8 @@ class JitFunction:
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
-                "unrolled, so that a long one takes long to compile: use a layer that covers the "
-                "whole sequence, or compile the body of the loop",
+                "unrolled, so that a long one takes long to compile: use ndl.scan, a layer that "
+                "covers the whole sequence, or compile the body of the loop",
                 stacklevel=4,
             )
         for source in trace.states:

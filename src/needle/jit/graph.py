@@ -9,7 +9,7 @@ are the shapes and strides of the views.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -115,7 +115,7 @@ def whole(value: Value, shape: Shape | None = None) -> View:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One primitive: `outputs` from `inputs`.
+    """One primitive, or a loop over a graph of them (`Loop`): `outputs` from `inputs`.
 
     `operands` are the device's arguments in its own order (see `ROLES`): views (both of inputs and
     of outputs), Python values and None.
@@ -132,6 +132,15 @@ class Node:
     _outputs: tuple[View, ...] | None = field(default=None, init=False, repr=False)
 
     @property
+    def roles(self) -> str:
+        """The roles of the operands; see `ROLES`."""
+        if self.op != "scan":
+            return ROLES[self.op]
+        loop: Loop = self.operands[0]
+        outputs = len(loop.body.results) + loop.is_planned
+        return "a" + "i" * len(loop.body.arguments) + "o" * outputs
+
+    @property
     def inputs(self) -> tuple[View, ...]:
         """The views that are read; those of an in-place operand show the contents before.
 
@@ -140,7 +149,7 @@ class Node:
         if self._inputs is None:
             self._inputs = tuple(
                 View(x.value.base, x.shape, x.strides, x.offset) if role == "u" else x
-                for role, x in zip(ROLES[self.op], self.operands, strict=True)
+                for role, x in zip(self.roles, self.operands, strict=True)
                 if role in "iu?" and x is not None
             )
         return self._inputs
@@ -149,16 +158,14 @@ class Node:
     def outputs(self) -> tuple[View, ...]:
         """The views that are written, each of a value of this node's own."""
         if self._outputs is None:
-            pairs = zip(ROLES[self.op], self.operands, strict=True)
+            pairs = zip(self.roles, self.operands, strict=True)
             self._outputs = tuple(x for role, x in pairs if role in "ou")
         return self._outputs
 
     @property
     def attributes(self) -> tuple[Any, ...]:
         """The plain Python values."""
-        return tuple(
-            x for role, x in zip(ROLES[self.op], self.operands, strict=True) if role == "a"
-        )
+        return tuple(x for role, x in zip(self.roles, self.operands, strict=True) if role == "a")
 
     def needed(self) -> Iterator[Value]:
         """The values whose contents this node needs: those it reads and the bases it keeps."""
@@ -168,6 +175,20 @@ class Node:
         for value in own:
             if value.base is not None and not any(value.base is other for other in own):
                 yield value.base
+
+
+def replace_values(node: Node, instead: dict[int, Value]) -> Node:
+    """The node reading other values: those that `instead` gives for the ids of its own."""
+    if not any(id(view.value) in instead for view in node.inputs):
+        return node
+    written = {id(view.value) for view in node.outputs}
+
+    def replaced(x: object) -> object:
+        if not isinstance(x, View) or id(x.value) in written:
+            return x
+        return View(instead.get(id(x.value), x.value), x.shape, x.strides, x.offset)
+
+    return Node(node.op, tuple(map(replaced, node.operands)), node.run)
 
 
 @dataclass
@@ -234,6 +255,46 @@ class Graph:
         return "\n".join(_lines(self))
 
 
+@dataclass(eq=False, slots=True)
+class Loop:
+    """What a "scan" node repeats: a body that takes and makes a carry, once a step.
+
+    The body's arguments are `carries` values that go from step to step, then `slices` values, each
+    one step's part of an array whose first axis is time, then what is the same in all steps. Its
+    results are the new carries, then each step's part of the node's other outputs. It has no states
+    and no constants. The node's inputs are, in the same order, the first carries, the arrays with
+    all steps and the values that stay; its outputs are the last carries and arrays with all steps.
+    """
+
+    body: Graph
+    length: int
+    carries: int
+    slices: int
+    reverse: bool = False  # from the last step to the first
+    # The body's units and memory plan, once made: the node has one more output then, the memory
+    # that a step needs for itself.
+    units: list[Any] = field(default_factory=list)
+    plan: Any = None
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the body has a memory plan."""
+        return self.plan is not None
+
+    @property
+    def fixed(self) -> int:
+        """How many arguments are the same in all steps."""
+        return len(self.body.arguments) - self.carries - self.slices
+
+    def steps(self) -> Sequence[int]:
+        """The steps in the order in which they run."""
+        forward = range(self.length)
+        return forward[::-1] if self.reverse else forward
+
+    def __repr__(self) -> str:
+        return f"<loop {id(self):x}>"
+
+
 def _lines(graph: Graph) -> Iterator[str]:
     names: dict[int, str] = {}
 
@@ -254,5 +315,9 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield f"constants {named([v for v, _ in graph.constants], 'c')}"
     for node in graph.nodes:
         yield f"{node.op}({', '.join(map(shown, node.operands))})"
+        if node.op == "scan":
+            loop = node.operands[0]
+            yield f"  {loop.length} times, {loop.carries} carries, {loop.slices} slices:"
+            yield from (f"  {line}" for line in _lines(loop.body))
     yield f"results {', '.join(map(shown, graph.results))}"
     yield f"updates {', '.join(f's{i} = {shown(v)}' for i, v in graph.updates.items())}"

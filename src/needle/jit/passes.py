@@ -7,10 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend_ndarray import cpu_numpy
-from .graph import ROLES, Graph, Node, Value, View
-from .products import split_biases
-
-Pass = Callable[[Graph], Graph]
+from .graph import Graph, Node, Value, View, replace_values
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -77,29 +74,20 @@ class _Sharing:
         for view in node.outputs:
             if view.value.base is not None or id(view.value) in self.outputs | self.bases:
                 return None
-        operands = tuple(
-            (id(x.value), x.shape, x.strides, x.offset)
-            if isinstance(x, View) and not any(x is out for out in node.outputs)
-            else (x.shape, x.strides, x.offset, x.value.size, x.dtype)
-            if isinstance(x, View)
-            else (type(x), repr(x))  # tells 0.0 from -0.0
-            for x in node.operands
-        )
-        return node.op, operands, node.run
+        return expression(node)
 
 
-def replace_values(node: Node, instead: dict[int, Value]) -> Node:
-    """The node reading other values: those that `instead` gives for the ids of its own."""
-    if not any(id(view.value) in instead for view in node.inputs):
-        return node
-    written = {id(view.value) for view in node.outputs}
-
-    def replaced(x: object) -> object:
-        if not isinstance(x, View) or id(x.value) in written:
-            return x
-        return View(instead.get(id(x.value), x.value), x.shape, x.strides, x.offset)
-
-    return Node(node.op, tuple(map(replaced, node.operands)), node.run)
+def expression(node: Node, name: Callable[[Value], int] = id) -> object:
+    """What nodes that compute the same from the same have in common; `name` tells values apart."""
+    operands = tuple(
+        (name(x.value), x.shape, x.strides, x.offset)
+        if isinstance(x, View) and not any(x is out for out in node.outputs)
+        else (x.shape, x.strides, x.offset, x.value.size, x.dtype)
+        if isinstance(x, View)
+        else (type(x), repr(x))  # tells 0.0 from -0.0
+        for x in node.operands
+    )
+    return node.op, operands, node.run
 
 
 # ---- constants and algebra --------------------------------------------------------------------
@@ -145,7 +133,7 @@ def _computed(node: Node, numbers: list[Any]) -> Any:
     arrays = iter(scalars)
     operands = [
         x if role == "a" else out if role == "o" else next(arrays)
-        for role, x in zip(ROLES[node.op], node.operands, strict=True)
+        for role, x in zip(node.roles, node.operands, strict=True)
     ]
     getattr(device, node.op)(*operands)
     return out.item()
@@ -174,27 +162,20 @@ def _unchanged(node: Node) -> Value | None:
         name, x, number, out, reverse = node.operands
         if reverse or (name, number) not in NEUTRAL or math.copysign(1, number) < 0:
             return None
-    elif node.op == "copy":
-        x, out = node.operands
-    else:
+        return x.value if _same_layout(x, out) else None
+    return copied_value(node)
+
+
+def copied_value(node: Node) -> Value | None:
+    """The value that the node copies as a whole, in the same memory order."""
+    if node.op != "copy":
         return None
-    same_layout = (x.strides, x.offset, x.value.size) == (out.strides, out.offset, out.value.size)
-    same = x.dtype is out.dtype and same_layout and out.covers and out.value.base is None
-    return x.value if same else None
+    x, out = node.operands
+    return x.value if _same_layout(x, out) else None
 
 
-PASSES: list[Pass] = [
-    remove_dead_code,
-    split_biases,
-    fold_constants,
-    simplify_algebra,
-    share_common_subexpressions,
-    remove_dead_code,
-]
-
-
-def optimize(graph: Graph) -> Graph:
-    """The graph after all passes."""
-    for change in PASSES:
-        graph = change(graph)
-    return graph
+def _same_layout(x: View, out: View) -> bool:
+    layouts = (x.strides, x.offset, x.value.size), (out.strides, out.offset, out.value.size)
+    return (
+        x.dtype is out.dtype and layouts[0] == layouts[1] and out.covers and out.value.base is None
+    )

@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .fuse import Unit, base_of, values_needed_outside
-from .graph import Graph, Value, View
+import numpy as np
+
+from .fuse import Unit, base_of, fuse, values_needed_outside
+from .graph import Graph, Loop, Node, Value, View, whole
 from .loops import phases_of
 from .nest import FULL, is_linear
 
 ALIGNMENT = 64
+
+
+def aligned(nbytes: int) -> int:
+    """Bytes rounded up to the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Block:
     @property
     def nbytes(self) -> int:
         """Its bytes, rounded up to the alignment."""
-        return -(-max(self.value.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        return aligned(max(self.value.nbytes, 1))
 
 
 @dataclass
@@ -49,6 +56,24 @@ class Plan:
     def where(self, value: Value) -> tuple[str, int]:
         """The place of a value."""
         return self.place[id(value)]
+
+
+def plan_loops(graph: Graph) -> Graph:
+    """With the bodies of loops fused and planned, and memory for one step an output of each."""
+    return graph.with_nodes(_planned(node) if node.op == "scan" else node for node in graph.nodes)
+
+
+def _planned(node: Node) -> Node:
+    loop: Loop = node.operands[0]
+    body = plan_loops(loop.body)
+    units = fuse(body)
+    plan = make_plan(body, units)
+    planned = Loop(
+        body, loop.length, loop.carries, loop.slices, loop.reverse, units=units, plan=plan
+    )
+    spare = sum(map(aligned, (view.value.nbytes for view in body.results[: loop.carries])))
+    memory = whole(Value(plan.arena_bytes + spare, np.dtype("uint8")))
+    return Node(node.op, (planned, *node.operands[1:], memory), node.run)
 
 
 def make_plan(graph: Graph, units: list[Unit]) -> Plan:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from ..backend_ndarray import (
     recording,
 )
 from ..backend_ndarray.layout import compact_strides
-from .graph import ROLES, Graph, Node, Value, View, whole
-from .tree import map_leaves
+from ..tree import map_leaves
+from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
 
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
 # are traced through their definition in simpler ops, so that passes can fuse them anew.
@@ -49,6 +50,10 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 class TraceError(RuntimeError):
     """A function does what cannot be compiled; the message names the line."""
+
+
+class _NotALoop(Exception):
+    """A function of steps does what a loop of the graph cannot: it must be unrolled."""
 
 
 @dataclass
@@ -111,16 +116,33 @@ def user_frame() -> str:
     return "an unknown line"
 
 
+def _close(graph: Graph) -> list[Value]:
+    """Make the values from outside that a body reads arguments of it; returns them."""
+    known = {id(view.value) for view in graph.arguments}
+    fixed: dict[int, tuple[Value, Value]] = {}  # outside, inside
+    for node in graph.nodes:
+        for value in node.needed():
+            if id(value) not in known:
+                fixed.setdefault(id(value), (value, Value(value.size, value.dtype)))
+        known.update(id(view.value) for view in node.outputs)
+    instead = {key: inside for key, (_, inside) in fixed.items()}
+    graph.nodes = [replace_values(node, instead) for node in graph.nodes]
+    graph.arguments += [whole(inside) for _, inside in fixed.values()]
+    return [outside for outside, _ in fixed.values()]
+
+
 class Tracing:
     """One trace: the recorder of the devices and the tracer of Tensors."""
 
     def __init__(self) -> None:
-        self.graph = Graph()
+        self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
         self.sources: dict[int, Source] = {}  # by the id of the Tensor
         self.grads: dict[int, Source] = {}  # by the id of a source's gradient: the source
         self.known: dict[int, tuple[Any, Value]] = {}  # buffers with data: constants, by id
         self.made: dict[int, Any] = {}  # buffers that the trace itself wrapped, kept alive
         self.overwritten: set[int] = set()
+        self.finished: list[Graph] = []  # bodies of loops, and the ids of their values
+        self.lost: set[int] = set()
         self.consumed: list[AutogradValue] = []
         self.actions: list[Callable[[], Any]] = []
         self.host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]] = []
@@ -193,13 +215,14 @@ class Tracing:
         source = self._source(value)
         if source.view is None:
             source.value = Value(data.size, data._dtype)
-            self.graph.states.append(whole(source.value, data._shape))
+            self.program.states.append(whole(source.value, data._shape))
             source.view = self._symbolic(data._shape, data._device, source.value)
         value.cached_data = source.view
         return source.view
 
     def write(self, value: AutogradValue) -> None:
         """`value` gets new data: where it is from outside, every call must do the same."""
+        self._refuse_in_loop()
         if self._active() and isinstance(value, Tensor) and id(value) not in self.sources:
             data = value.cached_data
             if not is_traced(data) and id(data._handle) not in self.made:
@@ -246,10 +269,12 @@ class Tracing:
 
     def host_action(self, action: Callable[[], Any]) -> None:
         """`action` changes Python state at every call; it does not run during the trace."""
+        self._refuse_in_loop()
         self.actions.append(action)
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()`, a host action, gives anew at every call."""
+        self._refuse_in_loop()
         now: list[float] = [0.0]
 
         def action() -> None:
@@ -274,6 +299,7 @@ class Tracing:
 
     def _draw(self, device: BackendDevice, draw: Callable[..., Any], shape: Any, dtype: Any) -> Any:
         """Random numbers, drawn at every call in the order of the program."""
+        self._refuse_in_loop()
         kind = tuple(shape), as_dtype(dtype), device
         if self.replayed:
             drawn, drawn_kind, array = self.drawn[self.replayed[-1]]
@@ -309,6 +335,76 @@ class Tracing:
         finally:
             self.replayed.pop()
             self.run_number = before
+
+    # ---- loops --------------------------------------------------------------------------------
+
+    def loop(
+        self, body: Any, carries: list[NDArray], xs: list[NDArray], reverse: bool
+    ) -> tuple[list[NDArray], list[NDArray]] | None:
+        """A node that runs `body` for every step; see `Tracer.loop`."""
+        if not self._active():
+            return None
+        self._check_device(xs[0]._device, "scan")
+        carries, xs = [x.compact() for x in carries], [x.compact() for x in xs]
+        first = [self._view_of(x) for x in (*carries, *xs)]
+        traced = self._body(body, carries, xs)
+        if traced is None:
+            return None
+        graph, fixed = traced
+        loop = Loop(graph, xs[0]._shape[0], len(carries), len(xs), reverse)
+        shapes = [
+            view.shape if i < len(carries) else (loop.length, *view.shape)
+            for i, view in enumerate(graph.results)
+        ]
+        results = [
+            self._symbolic(shape, xs[0]._device, Value(prod(shape), view.dtype))
+            for shape, view in zip(shapes, graph.results, strict=True)
+        ]
+        outputs = [whole(x._handle.value, x._shape) for x in results]
+        operands = (loop, *first, *map(whole, fixed), *outputs)
+        self.graph.nodes.append(Node("scan", operands, self.run_number))
+        return results[: len(carries)], results[len(carries) :]
+
+    def _body(
+        self, body: Any, carries: list[NDArray], xs: list[NDArray]
+    ) -> tuple[Graph, list[Value]] | None:
+        """The graph of one step, and the values from outside that it reads besides."""
+        graph = Graph()
+        outer, self.graph = self.graph, graph
+        shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
+        inputs = []
+        for shape, like in zip(shapes, (*carries, *xs), strict=True):
+            value = Value(prod(shape), like._dtype)
+            graph.arguments.append(whole(value, shape))
+            inputs.append(self._symbolic(shape, like._device, value))
+        before = {key: source.tensor.grad for key, source in self.sources.items()}
+        try:
+            new, ys = body(inputs[: len(carries)], inputs[len(carries) :])
+            for array in (*new, *ys):
+                self._output(array)
+            self._refuse_new_gradients(before)
+        except _NotALoop:
+            return None
+        finally:
+            self.graph = outer
+            self.finished.append(graph)
+            self.lost.update(id(v.value) for node in graph.nodes for v in node.outputs)
+            self.lost.update(id(view.value) for view in graph.arguments)
+        return graph, _close(graph)
+
+    def _refuse_in_loop(self) -> None:
+        if self.graph is not self.program:
+            raise _NotALoop
+
+    def _refuse_new_gradients(self, before: dict[int, Tensor | None]) -> None:
+        """A step that calls backward() leaves gradients of values that are gone after it."""
+        changed = False
+        for key, source in self.sources.items():
+            grad = before.get(key, source.grad_before)
+            changed |= source.tensor.grad is not grad
+            source.tensor.grad = grad
+        if changed:
+            self._refuse_in_loop()
 
     # ---- the devices' side --------------------------------------------------------------------
 
@@ -405,15 +501,20 @@ class Tracing:
             self.graph.nodes.append(Node("fill", (whole(value), 0)))  # never written: anything
         elif value is None:
             value = self._constant(x)
+        elif id(value) in self.lost:
+            raise TraceError(
+                "[jit] a tensor made inside the function of ndl.scan is used after it; return it "
+                f"as a part of the carry or of y.\n  {user_frame()}"
+            )
         return View(value, x._shape, x._strides, x._offset)
 
     def _constant(self, x: NDArray) -> Value:
         value = Value(x._handle.size, x._dtype)
         flat = NDArray._view((value.size,), (1,), 0, x._handle, x._device, x._dtype)
         self.known[id(x._handle)] = (x._handle, value)
-        self.graph.constants.append((value, flat))
+        self.program.constants.append((value, flat))
         if id(x._handle) in self.made:
-            self.graph.literals.add(id(value))
+            self.program.literals.add(id(value))
         return value
 
     def _written(self, x: NDArray, in_place: bool) -> View:
@@ -424,7 +525,10 @@ class Tracing:
             old = self._constant(x)
         if in_place and old is None:
             old = self._view_of(x).value
-        if old is not None and any(old is source for source in self.graph.sources()):
+        is_input = any(old is source for source in self.graph.sources())
+        if old is not None and not is_input and not self._is_made_here(old):
+            self._refuse_in_loop()
+        if old is not None and is_input:
             mine = Value(old.size, old.dtype)  # inputs stay what they are
             self.graph.nodes.append(Node("copy", (whole(old), whole(mine))))
             old = mine
@@ -495,12 +599,15 @@ class Tracing:
     def _own(self, data: NDArray) -> View:
         """A compact view of a value that a node writes and that is no other output's."""
         view = self._view_of(data)
-        if view.is_compact and not self._is_input_or_output(view.value):
+        if view.is_compact and self._is_made_here(view.value) and not self._leaves(view.value):
             return view
         own = whole(Value(view.size, view.dtype), view.shape)
         self.graph.nodes.append(Node("copy", (view, own)))
         return own
 
-    def _is_input_or_output(self, value: Value) -> bool:
-        taken = (*self.graph.sources(), *(v.value for v in self.graph.outputs()))
-        return any(value is x for x in taken)
+    def _leaves(self, value: Value) -> bool:
+        return any(value is view.value for view in self.graph.outputs())
+
+    def _is_made_here(self, value: Value) -> bool:
+        """Whether a node of this graph, which may be the body of a loop, writes the value."""
+        return any(value is view.value for node in self.graph.nodes for view in node.outputs)

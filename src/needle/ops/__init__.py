@@ -80,6 +80,7 @@ from .loss import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .recurrent import *  # noqa: F403
 from .reduction import *  # noqa: F403
+from .scan import *  # noqa: F403
 from .shape import *  # noqa: F403
 
 __all__ = [name for name in dir() if not name.startswith("_") and name not in ("autograd", "sys")]

@@ -15,8 +15,9 @@ from ..autograd import (
     TensorOp,
     Value,
     enable_grad,
-    find_topo_sort,
     is_grad_enabled,
+    moment,
+    values_from_before,
     vjp,
 )
 from ..backend_ndarray import NDArray
@@ -99,17 +100,13 @@ def _call(function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> Tensor:
     inner = [
         Tensor.make_const(x.realize_cached_data(), requires_grad=x.requires_grad) for x in args
     ]
-    replay = _Replay()
+    replay, before = _Replay(), moment()
     with replay.first(), enable_grad():
         out = function(*inner)
     if not isinstance(out, Tensor):
         raise TypeError(f"[checkpoint] the function must return a Tensor, got {type(out).__name__}")
     mine = set(map(id, inner))
-    others = [
-        value
-        for value in find_topo_sort([out])
-        if value.is_leaf() and value.requires_grad and id(value) not in mine
-    ]
+    others = [value for value in values_from_before([out], before) if id(value) not in mine]
     return Checkpoint(function, len(args), out.realize_cached_data(), replay)(*args, *others)
 
 

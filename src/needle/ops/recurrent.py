@@ -10,7 +10,8 @@ from .activation import relu, sigmoid, tanh
 from .common import FusedTupleOp
 from .elementwise import add
 from .linalg import linear
-from .shape import chunk, make_tuple, split, stack
+from .scan import scan
+from .shape import chunk, make_tuple
 
 
 def lstm_step(
@@ -94,12 +95,14 @@ class LSTM(_Recurrence):
     states = 2
 
     def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:  # type: ignore[override]
-        (h, c), w_ih, w_hh, bias = self._unpack(rest)
-        outputs = []
-        for step in split(x, 0):
-            h, c = lstm_step(step, h, c, w_ih, w_hh, bias)
-            outputs.append(h)
-        return make_tuple(stack(outputs, 0), c)
+        first, w_ih, w_hh, bias = self._unpack(rest)
+
+        def step(state: list[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
+            h, c = lstm_step(x, state[0], state[1], w_ih, w_hh, bias)
+            return [h, c], h
+
+        (_, c), outputs = scan(step, first, x)
+        return make_tuple(outputs, c)
 
     def compute(self, *arrays: NDArray) -> Any:
         x = arrays[0]
@@ -135,12 +138,13 @@ class RNN(_Recurrence):
         self.nonlinearity = nonlinearity
 
     def decompose(self, x: Tensor, *rest: Tensor) -> TensorTuple:  # type: ignore[override]
-        (h,), w_ih, w_hh, bias = self._unpack(rest)
-        outputs = []
-        for step in split(x, 0):
-            h = rnn_step(step, h, w_ih, w_hh, bias, self.nonlinearity)
-            outputs.append(h)
-        return make_tuple(stack(outputs, 0))
+        (first,), w_ih, w_hh, bias = self._unpack(rest)
+
+        def step(h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            h = rnn_step(x, h, w_ih, w_hh, bias, self.nonlinearity)
+            return h, h
+
+        return make_tuple(scan(step, first, x)[1])
 
     def compute(self, *arrays: NDArray) -> Any:
         x = arrays[0]
@@ -213,11 +217,13 @@ def gru(
     Columns in the order r, z, n. The input projections of all steps are one product.
     """
     _check("gru", x, (h0,), w_ih, w_hh, 3)
-    h, outputs = h0, []
-    for projection in split(linear(x, w_ih, b_ih), 0):
-        h = gru_gates(projection, linear(h, w_hh, b_hh), h)
-        outputs.append(h)
-    return stack(outputs, 0), h
+
+    def step(h: Tensor, from_x: Tensor) -> tuple[Tensor, Tensor]:
+        h = gru_gates(from_x, linear(h, w_hh, b_hh), h)
+        return h, h
+
+    h, outputs = scan(step, h0, linear(x, w_ih, b_ih))
+    return outputs, h
 
 
 def _inputs(

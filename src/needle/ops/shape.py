@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend_ndarray as nd
-from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
+from ..autograd import Members, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray, Shape, indexing
 from ..backend_ndarray.layout import normalize_axis, resolve_shape
 
@@ -171,12 +171,8 @@ class TupleGetItem(TensorOp):
     def compute(self, a: tuple[NDArray, ...]) -> NDArray:
         return a[self.index]
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
-        members = [
-            out_grad if i == self.index else Tensor.make_const(x._device.zeros(x.shape, x.dtype))
-            for i, x in enumerate(node.inputs[0].realize_cached_data())
-        ]
-        return make_tuple(*members)
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Members:
+        return Members(node.inputs[0], {self.index: out_grad})
 
 
 class Stack(TensorOp):
@@ -209,6 +205,22 @@ class Split(TensorTupleOp):
 
     def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
         return stack(out_grad, normalize_axis(self.axis, node.inputs[0].ndim, "split"))
+
+
+class Chunk(TensorTupleOp):
+    """Equal parts along an axis."""
+
+    saves_values = False
+
+    def __init__(self, chunks: int, axis: int) -> None:
+        self.chunks, self.axis = chunks, axis
+
+    def compute(self, a: NDArray) -> tuple[NDArray, ...]:
+        step, lead = a.shape[self.axis] // self.chunks, (slice(None),) * self.axis
+        return tuple(a[(*lead, slice(i * step, (i + 1) * step))] for i in range(self.chunks))
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
+        return concatenate(out_grad, self.axis)
 
 
 class Concatenate(TensorOp):
@@ -269,8 +281,7 @@ def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     n = a.shape[along]
     if chunks < 1 or n % chunks:
         raise ValueError(f"[chunk] axis {axis} of length {n} has no {chunks} equal parts")
-    step, lead = n // chunks, (slice(None),) * along
-    return tuple(a[(*lead, slice(i * step, (i + 1) * step))] for i in range(chunks))
+    return Chunk(chunks, along)(a).tuple()
 
 
 def _as_tuple(args: Sequence[Tensor] | TensorTuple, what: str) -> TensorTuple:
