@@ -70,7 +70,19 @@ struct BatchedShape : ProductShape<m, n, k, a_row, a_col, b_row, b_col> {
   static constexpr int64_t BATCH = batch, A_BATCH = a_batch, B_BATCH = b_batch, C_BATCH = m * n;
 };
 
-constexpr auto no_epilogue = [](auto...) {};
+// The constants of a convolution; see static_convolution.h.
+template <int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel_height,
+          int64_t kernel_width, int64_t filters, int64_t out_height, int64_t out_width,
+          int64_t stride_y, int64_t stride_x, int64_t top, int64_t left, int64_t planes,
+          int64_t x_plane, int64_t x_image, int64_t w_row, int64_t w_offset, int64_t w_elements>
+struct ConvolutionShape {
+  static constexpr int64_t IMAGES = images, HEIGHT = height, WIDTH = width, CHANNELS = channels;
+  static constexpr int64_t KERNEL_HEIGHT = kernel_height, KERNEL_WIDTH = kernel_width;
+  static constexpr int64_t FILTERS = filters, OUT_HEIGHT = out_height, OUT_WIDTH = out_width;
+  static constexpr int64_t STRIDE_Y = stride_y, STRIDE_X = stride_x, TOP = top, LEFT = left;
+  static constexpr int64_t PLANES = planes, X_PLANE = x_plane, X_IMAGE = x_image;
+  static constexpr int64_t W_ROW = w_row, W_OFFSET = w_offset, W_ELEMENTS = w_elements;
+};
 
 // Sums of the columns of a product, collected block by block on each thread.
 template <typename T>
