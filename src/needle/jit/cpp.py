@@ -124,7 +124,8 @@ class _Writer:
             return f"{call});"
         matrix = result_matrix(node)
         assert matrix is not None
-        code = write_epilogue(unit.nest, matrix[1], needed, self.graph.filled())
+        whole_rows = isinstance(shape, ConvolutionShape)
+        code = write_epilogue(unit.nest, matrix[1], whole_rows, needed, self.graph.filled())
         name = self.function(code.text)
         return (
             f"{{ {name} epilogue{{{self.pointers(code)}}}; {call}, epilogue); epilogue.finish(); }}"
