@@ -276,57 +276,51 @@ struct WeightGradient {
   }
 };
 
-// x with rows as WeightGradient has them, (IMAGES, PLANES, HEIGHT, WIDTH, DEPTH).
+// Some images with rows as WeightGradient has them, (images, PLANES, HEIGHT, WIDTH, DEPTH).
 template <class Shape, typename T>
-const T* pad_rows(const T* x, int64_t parts) {
+const T* pad_rows(const T* x, int64_t images) {
   using G = WeightGradient<Shape>;
-  T* const padded = scratch<T>(PACKED_A, Shape::IMAGES * G::IMAGE);
+  T* const padded = scratch<T>(PACKED_A, images * G::IMAGE);
   constexpr int64_t FIRST = std::clamp<int64_t>(-G::X.start, 0, G::WIDTH);
   constexpr int64_t LAST = std::clamp<int64_t>(G::X.size - G::X.start, FIRST, G::WIDTH);
-  parallel_for(parts, [&](int64_t part) {
-    constexpr int64_t PLANES = Shape::IMAGES * Shape::PLANES;
-    const int64_t last = part_start(PLANES, parts, part + 1);
-    for (int64_t i = part_start(PLANES, parts, part); i < last; ++i) {
-      const T* from = x + i / Shape::PLANES * Shape::X_IMAGE + i % Shape::PLANES * Shape::X_PLANE;
-      for (int64_t y = 0; y < G::Y.size; ++y, from += G::X.size * G::DEPTH) {
-        T* to = padded + i * G::PLANE + y * G::ROW;
-        std::fill_n(to, FIRST * G::DEPTH, T(0));
-        std::copy_n(from + (G::X.start + FIRST) * G::DEPTH, (LAST - FIRST) * G::DEPTH,
-                    to + FIRST * G::DEPTH);
-        std::fill_n(to + LAST * G::DEPTH, (G::WIDTH - LAST) * G::DEPTH, T(0));
-      }
+  T* to = padded;
+  for (int64_t i = 0; i < images * Shape::PLANES; ++i) {
+    const T* from = x + i / Shape::PLANES * Shape::X_IMAGE + i % Shape::PLANES * Shape::X_PLANE;
+    for (int64_t y = 0; y < G::Y.size; ++y, from += G::X.size * G::DEPTH, to += G::ROW) {
+      std::fill_n(to, FIRST * G::DEPTH, T(0));
+      std::copy_n(from + (G::X.start + FIRST) * G::DEPTH, (LAST - FIRST) * G::DEPTH,
+                  to + FIRST * G::DEPTH);
+      std::fill_n(to + LAST * G::DEPTH, (G::WIDTH - LAST) * G::DEPTH, T(0));
     }
-  });
+  }
   return padded;
 }
 
-// Adds what images [first, last) bring to one tile of one row of products.
+// Adds what some images bring to one tile of one row of products; `sum` is compact.
 template <class Shape, typename T>
-void add_weight_gradient(const Blocks<T>& blocks, const T* x, const T* g, T* dw, int64_t number,
-                         Range images) {
+void add_weight_gradient(const Blocks<T>& blocks, const T* x, const T* g, T* sum, int64_t images,
+                         int64_t number) {
   using G = WeightGradient<Shape>;
+  constexpr int64_t ACROSS = G::X.kernel / G::TAPS, STEP = G::X.stride * G::DEPTH;
   const int64_t panel = number % blocks.panels, place = number / blocks.panels % blocks.tiles;
-  int64_t row = number / blocks.panels / blocks.tiles;
-  const int64_t plane = row % Shape::PLANES;
-  row /= Shape::PLANES;
-  const int64_t kx = row % (G::X.kernel / G::TAPS), ky = row / (G::X.kernel / G::TAPS);
+  const int64_t row = number / (blocks.panels * blocks.tiles), plane = row % Shape::PLANES;
+  const int64_t kx = row / Shape::PLANES % ACROSS, ky = row / (Shape::PLANES * ACROSS);
   const int64_t first = blocks.row(place), rows = blocks.row(place + 1) - first;
   const Range along_y = G::Y.outputs_of(ky), along_x = G::outputs_of(kx);
-  const int64_t count = along_x.last - along_x.first, many = images.last - images.first;
+  const int64_t count = along_x.last - along_x.first;
   if (count == 0) return;
 
   Tile<T> tile{};
-  tile.c = dw + ky * Shape::W_ROW + kx * Shape::CHANNELS * Shape::FILTERS +
+  tile.c = sum + (ky * G::X.kernel + kx) * Shape::CHANNELS * Shape::FILTERS +
            (first * Shape::PLANES + plane) * Shape::FILTERS + panel * blocks.cols;
   tile.c_row = blocks.c_row;
   tile.accumulate = true;
-  constexpr int64_t STEP = G::X.stride * G::DEPTH;
   if constexpr (G::X.outputs == 1) {  // one run through the images
-    tile.k = many, tile.a_step = G::IMAGE, tile.b_step = G::G_IMAGE;
+    tile.k = images, tile.a_step = G::IMAGE, tile.b_step = G::G_IMAGE;
     tile.runs = 1;
   } else {
     tile.k = count, tile.a_step = STEP, tile.b_step = Shape::FILTERS;
-    tile.runs = many;
+    tile.runs = images;
     tile.a_jump = G::IMAGE - count * STEP;
     tile.b_jump = G::G_IMAGE - count * Shape::FILTERS;
   }
@@ -334,14 +328,27 @@ void add_weight_gradient(const Blocks<T>& blocks, const T* x, const T* g, T* dw,
     const int64_t surplus = blocks.last_pitch - (blocks.n - panel * blocks.cols);
     tile.careful_steps = std::min(ceil_div(surplus, Shape::FILTERS), tile.k);
   }
-  const int64_t left = G::WHOLE_ROWS ? 0 : G::X.start + kx;
+  const int64_t left = (G::WHOLE_ROWS ? 0 : G::X.start + kx) + along_x.first * G::X.stride;
   for (int64_t i = along_y.first; i < along_y.last; ++i) {
     const int64_t y = G::Y.start + i * G::Y.stride + ky;
-    tile.a = x + images.first * G::IMAGE + plane * G::PLANE + y * G::ROW +
-             (left + along_x.first * G::X.stride) * G::DEPTH + first;
-    tile.b = g + images.first * G::G_IMAGE + (i * G::X.outputs + along_x.first) * Shape::FILTERS +
-             panel * blocks.cols;
+    tile.a = x + plane * G::PLANE + y * G::ROW + left * G::DEPTH + first;
+    tile.b = g + (i * G::X.outputs + along_x.first) * Shape::FILTERS + panel * blocks.cols;
     blocks.kernels[rows > blocks.low][blocks.is_last(panel)](tile);
+  }
+}
+
+// Elements [begin, end) of dw: the sums of the threads, zero where a kernel position is left out.
+template <class Shape, typename T>
+void join_weight_gradients(const T* sums, int64_t count, T* dw, int64_t begin, int64_t end) {
+  constexpr int64_t ROW = Shape::KERNEL_WIDTH * Shape::CHANNELS * Shape::FILTERS;
+  std::fill(dw + begin, dw + end, T(0));
+  for (int64_t y = 0; y < Shape::KERNEL_HEIGHT; ++y) {
+    const int64_t place = Shape::W_OFFSET + y * Shape::W_ROW;
+    const int64_t first = std::max(begin, place), last = std::min(end, place + ROW);
+    for (int64_t sum = 0; sum < count; ++sum) {
+      const T* from = sums + (sum * Shape::KERNEL_HEIGHT + y) * ROW - place;
+      for (int64_t i = first; i < last; ++i) dw[i] += from[i];
+    }
   }
 }
 
@@ -391,22 +398,29 @@ void static_convolution_weight_gradient(const T* x, const T* g, T* dw) {
   using G = WeightGradient<Shape>;
   static constexpr Blocks<T> BLOCKS = make_blocks<T, typename G::Block, 1, false>();
   constexpr int64_t COUNT = G::ROWS_OF_PRODUCTS * BLOCKS.tiles * BLOCKS.panels;
+  constexpr int64_t SIZE =
+      Shape::KERNEL_HEIGHT * Shape::KERNEL_WIDTH * Shape::CHANNELS * Shape::FILTERS;
   // Images of which x and g stay in L2.
   constexpr int64_t SOME = std::max<int64_t>((256 << 10) / (G::IMAGE + G::G_IMAGE) / sizeof(T), 1);
   const int64_t parts = std::clamp<int64_t>(WORK<Shape> / MIN_WORK_PER_THREAD, 1,
-                                            std::min<int64_t>(num_threads(), COUNT));
-  if constexpr (G::WHOLE_ROWS) x = pad_rows<Shape>(x, parts);
+                                            std::min<int64_t>(num_threads(), Shape::IMAGES));
+  T* const sums = scratch<T>(PARTIAL_SUMS, parts * SIZE);
+  // By images, as elsewhere: what a core has written is in its own caches.
   parallel_for(parts, [&](int64_t part) {
-    const int64_t begin = part_start(Shape::W_ELEMENTS, parts, part);
-    std::fill_n(dw + begin, part_start(Shape::W_ELEMENTS, parts, part + 1) - begin, T(0));
+    T* const sum = sums + part * SIZE;
+    std::fill_n(sum, SIZE, T(0));
+    const int64_t last = part_start(Shape::IMAGES, parts, part + 1);
+    for (int64_t i = part_start(Shape::IMAGES, parts, part); i < last; i += SOME) {
+      const int64_t images = std::min(SOME, last - i);
+      const T* from = x + i * Shape::X_IMAGE;
+      if constexpr (G::WHOLE_ROWS) from = pad_rows<Shape>(from, images);
+      for (int64_t number = 0; number < COUNT; ++number)
+        add_weight_gradient<Shape>(BLOCKS, from, g + i * G::G_IMAGE, sum, images, number);
+    }
   });
   parallel_for(parts, [&](int64_t part) {
-    for (int64_t first = 0; first < Shape::IMAGES; first += SOME) {
-      const Range images{first, std::min(first + SOME, Shape::IMAGES)};
-      const int64_t last = part_start(COUNT, parts, part + 1);
-      for (int64_t number = part_start(COUNT, parts, part); number < last; ++number)
-        add_weight_gradient<Shape>(BLOCKS, x, g, dw + Shape::W_OFFSET, number, images);
-    }
+    join_weight_gradients<Shape>(sums, parts, dw, part_start(Shape::W_ELEMENTS, parts, part),
+                                 part_start(Shape::W_ELEMENTS, parts, part + 1));
   });
 }
 

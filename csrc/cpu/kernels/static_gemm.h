@@ -134,7 +134,7 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
-enum ScratchUse { PACKED_A, PACKED_B, TRANSPOSED_C, SCRATCH_USES };
+enum ScratchUse { PACKED_A, PACKED_B, TRANSPOSED_C, PARTIAL_SUMS, SCRATCH_USES };
 
 template <typename T>
 T* scratch(ScratchUse use, int64_t count) {
