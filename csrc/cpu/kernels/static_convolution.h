@@ -23,6 +23,8 @@
 // Bound: the FMA rate, of fewer multiply-adds than with zeros around the images.
 #pragma once
 
+#include <iterator>
+
 #include "static_gemm.h"
 
 namespace needle::NEEDLE_ISA {
@@ -174,9 +176,10 @@ struct Images {
 };
 
 // Calls convolve for every tile of images and every pass.
-template <typename T, int64_t COUNT, typename Epilogue>
-void convolve_all(const Blocks<T>& blocks, const Pass<T> (&passes)[COUNT], const Images& from,
-                  const T* x, T* c, int64_t work, const Epilogue& epilogue) {
+template <typename T>
+[[gnu::noinline]] void convolve_all(const Blocks<T>& blocks, const Pass<T>* passes, int64_t count,
+                                    const Images& from, const T* x, T* c, int64_t work,
+                                    const Epilogue& epilogue) {
   const int64_t parts = std::clamp<int64_t>(work / MIN_WORK_PER_THREAD, 1,
                                             std::min<int64_t>(num_threads(), blocks.tiles));
   const int64_t pixels = blocks.c_row / blocks.n;
@@ -188,11 +191,17 @@ void convolve_all(const Blocks<T>& blocks, const Pass<T> (&passes)[COUNT], const
       for (int64_t plane = 0; plane < from.planes; ++plane)
         blocks.pack_a[rows > blocks.low](x + first * from.image + plane * from.plane, from.image,
                                          from.plane_size, packed + plane * rows);
-      for (const Pass<T>& pass : passes)
-        convolve(blocks, pass, rows, packed, c + first * blocks.c_row);
-      epilogue(first * pixels, end * pixels, 0, blocks.n);
+      for (int64_t pass = 0; pass < count; ++pass)
+        convolve(blocks, passes[pass], rows, packed, c + first * blocks.c_row);
+      epilogue.call(epilogue.context, 0, first * pixels, end * pixels, 0, blocks.n);
     }
   });
+}
+
+// An epilogue of blocks of one matrix.
+template <typename F>
+auto of_one_matrix(const F& epilogue) {
+  return [&](int64_t, int64_t i0, int64_t i1, int64_t j0, int64_t j1) { epilogue(i0, i1, j0, j1); };
 }
 
 // ---- Weights ------------------------------------------------------------------------------------
@@ -365,7 +374,8 @@ void static_convolution(const T* x, const T* w, T* y, const Epilogue& epilogue =
                              Shape::OUT_WIDTH, pack_weights<Shape>(BLOCKS, w + Shape::W_OFFSET)}};
   const Images images{Shape::X_IMAGE, Shape::PLANES, Shape::X_PLANE,
                       Shape::HEIGHT * Shape::WIDTH * DEPTH};
-  convolve_all(BLOCKS, passes, images, x, y, WORK<Shape>, epilogue);
+  const auto finish = of_one_matrix(epilogue);
+  convolve_all(BLOCKS, passes, 1, images, x, y, WORK<Shape>, epilogue_of(finish));
 }
 
 template <class Shape, typename T, typename Epilogue = decltype(no_epilogue)>
@@ -389,7 +399,8 @@ void static_convolution_input_gradient(const T* g, const T* w, T* dx,
     }
   }
   const Images images{PIXELS * Shape::FILTERS, 1, 0, PIXELS * Shape::FILTERS};
-  convolve_all(BLOCKS, passes, images, g, dx, WORK<Shape>, epilogue);
+  const auto finish = of_one_matrix(epilogue);
+  convolve_all(BLOCKS, passes, std::size(passes), images, g, dx, WORK<Shape>, epilogue_of(finish));
 }
 
 template <class Shape, typename T>
