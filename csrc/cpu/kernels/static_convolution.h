@@ -20,7 +20,8 @@
 // that remainder mirrored. The gradient of w is a product of x and g at each position, summed over
 // the pixels and images in which it lies over the image.
 //
-// Bound: the FMA rate, of fewer multiply-adds than with zeros around the images.
+// Bound: the FMA rate, of fewer multiply-adds than with zeros around the images. Measured in
+// benchmarks/native/static_convolution.cpp.
 #pragma once
 
 #include <iterator>
@@ -88,8 +89,11 @@ constexpr Axis backward(const Axis& axis, int64_t remainder) {
 
 // ---- Images times filters -----------------------------------------------------------------------
 
-template <int64_t m, int64_t n, int64_t c_row>
+// Tiles of images are the least that a thread gets, so that low ones, down to `least_rows`, are
+// better than unequal shares.
+template <int64_t m, int64_t n, int64_t c_row, int least_rows = 8>
 struct Matrices {
+  static constexpr int LEAST_ROWS = least_rows;
   static constexpr int64_t M = m, N = n, K = 1, A_ROW = 1, A_COL = m, B_ROW = n, B_COL = 1,
                            C_ROW = c_row;
 };
@@ -111,7 +115,8 @@ template <typename T, class Shape, int64_t PLANES, bool TRANSPOSED>
 constexpr Blocks<T> make_blocks() {
   constexpr int LANES = REGISTER_BYTES / sizeof(T), VECTORS = tile_vectors(Shape::M);
   constexpr int COLS = std::min<int64_t>(VECTORS * LANES, Shape::N);
-  constexpr int64_t TILES = count_tiles(Shape::M, tile_rows(VECTORS));
+  constexpr int HEIGHT = tile_rows(VECTORS), LEAST = std::min(HEIGHT, Shape::LEAST_ROWS);
+  constexpr int64_t TILES = count_tiles(Shape::M, HEIGHT, LEAST);
   constexpr int LOW = Shape::M / TILES, HIGH = ceil_div(Shape::M, TILES);
   constexpr int LAST = (Shape::N - 1) % COLS + 1;
   Blocks<T> blocks{};
@@ -277,7 +282,8 @@ struct WeightGradient {
   static constexpr int64_t ROW = WIDTH * DEPTH, PLANE = WHOLE_ROWS ? Y.size * ROW : Shape::X_PLANE;
   static constexpr int64_t IMAGE = WHOLE_ROWS ? Shape::PLANES * PLANE : Shape::X_IMAGE;
   static constexpr int64_t G_IMAGE = Y.outputs * X.outputs * Shape::FILTERS;
-  using Block = Matrices<TAPS * DEPTH, Shape::FILTERS, Shape::PLANES * Shape::FILTERS>;
+  // Threads share no tiles here, which are as high as they can be.
+  using Block = Matrices<TAPS * DEPTH, Shape::FILTERS, Shape::PLANES * Shape::FILTERS, REGISTERS>;
   static constexpr int64_t ROWS_OF_PRODUCTS = Y.kernel * (X.kernel / TAPS) * Shape::PLANES;
 
   static constexpr Range outputs_of(int64_t x) {

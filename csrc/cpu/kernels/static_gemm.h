@@ -81,12 +81,12 @@ constexpr int tile_vectors(int64_t rows) {
 }
 
 // M in tiles of two neighbouring heights; an even number of them, or a multiple of four where that
-// leaves them high, so that threads get equal shares.
-constexpr int64_t count_tiles(int64_t m, int height) {
+// leaves them high enough, so that threads get equal shares.
+constexpr int64_t count_tiles(int64_t m, int height, int high_enough) {
   const int64_t least = ceil_div(m, height);
   for (const int64_t multiple : {4, 2}) {
     const int64_t count = ceil_div(least, multiple) * multiple;
-    if (m >= count * (height * 3 / 4)) return count;
+    if (m >= count * high_enough) return count;
   }
   return least;
 }
@@ -497,7 +497,8 @@ template <class Shape, typename T>
 constexpr TilePlan<T> make_tile_plan() {
   constexpr int LANES = REGISTER_BYTES / sizeof(T), VECTORS = tile_vectors(Shape::M);
   constexpr int COLS = std::min<int64_t>(VECTORS * LANES, Shape::N);
-  constexpr int64_t TILES = count_tiles(Shape::M, tile_rows(VECTORS));
+  constexpr int HEIGHT = tile_rows(VECTORS);
+  constexpr int64_t TILES = count_tiles(Shape::M, HEIGHT, HEIGHT * 3 / 4);
   constexpr int LOW = Shape::M / TILES, HIGH = ceil_div(Shape::M, TILES);
   constexpr int LAST = (Shape::N - 1) % COLS + 1;
   constexpr bool A_DIRECT = reads_a_in_place<Shape, T>(COLS), A_BY_COLUMNS = Shape::A_ROW == 1;

@@ -13,6 +13,8 @@ from .nest import is_linear
 # Tiles of C are one pixel in some images, so that a batch of fewer images leaves them flat; see
 # static_convolution.h.
 MIN_IMAGES = 16
+# The gradient of an image with fewer channels would leave most of a vector empty.
+MIN_CHANNELS_BACK = 8
 # A tile's images are packed into memory of a thread's own.
 TILE_IMAGES, MAX_TILE_BYTES = 14, 4 << 20
 
@@ -52,6 +54,8 @@ def convolution_shape(node: Node) -> ConvolutionShape | None:
     image, kernel, result = convolution_views(node)
     stride, dilation, padding, groups = node.attributes
     if groups != 1 or tuple(dilation) != (1, 1) or not _fits_tiles(image, result):
+        return None
+    if node.op == "conv2d_input_grad" and image.shape[3] < MIN_CHANNELS_BACK:
         return None
     planes = _planes(image)
     if planes is None or not all(is_compact(v.shape, v.strides) for v in (kernel, result)):
