@@ -55,12 +55,37 @@ struct Axis {
   }
 };
 
+// A convolution as data: the code that follows it is compiled once for all shapes.
+struct Problem {
+  Axis y, x;
+  int64_t images, channels, filters;
+  int64_t planes, x_plane, x_image;
+  int64_t w_row, w_offset, w_elements;
+
+  constexpr int64_t depth() const { return channels / planes; }
+  constexpr int64_t tap() const { return channels * filters; }
+  constexpr int64_t out_image() const { return y.outputs * x.outputs * filters; }
+  constexpr int64_t work() const { return images * out_image() * y.kernel * x.kernel * channels; }
+};
+
 template <class Shape>
-constexpr Axis AXIS_Y = {
-    Shape::OUT_HEIGHT, 0, 1, Shape::KERNEL_HEIGHT, -Shape::TOP, Shape::STRIDE_Y, Shape::HEIGHT};
-template <class Shape>
-constexpr Axis AXIS_X = {Shape::OUT_WIDTH, 0,           1, Shape::KERNEL_WIDTH, -Shape::LEFT,
-                         Shape::STRIDE_X,  Shape::WIDTH};
+constexpr Problem PROBLEM = {
+    {Shape::OUT_HEIGHT, 0, 1, Shape::KERNEL_HEIGHT, -Shape::TOP, Shape::STRIDE_Y, Shape::HEIGHT},
+    {Shape::OUT_WIDTH, 0, 1, Shape::KERNEL_WIDTH, -Shape::LEFT, Shape::STRIDE_X, Shape::WIDTH},
+    Shape::IMAGES,
+    Shape::CHANNELS,
+    Shape::FILTERS,
+    Shape::PLANES,
+    Shape::X_PLANE,
+    Shape::X_IMAGE,
+    Shape::W_ROW,
+    Shape::W_OFFSET,
+    Shape::W_ELEMENTS};
+
+// How many threads `most` tasks are worth.
+inline int64_t useful_threads(int64_t work, int64_t most) {
+  return std::clamp<int64_t>(work / MIN_WORK_PER_THREAD, 1, std::min<int64_t>(num_threads(), most));
+}
 
 // The kernel positions with a remainder, and those with a smaller one.
 constexpr int64_t taps_with(const Axis& axis, int64_t remainder) {
@@ -185,8 +210,7 @@ template <typename T>
 [[gnu::noinline]] void convolve_all(const Blocks<T>& blocks, const Pass<T>* passes, int64_t count,
                                     const Images& from, const T* x, T* c, int64_t work,
                                     const Epilogue& epilogue) {
-  const int64_t parts = std::clamp<int64_t>(work / MIN_WORK_PER_THREAD, 1,
-                                            std::min<int64_t>(num_threads(), blocks.tiles));
+  const int64_t parts = useful_threads(work, blocks.tiles);
   const int64_t pixels = blocks.c_row / blocks.n;
   parallel_for(parts, [&](int64_t part) {
     T* const packed = scratch<T>(PACKED_A, (blocks.low + 1) * from.planes * from.plane_size);
@@ -223,148 +247,166 @@ void pack_panels(const Blocks<T>& blocks, const T* from, int64_t from_panel, int
 }
 
 // Rows (KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS) of FILTERS columns.
-template <class Shape, typename T>
-const T* pack_weights(const Blocks<T>& blocks, const T* w) {
-  constexpr int64_t ROWS = Shape::KERNEL_WIDTH * Shape::CHANNELS;
-  T* const packed = scratch<T>(PACKED_B, Shape::KERNEL_HEIGHT * ROWS * blocks.packed_row());
-  for (int64_t y = 0; y < Shape::KERNEL_HEIGHT; ++y)
-    pack_panels(blocks, w + y * Shape::W_ROW, blocks.cols, Shape::FILTERS, ROWS, packed, y * ROWS,
-                Shape::KERNEL_HEIGHT * ROWS);
+template <typename T>
+[[gnu::noinline]] const T* pack_weights(const Blocks<T>& blocks, const Problem& p, const T* w) {
+  const int64_t row = p.x.kernel * p.channels, rows = p.y.kernel * row;
+  T* const packed = scratch<T>(PACKED_B, rows * blocks.packed_row());
+  for (int64_t y = 0; y < p.y.kernel; ++y)
+    pack_panels(blocks, w + p.w_offset + y * p.w_row, blocks.cols, p.filters, row, packed, y * row,
+                rows);
   return packed;
 }
 
 // For each remainder of positions, rows (positions from the last to the first, FILTERS) of CHANNELS
 // columns. Those of remainder (ry, rx) start where `remainder_offset` says.
-template <class Shape, typename T>
-int64_t remainder_offset(const Blocks<T>& blocks, int64_t ry, int64_t rx) {
-  constexpr Axis Y = AXIS_Y<Shape>, X = AXIS_X<Shape>;
-  const int64_t taps = taps_before(Y, ry) * X.kernel + taps_with(Y, ry) * taps_before(X, rx);
-  return taps * Shape::FILTERS * blocks.packed_row();
+template <typename T>
+int64_t remainder_offset(const Blocks<T>& blocks, const Problem& p, int64_t ry, int64_t rx) {
+  const int64_t taps =
+      taps_before(p.y, ry) * p.x.kernel + taps_with(p.y, ry) * taps_before(p.x, rx);
+  return taps * p.filters * blocks.packed_row();
 }
 
-template <class Shape, typename T>
-const T* pack_mirrored_weights(const Blocks<T>& blocks, const T* w) {
-  constexpr Axis Y = AXIS_Y<Shape>, X = AXIS_X<Shape>;
-  constexpr int64_t TAP = Shape::CHANNELS * Shape::FILTERS;
-  T* const packed =
-      scratch<T>(PACKED_B, Y.kernel * X.kernel * Shape::FILTERS * blocks.packed_row());
-  for (int64_t y = 0; y < Y.kernel; ++y) {
-    for (int64_t x = 0; x < X.kernel; ++x) {
-      const int64_t ry = y % Y.stride, rx = x % X.stride;
-      const int64_t height = taps_with(Y, ry), width = taps_with(X, rx);
-      const int64_t mirrored = (height - 1 - y / Y.stride) * width + width - 1 - x / X.stride;
-      pack_panels(blocks, w + y * Shape::W_ROW + x * TAP, blocks.cols * Shape::FILTERS,
-                  Shape::FILTERS, Shape::FILTERS, packed + remainder_offset<Shape>(blocks, ry, rx),
-                  mirrored * Shape::FILTERS, height * width * Shape::FILTERS);
+template <typename T>
+[[gnu::noinline]] const T* pack_mirrored_weights(const Blocks<T>& blocks, const Problem& p,
+                                                 const T* w) {
+  T* const packed = scratch<T>(PACKED_B, p.y.kernel * p.x.kernel * p.filters * blocks.packed_row());
+  for (int64_t y = 0; y < p.y.kernel; ++y) {
+    for (int64_t x = 0; x < p.x.kernel; ++x) {
+      const int64_t ry = y % p.y.stride, rx = x % p.x.stride;
+      const int64_t height = taps_with(p.y, ry), width = taps_with(p.x, rx);
+      const int64_t mirrored = (height - 1 - y / p.y.stride) * width + width - 1 - x / p.x.stride;
+      pack_panels(blocks, w + p.w_offset + y * p.w_row + x * p.tap(), blocks.cols * p.filters,
+                  p.filters, p.filters, packed + remainder_offset(blocks, p, ry, rx),
+                  mirrored * p.filters, height * width * p.filters);
     }
   }
   return packed;
 }
-
-template <class Shape>
-constexpr int64_t WORK =
-    Shape::IMAGES * Shape::OUT_HEIGHT * Shape::OUT_WIDTH * Shape::KERNEL_HEIGHT *
-    Shape::KERNEL_WIDTH * Shape::CHANNELS * Shape::FILTERS;
 
 // ---- The gradient of w --------------------------------------------------------------------------
 
 // The products that add to dw. A row of them is `taps` kernel positions side by side, with the
 // channels of one plane. Few channels are taken together with all positions of a kernel's row, for
 // which x gets the zeros at its left and right.
-template <class Shape>
-struct WeightGradient {
-  static constexpr Axis Y = AXIS_Y<Shape>, X = AXIS_X<Shape>;
-  static constexpr int64_t DEPTH = Shape::CHANNELS / Shape::PLANES;
-  static constexpr bool WHOLE_ROWS = DEPTH < 8;
-  static constexpr int64_t TAPS = WHOLE_ROWS ? X.kernel : 1;
-  static constexpr int64_t PADDED_WIDTH = (X.outputs - 1) * X.stride + X.kernel;
-  static constexpr int64_t WIDTH = WHOLE_ROWS ? PADDED_WIDTH : X.size;
-  static constexpr int64_t ROW = WIDTH * DEPTH, PLANE = WHOLE_ROWS ? Y.size * ROW : Shape::X_PLANE;
-  static constexpr int64_t IMAGE = WHOLE_ROWS ? Shape::PLANES * PLANE : Shape::X_IMAGE;
-  static constexpr int64_t G_IMAGE = Y.outputs * X.outputs * Shape::FILTERS;
-  // Threads share no tiles here, which are as high as they can be.
-  using Block = Matrices<TAPS * DEPTH, Shape::FILTERS, Shape::PLANES * Shape::FILTERS, REGISTERS>;
-  static constexpr int64_t ROWS_OF_PRODUCTS = Y.kernel * (X.kernel / TAPS) * Shape::PLANES;
+struct WeightGradient : Problem {
+  bool whole_rows;
+  int64_t taps, width, row, plane, image;  // the strides of x, or of x with zeros
 
-  static constexpr Range outputs_of(int64_t x) {
-    return WHOLE_ROWS ? Range{0, X.outputs} : X.outputs_of(x);
+  constexpr explicit WeightGradient(const Problem& p)
+      : Problem(p),
+        whole_rows(p.depth() < 8),
+        taps(whole_rows ? x.kernel : 1),
+        width(whole_rows ? (x.outputs - 1) * x.stride + x.kernel : x.size),
+        row(width * depth()),
+        plane(whole_rows ? y.size * row : x_plane),
+        image(whole_rows ? planes * plane : x_image) {}
+
+  constexpr int64_t row_count() const { return y.kernel * (x.kernel / taps) * planes; }
+  Range outputs_of(int64_t tap) const {
+    return whole_rows ? Range{0, x.outputs} : x.outputs_of(tap);
   }
 };
 
-// Some images with rows as WeightGradient has them, (images, PLANES, HEIGHT, WIDTH, DEPTH).
-template <class Shape, typename T>
-const T* pad_rows(const T* x, int64_t images) {
-  using G = WeightGradient<Shape>;
-  T* const padded = scratch<T>(PACKED_A, images * G::IMAGE);
-  constexpr int64_t FIRST = std::clamp<int64_t>(-G::X.start, 0, G::WIDTH);
-  constexpr int64_t LAST = std::clamp<int64_t>(G::X.size - G::X.start, FIRST, G::WIDTH);
+// Some images with rows as WeightGradient has them, (images, PLANES, HEIGHT, width, depth).
+template <typename T>
+const T* pad_rows(const WeightGradient& p, const T* x, int64_t images) {
+  T* const padded = scratch<T>(PACKED_A, images * p.image);
+  const int64_t depth = p.depth(), first = std::clamp<int64_t>(-p.x.start, 0, p.width);
+  const int64_t last = std::clamp(p.x.size - p.x.start, first, p.width);
   T* to = padded;
-  for (int64_t i = 0; i < images * Shape::PLANES; ++i) {
-    const T* from = x + i / Shape::PLANES * Shape::X_IMAGE + i % Shape::PLANES * Shape::X_PLANE;
-    for (int64_t y = 0; y < G::Y.size; ++y, from += G::X.size * G::DEPTH, to += G::ROW) {
-      std::fill_n(to, FIRST * G::DEPTH, T(0));
-      std::copy_n(from + (G::X.start + FIRST) * G::DEPTH, (LAST - FIRST) * G::DEPTH,
-                  to + FIRST * G::DEPTH);
-      std::fill_n(to + LAST * G::DEPTH, (G::WIDTH - LAST) * G::DEPTH, T(0));
+  for (int64_t i = 0; i < images * p.planes; ++i) {
+    const T* from = x + i / p.planes * p.x_image + i % p.planes * p.x_plane;
+    for (int64_t y = 0; y < p.y.size; ++y, from += p.x.size * depth, to += p.row) {
+      std::fill_n(to, first * depth, T(0));
+      std::copy_n(from + (p.x.start + first) * depth, (last - first) * depth, to + first * depth);
+      std::fill_n(to + last * depth, (p.width - last) * depth, T(0));
     }
   }
   return padded;
 }
 
 // Adds what some images bring to one tile of one row of products; `sum` is compact.
-template <class Shape, typename T>
-void add_weight_gradient(const Blocks<T>& blocks, const T* x, const T* g, T* sum, int64_t images,
-                         int64_t number) {
-  using G = WeightGradient<Shape>;
-  constexpr int64_t ACROSS = G::X.kernel / G::TAPS, STEP = G::X.stride * G::DEPTH;
+template <typename T>
+void add_weight_gradient(const Blocks<T>& blocks, const WeightGradient& p, const T* x, const T* g,
+                         T* sum, int64_t images, int64_t number) {
+  const int64_t across = p.x.kernel / p.taps, step = p.x.stride * p.depth();
   const int64_t panel = number % blocks.panels, place = number / blocks.panels % blocks.tiles;
-  const int64_t row = number / (blocks.panels * blocks.tiles), plane = row % Shape::PLANES;
-  const int64_t kx = row / Shape::PLANES % ACROSS, ky = row / (Shape::PLANES * ACROSS);
+  const int64_t row = number / (blocks.panels * blocks.tiles), plane = row % p.planes;
+  const int64_t kx = row / p.planes % across, ky = row / (p.planes * across);
   const int64_t first = blocks.row(place), rows = blocks.row(place + 1) - first;
-  const Range along_y = G::Y.outputs_of(ky), along_x = G::outputs_of(kx);
+  const Range along_y = p.y.outputs_of(ky), along_x = p.outputs_of(kx);
   const int64_t count = along_x.last - along_x.first;
   if (count == 0) return;
 
   Tile<T> tile{};
-  tile.c = sum + (ky * G::X.kernel + kx) * Shape::CHANNELS * Shape::FILTERS +
-           (first * Shape::PLANES + plane) * Shape::FILTERS + panel * blocks.cols;
+  tile.c = sum + (ky * p.x.kernel + kx) * p.tap() + (first * p.planes + plane) * p.filters +
+           panel * blocks.cols;
   tile.c_row = blocks.c_row;
   tile.accumulate = true;
-  if constexpr (G::X.outputs == 1) {  // one run through the images
-    tile.k = images, tile.a_step = G::IMAGE, tile.b_step = G::G_IMAGE;
+  if (p.x.outputs == 1) {  // one run through the images
+    tile.k = images, tile.a_step = p.image, tile.b_step = p.out_image();
     tile.runs = 1;
   } else {
-    tile.k = count, tile.a_step = STEP, tile.b_step = Shape::FILTERS;
+    tile.k = count, tile.a_step = step, tile.b_step = p.filters;
     tile.runs = images;
-    tile.a_jump = G::IMAGE - count * STEP;
-    tile.b_jump = G::G_IMAGE - count * Shape::FILTERS;
+    tile.a_jump = p.image - count * step;
+    tile.b_jump = p.out_image() - count * p.filters;
   }
   if (blocks.is_last(panel)) {
     const int64_t surplus = blocks.last_pitch - (blocks.n - panel * blocks.cols);
-    tile.careful_steps = std::min(ceil_div(surplus, Shape::FILTERS), tile.k);
+    tile.careful_steps = std::min(ceil_div(surplus, p.filters), tile.k);
   }
-  const int64_t left = (G::WHOLE_ROWS ? 0 : G::X.start + kx) + along_x.first * G::X.stride;
+  const int64_t left = (p.whole_rows ? 0 : p.x.start + kx) + along_x.first * p.x.stride;
   for (int64_t i = along_y.first; i < along_y.last; ++i) {
-    const int64_t y = G::Y.start + i * G::Y.stride + ky;
-    tile.a = x + plane * G::PLANE + y * G::ROW + left * G::DEPTH + first;
-    tile.b = g + (i * G::X.outputs + along_x.first) * Shape::FILTERS + panel * blocks.cols;
+    const int64_t y = p.y.start + i * p.y.stride + ky;
+    tile.a = x + plane * p.plane + y * p.row + left * p.depth() + first;
+    tile.b = g + (i * p.x.outputs + along_x.first) * p.filters + panel * blocks.cols;
     blocks.kernels[rows > blocks.low][blocks.is_last(panel)](tile);
   }
 }
 
 // Elements [begin, end) of dw: the sums of the threads, zero where a kernel position is left out.
-template <class Shape, typename T>
-void join_weight_gradients(const T* sums, int64_t count, T* dw, int64_t begin, int64_t end) {
-  constexpr int64_t ROW = Shape::KERNEL_WIDTH * Shape::CHANNELS * Shape::FILTERS;
+template <typename T>
+void join_weight_gradients(const Problem& p, const T* sums, int64_t count, T* dw, int64_t begin,
+                           int64_t end) {
+  const int64_t row = p.x.kernel * p.tap();
   std::fill(dw + begin, dw + end, T(0));
-  for (int64_t y = 0; y < Shape::KERNEL_HEIGHT; ++y) {
-    const int64_t place = Shape::W_OFFSET + y * Shape::W_ROW;
-    const int64_t first = std::max(begin, place), last = std::min(end, place + ROW);
+  for (int64_t y = 0; y < p.y.kernel; ++y) {
+    const int64_t place = p.w_offset + y * p.w_row;
+    const int64_t first = std::max(begin, place), last = std::min(end, place + row);
     for (int64_t sum = 0; sum < count; ++sum) {
-      const T* from = sums + (sum * Shape::KERNEL_HEIGHT + y) * ROW - place;
+      const T* from = sums + (sum * p.y.kernel + y) * row - place;
       for (int64_t i = first; i < last; ++i) dw[i] += from[i];
     }
   }
+}
+
+template <typename T>
+[[gnu::noinline]] void weight_gradient(const Blocks<T>& blocks, const WeightGradient& p, const T* x,
+                                       const T* g, T* dw) {
+  const int64_t count = p.row_count() * blocks.tiles * blocks.panels;
+  const int64_t size = p.y.kernel * p.x.kernel * p.tap();
+  // Images of which x and g stay in L2.
+  const int64_t some = std::max<int64_t>((256 << 10) / ((p.image + p.out_image()) * sizeof(T)), 1);
+  const int64_t parts = useful_threads(p.work(), p.images);
+  T* const sums = scratch<T>(PARTIAL_SUMS, parts * size);
+  // By images, as elsewhere: what a core has written is in its own caches.
+  parallel_for(parts, [&](int64_t part) {
+    T* const sum = sums + part * size;
+    std::fill_n(sum, size, T(0));
+    const int64_t last = part_start(p.images, parts, part + 1);
+    for (int64_t i = part_start(p.images, parts, part); i < last; i += some) {
+      const int64_t images = std::min(some, last - i);
+      const T* from = x + i * p.x_image;
+      if (p.whole_rows) from = pad_rows(p, from, images);
+      for (int64_t number = 0; number < count; ++number)
+        add_weight_gradient(blocks, p, from, g + i * p.out_image(), sum, images, number);
+    }
+  });
+  parallel_for(parts, [&](int64_t part) {
+    join_weight_gradients(p, sums, parts, dw, part_start(p.w_elements, parts, part),
+                          part_start(p.w_elements, parts, part + 1));
+  });
 }
 
 }  // namespace static_convolution_detail
@@ -372,73 +414,43 @@ void join_weight_gradients(const T* sums, int64_t count, T* dw, int64_t begin, i
 template <class Shape, typename T, typename Epilogue = decltype(no_epilogue)>
 void static_convolution(const T* x, const T* w, T* y, const Epilogue& epilogue = no_epilogue) {
   using namespace static_convolution_detail;
-  constexpr int64_t PIXELS = Shape::OUT_HEIGHT * Shape::OUT_WIDTH;
-  using C = Matrices<Shape::IMAGES, Shape::FILTERS, PIXELS * Shape::FILTERS>;
-  static constexpr Blocks<T> BLOCKS = make_blocks<T, C, Shape::PLANES, false>();
-  constexpr int64_t DEPTH = Shape::CHANNELS / Shape::PLANES;
-  const Pass<T> passes[] = {{AXIS_Y<Shape>, AXIS_X<Shape>, Shape::WIDTH, Shape::CHANNELS,
-                             Shape::OUT_WIDTH, pack_weights<Shape>(BLOCKS, w + Shape::W_OFFSET)}};
-  const Images images{Shape::X_IMAGE, Shape::PLANES, Shape::X_PLANE,
-                      Shape::HEIGHT * Shape::WIDTH * DEPTH};
+  constexpr const Problem& P = PROBLEM<Shape>;
+  using C = Matrices<P.images, P.filters, P.out_image()>;
+  static constexpr Blocks<T> BLOCKS = make_blocks<T, C, P.planes, false>();
+  const Pass<T> pass{P.y, P.x, P.x.size, P.channels, P.x.outputs, pack_weights(BLOCKS, P, w)};
+  const Images images{P.x_image, P.planes, P.x_plane, P.y.size * P.x.size * P.depth()};
   const auto finish = of_one_matrix(epilogue);
-  convolve_all(BLOCKS, passes, 1, images, x, y, WORK<Shape>, epilogue_of(finish));
+  convolve_all(BLOCKS, &pass, 1, images, x, y, P.work(), epilogue_of(finish));
 }
 
 template <class Shape, typename T, typename Epilogue = decltype(no_epilogue)>
 void static_convolution_input_gradient(const T* g, const T* w, T* dx,
                                        const Epilogue& epilogue = no_epilogue) {
   using namespace static_convolution_detail;
-  constexpr int64_t PIXELS = Shape::OUT_HEIGHT * Shape::OUT_WIDTH;
-  using C =
-      Matrices<Shape::IMAGES, Shape::CHANNELS, Shape::HEIGHT * Shape::WIDTH * Shape::CHANNELS>;
+  constexpr const Problem& P = PROBLEM<Shape>;
+  using C = Matrices<P.images, P.channels, P.y.size * P.x.size * P.channels>;
   static constexpr Blocks<T> BLOCKS = make_blocks<T, C, 1, true>();
-  const T* weights = pack_mirrored_weights<Shape>(BLOCKS, w + Shape::W_OFFSET);
-  Pass<T> passes[Shape::STRIDE_Y * Shape::STRIDE_X];
-  for (int64_t ry = 0; ry < Shape::STRIDE_Y; ++ry) {
-    for (int64_t rx = 0; rx < Shape::STRIDE_X; ++rx) {
-      passes[ry * Shape::STRIDE_X + rx] = {backward(AXIS_Y<Shape>, ry),
-                                           backward(AXIS_X<Shape>, rx),
-                                           Shape::OUT_WIDTH,
-                                           Shape::FILTERS,
-                                           Shape::WIDTH,
-                                           weights + remainder_offset<Shape>(BLOCKS, ry, rx)};
-    }
+  const T* weights = pack_mirrored_weights(BLOCKS, P, w);
+  Pass<T> passes[P.y.stride * P.x.stride];
+  for (int64_t i = 0; i < P.y.stride * P.x.stride; ++i) {
+    const int64_t ry = i / P.x.stride, rx = i % P.x.stride;
+    passes[i] = {backward(P.y, ry), backward(P.x, rx),
+                 P.x.outputs,       P.filters,
+                 P.x.size,          weights + remainder_offset(BLOCKS, P, ry, rx)};
   }
-  const Images images{PIXELS * Shape::FILTERS, 1, 0, PIXELS * Shape::FILTERS};
+  const Images images{P.out_image(), 1, 0, P.out_image()};
   const auto finish = of_one_matrix(epilogue);
-  convolve_all(BLOCKS, passes, std::size(passes), images, g, dx, WORK<Shape>, epilogue_of(finish));
+  convolve_all(BLOCKS, passes, std::size(passes), images, g, dx, P.work(), epilogue_of(finish));
 }
 
 template <class Shape, typename T>
 void static_convolution_weight_gradient(const T* x, const T* g, T* dw) {
   using namespace static_convolution_detail;
-  using G = WeightGradient<Shape>;
-  static constexpr Blocks<T> BLOCKS = make_blocks<T, typename G::Block, 1, false>();
-  constexpr int64_t COUNT = G::ROWS_OF_PRODUCTS * BLOCKS.tiles * BLOCKS.panels;
-  constexpr int64_t SIZE =
-      Shape::KERNEL_HEIGHT * Shape::KERNEL_WIDTH * Shape::CHANNELS * Shape::FILTERS;
-  // Images of which x and g stay in L2.
-  constexpr int64_t SOME = std::max<int64_t>((256 << 10) / (G::IMAGE + G::G_IMAGE) / sizeof(T), 1);
-  const int64_t parts = std::clamp<int64_t>(WORK<Shape> / MIN_WORK_PER_THREAD, 1,
-                                            std::min<int64_t>(num_threads(), Shape::IMAGES));
-  T* const sums = scratch<T>(PARTIAL_SUMS, parts * SIZE);
-  // By images, as elsewhere: what a core has written is in its own caches.
-  parallel_for(parts, [&](int64_t part) {
-    T* const sum = sums + part * SIZE;
-    std::fill_n(sum, SIZE, T(0));
-    const int64_t last = part_start(Shape::IMAGES, parts, part + 1);
-    for (int64_t i = part_start(Shape::IMAGES, parts, part); i < last; i += SOME) {
-      const int64_t images = std::min(SOME, last - i);
-      const T* from = x + i * Shape::X_IMAGE;
-      if constexpr (G::WHOLE_ROWS) from = pad_rows<Shape>(from, images);
-      for (int64_t number = 0; number < COUNT; ++number)
-        add_weight_gradient<Shape>(BLOCKS, from, g + i * G::G_IMAGE, sum, images, number);
-    }
-  });
-  parallel_for(parts, [&](int64_t part) {
-    join_weight_gradients<Shape>(sums, parts, dw, part_start(Shape::W_ELEMENTS, parts, part),
-                                 part_start(Shape::W_ELEMENTS, parts, part + 1));
-  });
+  static constexpr WeightGradient P{PROBLEM<Shape>};
+  // Threads share no tiles here, which are as high as they can be.
+  using C = Matrices<P.taps * P.depth(), P.filters, P.planes * P.filters, REGISTERS>;
+  static constexpr Blocks<T> BLOCKS = make_blocks<T, C, 1, false>();
+  weight_gradient(BLOCKS, P, x, g, dw);
 }
 
 }  // namespace needle::NEEDLE_ISA
