@@ -442,3 +442,20 @@ def test_an_unknown_mode(monkeypatch):
     monkeypatch.setenv("NEEDLE_JIT", "fast")
     with pytest.raises(ValueError, match="NEEDLE_JIT must be one of"):
         ndl.jit(lambda x: x)(ndl.Tensor([1.0]))
+
+
+@pytest.mark.parametrize("width", [3, 70, 1030])  # sums in registers, in local arrays, in memory
+def test_sums_of_columns(mode, width):
+    rng = np.random.RandomState(0)
+    x, w = (ndl.Tensor(a, requires_grad=False) for a in (rng.rand(200, 5), rng.rand(5, width)))
+
+    @ndl.jit
+    def sums(x, w):
+        y = ndl.exp(x @ w)
+        z = ndl.tanh(w)
+        return y.sum(0), y.max(0), z.sum(0), (z * z).min(0)
+
+    y, z = np.exp(x.numpy() @ w.numpy()), np.tanh(w.numpy())
+    expected = y.sum(0), y.max(0), z.sum(0), (z * z).min(0)
+    for ours, theirs in zip(sums(x, w), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5)

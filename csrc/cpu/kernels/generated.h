@@ -70,33 +70,47 @@ struct BatchedShape : ProductShape<m, n, k, a_row, a_col, b_row, b_col> {
   static constexpr int64_t BATCH = batch, A_BATCH = a_batch, B_BATCH = b_batch, C_BATCH = m * n;
 };
 
-constexpr auto no_epilogue = [](auto...) {};
+// The constants of a convolution; see static_convolution.h.
+template <int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel_height,
+          int64_t kernel_width, int64_t filters, int64_t out_height, int64_t out_width,
+          int64_t stride_y, int64_t stride_x, int64_t top, int64_t left, int64_t planes,
+          int64_t x_plane, int64_t x_image, int64_t w_row, int64_t w_offset, int64_t w_elements>
+struct ConvolutionShape {
+  static constexpr int64_t IMAGES = images, HEIGHT = height, WIDTH = width, CHANNELS = channels;
+  static constexpr int64_t KERNEL_HEIGHT = kernel_height, KERNEL_WIDTH = kernel_width;
+  static constexpr int64_t FILTERS = filters, OUT_HEIGHT = out_height, OUT_WIDTH = out_width;
+  static constexpr int64_t STRIDE_Y = stride_y, STRIDE_X = stride_x, TOP = top, LEFT = left;
+  static constexpr int64_t PLANES = planes, X_PLANE = x_plane, X_IMAGE = x_image;
+  static constexpr int64_t W_ROW = w_row, W_OFFSET = w_offset, W_ELEMENTS = w_elements;
+};
 
-// Sums of the columns of a product, collected block by block on each thread.
+// Sums of the columns of a product, collected block by block on each thread. Of the `row` elements
+// that a thread has, the first `width` are its sums.
 template <typename T>
 class ColumnSums {
  public:
-  ColumnSums(int64_t width, T start) : width_(width), threads_(num_threads()) {
+  ColumnSums(int64_t width, int64_t row, T start)
+      : width_(width), row_(row), threads_(num_threads()) {
     static thread_local std::vector<T> memory[SUMS_OF_A_PRODUCT];
     static thread_local int next = 0;
     std::vector<T>& mine = memory[next++ % SUMS_OF_A_PRODUCT];
-    mine.assign(threads_ * width, start);
+    mine.assign(threads_ * row, start);
     sums_ = mine.data();
   }
 
-  T* of_this_thread() const { return sums_ + thread_number() * width_; }
+  T* of_this_thread() const { return sums_ + thread_number() * row_; }
 
   template <typename Combine>
   void join(T* out, const Combine& combine) const {
     std::copy_n(sums_, width_, out);
     for (int64_t thread = 1; thread < threads_; ++thread) {
-      for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * width_ + j]);
+      for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * row_ + j]);
     }
   }
 
  private:
   static constexpr int SUMS_OF_A_PRODUCT = 16;  // alive at once
-  int64_t width_, threads_;
+  int64_t width_, row_, threads_;
   T* sums_;
 };
 

@@ -81,12 +81,12 @@ constexpr int tile_vectors(int64_t rows) {
 }
 
 // M in tiles of two neighbouring heights; an even number of them, or a multiple of four where that
-// leaves them high, so that threads get equal shares.
-constexpr int64_t count_tiles(int64_t m, int height) {
+// leaves them high enough, so that threads get equal shares.
+constexpr int64_t count_tiles(int64_t m, int height, int high_enough) {
   const int64_t least = ceil_div(m, height);
   for (const int64_t multiple : {4, 2}) {
     const int64_t count = ceil_div(least, multiple) * multiple;
-    if (m >= count * (height * 3 / 4)) return count;
+    if (m >= count * high_enough) return count;
   }
   return least;
 }
@@ -134,7 +134,7 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
-enum ScratchUse { PACKED_A, PACKED_B, TRANSPOSED_C, SCRATCH_USES };
+enum ScratchUse { PACKED_A, PACKED_B, TRANSPOSED_C, PARTIAL_SUMS, SCRATCH_USES };
 
 template <typename T>
 T* scratch(ScratchUse use, int64_t count) {
@@ -170,7 +170,10 @@ template <typename V>
 
 // ---- The micro-kernel: one tile of C ------------------------------------------------------------
 
-// Column p of A starts at a + p * a_step, row p of B at b + p * b_step.
+// Column p of A starts at a + p * a_step, row p of B at b + p * b_step. Kernels with RUNS start
+// again after the k-th, from where a_jump and b_jump lead, and sum `runs` times as many: the
+// batch-reduce product of Georganas et al. (2020, "Harnessing Deep Learning via a Single Building
+// Block").
 template <typename T>
 struct Tile {
   int64_t k;
@@ -181,7 +184,8 @@ struct Tile {
   T* c;
   int64_t c_row;
   bool accumulate;
-  int64_t careful_steps;  // the last rows of B, which are read no further than their columns
+  int64_t careful_steps;  // the last rows of B in a run, read no further than their columns
+  int64_t runs, a_jump, b_jump;
 };
 
 // The ROWS elements of a column of A: neighbours, or in rows `stride` apart. Seven rows need three
@@ -210,13 +214,11 @@ class ColumnOfA {
     __builtin_prefetch(first_ + steps * step_);
   }
 
-  [[gnu::always_inline]] void advance() {
-    if constexpr (NEIGHBOURS) {
-      first_ += step_;
-    } else {
-      first_ += sizeof(T);
-      if constexpr (ROWS > 7) second_ += sizeof(T);
-    }
+  [[gnu::always_inline]] void advance() { move(NEIGHBOURS ? step_ : sizeof(T)); }
+
+  [[gnu::always_inline]] void move(int64_t bytes) {
+    first_ += bytes;
+    if constexpr (!NEIGHBOURS && ROWS > 7) second_ += bytes;
   }
 
  private:
@@ -244,7 +246,7 @@ class ColumnOfA {
 };
 
 // c = sum over k of a[:, p] b[p, :], a column of ROWS elements times a row of COLS.
-template <typename T, int ROWS, int COLS, bool NEIGHBOURS>
+template <typename T, int ROWS, int COLS, bool NEIGHBOURS, bool RUNS = false>
 [[gnu::noinline]] void micro_kernel(const Tile<T>& x) {
   using In = Columns<T, COLS>;
   constexpr int LANES = In::LANES, WHOLE = In::WHOLE, REST = In::REST;
@@ -274,19 +276,25 @@ template <typename T, int ROWS, int COLS, bool NEIGHBOURS>
     b += b_step;
   };
 
-  for (int64_t steps = x.k - x.careful_steps; steps > 0; --steps) {
-    if constexpr (NEIGHBOURS) a.prefetch(16);
-    __builtin_prefetch(b + ahead);
-    if constexpr (COLS * sizeof(T) > CACHE_LINE)
-      __builtin_prefetch(b + ahead + CACHE_LINE / sizeof(T));
-    if constexpr (REST != 0)
-      add_products(load<Edge>(b + WHOLE * LANES));
-    else
-      add_products(Edge{});
-  }
-  if constexpr (REST != EDGE_LANES && REST != 0) {
-    for (int64_t steps = x.careful_steps; steps > 0; --steps)
-      add_products(load_first<Edge, REST>(b + WHOLE * LANES));
+  for (int64_t run = RUNS ? x.runs : 1; run > 0; --run) {
+    for (int64_t steps = x.k - x.careful_steps; steps > 0; --steps) {
+      if constexpr (NEIGHBOURS) a.prefetch(16);
+      __builtin_prefetch(b + ahead);
+      if constexpr (COLS * sizeof(T) > CACHE_LINE)
+        __builtin_prefetch(b + ahead + CACHE_LINE / sizeof(T));
+      if constexpr (REST != 0)
+        add_products(load<Edge>(b + WHOLE * LANES));
+      else
+        add_products(Edge{});
+    }
+    if constexpr (REST != EDGE_LANES && REST != 0) {
+      for (int64_t steps = x.careful_steps; steps > 0; --steps)
+        add_products(load_first<Edge, REST>(b + WHOLE * LANES));
+    }
+    if constexpr (RUNS) {
+      a.move(x.a_jump * sizeof(T));
+      b += x.b_jump;
+    }
   }
 
   if (x.accumulate) {
@@ -489,7 +497,8 @@ template <class Shape, typename T>
 constexpr TilePlan<T> make_tile_plan() {
   constexpr int LANES = REGISTER_BYTES / sizeof(T), VECTORS = tile_vectors(Shape::M);
   constexpr int COLS = std::min<int64_t>(VECTORS * LANES, Shape::N);
-  constexpr int64_t TILES = count_tiles(Shape::M, tile_rows(VECTORS));
+  constexpr int HEIGHT = tile_rows(VECTORS);
+  constexpr int64_t TILES = count_tiles(Shape::M, HEIGHT, HEIGHT * 3 / 4);
   constexpr int LOW = Shape::M / TILES, HIGH = ceil_div(Shape::M, TILES);
   constexpr int LAST = (Shape::N - 1) % COLS + 1;
   constexpr bool A_DIRECT = reads_a_in_place<Shape, T>(COLS), A_BY_COLUMNS = Shape::A_ROW == 1;
@@ -894,6 +903,8 @@ int64_t useful_threads() {
 
 }  // namespace static_gemm_detail
 
+constexpr auto no_epilogue = [](auto...) {};
+
 // Part `part` of `parts` of C = A B, to be called by each thread of a parallel region. No part
 // waits for another. epilogue(i0, i1, j0, j1): rows [i0, i1) and columns [j0, j1) are complete.
 template <class Shape, bool ACCUMULATE = false, typename T, typename Epilogue>
@@ -906,8 +917,9 @@ void static_gemm_part(const T* a, const T* b, T* c, const Epilogue& epilogue, in
 }
 
 // C = A B on as many threads as are worth it.
-template <class Shape, bool ACCUMULATE = false, typename T, typename Epilogue>
-void static_gemm(const T* a, const T* b, T* c, const Epilogue& epilogue) {
+template <class Shape, bool ACCUMULATE = false, typename T,
+          typename Epilogue = decltype(no_epilogue)>
+void static_gemm(const T* a, const T* b, T* c, const Epilogue& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
   parallel_for(parts, [&](int64_t part) {
     static_gemm_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
@@ -922,8 +934,9 @@ void static_gemm_batched_part(const T* a, const T* b, T* c, const Epilogue& epil
   static_gemm_detail::multiply<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
 }
 
-template <class Shape, bool ACCUMULATE = false, typename T, typename Epilogue>
-void static_gemm_batched(const T* a, const T* b, T* c, const Epilogue& epilogue) {
+template <class Shape, bool ACCUMULATE = false, typename T,
+          typename Epilogue = decltype(no_epilogue)>
+void static_gemm_batched(const T* a, const T* b, T* c, const Epilogue& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
   parallel_for(parts, [&](int64_t part) {
     static_gemm_batched_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .convolutions import ConvolutionShape, convolution_shape
 from .fuse import Unit, values_needed_outside
 from .graph import ROLES, Graph, Loop, Node, Value, View
 from .loops import LoopCode, ctype, write_epilogue, write_loop
 from .plan import Plan, aligned
-from .products import ProductShape, product_shape
+from .products import ProductShape, product_shape, result_matrix
 
 DTYPES = {
     "float32": "Float32", "float64": "Float64", "int32": "Int32", "int64": "Int64",
@@ -26,7 +27,13 @@ HEADER = """\
 using namespace needle;
 using namespace needle::jit;
 """
-PRODUCTS = '#include "kernels/static_gemm.h"\n'
+# The functions of nodes that get code made for their shapes, and where they are.
+TEMPLATES = {
+    "matmul": ("static_gemm", "static_gemm"),
+    "conv2d": ("static_convolution", "static_convolution"),
+    "conv2d_input_grad": ("static_convolution", "static_convolution_input_gradient"),
+    "conv2d_weight_grad": ("static_convolution", "static_convolution_weight_gradient"),
+}
 
 
 @dataclass
@@ -43,7 +50,7 @@ class _Writer:
     plan: Plan
     functions: dict[str, str] = field(default_factory=dict)  # name by text
     texts: list[str] = field(default_factory=list)
-    products: bool = False  # whether there are matrix products among the units
+    includes: set[str] = field(default_factory=set)
 
     # ---- places -----------------------------------------------------------------------------
 
@@ -86,10 +93,10 @@ class _Writer:
         if unit.node is not None and unit.node.op == "scan":
             return self.scan(unit.node)
         if unit.node is not None:
-            shape = product_shape(unit.node)
+            shape = product_shape(unit.node) or convolution_shape(unit.node)
             if shape is None:
                 return kernel_call(unit.node, self.view)
-            return self.product(unit, shape, needed)
+            return self.made_for_shape(unit, unit.node, shape, needed)
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
         return f"{self.function(code.text)}({self.pointers(code)});"
@@ -115,7 +122,7 @@ class _Writer:
         loop: Loop = node.operands[0]
         inner = _Writer(loop.body, loop.plan, self.functions, self.texts)
         body = self.function(f"static void NAME{inner.body(inner.calls(loop.units))}")
-        self.products |= inner.products
+        self.includes |= inner.includes
         *outputs, memory = node.outputs
         spare, start = [], loop.plan.arena_bytes
         for view in outputs[: loop.carries]:
@@ -151,26 +158,33 @@ class _Writer:
         """A typed pointer to the first element of a view."""
         return f"reinterpret_cast<{ctype(x.dtype)}*>({self.address(x.value, x.offset)})"
 
-    def product(self, unit: Unit, shape: ProductShape, needed: set[int]) -> str:
-        """A matrix product made for its shape, with the unit's loop on each block of it."""
-        assert unit.node is not None
-        self.products = True
-        a, b, out, _ = unit.node.operands
-        pointers = ", ".join(self.pointer(x) for x in (a, b, out))
-        name = "static_gemm" if shape.batch == 1 else "static_gemm_batched"
-        call = f"{name}<{self.shape(shape)}>({pointers}, "
+    def made_for_shape(
+        self, unit: Unit, node: Node, shape: ProductShape | ConvolutionShape, needed: set[int]
+    ) -> str:
+        """A product or convolution made for its shape, with the unit's loop on each block of it."""
+        header, name = TEMPLATES[node.op]
+        self.includes.add(f'#include "kernels/{header}.h"\n')
+        if isinstance(shape, ProductShape) and shape.batch > 1:
+            name += "_batched"
+        pointers = ", ".join(self.pointer(x) for x in node.operands[:3])
+        call = f"{name}<{self.shape(shape)}>({pointers}"
         if unit.nest is None:
-            return f"{call}no_epilogue);"
-        code = write_epilogue(unit.nest, shape.n, needed, self.graph.filled())
+            return f"{call});"
+        matrix = result_matrix(node)
+        assert matrix is not None
+        whole_rows = isinstance(shape, ConvolutionShape)
+        code = write_epilogue(unit.nest, matrix[1], whole_rows, needed, self.graph.filled())
         name = self.function(code.text)
         return (
-            f"{{ {name} epilogue{{{self.pointers(code)}}}; {call}epilogue); epilogue.finish(); }}"
+            f"{{ {name} epilogue{{{self.pointers(code)}}}; {call}, epilogue); epilogue.finish(); }}"
         )
 
-    def shape(self, shape: ProductShape) -> str:
-        """The name of the struct of a product's constants."""
-        base, numbers = ("ProductShape", shape[:7]) if shape.batch == 1 else ("BatchedShape", shape)
-        return self.function(f"struct NAME : {base}<{', '.join(map(str, numbers))}> {{}};")
+    def shape(self, shape: ProductShape | ConvolutionShape) -> str:
+        """The name of the struct of a product's or a convolution's constants."""
+        base, numbers = type(shape).__name__, list(map(str, shape))
+        if isinstance(shape, ProductShape):
+            base, numbers = ("BatchedShape", numbers) if shape.batch > 1 else (base, numbers[:7])
+        return self.function(f"struct NAME : {base}<{', '.join(numbers)}> {{}};")
 
     def copy(self, view: View, kind: str, number: int) -> str:
         """The statement that brings an output to its place."""
@@ -189,7 +203,7 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
         timed = [f"{{ const Timer timer(needle_times[{i}]); {c} }}" for i, c in enumerate(calls)]
         writer.texts.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
     lines = [
-        HEADER.format(includes=PRODUCTS if writer.products else ""),
+        HEADER.format(includes="".join(sorted(writer.includes))),
         *writer.texts,
         f'extern "C" void needle_program{writer.body(timed)}',
     ]

@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from math import prod
 
+from .convolutions import convolution_views
 from .fuse import Unit, values_needed_outside
-from .graph import Graph, Loop, Node, View
+from .graph import Graph, Loop, Node
 from .loops import cost_of
 from .nest import Nest
 from .plan import Plan
@@ -65,7 +66,7 @@ def flops_of(node: Node) -> int:
     if node.op == "matmul":
         return 2 * out.size * node.inputs[0].shape[-1]
     if node.op in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-        _image, weights, result = _convolution(node)
+        _image, weights, result = convolution_views(node)
         return 2 * prod(result.shape[:3]) * prod(weights.shape)
     if node.op in ("lstm", "lstm_grad", "rnn", "rnn_grad"):
         gates, weight = node.operands[0], node.operands[1]
@@ -75,14 +76,6 @@ def flops_of(node: Node) -> int:
         return (4 if node.op == "attention" else 10) * q.size * k.shape[2]
     inputs = node.inputs
     return cost_of(node) * (inputs[0].size if node.op == "reduce" else out.size)
-
-
-def _convolution(node: Node) -> tuple[View, View, View]:
-    """(image, weights, result) of a convolution, whichever of them is computed."""
-    a, b, c = node.operands[:3]
-    return {"conv2d": (a, b, c), "conv2d_input_grad": (c, b, a), "conv2d_weight_grad": (a, c, b)}[
-        node.op
-    ]
 
 
 def _bytes(unit: Unit, needed: set[int]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .graph import Graph, Node, Value
 from .nest import Domain, Nest, domain_of
-from .products import fits_epilogue, product_shape
+from .products import fits_epilogue, result_matrix
 
 # Nodes in one nest. Longer loops gain nothing and run out of registers.
 MAX_NODES = 96
@@ -21,8 +21,8 @@ SMALL = 4096  # points of a domain
 
 @dataclass(eq=False)
 class Unit:
-    """What runs as one kernel: a nest, a node with a kernel of its own, or a matrix product and
-    the nest that runs on its blocks."""
+    """What runs as one kernel: a nest, a node with a kernel of its own, or a matrix product or
+    convolution and the nest that runs on its blocks."""
 
     number: int
     nest: Nest | None
@@ -103,7 +103,7 @@ class _Schedule:
         return True
 
     def append(self, unit: Unit, other: Unit) -> bool:
-        """Let the nest of `other` run on the blocks of the product of `unit`, where it can."""
+        """Let the nest of `other` run on the blocks of the matrix of `unit`, where it can."""
         assert unit.node is not None
         assert other.nest is not None
         if self._separated(unit, other) or not fits_epilogue(other.nest, unit.node):
@@ -161,9 +161,9 @@ def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
 
 
 def _append_to_products(schedule: _Schedule) -> None:
-    """Give each matrix product the first nest that can run on its blocks."""
+    """Give each matrix product and convolution the first nest that can run on its blocks."""
     for unit in list(schedule.units):
-        if unit.node is None or unit.nest is not None or product_shape(unit.node) is None:
+        if unit.node is None or unit.nest is not None or result_matrix(unit.node) is None:
             continue
         readers = schedule.readers.get(id(unit.node.outputs[0].value), [])
         for other in sorted(readers, key=lambda u: u.number):

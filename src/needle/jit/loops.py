@@ -27,6 +27,10 @@ CTYPES = {
 BLOCK = 4096
 # Rows that are summed before they are added to the column sums, which bounds the rounding error.
 GROUP = 64
+# Sums of a group are local arrays up to this many columns: the compiler keeps a few columns of them
+# in registers, where sums in memory would wait for each other's stores (16 columns took 5 times as
+# long). Wider ones would fill a thread's stack.
+LOCAL_COLUMNS = 1024
 # Costs of one element, in those of an addition, for cutting work into parts.
 COSTS = {
     "exp": 8, "log": 8, "log1p": 10, "expm1": 8, "tanh": 10, "sigmoid": 8, "erf": 12, "sin": 10,
@@ -264,6 +268,8 @@ class _Writer:
     loads: dict[Access, str] = field(default_factory=dict)
     point_loads: dict[Access, str] = field(default_factory=dict)  # those of the phase in writing
     block: bool = False  # whether the columns of a block are walked, not all
+    columns: list[Node] = field(default_factory=list)  # the sums of columns
+    totals: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.walk = make_walk(self.nest, self.cols)
@@ -272,6 +278,10 @@ class _Writer:
             self.names[id(node.outputs[0].value)] = f"v{i}"
             self.makers[id(node.outputs[0].value)] = node, kind
             self.index[id(node)] = i
+            if kind == COLUMN_SUM:
+                self.columns.append(node)
+            if kind == TOTAL:
+                self.totals.append(node)
 
     def _made_by(self, value: Value) -> tuple[Node, str] | None:
         return self.makers.get(id(value))
@@ -418,12 +428,9 @@ class _Writer:
 
     def write(self) -> LoopCode:
         """The function."""
-        nodes, kinds = self.nest.nodes, self.nest.kinds
+        nodes = self.nest.nodes
         self.last_phase = max(self.phase.values(), default=0)
         self.row_buffers = self._kept_rows()
-        pairs = list(zip(nodes, kinds, strict=True))
-        self.columns = [n for n, k in pairs if k == COLUMN_SUM]
-        self.totals = [n for n, k in pairs if k == TOTAL]
         body: list[str] = []
         for phase in range(self.last_phase + 1):
             body += self._row_values(phase)
@@ -444,24 +451,8 @@ class _Writer:
             text.append(f"    alignas(64) static thread_local {kind} {name}_memory[{width}];")
             text.append(f"    {kind}* const {name}_row = {name}_memory;")
         text += [f"    {line}" for line in self._part_start()]
-        group = GROUP if self.columns else 0
-        indent = "    "
-        if group:
-            text.append(f"    for (int64_t g = begin; g < end; g += {group}) {{{{")
-            text += [f"      {line}" for line in self._group_start()]
-            text.append(
-                f"      for (int64_t r = g; r < std::min<int64_t>(g + {group}, end); ++r) {{{{"
-            )
-            indent = "      "
-        else:
-            text.append("    for (int64_t r = begin; r < end; ++r) {{")
-        text += [f"{indent}  {line}" for line in self._row_index()]
-        text += [f"{indent}  {line}" for line in self._row_setup()]
-        text += [f"{indent}  {line}" for line in body]
-        text.append(f"{indent}}}}}")
-        if group:
-            text += [f"      {line}" for line in self._group_end()]
-            text.append("    }}")
+        body = [*self._row_index(), *self._row_setup(), *body]
+        text += [f"    {line}" for line in self._row_loop("begin", "end", body)]
         text += [f"    {line}" for line in self._part_end()]
         text.append("  }});")
         text += self._finish()
@@ -469,44 +460,61 @@ class _Writer:
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
         return LoopCode(joined.replace("{signature}", ", ".join(self.signature)), self.parameters)
 
-    def write_epilogue(self) -> LoopCode:
+    def _row_loop(self, begin: str, end: str, body: list[str]) -> Iterator[str]:
+        """A loop over rows, which with sums of columns go in groups."""
+        if not self.columns:
+            yield f"for (int64_t r = {begin}; r < {end}; ++r) {{{{"
+            yield from (f"  {line}" for line in body)
+            yield "}}"
+            return
+        yield f"for (int64_t g = {begin}; g < {end}; g += {GROUP}) {{{{"
+        yield from (f"  {line}" for line in self._group_start())
+        yield f"  for (int64_t r = g; r < std::min<int64_t>(g + {GROUP}, {end}); ++r) {{{{"
+        yield from (f"    {line}" for line in body)
+        yield "  }}"
+        yield from (f"  {line}" for line in self._group_end())
+        yield "}}"
+
+    def write_epilogue(self, whole_rows: bool) -> LoopCode:
         """A struct with the pointers, called with blocks of rows and columns, then finished.
 
         Column sums are kept for each thread, and joined at the end in the order of threads.
         """
-        pairs = list(zip(self.nest.nodes, self.nest.kinds, strict=True))
-        self.last_phase, self.row_buffers = 0, {}
-        self.columns, self.totals = [n for n, k in pairs if k == COLUMN_SUM], []
         assert len(self.walk.rows) == len(self.walk.cols) == 1
-        width = self.walk.width
-        self.block = True
+        assert not self.totals
+        self.last_phase, self.row_buffers = 0, {}
+        self.block = not whole_rows
         body = self._column_loop(0)
-        setup = [*self._row_setup()]
-        sums = []
+        body = [*self._row_setup(), *body]
+        joins = list(self._join_threads())
+        text = ["struct NAME {{", *(f"  {parameter};" for parameter in self.signature)]
         for node in self.columns:
-            out = node.outputs[0].value
-            kind, name = ctype(out.dtype), self.names[id(out)]
-            start = identity(node.attributes[0], out.dtype)
-            pointer = self._pointer(out, 0, True)
-            sums.append((node, kind, name, start, pointer))
-        text = ["struct NAME {{"]
-        text += [f"  {parameter};" for parameter in self.signature]
-        for _, kind, name, start, _ in sums:
-            text.append(f"  ColumnSums<{kind}> {name}{{{{{width}, {start}}}}};")
-        text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
-        for _, kind, name, _, _ in sums:
-            text.append(f"    {kind}* const {name}_group = {name}.of_this_thread();")
-        text.append("    for (int64_t r = i0; r < i1; ++r) {{")
-        text += [f"      {line}" for line in (*setup, *body)]
-        text += ["    }}", "  }}", "  void finish() const {{"]
-        for node, kind, name, _, pointer in sums:
+            name, start = self._sum(node)
             text.append(
-                f"    {name}.join({pointer}, []({kind} a, {kind} b) {{{{ return "
-                f"{combined(node.attributes[0], kind, 'a', 'b')}; }}}});"
+                f"  ColumnSums<{ctype(node.outputs[0].dtype)}> {name}"
+                f"{{{{{self.walk.width}, {self._part_length()}, {start}}}}};"
             )
-        text += ["  }}", "}};"]
+        text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
+        text.append("    (void)j0, (void)j1;")
+        for node in self.columns:
+            place = f"{self._sum(node)[0]}.of_this_thread()"
+            text += [f"    {line}" for line in self._sum_rows(node, place)]
+        text += [f"    {line}" for line in self._row_loop("i0", "i1", body)]
+        text += ["  }}", "  void finish() const {{", *joins, "  }}", "}};"]
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
         return LoopCode(joined, self.parameters)
+
+    def _join_threads(self) -> Iterator[str]:
+        for node in self.columns:
+            out = node.outputs[0].value
+            kind, combine = (
+                ctype(out.dtype),
+                combined(node.attributes[0], ctype(out.dtype), "a", "b"),
+            )
+            yield (
+                f"    {self.names[id(out)]}.join({self._pointer(out, 0, True)}, "
+                f"[]({kind} a, {kind} b) {{{{ return {combine}; }}}});"
+            )
 
     def _row_index(self) -> Iterator[str]:
         if self.walk.blocked:
@@ -609,10 +617,15 @@ class _Writer:
 
     # ---- column sums and totals --------------------------------------------------------------
 
+    def _is_local(self) -> bool:
+        """Whether the sums of a group are local arrays."""
+        return self.walk.width <= LOCAL_COLUMNS
+
     def _partial_memory(self) -> Iterator[str]:
-        """One row of sums for each part, and one to sum a group of rows in; one total a part."""
+        """One row of sums for each part, and one to sum a group of rows in unless that is local;
+        one total a part."""
         for node, length in (
-            *((n, self.walk.width * 2) for n in self.columns),
+            *((n, self._part_length()) for n in self.columns),
             *((n, 1) for n in self.totals),
         ):
             out = node.outputs[0].value
@@ -622,33 +635,50 @@ class _Writer:
             yield f"  {name}_memory.resize({count});"
             yield f"  {ctype(out.dtype)}* const {name}_parts = {name}_memory.data();"
 
+    def _part_length(self) -> int:
+        return self.walk.width * (1 if self._is_local() else 2)
+
     def _part_start(self) -> Iterator[str]:
         for node in self.columns:
-            out, w = node.outputs[0].value, self.walk.width
-            name, start = self.names[id(out)], identity(node.attributes[0], out.dtype)
-            yield f"{ctype(out.dtype)}* const {name}_columns = {name}_parts + part * {2 * w};"
-            yield f"{ctype(out.dtype)}* const {name}_group = {name}_columns + {w};"
-            yield f"std::fill_n({name}_columns, {w}, {start});"
+            name, start = self._sum(node)
+            yield from self._sum_rows(node, f"{name}_parts + part * {self._part_length()}")
+            yield f"std::fill_n({name}_columns, {self.walk.width}, {start});"
         for node in self.totals:
-            out = node.outputs[0].value
-            yield (
-                f"{ctype(out.dtype)} {self.names[id(out)]}_total = "
-                f"{identity(node.attributes[0], out.dtype)};"
-            )
+            name, start = self._sum(node)
+            yield f"{ctype(node.outputs[0].dtype)} {name}_total = {start};"
+
+    def _sum(self, node: Node) -> tuple[str, str]:
+        """A reduction's name and what it starts from."""
+        out = node.outputs[0].value
+        return self.names[id(out)], identity(node.attributes[0], out.dtype)
+
+    def _sum_rows(self, node: Node, place: str) -> Iterator[str]:
+        """The row of sums at a place, and that of a group behind it."""
+        name, kind = self._sum(node)[0], ctype(node.outputs[0].dtype)
+        yield f"{kind}* const {name}_columns = {place};"
+        if not self._is_local():
+            yield f"{kind}* const {name}_group = {name}_columns + {self.walk.width};"
 
     def _group_start(self) -> Iterator[str]:
+        first, last = self._bounds()
         for node in self.columns:
-            out = node.outputs[0].value
-            start = identity(node.attributes[0], out.dtype)
-            yield f"std::fill_n({self.names[id(out)]}_group, {self.walk.width}, {start});"
+            name, start = self._sum(node)
+            if self._is_local():
+                yield f"alignas(64) {ctype(node.outputs[0].dtype)} {name}_group[{self.walk.width}];"
+            yield f"std::fill({name}_group + {first}, {name}_group + {last}, {start});"
 
     def _group_end(self) -> Iterator[str]:
+        first, last = self._bounds()
         for node in self.columns:
-            name = self.names[id(node.outputs[0].value)]
+            name, _ = self._sum(node)
             yield "#pragma omp simd"
-            yield f"for (int64_t c = 0; c < {self.walk.width}; ++c) " + self._into(
+            yield f"for (int64_t c = {first}; c < {last}; ++c) " + self._into(
                 node, f"{name}_columns[c]", f"{name}_group[c]"
             )
+
+    def _bounds(self) -> tuple[str, str]:
+        """The columns that are walked."""
+        return ("j0", "j1") if self.block else ("0", str(self.walk.width))
 
     def _part_end(self) -> Iterator[str]:
         for node in self.totals:
@@ -664,7 +694,7 @@ class _Writer:
             yield "  for (int64_t part = 1; part < parts; ++part) {{"
             yield "    #pragma omp simd"
             yield f"    for (int64_t c = 0; c < {w}; ++c) " + self._into(
-                node, f"{pointer}[c]", f"{name}_parts[part * {2 * w} + c]"
+                node, f"{pointer}[c]", f"{name}_parts[part * {self._part_length()} + c]"
             )
             yield "  }}"
         for node in self.totals:
@@ -677,9 +707,12 @@ class _Writer:
             yield f"  *{pointer} = {name};"
 
 
-def write_epilogue(nest: Nest, cols: int, kept: set[int], filled: dict[int, Any]) -> LoopCode:
-    """The C++ struct of a nest that a product of `cols` columns calls on its blocks."""
-    return _Writer(nest, kept, filled, cols).write_epilogue()
+def write_epilogue(
+    nest: Nest, cols: int, whole_rows: bool, kept: set[int], filled: dict[int, Any]
+) -> LoopCode:
+    """The C++ struct of a nest that is called on the blocks of a matrix of `cols` columns, which
+    are whole rows of it or not."""
+    return _Writer(nest, kept, filled, cols).write_epilogue(whole_rows)
 
 
 def write_loop(nest: Nest, kept: set[int], filled: dict[int, Any]) -> LoopCode:

@@ -1,10 +1,12 @@
-"""Matrix products that get code of their own: which they are, and what can follow in their loop."""
+"""Matrix products that get code of their own: which they are, and what can follow in the loop of
+a product or of a convolution."""
 
 from __future__ import annotations
 
 from math import prod
 from typing import NamedTuple
 
+from .convolutions import convolution_shape
 from .graph import Graph, Node, Value, View
 from .loops import make_walk
 from .nest import COLUMN_SUM, FULL, Nest, is_linear
@@ -84,26 +86,33 @@ def split_biases(graph: Graph) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def fits_epilogue(nest: Nest, product: Node) -> bool:
-    """Whether a nest can run block by block on the result of a product while that is in cache."""
-    shape = product_shape(product)
-    value = product.operands[2].value
-    if (
-        shape is None
-        or shape.batch > 1
-        or nest.size != shape.m * shape.n
-        or nest.cols not in (None, shape.n)
-    ):
+def result_matrix(node: Node) -> tuple[int, int] | None:
+    """(rows, columns) of the matrix whose blocks a node gives to an epilogue: that of a product or
+    of a convolution, pixels x filters. None where it gives none."""
+    if shape := product_shape(node):
+        return (shape.m, shape.n) if shape.batch == 1 else None
+    if node.op == "conv2d_weight_grad" or convolution_shape(node) is None:
+        return None
+    out = node.outputs[0]
+    return out.size // out.shape[3], out.shape[3]
+
+
+def fits_epilogue(nest: Nest, node: Node) -> bool:
+    """Whether a nest can run block by block on the result of a product or convolution while that
+    is in cache."""
+    matrix = result_matrix(node)
+    if matrix is None or nest.size != prod(matrix) or nest.cols not in (None, matrix[1]):
         return False
+    value = node.outputs[0].value
     if any(kind not in (FULL, COLUMN_SUM) for kind in nest.kinds):
         return False
-    if not nest.can_have_columns(shape.n):
+    if not nest.can_have_columns(matrix[1]):
         return False
-    walk = make_walk(nest, shape.n)
+    walk = make_walk(nest, matrix[1])
     if len(walk.rows) != 1 or len(walk.cols) != 1:
         return False
     return all(
         x.value is not value or (x.offset == 0 and is_linear(domain.shape, access))
-        for node, domain in zip(nest.nodes, nest.domains, strict=True)
-        for x, access in zip(node.inputs, domain.accesses, strict=True)
+        for member, domain in zip(nest.nodes, nest.domains, strict=True)
+        for x, access in zip(member.inputs, domain.accesses, strict=True)
     )
