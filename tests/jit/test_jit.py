@@ -442,3 +442,15 @@ def test_an_unknown_mode(monkeypatch):
     monkeypatch.setenv("NEEDLE_JIT", "fast")
     with pytest.raises(ValueError, match="NEEDLE_JIT must be one of"):
         ndl.jit(lambda x: x)(ndl.Tensor([1.0]))
+
+
+# ---- the time of the compiler -------------------------------------------------------------------
+
+
+@pytest.mark.skipif(compiler.core is None, reason="needs the C++ core")
+def test_flat_loops_of_all_sizes_share_a_function():
+    compiled = ndl.jit(lambda *tensors: [ndl.tanh(t) * 2 for t in tensors])
+    tensors = [ndl.Tensor(np.linspace(-1, 1, n, dtype="float32")) for n in (2, 37, 5000, 100_000)]
+    for x, y in zip(tensors, compiled(*tensors), strict=True):
+        np.testing.assert_allclose(y.numpy(), 2 * np.tanh(x.numpy()), rtol=1e-6)
+    assert compiled.source().count("static void loop_") == 1

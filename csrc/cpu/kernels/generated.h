@@ -39,13 +39,14 @@ View view(char* data, DType dtype, const std::array<int64_t, N>& shape,
 // How many parts [0, n) is worth cutting into where one element costs `cost`. It depends on the
 // number of threads and on nothing that changes from run to run.
 inline int64_t parts_of(int64_t n, int64_t cost) {
-  return std::clamp<int64_t>(n * cost / PARALLEL_GRAIN, 1, std::min<int64_t>(num_threads(), n));
+  const int64_t worth = n * cost / PARALLEL_GRAIN;
+  return worth <= 1 ? 1 : std::min({worth, n, static_cast<int64_t>(num_threads())});
 }
 
 // Calls body(part, begin, end) for consecutive parts of [0, n).
 template <typename Body>
 void for_parts(int64_t n, int64_t parts, const Body& body) {
-  parallel_for(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
+  parallel_calls(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
 }
 
 inline int thread_number() {
@@ -86,8 +87,8 @@ class ColumnSums {
 
   T* of_this_thread() const { return sums_ + thread_number() * width_; }
 
-  template <typename Combine>
-  void join(T* out, const Combine& combine) const {
+  template <T (*combine)(T, T)>
+  [[gnu::noinline]] void join(T* out) const {
     std::copy_n(sums_, width_, out);
     for (int64_t thread = 1; thread < threads_; ++thread) {
       for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * width_ + j]);

@@ -90,14 +90,15 @@ class _Writer:
             return self.product(unit, shape, needed)
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
-        return f"{self.function(code.text)}({self.pointers(code)});"
+        return f"{self.function(code.text)}({self.arguments(code)});"
 
-    def pointers(self, code: LoopCode) -> str:
+    def arguments(self, code: LoopCode) -> str:
         """The arguments of a loop's function."""
-        return ", ".join(
+        pointers = [
             f"reinterpret_cast<{ctype(v.dtype)}*>({self.address(v, offset)})"
             for v, offset in code.parameters
-        )
+        ]
+        return ", ".join(pointers if code.size is None else [*pointers, str(code.size)])
 
     def pointer(self, x: View) -> str:
         """A typed pointer to the first element of a view."""
@@ -116,7 +117,7 @@ class _Writer:
         code = write_epilogue(unit.nest, shape.n, needed, self.graph.filled())
         name = self.function(code.text)
         return (
-            f"{{ {name} epilogue{{{self.pointers(code)}}}; {call}epilogue); epilogue.finish(); }}"
+            f"{{ {name} epilogue{{{self.arguments(code)}}}; {call}epilogue); epilogue.finish(); }}"
         )
 
     def shape(self, shape: ProductShape) -> str:

@@ -90,17 +90,18 @@ def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, rev
     return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
 
 
+# OpenMP's name of a reduction, and the function of two values.
 REDUCTIONS = {
-    "sum": ("+", "{a} + {b}"),
-    "prod": ("*", "{a} * {b}"),
-    "max": ("larger", "larger<{t}>({a}, {b})"),
-    "min": ("smaller", "smaller<{t}>({a}, {b})"),
+    "sum": ("+", "f::add"),
+    "prod": ("*", "f::mul"),
+    "max": ("larger", "larger"),
+    "min": ("smaller", "smaller"),
 }
 
 
-def combined(op: str, kind: str, a: str, b: str) -> str:
-    """`a` and `b` reduced to one."""
-    return REDUCTIONS[op][1].format(a=a, b=b, t=kind)
+def combine(op: str, kind: str) -> str:
+    """The function that reduces two values to one."""
+    return f"{REDUCTIONS[op][1]}<{kind}>"
 
 
 def identity(op: str, dtype: np.dtype) -> str:
@@ -160,7 +161,7 @@ def make_walk(nest: Nest, cols: int | None = None) -> Walk:
     lengths, strides, border = _joined(lengths, strides, border)
     if border < 0:
         border = len(lengths) - 1 if len(lengths) > 1 else 0
-    blocked = nest.size if border == 0 and cols is None else 0
+    blocked = nest.size if lengths and border == 0 and cols is None else 0
     accesses = [
         [
             Access(x.value, x.offset, tuple(s[:border]), tuple(s[border:]))
@@ -244,6 +245,7 @@ class LoopCode:
 
     text: str
     parameters: list[tuple[Value, int]]  # (value, offset) of each pointer
+    size: int | None = None  # the last argument, of loops that are the same for all sizes
 
 
 @dataclass
@@ -429,15 +431,14 @@ class _Writer:
             body += self._row_values(phase)
             body += self._column_loop(phase)
         body += self._row_values(self.last_phase + 1)
-        rows = prod(self.walk.rows) if not self.walk.blocked else -(-self.walk.blocked // BLOCK)
-        width = BLOCK if self.walk.blocked else self.walk.width
+        rows, width = str(prod(self.walk.rows)), self.walk.width
+        if self.walk.blocked:
+            rows, width = f"(size + {BLOCK - 1}) / {BLOCK}", BLOCK
         cost = max(1, width * sum(cost_of(n) for n in nodes if n.op != "fill"))
-        text = ["static void NAME({signature}) {{"]
-        text.append(f"  const int64_t parts = parts_of({rows}, {cost});")
+        text = ["[[gnu::noinline]] static void NAME({signature}) {{"]
+        text.append(f"  const int64_t rows = {rows}, parts = parts_of(rows, {cost});")
         text += self._partial_memory()
-        text.append(
-            f"  for_parts({rows}, parts, [=](int64_t part, int64_t begin, int64_t end) {{{{"
-        )
+        text.append("  for_parts(rows, parts, [=](int64_t part, int64_t begin, int64_t end) {{")
         text.append("    (void)part;")
         for value, kind in self.row_buffers.items():
             name = self.names[value]
@@ -467,7 +468,9 @@ class _Writer:
         text += self._finish()
         text.append("}}")
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
-        return LoopCode(joined.replace("{signature}", ", ".join(self.signature)), self.parameters)
+        size = self.walk.blocked or None
+        signature = self.signature if size is None else [*self.signature, "int64_t size"]
+        return LoopCode(joined.replace("{signature}", ", ".join(signature)), self.parameters, size)
 
     def write_epilogue(self) -> LoopCode:
         """A struct with the pointers, called with blocks of rows and columns, then finished.
@@ -500,18 +503,14 @@ class _Writer:
         text += [f"      {line}" for line in (*setup, *body)]
         text += ["    }}", "  }}", "  void finish() const {{"]
         for node, kind, name, _, pointer in sums:
-            text.append(
-                f"    {name}.join({pointer}, []({kind} a, {kind} b) {{{{ return "
-                f"{combined(node.attributes[0], kind, 'a', 'b')}; }}}});"
-            )
+            text.append(f"    {name}.join<{combine(node.attributes[0], kind)}>({pointer});")
         text += ["  }}", "}};"]
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
         return LoopCode(joined, self.parameters)
 
     def _row_index(self) -> Iterator[str]:
         if self.walk.blocked:
-            rest = f"{self.walk.blocked} - r * {BLOCK}"
-            yield f"const int64_t n = std::min<int64_t>({BLOCK}, {rest});"
+            yield f"const int64_t n = std::min<int64_t>({BLOCK}, size - r * {BLOCK});"
         rows = self.walk.rows
         if len(rows) > 1:
             for i, length in enumerate(rows):
@@ -587,7 +586,7 @@ class _Writer:
         """`target` reduced with one more value."""
         out = node.outputs[0].value
         value = f"static_cast<{ctype(out.dtype)}>({x})"
-        return f"{target} = {combined(node.attributes[0], ctype(out.dtype), target, value)};"
+        return f"{target} = {combine(node.attributes[0], ctype(out.dtype))}({target}, {value});"
 
     def _point(self, node: Node, phase: int) -> Iterator[str]:
         out, kind = node.outputs[0].value, self._kind(node)
