@@ -58,6 +58,7 @@ FLAGS = (
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
 # Copies of functions for some of their arguments: a tenth of the compilation, for nothing.
 HASTE_FLAGS = ("-fno-ipa-cp-clone",)
+WARNINGS_ARE_ERRORS = "-Werror"  # a flag that is ignored with a warning is not known
 OPENMP = "-fopenmp"
 
 HOW_TO_INSTALL = (
@@ -108,12 +109,16 @@ def _search(cxx: str) -> Compiler | str:
     """The first compiler that works, or why there is none."""
     reasons = []
     for command in [tuple(shlex.split(cxx))] if cxx.strip() else [(c,) for c in CANDIDATES]:
-        macros, reason = _macros(command, FLAGS)
+        flags = (*FLAGS, *_wanted())
+        macros, _ = _macros(command, (*flags, WARNINGS_ARE_ERRORS))
         if macros is None:
-            reasons.append(f"{shlex.join(command)}: {reason}")
-            continue
-        flags = (*FLAGS, *_accepted(command))
-        return Compiler(command, flags, _macros(command, flags)[0] or macros)
+            macros, reason = _macros(command, FLAGS)
+            if macros is None:
+                reasons.append(f"{shlex.join(command)}: {reason}")
+                continue
+            flags = (*FLAGS, *_accepted(command))
+            macros = _macros(command, flags)[0] or macros
+        return Compiler(command, flags, macros)
     return f"[jit] no C++20 compiler was found ({'; '.join(reasons)}). {HOW_TO_INSTALL}"
 
 
@@ -125,15 +130,17 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
     return "\n".join(sorted(done.stdout.splitlines())), ""
 
 
-def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The flags for this processor, isolation and haste, as far as the compiler knows them."""
+def _wanted() -> tuple[str, ...]:
+    """The flags for this processor, isolation and haste."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
-    wanted = ("-mcpu=native" if arm else "-march=native", *wide, *ISOLATION_FLAGS, *HASTE_FLAGS)
-    strict = (*FLAGS, "-Werror")  # a flag that is ignored with a warning is not known
-    if _macros(command, (*strict, *wanted))[0] is not None:
-        return wanted
-    return tuple(flag for flag in wanted if _macros(command, (*strict, flag))[0] is not None)
+    return ("-mcpu=native" if arm else "-march=native", *wide, *ISOLATION_FLAGS, *HASTE_FLAGS)
+
+
+def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the wanted flags that the compiler knows."""
+    strict = (*FLAGS, WARNINGS_ARE_ERRORS)
+    return tuple(flag for flag in _wanted() if _macros(command, (*strict, flag))[0] is not None)
 
 
 @cache

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -36,6 +37,7 @@ COSTS = {
 CHEAP = 3  # up to this cost a value is computed again rather than kept
 
 
+@cache
 def ctype(dtype: np.dtype) -> str:
     """The C++ name of an element type."""
     return CTYPES[dtype.name]
@@ -265,6 +267,7 @@ class _Writer:
     index: dict[int, int] = field(default_factory=dict)  # of nodes in the nest, by id
     loads: dict[Access, str] = field(default_factory=dict)
     point_loads: dict[Access, str] = field(default_factory=dict)  # those of the phase in writing
+    members: dict[int, list[Node]] = field(default_factory=dict)  # by phase, see `_members`
     block: bool = False  # whether the columns of a block are walked, not all
 
     def __post_init__(self) -> None:
@@ -375,6 +378,11 @@ class _Writer:
     def _members(self, phase: int) -> list[Node]:
         """The full nodes and reductions of full values to compute in a phase, those that are
         computed again among them, in order."""
+        if phase not in self.members:
+            self.members[phase] = self._find_members(phase)
+        return self.members[phase]
+
+    def _find_members(self, phase: int) -> list[Node]:
         wanted: set[int] = set()
 
         def want(node: Node) -> None:
