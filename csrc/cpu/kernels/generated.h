@@ -2,6 +2,8 @@
 //
 // A generated file defines NEEDLE_ISA and includes this. It holds one function for each loop nest
 // and one that calls them and the core's kernels in turn; shapes and strides are constants in it.
+// It can be compiled as a whole or, on two cores at once, in two parts: NEEDLE_PART is 1 for the
+// loop nests, 2 for the rest.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +18,15 @@
 
 // The core sets it when it loads the library, to its own count.
 extern "C" {
-int (*needle_num_threads)() = nullptr;
+inline int (*needle_num_threads)() = nullptr;
 }
+
+// A function of one part of the program that the other calls.
+#define NEEDLE_LOOP [[gnu::noinline, gnu::visibility("hidden")]] void
 
 namespace needle {
 
-int num_threads() { return needle_num_threads(); }
+inline int num_threads() { return needle_num_threads(); }
 
 }  // namespace needle
 

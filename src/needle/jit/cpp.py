@@ -41,8 +41,9 @@ class Program:
 class _Writer:
     graph: Graph
     plan: Plan
-    functions: dict[str, str] = field(default_factory=dict)  # name by text
-    texts: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # of functions and structs, by text
+    loops: list[str] = field(default_factory=list)
+    structs: list[str] = field(default_factory=list)
     products: bool = False  # whether there are matrix products among the units
 
     # ---- places -----------------------------------------------------------------------------
@@ -73,13 +74,12 @@ class _Writer:
 
     # ---- units ------------------------------------------------------------------------------
 
-    def function(self, text: str) -> str:
-        """The name of the function with this text; equal texts are one function."""
-        if text not in self.functions:
-            name = f"loop_{len(self.functions)}"
-            self.functions[text] = name
-            self.texts.append(text.replace("NAME", name, 1))
-        return self.functions[text]
+    def name(self, text: str, among: list[str]) -> str:
+        """The name of the function or struct with this text; equal texts are one."""
+        if text not in self.names:
+            self.names[text] = f"loop_{len(self.names)}"
+            among.append(text.replace("NAME", self.names[text], 1))
+        return self.names[text]
 
     def call(self, unit: Unit, needed: set[int]) -> str:
         """The statement that runs a unit."""
@@ -90,7 +90,7 @@ class _Writer:
             return self.product(unit, shape, needed)
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
-        return f"{self.function(code.text)}({self.arguments(code)});"
+        return f"{self.name(code.text, self.loops)}({self.arguments(code)});"
 
     def arguments(self, code: LoopCode) -> str:
         """The arguments of a loop's function."""
@@ -115,7 +115,7 @@ class _Writer:
         if unit.nest is None:
             return f"{call}no_epilogue);"
         code = write_epilogue(unit.nest, shape.n, needed, self.graph.filled())
-        name = self.function(code.text)
+        name = self.name(code.text, self.structs)
         return (
             f"{{ {name} epilogue{{{self.arguments(code)}}}; {call}epilogue); epilogue.finish(); }}"
         )
@@ -123,7 +123,8 @@ class _Writer:
     def shape(self, shape: ProductShape) -> str:
         """The name of the struct of a product's constants."""
         base, numbers = ("ProductShape", shape[:7]) if shape.batch == 1 else ("BatchedShape", shape)
-        return self.function(f"struct NAME : {base}<{', '.join(map(str, numbers))}> {{}};")
+        text = f"struct NAME : {base}<{', '.join(map(str, numbers))}> {{}};"
+        return self.name(text, self.structs)
 
     def copy(self, view: View, kind: str, number: int) -> str:
         """The statement that brings an output to its place."""
@@ -143,16 +144,22 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
     timed = calls
     if profile:
         timed = [f"{{ const Timer timer(needle_times[{i}]); {c} }}" for i, c in enumerate(calls)]
-        writer.texts.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
+        writer.structs.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
     arena = writer._buffer("arena", 0)
     lines = [
         HEADER.format(includes=PRODUCTS if writer.products else ""),
-        *writer.texts,
+        *(f"{text.partition(' {')[0]};" for text in writer.loops),
+        "#if NEEDLE_PART != 2",
+        *writer.loops,
+        "#endif",
+        "#if NEEDLE_PART != 1",
+        *writer.structs,
         'extern "C" void needle_program(char* const* b, const KernelTable* k) {',
         f"  char* const arena = b[{arena}];",
         "  (void)arena, (void)k;",
         *(f"  {call}" for call in timed),
         "}",
+        "#endif",
     ]
     return Program("\n".join(lines) + "\n", calls)
 

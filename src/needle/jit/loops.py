@@ -296,8 +296,15 @@ class _Writer:
     def _row_offset(self, steps: tuple[int, ...]) -> str:
         if self.walk.blocked:
             return f" + r * {BLOCK * steps[0]}" if steps and steps[0] else ""
-        names = self._row_names()
-        return "".join(f" + {n} * {s}" for n, s in zip(names, steps, strict=True) if s)
+        names, width = self._row_names(), self._width()
+        steps_of_rows = (
+            (n, width if s == self.walk.width else s) for n, s in zip(names, steps, strict=True)
+        )
+        return "".join(f" + {n} * {s}" for n, s in steps_of_rows if s)
+
+    def _width(self) -> str | int:
+        """The points of a row: a number, but in loops that are the same for all widths."""
+        return "width" if self.block else BLOCK if self.walk.blocked else self.walk.width
 
     def _row_names(self) -> list[str]:
         n = len(self.walk.rows)
@@ -443,7 +450,7 @@ class _Writer:
         if self.walk.blocked:
             rows, width = f"(size + {BLOCK - 1}) / {BLOCK}", BLOCK
         cost = max(1, width * sum(cost_of(n) for n in nodes if n.op != "fill"))
-        text = ["[[gnu::noinline]] static void NAME({signature}) {{"]
+        text = ["NEEDLE_LOOP NAME({signature}) {{"]
         text.append(f"  const int64_t rows = {rows}, parts = parts_of(rows, {cost});")
         text += self._partial_memory()
         text.append("  for_parts(rows, parts, [=](int64_t part, int64_t begin, int64_t end) {{")
@@ -489,7 +496,6 @@ class _Writer:
         self.last_phase, self.row_buffers = 0, {}
         self.columns, self.totals = [n for n, k in pairs if k == COLUMN_SUM], []
         assert len(self.walk.rows) == len(self.walk.cols) == 1
-        width = self.walk.width
         self.block = True
         body = self._column_loop(0)
         setup = [*self._row_setup()]
@@ -501,9 +507,9 @@ class _Writer:
             pointer = self._pointer(out, 0, True)
             sums.append((node, kind, name, start, pointer))
         text = ["struct NAME {{"]
-        text += [f"  {parameter};" for parameter in self.signature]
+        text += [f"  {parameter};" for parameter in (*self.signature, "int64_t width")]
         for _, kind, name, start, _ in sums:
-            text.append(f"  ColumnSums<{kind}> {name}{{{{{width}, {start}}}}};")
+            text.append(f"  ColumnSums<{kind}> {name}{{{{width, {start}}}}};")
         text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
         for _, kind, name, _, _ in sums:
             text.append(f"    {kind}* const {name}_group = {name}.of_this_thread();")
@@ -514,7 +520,7 @@ class _Writer:
             text.append(f"    {name}.join<{combine(node.attributes[0], kind)}>({pointer});")
         text += ["  }}", "}};"]
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
-        return LoopCode(joined, self.parameters)
+        return LoopCode(joined, self.parameters, self.walk.width)
 
     def _row_index(self) -> Iterator[str]:
         if self.walk.blocked:
@@ -607,7 +613,7 @@ class _Writer:
             if id(out) in self.row_buffers:
                 yield f"{name}_row[{self._flat_column()}] = {name};"
             if id(out) in self.kept:
-                start = f"r * {BLOCK if self.walk.blocked else self.walk.width}"
+                start = f"r * {self._width()}"
                 yield f"{self._pointer(out, 0, True)}[{start} + {self._flat_column()}] = {name};"
         elif kind == COLUMN_SUM:
             yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
