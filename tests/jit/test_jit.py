@@ -152,15 +152,17 @@ def test_train_and_eval_mode_are_two_programs(mode):
     assert forward.compilations == 2, "a mode that was seen needs no new program"
 
 
-def test_dropout_draws_as_in_eager_code(mode):
-    model = nn.Sequential(nn.Linear(5, 40), nn.Dropout(0.5))
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_dropout_draws_as_in_eager_code(mode, p):
+    model = nn.Sequential(nn.Linear(5, 40), nn.Dropout(p))
     x, _ = batches(1)[0]
     forward = ndl.jit(lambda x: model(x))
     np.random.seed(1)
-    expected = [model(x).numpy() for _ in range(3)]
+    expected, following = [model(x).numpy() for _ in range(3)], np.random.rand()
     np.random.seed(1)
     actual = [forward(x).numpy() for _ in range(3)]
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert np.random.rand() == following
 
 
 # ---- what functions take and return ---------------------------------------------------------
