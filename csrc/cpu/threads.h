@@ -34,6 +34,18 @@ void parallel_for(int64_t tasks, const Task& task) {
   for (int64_t i = 0; i < tasks; ++i) task(i);
 }
 
+// `parallel_for` that compiles the code of a task once and that of threads once for all: programs
+// of needle.jit have many tasks, and their users wait for the compiler.
+[[gnu::noinline]] inline void parallel_calls(int64_t tasks, void (*call)(const void*, int64_t),
+                                             const void* task) {
+  parallel_for(tasks, [=](int64_t i) { call(task, i); });
+}
+template <typename Task>
+void parallel_calls(int64_t tasks, const Task& task) {
+  const auto call = [](const void* that, int64_t i) { (*static_cast<const Task*>(that))(i); };
+  parallel_calls(tasks, call, &task);
+}
+
 // Calls body(begin, end) on consecutive parts of [0, n) that cost at least `PARALLEL_GRAIN` each,
 // where one element costs `cost`. The parts depend only on n, cost and the number of threads.
 template <typename Body>

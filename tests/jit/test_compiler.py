@@ -85,6 +85,28 @@ def test_a_program_is_compiled_once(cache, compilations):
     run(other, 2)
 
 
+PARTS = """#include "kernels.h"
+int number();
+#if NEEDLE_PART != 2
+int number() {{ return {number}; }}
+#endif
+#if NEEDLE_PART != 1
+extern "C" void needle_program(char* const* buffers, const needle::KernelTable*) {{
+  *reinterpret_cast<int*>(buffers[0]) = number();
+}}
+#endif
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_program_in_two_parts(cores, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    run(build(PARTS.format(number=5)), 5)
+    with pytest.raises(CompileError, match=r"error.*nobody"):
+        build(PARTS.format(number="nobody"))
+
+
 @needs_compiler
 def test_what_a_library_depends_on(monkeypatch):
     def key(number: int = 1) -> str:

@@ -152,15 +152,17 @@ def test_train_and_eval_mode_are_two_programs(mode):
     assert forward.compilations == 2, "a mode that was seen needs no new program"
 
 
-def test_dropout_draws_as_in_eager_code(mode):
-    model = nn.Sequential(nn.Linear(5, 40), nn.Dropout(0.5))
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_dropout_draws_as_in_eager_code(mode, p):
+    model = nn.Sequential(nn.Linear(5, 40), nn.Dropout(p))
     x, _ = batches(1)[0]
     forward = ndl.jit(lambda x: model(x))
     np.random.seed(1)
-    expected = [model(x).numpy() for _ in range(3)]
+    expected, following = [model(x).numpy() for _ in range(3)], np.random.rand()
     np.random.seed(1)
     actual = [forward(x).numpy() for _ in range(3)]
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert np.random.rand() == following
 
 
 # ---- what functions take and return ---------------------------------------------------------
@@ -459,3 +461,15 @@ def test_sums_of_columns(mode, width):
     expected = y.sum(0), y.max(0), z.sum(0), (z * z).min(0)
     for ours, theirs in zip(sums(x, w), expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5)
+
+
+# ---- the time of the compiler -------------------------------------------------------------------
+
+
+@pytest.mark.skipif(compiler.core is None, reason="needs the C++ core")
+def test_flat_loops_of_all_sizes_share_a_function():
+    compiled = ndl.jit(lambda *tensors: [ndl.tanh(t) * 2 for t in tensors])
+    tensors = [ndl.Tensor(np.linspace(-1, 1, n, dtype="float32")) for n in (2, 37, 5000, 100_000)]
+    for x, y in zip(tensors, compiled(*tensors), strict=True):
+        np.testing.assert_allclose(y.numpy(), 2 * np.tanh(x.numpy()), rtol=1e-6)
+    assert compiled.source().count("NEEDLE_LOOP loop_") == 2, "declared, defined"

@@ -2,6 +2,8 @@
 //
 // A generated file defines NEEDLE_ISA and includes this. It holds one function for each loop nest
 // and one that calls them and the core's kernels in turn; shapes and strides are constants in it.
+// It can be compiled as a whole or, on two cores at once, in two parts: NEEDLE_PART is 1 for the
+// loop nests, 2 for the rest.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +18,15 @@
 
 // The core sets it when it loads the library, to its own count.
 extern "C" {
-int (*needle_num_threads)() = nullptr;
+inline int (*needle_num_threads)() = nullptr;
 }
+
+// A function of one part of the program that the other calls.
+#define NEEDLE_LOOP [[gnu::noinline, gnu::visibility("hidden")]] void
 
 namespace needle {
 
-int num_threads() { return needle_num_threads(); }
+inline int num_threads() { return needle_num_threads(); }
 
 }  // namespace needle
 
@@ -39,13 +44,14 @@ View view(char* data, DType dtype, const std::array<int64_t, N>& shape,
 // How many parts [0, n) is worth cutting into where one element costs `cost`. It depends on the
 // number of threads and on nothing that changes from run to run.
 inline int64_t parts_of(int64_t n, int64_t cost) {
-  return std::clamp<int64_t>(n * cost / PARALLEL_GRAIN, 1, std::min<int64_t>(num_threads(), n));
+  const int64_t worth = n * cost / PARALLEL_GRAIN;
+  return worth <= 1 ? 1 : std::min({worth, n, static_cast<int64_t>(num_threads())});
 }
 
 // Calls body(part, begin, end) for consecutive parts of [0, n).
 template <typename Body>
 void for_parts(int64_t n, int64_t parts, const Body& body) {
-  parallel_for(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
+  parallel_calls(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
 }
 
 inline int thread_number() {
@@ -100,8 +106,8 @@ class ColumnSums {
 
   T* of_this_thread() const { return sums_ + thread_number() * row_; }
 
-  template <typename Combine>
-  void join(T* out, const Combine& combine) const {
+  template <T (*combine)(T, T)>
+  [[gnu::noinline]] void join(T* out) const {
     std::copy_n(sums_, width_, out);
     for (int64_t thread = 1; thread < threads_; ++thread) {
       for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * row_ + j]);
@@ -114,7 +120,6 @@ class ColumnSums {
   T* sums_;
 };
 
-// Adds the seconds of its life to a sum. (<chrono> would take a third of the compilation.)
 // Runs `body`, a program for one step, over time. Its buffers are the carries, the slices of this
 // step, what stays the same, the new carries, the outputs of this step, and an arena.
 //
@@ -146,6 +151,7 @@ void run_scan(Body body, const KernelTable* k,
   }
 }
 
+// Adds the seconds of its life to a sum. (<chrono> would take a third of the compilation.)
 struct Timer {
   explicit Timer(double& seconds) : sum(seconds), start(now()) {}
   ~Timer() { sum += now() - start; }

@@ -212,7 +212,7 @@ template <typename T>
                                     const Epilogue& epilogue) {
   const int64_t parts = useful_threads(work, blocks.tiles);
   const int64_t pixels = blocks.c_row / blocks.n;
-  parallel_for(parts, [&](int64_t part) {
+  parallel_calls(parts, [&](int64_t part) {
     T* const packed = scratch<T>(PACKED_A, (blocks.low + 1) * from.planes * from.plane_size);
     const int64_t last = part_start(blocks.tiles, parts, part + 1);
     for (int64_t tile = part_start(blocks.tiles, parts, part); tile < last; ++tile) {
@@ -225,12 +225,6 @@ template <typename T>
       epilogue.call(epilogue.context, 0, first * pixels, end * pixels, 0, blocks.n);
     }
   });
-}
-
-// An epilogue of blocks of one matrix.
-template <typename F>
-auto of_one_matrix(const F& epilogue) {
-  return [&](int64_t, int64_t i0, int64_t i1, int64_t j0, int64_t j1) { epilogue(i0, i1, j0, j1); };
 }
 
 // ---- Weights ------------------------------------------------------------------------------------
@@ -391,7 +385,7 @@ template <typename T>
   const int64_t parts = useful_threads(p.work(), p.images);
   T* const sums = scratch<T>(PARTIAL_SUMS, parts * size);
   // By images, as elsewhere: what a core has written is in its own caches.
-  parallel_for(parts, [&](int64_t part) {
+  parallel_calls(parts, [&](int64_t part) {
     T* const sum = sums + part * size;
     std::fill_n(sum, size, T(0));
     const int64_t last = part_start(p.images, parts, part + 1);
@@ -403,7 +397,7 @@ template <typename T>
         add_weight_gradient(blocks, p, from, g + i * p.out_image(), sum, images, number);
     }
   });
-  parallel_for(parts, [&](int64_t part) {
+  parallel_calls(parts, [&](int64_t part) {
     join_weight_gradients(p, sums, parts, dw, part_start(p.w_elements, parts, part),
                           part_start(p.w_elements, parts, part + 1));
   });
@@ -419,8 +413,7 @@ void static_convolution(const T* x, const T* w, T* y, const Epilogue& epilogue =
   static constexpr Blocks<T> BLOCKS = make_blocks<T, C, P.planes, false>();
   const Pass<T> pass{P.y, P.x, P.x.size, P.channels, P.x.outputs, pack_weights(BLOCKS, P, w)};
   const Images images{P.x_image, P.planes, P.x_plane, P.y.size * P.x.size * P.depth()};
-  const auto finish = of_one_matrix(epilogue);
-  convolve_all(BLOCKS, &pass, 1, images, x, y, P.work(), epilogue_of(finish));
+  convolve_all(BLOCKS, &pass, 1, images, x, y, P.work(), epilogue_of_one(epilogue));
 }
 
 template <class Shape, typename T, typename Epilogue = decltype(no_epilogue)>
@@ -439,8 +432,8 @@ void static_convolution_input_gradient(const T* g, const T* w, T* dx,
                  P.x.size,          weights + remainder_offset(BLOCKS, P, ry, rx)};
   }
   const Images images{P.out_image(), 1, 0, P.out_image()};
-  const auto finish = of_one_matrix(epilogue);
-  convolve_all(BLOCKS, passes, std::size(passes), images, g, dx, P.work(), epilogue_of(finish));
+  convolve_all(BLOCKS, passes, std::size(passes), images, g, dx, P.work(),
+               epilogue_of_one(epilogue));
 }
 
 template <class Shape, typename T>

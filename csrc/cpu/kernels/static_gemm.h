@@ -455,6 +455,15 @@ Epilogue epilogue_of(const F& f) {
                  int64_t j1) { (*static_cast<const F*>(context))(number, i0, i1, j0, j1); }};
 }
 
+// Of an `f` that does not take the number. Nothing here depends on the shape of the product, so
+// that products of several shapes share the code of an epilogue.
+template <typename F>
+Epilogue epilogue_of_one(const F& f) {
+  return {&f, [](const void* context, int64_t, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+            (*static_cast<const F*>(context))(i0, i1, j0, j1);
+          }};
+}
+
 // One product, a part of a batch.
 template <typename T>
 struct Operands {
@@ -871,13 +880,12 @@ constexpr Method choose_method() {
   return Method::TILES;
 }
 
-// `epilogue` takes the number of the product as well.
-template <class Shape, bool ACCUMULATE, typename T, typename F>
-void multiply(const T* a, const T* b, T* c, const F& epilogue, int64_t part, int64_t parts) {
+template <class Shape, bool ACCUMULATE, typename T>
+void multiply(const T* a, const T* b, T* c, const Epilogue& epilogue, int64_t part, int64_t parts) {
   constexpr Method METHOD = choose_method<Shape>();
   if constexpr (METHOD == Method::DOTS) {
     static constexpr DotPlan<T> PLAN = make_dot_plan<Shape, T>();
-    multiply_part<T>(PLAN, {a, b, c, 0, ACCUMULATE}, epilogue_of(epilogue), part, parts);
+    multiply_part<T>(PLAN, {a, b, c, 0, ACCUMULATE}, epilogue, part, parts);
   } else if constexpr (METHOD == Method::SWAPPED) {
     static constexpr TilePlan<T> PLAN = make_tile_plan<Swapped<Shape>, T>();
     T* transposed = scratch<T>(TRANSPOSED_C, Shape::M * Shape::N);
@@ -885,12 +893,12 @@ void multiply(const T* a, const T* b, T* c, const F& epilogue, int64_t part, int
       int64_t offset = 0;
       if constexpr (requires { Shape::BATCH; }) offset = number * Shape::C_BATCH;
       transpose_back<Shape, ACCUMULATE>(transposed, c + offset, {j0, j1}, {i0, i1});
-      epilogue(number, i0, i1, j0, j1);
+      epilogue.call(epilogue.context, number, i0, i1, j0, j1);
     };
     multiply_part<T>(PLAN, {b, a, transposed, 0, false}, epilogue_of(finish), part, parts);
   } else {
     static constexpr TilePlan<T> PLAN = make_tile_plan<Shape, T>();
-    multiply_part<T>(PLAN, {a, b, c, 0, ACCUMULATE}, epilogue_of(epilogue), part, parts);
+    multiply_part<T>(PLAN, {a, b, c, 0, ACCUMULATE}, epilogue, part, parts);
   }
 }
 
@@ -907,38 +915,36 @@ constexpr auto no_epilogue = [](auto...) {};
 
 // Part `part` of `parts` of C = A B, to be called by each thread of a parallel region. No part
 // waits for another. epilogue(i0, i1, j0, j1): rows [i0, i1) and columns [j0, j1) are complete.
-template <class Shape, bool ACCUMULATE = false, typename T, typename Epilogue>
-void static_gemm_part(const T* a, const T* b, T* c, const Epilogue& epilogue, int64_t part,
+template <class Shape, bool ACCUMULATE = false, typename T, typename F>
+void static_gemm_part(const T* a, const T* b, T* c, const F& epilogue, int64_t part,
                       int64_t parts) {
-  const auto finish = [&](int64_t, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    epilogue(i0, i1, j0, j1);
-  };
-  static_gemm_detail::multiply<Shape, ACCUMULATE>(a, b, c, finish, part, parts);
+  using namespace static_gemm_detail;
+  multiply<Shape, ACCUMULATE>(a, b, c, epilogue_of_one(epilogue), part, parts);
 }
 
 // C = A B on as many threads as are worth it.
-template <class Shape, bool ACCUMULATE = false, typename T,
-          typename Epilogue = decltype(no_epilogue)>
-void static_gemm(const T* a, const T* b, T* c, const Epilogue& epilogue = no_epilogue) {
+template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltype(no_epilogue)>
+[[gnu::noinline]] void static_gemm(const T* a, const T* b, T* c, const F& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
-  parallel_for(parts, [&](int64_t part) {
+  parallel_calls(parts, [&](int64_t part) {
     static_gemm_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
   });
 }
 
 // Part `part` of `parts` of Shape::BATCH products. epilogue(number, i0, i1, j0, j1): as above, in
 // product `number`.
-template <class Shape, bool ACCUMULATE = false, typename T, typename Epilogue>
-void static_gemm_batched_part(const T* a, const T* b, T* c, const Epilogue& epilogue, int64_t part,
+template <class Shape, bool ACCUMULATE = false, typename T, typename F>
+void static_gemm_batched_part(const T* a, const T* b, T* c, const F& epilogue, int64_t part,
                               int64_t parts) {
-  static_gemm_detail::multiply<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
+  using namespace static_gemm_detail;
+  multiply<Shape, ACCUMULATE>(a, b, c, epilogue_of(epilogue), part, parts);
 }
 
-template <class Shape, bool ACCUMULATE = false, typename T,
-          typename Epilogue = decltype(no_epilogue)>
-void static_gemm_batched(const T* a, const T* b, T* c, const Epilogue& epilogue = no_epilogue) {
+template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltype(no_epilogue)>
+[[gnu::noinline]] void static_gemm_batched(const T* a, const T* b, T* c,
+                                           const F& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
-  parallel_for(parts, [&](int64_t part) {
+  parallel_calls(parts, [&](int64_t part) {
     static_gemm_batched_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
   });
 }

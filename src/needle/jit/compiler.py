@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,9 +55,13 @@ FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
     "-Wno-psabi",
 )  # fmt: skip
-# Used where the compiler knows them: what two programs both define stays each one's own.
+# Used where the compiler knows them. What two programs both define stays each one's own.
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
+# Copies of functions for some of their arguments: a tenth of the compilation, for nothing.
+HASTE_FLAGS = ("-fno-ipa-cp-clone",)
+WARNINGS_ARE_ERRORS = "-Werror"  # a flag that is ignored with a warning is not known
 OPENMP = "-fopenmp"
+PART = "NEEDLE_PART"  # the macro that chooses a part of a program
 
 HOW_TO_INSTALL = (
     "Install one (Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: "
@@ -106,12 +111,16 @@ def _search(cxx: str) -> Compiler | str:
     """The first compiler that works, or why there is none."""
     reasons = []
     for command in [tuple(shlex.split(cxx))] if cxx.strip() else [(c,) for c in CANDIDATES]:
-        macros, reason = _macros(command, FLAGS)
+        flags = (*FLAGS, *_wanted())
+        macros, _ = _macros(command, (*flags, WARNINGS_ARE_ERRORS))
         if macros is None:
-            reasons.append(f"{shlex.join(command)}: {reason}")
-            continue
-        flags = (*FLAGS, *_accepted(command))
-        return Compiler(command, flags, _macros(command, flags)[0] or macros)
+            macros, reason = _macros(command, FLAGS)
+            if macros is None:
+                reasons.append(f"{shlex.join(command)}: {reason}")
+                continue
+            flags = (*FLAGS, *_accepted(command))
+            macros = _macros(command, flags)[0] or macros
+        return Compiler(command, flags, macros)
     return f"[jit] no C++20 compiler was found ({'; '.join(reasons)}). {HOW_TO_INSTALL}"
 
 
@@ -123,23 +132,25 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
     return "\n".join(sorted(done.stdout.splitlines())), ""
 
 
-def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The flags for this processor and for isolation, as far as the compiler knows them."""
+def _wanted() -> tuple[str, ...]:
+    """The flags for this processor, isolation and haste."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
-    wanted = ("-mcpu=native" if arm else "-march=native", *wide, *ISOLATION_FLAGS)
-    strict = (*FLAGS, "-Werror")  # a flag that is ignored with a warning is not known
-    if _macros(command, (*strict, *wanted))[0] is not None:
-        return wanted
-    return tuple(flag for flag in wanted if _macros(command, (*strict, flag))[0] is not None)
+    return ("-mcpu=native" if arm else "-march=native", *wide, *ISOLATION_FLAGS, *HASTE_FLAGS)
+
+
+def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the wanted flags that the compiler knows."""
+    strict = (*FLAGS, WARNINGS_ARE_ERRORS)
+    return tuple(flag for flag in _wanted() if _macros(command, (*strict, flag))[0] is not None)
 
 
 @cache
 def _openmp(compiler: Compiler) -> tuple[str, ...]:
     """The flag of OpenMP, where its header and library are there. Raises NoCompiler.
 
-    Checked before the first program is compiled, with a whole library: a compiler without linker
-    or standard library is none.
+    Checked where a program does not compile, with a whole library: a compiler without linker or
+    standard library is none.
     """
     with tempfile.TemporaryDirectory() as folder:
         done = None
@@ -147,7 +158,7 @@ def _openmp(compiler: Compiler) -> tuple[str, ...]:
             Path(folder, "probe.cpp").write_text(
                 f'#include <{include}>\n#include <stdexcept>\nextern "C" void probe() {{}}\n'
             )
-            done = _link(compiler, flags, "probe.cpp", f"probe{SUFFIX}", folder)
+            done = _link(compiler, flags, ["probe.cpp"], f"probe{SUFFIX}", folder)
             if done.returncode == 0:
                 return flags
     assert done is not None
@@ -157,11 +168,36 @@ def _openmp(compiler: Compiler) -> tuple[str, ...]:
     )
 
 
+def _library(
+    compiler: Compiler, flags: tuple[str, ...], source: str, library: str, folder: str
+) -> subprocess.CompletedProcess[str]:
+    """Compile a source to a library: its two parts at once where it has them (generated.h)."""
+    in_parts = PART in Path(folder, source).read_text(encoding="utf-8")
+    if not in_parts or (os.cpu_count() or 1) < 2:
+        return _link(compiler, flags, [source], library, folder)
+
+    def compiled(part: int) -> subprocess.CompletedProcess[str]:
+        options = (*flags, f"-D{PART}={part}", "-c")
+        return _translate(compiler, options, [source], f"{part}.o", folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(compiled, (1, 2)):
+            if done.returncode:
+                return done
+    return _link(compiler, flags, ["1.o", "2.o"], library, folder)
+
+
 def _link(
-    compiler: Compiler, flags: Iterable[str], source: str, library: str, folder: str
+    compiler: Compiler, flags: Iterable[str], inputs: Iterable[str], library: str, folder: str
+) -> subprocess.CompletedProcess[str]:
+    return _translate(compiler, (*flags, "-shared"), inputs, library, folder)
+
+
+def _translate(
+    compiler: Compiler, flags: Iterable[str], inputs: Iterable[str], output: str, folder: str
 ) -> subprocess.CompletedProcess[str]:
     # Run inside the folder, so that nothing in the library depends on the folder's name.
-    command = [*compiler.command, *compiler.flags, *flags, "-shared", "-o", library, source]
+    command = [*compiler.command, *compiler.flags, *flags, "-o", output, *inputs]
     return _call([*command, "-I", str(_include())], folder)
 
 
@@ -409,12 +445,13 @@ def _digest(library: Path) -> str:
 
 
 def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
-    flags = _openmp(compiler)
     # In a folder of its own, then renamed: other processes see whole files or none.
     with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
         code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{SUFFIX}")
         code.write_text(source, encoding="utf-8")
-        done = _link(compiler, flags, code.name, library.name, scratch)
+        done = _library(compiler, (OPENMP,), code.name, library.name, scratch)
+        if done.returncode and OPENMP not in _openmp(compiler):
+            done = _library(compiler, (), code.name, library.name, scratch)
         kept = folder / code.name
         os.replace(code, kept)
         if done.returncode:

@@ -48,8 +48,9 @@ class Program:
 class _Writer:
     graph: Graph
     plan: Plan
-    functions: dict[str, str] = field(default_factory=dict)  # name by text
-    texts: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # of functions and structs, by text
+    loops: list[str] = field(default_factory=list)
+    structs: list[str] = field(default_factory=list)
     includes: set[str] = field(default_factory=set)
 
     # ---- places -----------------------------------------------------------------------------
@@ -80,13 +81,12 @@ class _Writer:
 
     # ---- units ------------------------------------------------------------------------------
 
-    def function(self, text: str) -> str:
-        """The name of the function with this text; equal texts are one function."""
-        if text not in self.functions:
-            name = f"loop_{len(self.functions)}"
-            self.functions[text] = name
-            self.texts.append(text.replace("NAME", name, 1))
-        return self.functions[text]
+    def name(self, text: str, among: list[str]) -> str:
+        """The name of the function or struct with this text; equal texts are one."""
+        if text not in self.names:
+            self.names[text] = f"loop_{len(self.names)}"
+            among.append(text.replace("NAME", self.names[text], 1))
+        return self.names[text]
 
     def call(self, unit: Unit, needed: set[int]) -> str:
         """The statement that runs a unit."""
@@ -99,7 +99,7 @@ class _Writer:
             return self.made_for_shape(unit, unit.node, shape, needed)
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
-        return f"{self.function(code.text)}({self.pointers(code)});"
+        return f"{self.name(code.text, self.loops)}({self.arguments(code)});"
 
     def calls(self, units: list[Unit]) -> list[str]:
         """The statements that run the graph."""
@@ -120,9 +120,9 @@ class _Writer:
     def scan(self, node: Node) -> str:
         """The statement that runs a loop over time; its body is a function like the program."""
         loop: Loop = node.operands[0]
-        inner = _Writer(loop.body, loop.plan, self.functions, self.texts)
-        body = self.function(f"static void NAME{inner.body(inner.calls(loop.units))}")
-        self.includes |= inner.includes
+        inner = _Writer(loop.body, loop.plan, self.names, self.loops, self.structs, self.includes)
+        text = f"static void NAME{inner.body(inner.calls(loop.units))}"
+        body = self.name(text, self.structs)
         *outputs, memory = node.outputs
         spare, start = [], loop.plan.arena_bytes
         for view in outputs[: loop.carries]:
@@ -147,12 +147,13 @@ class _Writer:
             f"{self.address(memory.value)});"
         )
 
-    def pointers(self, code: LoopCode) -> str:
+    def arguments(self, code: LoopCode) -> str:
         """The arguments of a loop's function."""
-        return ", ".join(
+        pointers = [
             f"reinterpret_cast<{ctype(v.dtype)}*>({self.address(v, offset)})"
             for v, offset in code.parameters
-        )
+        ]
+        return ", ".join(pointers if code.size is None else [*pointers, str(code.size)])
 
     def pointer(self, x: View) -> str:
         """A typed pointer to the first element of a view."""
@@ -174,17 +175,17 @@ class _Writer:
         assert matrix is not None
         whole_rows = isinstance(shape, ConvolutionShape)
         code = write_epilogue(unit.nest, matrix[1], whole_rows, needed, self.graph.filled())
-        name = self.function(code.text)
-        return (
-            f"{{ {name} epilogue{{{self.pointers(code)}}}; {call}, epilogue); epilogue.finish(); }}"
-        )
+        name = self.name(code.text, self.structs)
+        made = f"{name} epilogue{{{self.arguments(code)}}};"
+        return f"{{ {made} {call}, epilogue); epilogue.finish(); }}"
 
     def shape(self, shape: ProductShape | ConvolutionShape) -> str:
         """The name of the struct of a product's or a convolution's constants."""
         base, numbers = type(shape).__name__, list(map(str, shape))
         if isinstance(shape, ProductShape):
             base, numbers = ("BatchedShape", numbers) if shape.batch > 1 else (base, numbers[:7])
-        return self.function(f"struct NAME : {base}<{', '.join(numbers)}> {{}};")
+        text = f"struct NAME : {base}<{', '.join(numbers)}> {{}};"
+        return self.name(text, self.structs)
 
     def copy(self, view: View, kind: str, number: int) -> str:
         """The statement that brings an output to its place."""
@@ -201,11 +202,17 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
     calls = timed = writer.calls(units)
     if profile:
         timed = [f"{{ const Timer timer(needle_times[{i}]); {c} }}" for i, c in enumerate(calls)]
-        writer.texts.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
+        writer.structs.append(f'extern "C" {{ double needle_times[{len(calls)}]; }}')
     lines = [
         HEADER.format(includes="".join(sorted(writer.includes))),
-        *writer.texts,
+        *(f"{text.partition(' {')[0]};" for text in writer.loops),
+        "#if NEEDLE_PART != 2",
+        *writer.loops,
+        "#endif",
+        "#if NEEDLE_PART != 1",
+        *writer.structs,
         f'extern "C" void needle_program{writer.body(timed)}',
+        "#endif",
     ]
     return Program("\n".join(lines) + "\n", calls)
 

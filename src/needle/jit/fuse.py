@@ -120,12 +120,12 @@ class _Schedule:
         for third in self.units:
             if third.before & (mine | theirs):
                 third.before = (third.before | mine | unit.before) & ~theirs
-        for table in (self.maker, self.readers):
-            for key, value in table.items():
-                if value is other:
-                    table[key] = unit  # type: ignore[assignment]
-                elif isinstance(value, list):
-                    value[:] = [unit if reader is other else reader for reader in value]
+        for node in other.nodes:
+            for view in node.outputs:
+                self.maker[id(view.value)] = unit
+            for view in node.inputs:
+                readers = self.readers[id(view.value)]
+                readers[:] = [unit if reader is other else reader for reader in readers]
 
     def _separated(self, first: Unit, last: Unit) -> bool:
         """Whether a third unit must run after `first` and before `last`."""
@@ -146,12 +146,12 @@ class _Schedule:
 def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run."""
     schedule = _Schedule()
-    filled = graph.filled()
-    for number, node in enumerate(graph.nodes):
+    domains = [domain_of(node) for node in graph.nodes]
+    numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
+    for number, (node, domain) in enumerate(zip(graph.nodes, domains, strict=True)):
         schedule.order[id(node)] = number
-        if id(node.outputs[0].value) in filled and not _needs_memory(graph, node):
+        if id(node.outputs[0].value) in numbers:
             continue
-        domain = domain_of(node)
         unit = _joined(schedule, node, domain) if enabled and domain is not None else None
         if unit is None:
             schedule.new(node, domain)
@@ -171,12 +171,13 @@ def _append_to_products(schedule: _Schedule) -> None:
                 break
 
 
-def _needs_memory(graph: Graph, fill: Node) -> bool:
-    """Whether a filled value is needed as an array: loops have its number in their code."""
-    value = fill.outputs[0].value
-    return any(view.value is value for view in graph.outputs()) or any(
-        value in node.needed() and domain_of(node) is None for node in graph.nodes
-    )
+def _needed_as_arrays(graph: Graph, domains: list[Domain | None]) -> set[int]:
+    """The ids of what leaves the graph or has a reader that is no loop. Loops have the number of
+    a filled value in their code.
+    """
+    readers = (n for n, domain in zip(graph.nodes, domains, strict=True) if domain is None)
+    needed = (value for node in readers for value in node.needed())
+    return {id(view.value) for view in graph.outputs()} | set(map(id, needed))
 
 
 def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -40,6 +41,7 @@ COSTS = {
 CHEAP = 3  # up to this cost a value is computed again rather than kept
 
 
+@cache
 def ctype(dtype: np.dtype) -> str:
     """The C++ name of an element type."""
     return CTYPES[dtype.name]
@@ -94,17 +96,18 @@ def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, rev
     return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
 
 
+# OpenMP's name of a reduction, and the function of two values.
 REDUCTIONS = {
-    "sum": ("+", "{a} + {b}"),
-    "prod": ("*", "{a} * {b}"),
-    "max": ("larger", "larger<{t}>({a}, {b})"),
-    "min": ("smaller", "smaller<{t}>({a}, {b})"),
+    "sum": ("+", "f::add"),
+    "prod": ("*", "f::mul"),
+    "max": ("larger", "larger"),
+    "min": ("smaller", "smaller"),
 }
 
 
-def combined(op: str, kind: str, a: str, b: str) -> str:
-    """`a` and `b` reduced to one."""
-    return REDUCTIONS[op][1].format(a=a, b=b, t=kind)
+def combine(op: str, kind: str) -> str:
+    """The function that reduces two values to one."""
+    return f"{REDUCTIONS[op][1]}<{kind}>"
 
 
 def identity(op: str, dtype: np.dtype) -> str:
@@ -164,7 +167,7 @@ def make_walk(nest: Nest, cols: int | None = None) -> Walk:
     lengths, strides, border = _joined(lengths, strides, border)
     if border < 0:
         border = len(lengths) - 1 if len(lengths) > 1 else 0
-    blocked = nest.size if border == 0 and cols is None else 0
+    blocked = nest.size if lengths and border == 0 and cols is None else 0
     accesses = [
         [
             Access(x.value, x.offset, tuple(s[:border]), tuple(s[border:]))
@@ -248,6 +251,7 @@ class LoopCode:
 
     text: str
     parameters: list[tuple[Value, int]]  # (value, offset) of each pointer
+    size: int | None = None  # the last argument, of loops that are the same for all sizes
 
 
 @dataclass
@@ -267,6 +271,7 @@ class _Writer:
     index: dict[int, int] = field(default_factory=dict)  # of nodes in the nest, by id
     loads: dict[Access, str] = field(default_factory=dict)
     point_loads: dict[Access, str] = field(default_factory=dict)  # those of the phase in writing
+    members: dict[int, list[Node]] = field(default_factory=dict)  # by phase, see `_members`
     block: bool = False  # whether the columns of a block are walked, not all
     columns: list[Node] = field(default_factory=list)  # the sums of columns
     totals: list[Node] = field(default_factory=list)
@@ -301,8 +306,15 @@ class _Writer:
     def _row_offset(self, steps: tuple[int, ...]) -> str:
         if self.walk.blocked:
             return f" + r * {BLOCK * steps[0]}" if steps and steps[0] else ""
-        names = self._row_names()
-        return "".join(f" + {n} * {s}" for n, s in zip(names, steps, strict=True) if s)
+        names, width = self._row_names(), self._width()
+        steps_of_rows = (
+            (n, width if s == self.walk.width else s) for n, s in zip(names, steps, strict=True)
+        )
+        return "".join(f" + {n} * {s}" for n, s in steps_of_rows if s)
+
+    def _width(self) -> str | int:
+        """The points of a row: a number, but in loops that are the same for all widths."""
+        return "width" if self.block else BLOCK if self.walk.blocked else self.walk.width
 
     def _row_names(self) -> list[str]:
         n = len(self.walk.rows)
@@ -383,6 +395,11 @@ class _Writer:
     def _members(self, phase: int) -> list[Node]:
         """The full nodes and reductions of full values to compute in a phase, those that are
         computed again among them, in order."""
+        if phase not in self.members:
+            self.members[phase] = self._find_members(phase)
+        return self.members[phase]
+
+    def _find_members(self, phase: int) -> list[Node]:
         wanted: set[int] = set()
 
         def want(node: Node) -> None:
@@ -436,15 +453,14 @@ class _Writer:
             body += self._row_values(phase)
             body += self._column_loop(phase)
         body += self._row_values(self.last_phase + 1)
-        rows = prod(self.walk.rows) if not self.walk.blocked else -(-self.walk.blocked // BLOCK)
-        width = BLOCK if self.walk.blocked else self.walk.width
+        rows, width = str(prod(self.walk.rows)), self.walk.width
+        if self.walk.blocked:
+            rows, width = f"(size + {BLOCK - 1}) / {BLOCK}", BLOCK
         cost = max(1, width * sum(cost_of(n) for n in nodes if n.op != "fill"))
-        text = ["static void NAME({signature}) {{"]
-        text.append(f"  const int64_t parts = parts_of({rows}, {cost});")
+        text = ["NEEDLE_LOOP NAME({signature}) {{"]
+        text.append(f"  const int64_t rows = {rows}, parts = parts_of(rows, {cost});")
         text += self._partial_memory()
-        text.append(
-            f"  for_parts({rows}, parts, [=](int64_t part, int64_t begin, int64_t end) {{{{"
-        )
+        text.append("  for_parts(rows, parts, [=](int64_t part, int64_t begin, int64_t end) {{")
         text.append("    (void)part;")
         for value, kind in self.row_buffers.items():
             name = self.names[value]
@@ -458,7 +474,9 @@ class _Writer:
         text += self._finish()
         text.append("}}")
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
-        return LoopCode(joined.replace("{signature}", ", ".join(self.signature)), self.parameters)
+        size = self.walk.blocked or None
+        signature = self.signature if size is None else [*self.signature, "int64_t size"]
+        return LoopCode(joined.replace("{signature}", ", ".join(signature)), self.parameters, size)
 
     def _row_loop(self, begin: str, end: str, body: list[str]) -> Iterator[str]:
         """A loop over rows, which with sums of columns go in groups."""
@@ -487,12 +505,13 @@ class _Writer:
         body = self._column_loop(0)
         body = [*self._row_setup(), *body]
         joins = list(self._join_threads())
-        text = ["struct NAME {{", *(f"  {parameter};" for parameter in self.signature)]
+        signature = self.signature if whole_rows else [*self.signature, "int64_t width"]
+        text = ["struct NAME {{", *(f"  {parameter};" for parameter in signature)]
         for node in self.columns:
             name, start = self._sum(node)
             text.append(
                 f"  ColumnSums<{ctype(node.outputs[0].dtype)}> {name}"
-                f"{{{{{self.walk.width}, {self._part_length()}, {start}}}}};"
+                f"{{{{{self._width()}, {self._part_length()}, {start}}}}};"
             )
         text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
         text.append("    (void)j0, (void)j1;")
@@ -502,24 +521,17 @@ class _Writer:
         text += [f"    {line}" for line in self._row_loop("i0", "i1", body)]
         text += ["  }}", "  void finish() const {{", *joins, "  }}", "}};"]
         joined = "\n".join(text).replace("{{", "{").replace("}}", "}")
-        return LoopCode(joined, self.parameters)
+        return LoopCode(joined, self.parameters, None if whole_rows else self.walk.width)
 
     def _join_threads(self) -> Iterator[str]:
         for node in self.columns:
             out = node.outputs[0].value
-            kind, combine = (
-                ctype(out.dtype),
-                combined(node.attributes[0], ctype(out.dtype), "a", "b"),
-            )
-            yield (
-                f"    {self.names[id(out)]}.join({self._pointer(out, 0, True)}, "
-                f"[]({kind} a, {kind} b) {{{{ return {combine}; }}}});"
-            )
+            function = combine(node.attributes[0], ctype(out.dtype))
+            yield f"    {self.names[id(out)]}.join<{function}>({self._pointer(out, 0, True)});"
 
     def _row_index(self) -> Iterator[str]:
         if self.walk.blocked:
-            rest = f"{self.walk.blocked} - r * {BLOCK}"
-            yield f"const int64_t n = std::min<int64_t>({BLOCK}, {rest});"
+            yield f"const int64_t n = std::min<int64_t>({BLOCK}, size - r * {BLOCK});"
         rows = self.walk.rows
         if len(rows) > 1:
             for i, length in enumerate(rows):
@@ -595,7 +607,7 @@ class _Writer:
         """`target` reduced with one more value."""
         out = node.outputs[0].value
         value = f"static_cast<{ctype(out.dtype)}>({x})"
-        return f"{target} = {combined(node.attributes[0], ctype(out.dtype), target, value)};"
+        return f"{target} = {combine(node.attributes[0], ctype(out.dtype))}({target}, {value});"
 
     def _point(self, node: Node, phase: int) -> Iterator[str]:
         out, kind = node.outputs[0].value, self._kind(node)
@@ -608,7 +620,7 @@ class _Writer:
             if id(out) in self.row_buffers:
                 yield f"{name}_row[{self._flat_column()}] = {name};"
             if id(out) in self.kept:
-                start = f"r * {BLOCK if self.walk.blocked else self.walk.width}"
+                start = f"r * {self._width()}"
                 yield f"{self._pointer(out, 0, True)}[{start} + {self._flat_column()}] = {name};"
         elif kind == COLUMN_SUM:
             yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
@@ -635,8 +647,8 @@ class _Writer:
             yield f"  {name}_memory.resize({count});"
             yield f"  {ctype(out.dtype)}* const {name}_parts = {name}_memory.data();"
 
-    def _part_length(self) -> int:
-        return self.walk.width * (1 if self._is_local() else 2)
+    def _part_length(self) -> str:
+        return f"{'' if self._is_local() else '2 * '}{self._width()}"
 
     def _part_start(self) -> Iterator[str]:
         for node in self.columns:
@@ -657,7 +669,7 @@ class _Writer:
         name, kind = self._sum(node)[0], ctype(node.outputs[0].dtype)
         yield f"{kind}* const {name}_columns = {place};"
         if not self._is_local():
-            yield f"{kind}* const {name}_group = {name}_columns + {self.walk.width};"
+            yield f"{kind}* const {name}_group = {name}_columns + {self._width()};"
 
     def _group_start(self) -> Iterator[str]:
         first, last = self._bounds()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 from ..backend_ndarray.layout import compact_strides
@@ -29,11 +30,12 @@ class Domain:
     reduced: tuple[bool, ...]
     accesses: tuple[Strides, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of points."""
         return prod(self.shape)
 
+    @cached_property
     def boundaries(self) -> set[int]:
         """The products of the last 0, 1, 2, … axes."""
         return {prod(self.shape[i:]) for i in range(len(self.shape) + 1)}
@@ -173,7 +175,7 @@ class Nest:
         boundaries = {1, self.size} | ({cols} if cols is not None else set())
         for domain in domains:
             scale = 1 if domain.size == self.size else self.size // max(domain.size, 1)
-            boundaries |= {b * scale for b in domain.boundaries()}
+            boundaries |= {b * scale for b in domain.boundaries}
         chain = sorted(boundaries, reverse=True)
         return chain if all(a % b == 0 for a, b in itertools.pairwise(chain)) else None
 

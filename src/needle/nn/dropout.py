@@ -22,6 +22,9 @@ class Dropout(Module):
         """Keeps the shape."""
         if not self.training:
             return x
+        if self.p == 0:  # draws all the same: what is drawn later does not depend on p
+            init.rand(*x.shape, device=x.device)
+            return x
         keep = 1 - self.p
         mask = init.randb(*x.shape, p=keep, device=x.device, dtype=x.dtype)
         scale = 1 / keep if keep else 0.0  # p = 1 drops everything: 0 and not 0/0
