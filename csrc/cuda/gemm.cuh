@@ -22,33 +22,39 @@ struct Tiles {
   static constexpr int LOADS = TILE * DEPTH / THREADS;  // numbers of a panel that a thread brings
 };
 
-// Brings a panel of DEPTH × TILE into registers: element (k, i) of the panel is
-// x[i * row + k * col], 0 beyond the edges. Neighbouring threads read along the smaller stride.
+// A thread's share of the panels of one operand: element (i, k) of a panel of TILE × DEPTH is
+// x[i·row + k·col], 0 beyond the edges. Neighbouring threads read along the smaller stride.
 template <class T>
-__device__ void load_panel(const T* x, int64_t row, int64_t col, int64_t rows, int64_t depth,
-                           T (&loaded)[Tiles<T>::LOADS]) {
+struct PanelLoader {
   using S = Tiles<T>;
-#pragma unroll
-  for (int j = 0; j < S::LOADS; ++j) {
-    const int at = threadIdx.x + j * S::THREADS;
-    const int i = col == 1 ? at / S::DEPTH : at % S::TILE;
-    const int k = col == 1 ? at % S::DEPTH : at / S::TILE;
-    loaded[j] = i < rows && k < depth ? x[i * row + k * col] : T(0);
-  }
-}
+  const T* next;      // its first number in the next panel
+  int64_t step, turn;  // from one of its numbers to the next, and from panel to panel
+  int i, k, di, dk;   // where in the panel the first one is, and how far the next
+  int rows, depth;    // what there is of the operand from here on
 
-template <class T>
-__device__ void store_panel(T (&panel)[Tiles<T>::DEPTH][Tiles<T>::TILE + 1], int64_t col,
-                            const T (&loaded)[Tiles<T>::LOADS]) {
-  using S = Tiles<T>;
-#pragma unroll
-  for (int j = 0; j < S::LOADS; ++j) {
-    const int at = threadIdx.x + j * S::THREADS;
-    const int i = col == 1 ? at / S::DEPTH : at % S::TILE;
-    const int k = col == 1 ? at % S::DEPTH : at / S::TILE;
-    panel[k][i] = loaded[j];
+  __device__ PanelLoader(const T* x, int64_t row, int64_t col, int64_t rows_left, int64_t depth_left)
+      : rows(static_cast<int>(rows_left < S::TILE ? rows_left : S::TILE)),
+        depth(static_cast<int>(depth_left)) {
+    const int t = threadIdx.x;
+    const bool along_k = col == 1;
+    i = along_k ? t / S::DEPTH : t % S::TILE, k = along_k ? t % S::DEPTH : t / S::TILE;
+    di = along_k ? S::THREADS / S::DEPTH : 0, dk = along_k ? 0 : S::THREADS / S::TILE;
+    next = x + i * row + k * col, step = di * row + dk * col, turn = S::DEPTH * col;
   }
-}
+
+  __device__ void load(T (&loaded)[S::LOADS]) {
+#pragma unroll
+    for (int j = 0; j < S::LOADS; ++j) {
+      loaded[j] = i + j * di < rows && k + j * dk < depth ? next[j * step] : T(0);
+    }
+    next += turn, depth -= S::DEPTH;
+  }
+
+  __device__ void store(const T (&loaded)[S::LOADS], T (&panel)[S::DEPTH][S::TILE + 1]) const {
+#pragma unroll
+    for (int j = 0; j < S::LOADS; ++j) panel[k + j * dk][i + j * di] = loaded[j];
+  }
+};
 
 // `batch` is the shape of the batch, the strides of the matrices are those of their two axes.
 template <int N, class T>
@@ -65,21 +71,15 @@ __device__ void gemm(int64_t batches, const Shape<N>& batch, int64_t m, int64_t 
     int64_t index[N];
     unravel(job / (down * across), batch, index);
     const int64_t i0 = job / across % down * S::TILE, j0 = job % across * S::TILE;
-    const T* const ap = &a.at(index) + i0 * a_row;
-    const T* const bp = &b.at(index) + j0 * b_col;
+    PanelLoader<T> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
+    PanelLoader<T> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
     T sums[S::ROWS][S::ROWS] = {}, next_left[S::LOADS], next_right[S::LOADS];
-    load_panel<T>(ap, a_row, a_col, m - i0, k, next_left);
-    load_panel<T>(bp, b_col, b_row, n - j0, k, next_right);
-    int place = 0;
-    for (int64_t k0 = 0; k0 < k; k0 += S::DEPTH, place ^= 1) {
-      store_panel<T>(left[place], a_col, next_left);
-      store_panel<T>(right[place], b_row, next_right);
+    a_panels.load(next_left), b_panels.load(next_right);
+    for (int left_over = static_cast<int>(k), place = 0; left_over > 0; place ^= 1) {
+      a_panels.store(next_left, left[place]), b_panels.store(next_right, right[place]);
       __syncthreads();
-      const int64_t k1 = k0 + S::DEPTH;
-      if (k1 < k) {
-        load_panel<T>(ap + k1 * a_col, a_row, a_col, m - i0, k - k1, next_left);
-        load_panel<T>(bp + k1 * b_row, b_col, b_row, n - j0, k - k1, next_right);
-      }
+      left_over -= S::DEPTH;
+      if (left_over > 0) a_panels.load(next_left), b_panels.load(next_right);
 #pragma unroll
       for (int d = 0; d < S::DEPTH; ++d) {
         T x[S::ROWS], y[S::ROWS];

@@ -7,6 +7,7 @@ compiled for.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
@@ -58,11 +59,8 @@ def include_folder() -> Path:
     """Where the kernels' sources are: csrc/cuda, installed with the package."""
     import needle
 
-    return next(
-        (folder / "include" / "cuda" for folder in map(Path, needle.__path__)
-         if (folder / "include" / "cuda").is_dir()),
-        Path(needle.__path__[0]) / "include" / "cuda",
-    )  # fmt: skip
+    folders = [Path(folder) / "include" / "cuda" for folder in needle.__path__]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def compile_kernel(source: str, architecture: str) -> bytes:
@@ -70,10 +68,16 @@ def compile_kernel(source: str, architecture: str) -> bytes:
 
     Raises KernelError with the compiler's log, and CudaUnavailable without NVRTC.
     """
+    return compile_with_log(source, architecture)[0]
+
+
+def compile_with_log(
+    source: str, architecture: str, options: Sequence[str] = ()
+) -> tuple[bytes, str]:
+    """`compile_kernel` with further options, and what the compiler has said."""
     nvrtc = _nvrtc()
-    options = [
-        f"--gpu-architecture={architecture}", "--std=c++17", f"-I{include_folder()}",
-    ]  # fmt: skip
+    standard = (f"--gpu-architecture={architecture}", "--std=c++17", f"-I{include_folder()}")
+    encoded = [option.encode() for option in (*standard, *options)]
     program = c_void_p()
     created = nvrtc.nvrtcCreateProgram(
         ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
@@ -81,16 +85,15 @@ def compile_kernel(source: str, architecture: str) -> bytes:
     if created:
         raise KernelError(f"[cuda] NVRTC could not be given a kernel: error {created}")
     try:
-        encoded = [option.encode() for option in options]
         failed = nvrtc.nvrtcCompileProgram(
             program, len(encoded), (c_char_p * len(encoded))(*encoded)
         )
-        log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+        log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).decode()
         if failed:
             raise KernelError(
-                f"[cuda] a kernel does not compile for {architecture}:\n{log.decode()}\n{source}"
+                f"[cuda] a kernel does not compile for {architecture}:\n{log}\n{source}"
             )
-        return _text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+        return _text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program), log
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -191,17 +191,13 @@ class Context:
     def upload(self, array: np.ndarray, address: int) -> None:
         """Copy a contiguous array to the GPU; it may be changed afterwards."""
         if array.nbytes:
-            self.call(
-                "cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, self.stream
-            )
+            self.call("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, self.stream)
             self.synchronize()
 
     def download(self, address: int, array: np.ndarray) -> None:
         """Fill a contiguous array from the GPU, when all work before is done."""
         if array.nbytes:
-            self.call(
-                "cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self.stream
-            )
+            self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self.stream)
         self.synchronize()
 
     # ---- kernels ----------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from ..dtypes import INT64
 from ..layout import is_compact
 from . import kernels
 from .context import Context
+from .fused import FUSED
 from .library import CudaUnavailable
 
 NOTHING_BAD = 2**64 - 1  # no index is out of range
@@ -168,18 +171,28 @@ class CudaDevice(BackendDevice):
         rows = out._shape[0]
         self._check_rows(index, rows)
         wrapped, order = self.empty(index._shape, INT64), self.empty(index._shape, INT64)
-        kernels.elementwise(
-            self.context, "index", "a < 0 ? a + s : a", wrapped, index, scalar=rows
-        )
+        kernels.elementwise(self.context, "index", "a < 0 ? a + s : a", wrapped, index, scalar=rows)
         self.argsort(wrapped, 0, False, order)
         kernels.add_rows(self.context, out, wrapped, order, src)
 
     def _check_rows(self, index: Any, rows: int) -> None:
-        """Raises IndexError for an index out of range; waits for the GPU to know."""
+        position = self.first_bad(lambda bad: kernels.check_rows(self.context, index, rows, bad))
+        if position is not None:
+            wrong = int(self.view(index)[position])
+            raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
+
+    def first_bad(self, launch: Callable[[int], None]) -> int | None:
+        """The smallest position that a kernel, given the address of a word for it, has noted.
+
+        Waits for the GPU to know.
+        """
         first = np.full(1, NOTHING_BAD, np.uint64)
         bad = self.wrap(first)
-        kernels.check_rows(self.context, index, rows, bad.address)
+        launch(bad.address)
         self.context.download(bad.address, first)
-        if first[0] != NOTHING_BAD:
-            wrong = int(self.view(index)[int(first[0])])
-            raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
+        return None if first[0] == NOTHING_BAD else int(first[0])
+
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """The GPU's kernel of that name, or None."""
+        function = FUSED.get(name)
+        return None if function is None else partial(function, self)

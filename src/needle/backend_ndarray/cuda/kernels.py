@@ -67,7 +67,7 @@ def source(header: str, parameters: Sequence[str], *body: str) -> str:
     lines = "\n".join(f"  {line}" for line in body)
     return (
         f'#include "{header}"\nusing namespace needle;\n'
-        f'extern "C" __global__ void __launch_bounds__(1024) kernel({", ".join(parameters)}) {{\n'
+        f'extern "C" __global__ void __launch_bounds__({THREADS}, 2) kernel({", ".join(parameters)}) {{\n'
         f"{lines}\n}}\n"
     )
 
@@ -132,14 +132,14 @@ def elementwise(
     if scalar is not None:
         parameters.append("Scalar number")
         values.append(_scalar(scalar))
-    arguments = ", ".join(
-        f"{t} {name}" for t, name in zip(types[1:], names[1:], strict=True)
-    )
+    arguments = ", ".join(f"{t} {name}" for t, name in zip(types[1:], names[1:], strict=True))
     text = source(
         "elementwise.cuh", parameters,
         f"using T = {kind};",
         *(["const T s = number.as<T>();"] if scalar is not None else []),
-        f"const auto function = [=]({arguments}) {{ return static_cast<{types[0]}>({expression}); }};",
+        f"const auto function = [=]({arguments}) {{",
+        f"  return static_cast<{types[0]}>({expression});",
+        "};",
         call,
     )  # fmt: skip
     context.launch(f"{what} of {shapes_of(*inputs, out)}", text, grid(context, out.size), THREADS,
@@ -244,9 +244,7 @@ def along_axis(
     n, lines, length = len(shape), prod(shape), x._shape[axis]
     if lines == 0 or length == 0:
         return
-    from_strides, to_strides = (
-        tuple(v._strides[i] for i in others) or (0,) for v in (x, out)
-    )
+    from_strides, to_strides = (tuple(v._strides[i] for i in others) or (0,) for v in (x, out))
     names = [declaration.split()[-1] for declaration, _ in extra]
     ends = ["out", "out_stride"] if out_stride else ["out"]
     arguments = ["lines", "kept", "x", "length", "stride", *names, *ends]
@@ -290,12 +288,10 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
     values += [0, 0] if bias is None else [address(bias), bias._strides[0]]
     text = source(
         "gemm.cuh", parameters, f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});"
-    ).replace("__launch_bounds__(1024)", f"__launch_bounds__({THREADS})")
+    )
     tile = 64 if out._dtype.itemsize == 8 else 128
     tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
-    context.launch(
-        f"matmul of {shapes_of(a, b)}", text, min(tiles, 1 << 20), THREADS, values
-    )
+    context.launch(f"matmul of {shapes_of(a, b)}", text, min(tiles, 1 << 20), THREADS, values)
 
 
 # ---- rows by index ----------------------------------------------------------------------------
@@ -354,5 +350,3 @@ def add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> No
             address(order), (address(src), *src._strides),
         ),
     )  # fmt: skip
-
-

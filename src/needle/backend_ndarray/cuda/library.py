@@ -10,7 +10,13 @@ from pathlib import Path
 
 # The names under which the system's loader may know a library, the newest first.
 DRIVER = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
-NVRTC = ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll")
+NVRTC = (
+    "libnvrtc.so",
+    "libnvrtc.so.13",
+    "libnvrtc.so.12",
+    "nvrtc64_130_0.dll",
+    "nvrtc64_120_0.dll",
+)
 
 
 class CudaUnavailable(RuntimeError):
