@@ -7,15 +7,15 @@
 namespace needle::f {
 
 // A float uses CUDA's single-precision functions, all else the double ones.
-#define NEEDLE_FLOAT_FUNCTION(name, single, general)   \
-  template <class T>                                   \
-  __device__ T name(T x) {                             \
-    if constexpr (is_same<T, float>)                   \
-      return single;                                   \
-    else {                                             \
-      const double d = static_cast<double>(x);         \
-      return static_cast<T>(general);                  \
-    }                                                  \
+#define NEEDLE_FLOAT_FUNCTION(name, single, general) \
+  template <class T>                                 \
+  __device__ T name(T x) {                           \
+    if constexpr (is_same<T, float>)                 \
+      return single;                                 \
+    else {                                           \
+      const double d = static_cast<double>(x);       \
+      return static_cast<T>(general);                \
+    }                                                \
   }
 NEEDLE_FLOAT_FUNCTION(exp, ::expf(x), ::exp(d))
 NEEDLE_FLOAT_FUNCTION(log, ::logf(x), ::log(d))

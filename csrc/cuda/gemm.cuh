@@ -27,38 +27,41 @@ struct Tiles {
 template <class T>
 struct PanelLoader {
   using S = Tiles<T>;
-  const T* next;      // its first number in the next panel
-  int64_t step, turn;  // from one of its numbers to the next, and from panel to panel
-  int i, k, di, dk;   // where in the panel the first one is, and how far the next
-  int rows, depth;    // what there is of the operand from here on
+  const T* next;        // its first number in the next panel
+  int64_t step, turn;   // from one of its numbers to the next, and from panel to panel
+  int place, hop;       // where in the panel the first one goes, and how far off the next
+  unsigned inside = 0;  // bit j: the j-th one lies in a row that there is
+  int left, down;       // how deep the operand goes on below the first one, and below the next
 
-  __device__ PanelLoader(const T* x, int64_t row, int64_t col, int64_t rows_left, int64_t depth_left)
-      : rows(static_cast<int>(rows_left < S::TILE ? rows_left : S::TILE)),
-        depth(static_cast<int>(depth_left)) {
+  __device__ PanelLoader(const T* x, int64_t row, int64_t col, int64_t rows, int64_t depth) {
     const int t = threadIdx.x;
     const bool along_k = col == 1;
-    i = along_k ? t / S::DEPTH : t % S::TILE, k = along_k ? t % S::DEPTH : t / S::TILE;
-    di = along_k ? S::THREADS / S::DEPTH : 0, dk = along_k ? 0 : S::THREADS / S::TILE;
-    next = x + i * row + k * col, step = di * row + dk * col, turn = S::DEPTH * col;
+    const int i = along_k ? t / S::DEPTH : t % S::TILE, k = along_k ? t % S::DEPTH : t / S::TILE;
+    const int di = along_k ? S::THREADS / S::DEPTH : 0;
+    down = along_k ? 0 : S::THREADS / S::TILE;
+    left = static_cast<int>(depth) - k;
+    place = k * (S::TILE + 1) + i, hop = down * (S::TILE + 1) + di;
+    next = x + i * row + k * col, step = di * row + down * col, turn = S::DEPTH * col;
+    for (int j = 0; j < S::LOADS; ++j) inside |= (i + j * di < rows ? 1u : 0u) << j;
   }
 
   __device__ void load(T (&loaded)[S::LOADS]) {
 #pragma unroll
     for (int j = 0; j < S::LOADS; ++j) {
-      loaded[j] = i + j * di < rows && k + j * dk < depth ? next[j * step] : T(0);
+      loaded[j] = (inside >> j & 1u) && j * down < left ? next[j * step] : T(0);
     }
-    next += turn, depth -= S::DEPTH;
+    next += turn, left -= S::DEPTH;
   }
 
-  __device__ void store(const T (&loaded)[S::LOADS], T (&panel)[S::DEPTH][S::TILE + 1]) const {
+  __device__ void store(const T (&loaded)[S::LOADS], T* panel) const {
 #pragma unroll
-    for (int j = 0; j < S::LOADS; ++j) panel[k + j * dk][i + j * di] = loaded[j];
+    for (int j = 0; j < S::LOADS; ++j) panel[place + j * hop] = loaded[j];
   }
 };
 
 // `batch` is the shape of the batch, the strides of the matrices are those of their two axes.
 template <int N, class T>
-__device__ void gemm(int64_t batches, const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
+__device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
                      const Array<const T, N>& a, int64_t a_row, int64_t a_col,
                      const Array<const T, N>& b, int64_t b_row, int64_t b_col,
                      const Array<T, N>& out, int64_t out_row, int64_t out_col, const T* bias,
@@ -67,46 +70,42 @@ __device__ void gemm(int64_t batches, const Shape<N>& batch, int64_t m, int64_t 
   __shared__ T left[2][S::DEPTH][S::TILE + 1], right[2][S::DEPTH][S::TILE + 1];
   const int64_t down = (m + S::TILE - 1) / S::TILE, across = (n + S::TILE - 1) / S::TILE;
   const int ty = threadIdx.x / S::SIDE, tx = threadIdx.x % S::SIDE;
-  for (int64_t job = blockIdx.x; job < batches * down * across; job += gridDim.x) {
-    int64_t index[N];
-    unravel(job / (down * across), batch, index);
-    const int64_t i0 = job / across % down * S::TILE, j0 = job % across * S::TILE;
-    PanelLoader<T> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
-    PanelLoader<T> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
-    T sums[S::ROWS][S::ROWS] = {}, next_left[S::LOADS], next_right[S::LOADS];
-    a_panels.load(next_left), b_panels.load(next_right);
-    for (int left_over = static_cast<int>(k), place = 0; left_over > 0; place ^= 1) {
-      a_panels.store(next_left, left[place]), b_panels.store(next_right, right[place]);
-      __syncthreads();
-      left_over -= S::DEPTH;
-      if (left_over > 0) a_panels.load(next_left), b_panels.load(next_right);
+  int64_t index[N];
+  unravel(static_cast<int64_t>(blockIdx.x) / (down * across), batch, index);
+  const int64_t i0 = blockIdx.x / across % down * S::TILE, j0 = blockIdx.x % across * S::TILE;
+  PanelLoader<T> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
+  PanelLoader<T> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
+  T sums[S::ROWS][S::ROWS] = {}, next_left[S::LOADS], next_right[S::LOADS];
+  a_panels.load(next_left), b_panels.load(next_right);
+  for (int left_over = static_cast<int>(k), place = 0; left_over > 0; place ^= 1) {
+    a_panels.store(next_left, left[place][0]), b_panels.store(next_right, right[place][0]);
+    __syncthreads();
+    left_over -= S::DEPTH;
+    if (left_over > 0) a_panels.load(next_left), b_panels.load(next_right);
 #pragma unroll
-      for (int d = 0; d < S::DEPTH; ++d) {
-        T x[S::ROWS], y[S::ROWS];
+    for (int d = 0; d < S::DEPTH; ++d) {
+      T y[S::ROWS];
 #pragma unroll
-        for (int r = 0; r < S::ROWS; ++r) {
-          x[r] = left[place][d][ty + r * S::SIDE], y[r] = right[place][d][tx + r * S::SIDE];
-        }
+      for (int c = 0; c < S::ROWS; ++c) y[c] = right[place][d][tx + c * S::SIDE];
 #pragma unroll
-        for (int r = 0; r < S::ROWS; ++r) {
+      for (int r = 0; r < S::ROWS; ++r) {
+        const T x = left[place][d][ty + r * S::SIDE];
 #pragma unroll
-          for (int c = 0; c < S::ROWS; ++c) sums[r][c] += x[r] * y[c];
-        }
+        for (int c = 0; c < S::ROWS; ++c) sums[r][c] += x * y[c];
       }
     }
-    T* const op = &out.at(index);
+  }
+  T* const op = &out.at(index);
 #pragma unroll
-    for (int r = 0; r < S::ROWS; ++r) {
+  for (int r = 0; r < S::ROWS; ++r) {
 #pragma unroll
-      for (int c = 0; c < S::ROWS; ++c) {
-        const int64_t i = i0 + ty + r * S::SIDE, j = j0 + tx + c * S::SIDE;
-        if (i < m && j < n) {
-          op[i * out_row + j * out_col] =
-              bias == nullptr ? sums[r][c] : T(sums[r][c] + bias[j * bias_stride]);
-        }
+    for (int c = 0; c < S::ROWS; ++c) {
+      const int64_t i = i0 + ty + r * S::SIDE, j = j0 + tx + c * S::SIDE;
+      if (i < m && j < n) {
+        op[i * out_row + j * out_col] =
+            bias == nullptr ? sums[r][c] : T(sums[r][c] + bias[j * bias_stride]);
       }
     }
-    __syncthreads();  // the panels have been read before the next tile's come
   }
 }
 

@@ -18,9 +18,8 @@ __device__ inline int64_t checked_row(int64_t row, int64_t rows, int64_t positio
 }
 
 template <class T>
-__device__ void take_rows(int64_t count, int64_t columns, int64_t rows,
-                          const Array<const T, 2>& x, const int64_t* index,
-                          const Array<T, 2>& out, unsigned long long* bad) {
+__device__ void take_rows(int64_t count, int64_t columns, int64_t rows, const Array<const T, 2>& x,
+                          const int64_t* index, const Array<T, 2>& out, unsigned long long* bad) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {
     const int64_t to[2] = {i / columns, i % columns};
@@ -44,8 +43,7 @@ __device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* in
 // which thread is first. No atomics.
 template <class T>
 __device__ void add_rows(int64_t count, int64_t columns, int64_t rows, const Array<T, 2>& out,
-                         const int64_t* index, const int64_t* order,
-                         const Array<const T, 2>& src) {
+                         const int64_t* index, const int64_t* order, const Array<const T, 2>& src) {
   const auto row_at = [&](int64_t place) {
     const int64_t row = index[order[place]];
     return row < 0 ? row + rows : row;

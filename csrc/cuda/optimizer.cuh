@@ -28,8 +28,8 @@ __device__ void sgd(int64_t size, const T* p, const T* grad, T* u, T* out, doubl
 // `unbias1` and `unbias2` are 1 / (1 - beta^step), `keep` what decoupled decay leaves of p.
 template <class T>
 __device__ void adam(int64_t size, const T* p, const T* grad, T* m, T* v, T* out, double lr,
-                     double beta1, double beta2, double eps, double l2, double keep,
-                     double unbias1, double unbias2) {
+                     double beta1, double beta2, double eps, double l2, double keep, double unbias1,
+                     double unbias2) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += step) {
     const T g = grad[i] + T(l2) * p[i];

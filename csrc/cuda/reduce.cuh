@@ -81,9 +81,8 @@ struct Min {
 // `kept` and `reduced` are the axes of x, the axes that vary fastest last.
 template <class Combine, class A, class Index, int K, int R, class T>
 __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& kept,
-                              const Array<const T, K>& x, int64_t count,
-                              const Shape<R>& reduced, const Array<const T, R>& along,
-                              int64_t parts, A* out) {
+                              const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
+                              const Array<const T, R>& along, int64_t parts, A* out) {
   const A identity = Combine::template identity<A>();
   for (int64_t job = blockIdx.x; job < results * parts; job += gridDim.x) {
     const int64_t result = job % results, part = job / results;
@@ -105,9 +104,8 @@ __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& 
 // neighbouring elements. Parts as above.
 template <class Combine, class A, class Index, int K, int R, class T>
 __device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>& kept,
-                               const Array<const T, K>& x, int64_t count,
-                               const Shape<R>& reduced, const Array<const T, R>& along,
-                               int64_t parts, A* out) {
+                               const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
+                               const Array<const T, R>& along, int64_t parts, A* out) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t job = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; job < results * parts;
        job += step) {

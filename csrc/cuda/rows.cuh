@@ -1,7 +1,7 @@
 // rows.cuh: softmax, cross-entropy and layer norm of the rows of a matrix, with their gradients.
 //
-// Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes a
-// row: its threads stride over the columns and combine what they have in a fixed order. Bound:
+// Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes
+// a row: its threads stride over the columns and combine what they have in a fixed order. Bound:
 // memory bandwidth; a row is read from the caches after its first reading.
 #pragma once
 
@@ -126,8 +126,8 @@ __device__ void layer_norm(int64_t rows, int64_t cols, const T* x, const T* weig
 
 // With h = (x - mean)·rstd and p = g·w: dx = rstd·(p - mean(p) - h·mean(p·h)).
 template <class T>
-__device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T* x,
-                                const T* weight, const T* means, const T* rstds, T* dx) {
+__device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T* x, const T* weight,
+                                const T* means, const T* rstds, T* dx) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* from = x + row * cols;
     const T* grad = g + row * cols;

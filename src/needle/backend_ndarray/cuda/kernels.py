@@ -62,12 +62,18 @@ def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
     )
 
 
-def source(header: str, parameters: Sequence[str], *body: str) -> str:
-    """The text of a kernel with these parameters and statements."""
+def source(header: str, parameters: Sequence[str], *body: str, resident: str = "2") -> str:
+    """The text of a kernel with these parameters and statements.
+
+    `resident` blocks fit a multiprocessor: what the compiler may use of its registers.
+    """
     lines = "\n".join(f"  {line}" for line in body)
     return (
-        f'#include "{header}"\nusing namespace needle;\n'
-        f'extern "C" __global__ void __launch_bounds__({THREADS}, 2) kernel({", ".join(parameters)}) {{\n'
+        f'#include "{header}"\nusing namespace needle;\n\n'
+        f'extern "C" __global__ void __launch_bounds__({THREADS}, {resident})
+'
+        f"kernel({', '.join(parameters)}) {{
+"
         f"{lines}\n}}\n"
     )
 
@@ -276,9 +282,9 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
         (f"{'const ' if i < 2 else ''}{kind}", name, x)
         for i, (name, x) in enumerate((("a", a), ("b", b), ("out", out)))
     ]
-    parameters = ["int64_t batches", f"Shape<{n}> batch", "int64_t m", "int64_t n", "int64_t k"]
-    values: list[Any] = [prod(batch), batch, *out._shape[-2:], a._shape[-1]]
-    names = ["batches", "batch", "m", "n", "k"]
+    parameters = [f"Shape<{n}> batch", "int64_t m", "int64_t n", "int64_t k"]
+    values: list[Any] = [batch, *out._shape[-2:], a._shape[-1]]
+    names = ["batch", "m", "n", "k"]
     for element, name, x in arrays:
         parameters += [f"Array<{element}, {n}> {name}", f"int64_t {name}_row",
                        f"int64_t {name}_col"]  # fmt: skip
@@ -287,11 +293,12 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
     parameters += [f"const {kind}* bias", "int64_t bias_stride"]
     values += [0, 0] if bias is None else [address(bias), bias._strides[0]]
     text = source(
-        "gemm.cuh", parameters, f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});"
+        "gemm.cuh", parameters, f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
+        resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
     )
     tile = 64 if out._dtype.itemsize == 8 else 128
     tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
-    context.launch(f"matmul of {shapes_of(a, b)}", text, min(tiles, 1 << 20), THREADS, values)
+    context.launch(f"matmul of {shapes_of(a, b)}", text, tiles, THREADS, values)
 
 
 # ---- rows by index ----------------------------------------------------------------------------
