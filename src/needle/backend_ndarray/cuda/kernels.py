@@ -70,10 +70,8 @@ def source(header: str, parameters: Sequence[str], *body: str, resident: str = "
     lines = "\n".join(f"  {line}" for line in body)
     return (
         f'#include "{header}"\nusing namespace needle;\n\n'
-        f'extern "C" __global__ void __launch_bounds__({THREADS}, {resident})
-'
-        f"kernel({', '.join(parameters)}) {{
-"
+        f'extern "C" __global__ void __launch_bounds__({THREADS}, {resident})\n'
+        f"kernel({', '.join(parameters)}) {{\n"
         f"{lines}\n}}\n"
     )
 
@@ -293,7 +291,9 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
     parameters += [f"const {kind}* bias", "int64_t bias_stride"]
     values += [0, 0] if bias is None else [address(bias), bias._strides[0]]
     text = source(
-        "gemm.cuh", parameters, f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
+        "gemm.cuh",
+        parameters,
+        f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
         resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
     )
     tile = 64 if out._dtype.itemsize == 8 else 128
