@@ -14,8 +14,8 @@ namespace needle {
 
 template <class T>
 struct Tiles {
-  static constexpr int ROWS = sizeof(T) == 8 ? 4 : 8;  // and columns of a thread
-  static constexpr int SIDE = 16;                      // threads along a side of the tile
+  static constexpr int ROWS = is_same<T, float> ? 8 : 4;  // and columns of a thread
+  static constexpr int SIDE = 16;                         // threads along a side of the tile
   static constexpr int TILE = ROWS * SIDE;
   static constexpr int DEPTH = 8;
   static constexpr int THREADS = SIDE * SIDE;

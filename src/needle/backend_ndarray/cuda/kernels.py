@@ -296,7 +296,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
         f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
         resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
     )
-    tile = 64 if out._dtype.itemsize == 8 else 128
+    tile = 128 if kind == "float" else 64
     tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
     context.launch(f"matmul of {shapes_of(a, b)}", text, tiles, THREADS, values)
 
