@@ -113,7 +113,7 @@ template <class T, class Combine>
 __device__ T over_warp(T value, Combine combine) {
 #pragma unroll
   for (int step = WARP / 2; step > 0; step /= 2) {
-    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, value, step)));
+    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
   }
   return value;
 }

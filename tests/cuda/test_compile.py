@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from needle.backend_ndarray.cuda import CudaDevice, CudaUnavailable, compiler
+from needle.backend_ndarray.cuda import CudaDevice, compiler
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
 from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float
 
@@ -110,21 +109,6 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
 
 
 # ---- NVRTC ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nvrtc() -> Iterator[Any]:
-    """The real compiler, also where tests run on the emulated one."""
-    patch = pytest.MonkeyPatch()
-    patch.delenv("NEEDLE_CUDA_LIBRARIES", raising=False)
-    compiler._nvrtc.cache_clear()
-    try:
-        yield compiler._nvrtc()
-    except CudaUnavailable as missing:
-        pytest.skip(str(missing))
-    finally:
-        patch.undo()
-        compiler._nvrtc.cache_clear()
 
 
 def resources(source: str, architecture: str) -> dict[str, int]:

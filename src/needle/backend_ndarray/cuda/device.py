@@ -73,6 +73,14 @@ class CudaDevice(BackendDevice):
         except CudaUnavailable:
             return False
 
+    def status(self) -> str:
+        """Which GPU it is, or what is missing."""
+        try:
+            major, minor = self.context.capability
+        except CudaUnavailable as missing:
+            return f"not enabled: {str(missing).removeprefix('cuda() is not available: ')}"
+        return f"enabled: {self.context.name}, compute capability {major}.{minor}"
+
     def synchronize(self) -> None:
         """Wait until all work given to the GPU is done. Raises CudaError for what has failed."""
         self.context.synchronize()
