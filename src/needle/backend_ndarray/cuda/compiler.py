@@ -56,11 +56,12 @@ def check_available() -> None:
 
 
 def include_folder() -> Path:
-    """Where the kernels' sources are: csrc/cuda, installed with the package."""
+    """Where the kernels' sources are: installed with the package, or csrc/cuda of a checkout."""
     import needle
 
-    folders = [Path(folder) / "include" / "cuda" for folder in needle.__path__]
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+    installed = [Path(folder) / "include" / "cuda" for folder in needle.__path__]
+    checkout = [Path(folder).parents[1] / "csrc" / "cuda" for folder in needle.__path__]
+    return next((f for f in (*installed, *checkout) if f.is_dir()), installed[0])
 
 
 def compile_kernel(source: str, architecture: str) -> bytes:
