@@ -7,7 +7,7 @@ other producers become one with it where they can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .graph import Graph, Node, Value
@@ -143,19 +143,27 @@ class _Schedule:
         )
 
 
-def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
-    """The graph's nodes as units in an order in which they can run."""
+def fuse(
+    graph: Graph,
+    enabled: bool = True,
+    domain_of: Callable[[Node], Domain | None] = domain_of,
+    into_products: bool = True,
+) -> list[Unit]:
+    """The graph's nodes as units in an order in which they can run.
+
+    `domain_of` says which nodes can be in a nest; `into_products`, whether products take nests in.
+    """
     schedule = _Schedule()
     filled = graph.filled()
     for number, node in enumerate(graph.nodes):
         schedule.order[id(node)] = number
-        if id(node.outputs[0].value) in filled and not _needs_memory(graph, node):
+        if id(node.outputs[0].value) in filled and not _needs_memory(graph, node, domain_of):
             continue
         domain = domain_of(node)
         unit = _joined(schedule, node, domain) if enabled and domain is not None else None
         if unit is None:
             schedule.new(node, domain)
-    if enabled:
+    if enabled and into_products:
         _append_to_products(schedule)
     return list(_sorted(schedule.units))
 
@@ -171,7 +179,7 @@ def _append_to_products(schedule: _Schedule) -> None:
                 break
 
 
-def _needs_memory(graph: Graph, fill: Node) -> bool:
+def _needs_memory(graph: Graph, fill: Node, domain_of: Callable[[Node], Domain | None]) -> bool:
     """Whether a filled value is needed as an array: loops have its number in their code."""
     value = fill.outputs[0].value
     return any(view.value is value for view in graph.outputs()) or any(

@@ -7,7 +7,8 @@ import gc
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_size_t, c_uint64, c_void_p
 
 import numpy as np
@@ -16,6 +17,7 @@ from . import compiler
 from .driver import (
     CAPABILITY_MAJOR,
     CAPABILITY_MINOR,
+    CAPTURE_THREAD_LOCAL,
     MULTIPROCESSORS,
     OUT_OF_MEMORY,
     POOL_RELEASE_THRESHOLD,
@@ -56,6 +58,7 @@ class Memory:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._free: dict[int, list[int]] = defaultdict(list)
+        self._kept: list[tuple[int, int]] | None = None
         self._lock = threading.RLock()  # a collection of garbage inside may free blocks
         self.in_use = self.held = self.peak = 0
 
@@ -72,8 +75,25 @@ class Memory:
     def free(self, address: int, size: int) -> None:
         """Give a block back."""
         with self._lock:
+            if self._kept is not None:
+                self._kept.append((address, size))
+                return
             self._free[size].append(address)
             self.in_use -= size
+
+    @contextmanager
+    def keeping(self) -> Iterator[list[tuple[int, int]]]:
+        """Inside, blocks that are given back go to the list: a captured graph goes on using them.
+
+        No other thread can allocate meanwhile.
+        """
+        with self._lock:
+            blocks: list[tuple[int, int]] = []
+            self._kept = blocks
+            try:
+                yield blocks
+            finally:
+                self._kept = None
 
     def _fresh(self, size: int) -> int:
         for attempt in (self._reuse_nothing, gc.collect):
@@ -123,6 +143,24 @@ class Memory:
         }  # fmt: skip
 
 
+class CapturedGraph:
+    """Launches that run again with one call, and the scratch memory they use."""
+
+    def __init__(
+        self, context: Context, executable: c_void_p, blocks: list[tuple[int, int]]
+    ) -> None:
+        self._context, self._executable, self._blocks = context, executable, blocks
+
+    def replay(self) -> None:
+        """Run it."""
+        self._context.call("cuGraphLaunch", self._executable, self._context.stream)
+
+    def __del__(self) -> None:
+        self._context.call("cuGraphExecDestroy", self._executable)
+        for block in self._blocks:
+            self._context.memory.free(*block)
+
+
 def rounded(nbytes: int) -> int:
     """The size of the block that holds `nbytes`."""
     unit = SMALL_BLOCK if nbytes <= SMALL else LARGE_BLOCK
@@ -154,6 +192,7 @@ class Context:
         self._current = threading.local()
         self._kernels: dict[str, c_void_p] = {}
         self._compiling = threading.Lock()
+        self.rehearsing = False  # kernels are compiled and not launched
         self.stream = self._create("cuStreamCreate", STREAM_NON_BLOCKING)
         self.pool = self._create("cuDeviceGetDefaultMemPool", self.device)
         keep = c_uint64(2**64 - 1)
@@ -200,6 +239,41 @@ class Context:
             self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self.stream)
         self.synchronize()
 
+    def move(self, source: int, target: int, nbytes: int) -> None:
+        """Copy bytes on the GPU."""
+        if nbytes and source != target and not self.rehearsing:
+            self.call("cuMemcpyDtoDAsync_v2", target, source, nbytes, self.stream)
+
+    # ---- graphs -----------------------------------------------------------------------------
+
+    def capture(self, work: Callable[[], None]) -> CapturedGraph:
+        """What `work` launches, as a graph: one call for all of it.
+
+        `work` must not wait. It is called twice, the first time to compile its kernels and to find
+        the memory it needs, which then belongs to the graph.
+        """
+        self.rehearsing = True
+        try:
+            with self.memory.keeping() as blocks:
+                work()
+        finally:
+            self.rehearsing = False
+        for block in blocks:
+            self.memory.free(*block)
+        with self.memory.keeping() as blocks:
+            return CapturedGraph(self, self._captured(work), blocks)
+
+    def _captured(self, work: Callable[[], None]) -> c_void_p:
+        self.call("cuStreamBeginCapture_v2", self.stream, CAPTURE_THREAD_LOCAL)
+        graph = c_void_p()
+        try:
+            work()
+        finally:
+            self.call("cuStreamEndCapture", self.stream, byref(graph))
+        executable = self._create("cuGraphInstantiateWithFlags", graph, c_uint64(0))
+        self.call("cuGraphDestroy", graph)
+        return executable
+
     # ---- kernels ----------------------------------------------------------------------------
 
     def kernel(self, source: str) -> c_void_p:
@@ -227,10 +301,13 @@ class Context:
         memory = ctypes.create_string_buffer(struct.pack(kinds, *words), 8 * len(words))
         base = ctypes.addressof(memory)
         addresses = (c_void_p * len(starts))(*(base + start for start in starts))
+        function = self.kernel(source)
+        if self.rehearsing:
+            return
         try:
             self.call(
-                "cuLaunchKernel", self.kernel(source), blocks, 1, 1, threads, 1, 1, 0, self.stream,
-                addresses, None,
+                "cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, self.stream, addresses,
+                None,
             )  # fmt: skip
         except CudaError as error:
             error.args = (f"{error.args[0]} in {what}",)
