@@ -63,6 +63,10 @@ class BackendDevice:
         """Whether this device can be used in this process."""
         return True
 
+    def status(self) -> str:
+        """Whether it is enabled, in words."""
+        return "enabled" if self.enabled() else "not enabled"
+
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The device's fused kernel of that name, or None."""
         return None

@@ -51,20 +51,6 @@ class CpuDevice(BackendDevice):
         return getattr(core, name, None)
 
 
-class CudaDevice(BackendDevice):
-    """`cuda()`: not available in this version; `enabled()` says so."""
-
-    name = "cuda"
-
-    def enabled(self) -> bool:
-        return False
-
-    def __getattr__(self, name: str) -> Any:
-        if name in PRIMITIVES:
-            raise RuntimeError("cuda() is not available in this version of needle; use cpu()")
-        raise AttributeError(name)
-
-
 def set_num_threads(n: int) -> None:
     """Let the kernels of `cpu()` use `n` threads. Raises ValueError unless n ≥ 1."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import builtins
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import indexing
+from .cuda import CudaDevice
 from .device import BackendDevice
-from .device_cpu import CpuDevice, CudaDevice
+from .device_cpu import CpuDevice
 from .device_numpy import NumpyDevice
 from .dtypes import (
     BOOL,
@@ -408,7 +410,13 @@ class NDArray:
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write a scalar or an array that broadcasts to the selected shape."""
         if indexing.is_fancy(key):
-            self._host()[indexing.as_host_key(key)] = np.asarray(value)
+            host = self._host()
+            if host.flags.writeable:
+                host[indexing.as_host_key(key)] = np.asarray(value)
+            else:  # a copy of what is on a GPU
+                changed = host.copy()
+                changed[indexing.as_host_key(key)] = np.asarray(value)
+                self._device.copy(NDArray(changed, self._device, self._dtype), self)
             return
         target = self._relayout(*indexing.basic_view(self, key))
         if isinstance(value, SCALARS):
@@ -806,7 +814,7 @@ def _unpack_shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 # ---- devices --------------------------------------------------------------------------------
 
-_CPU, _CPU_NUMPY, _CUDA = CpuDevice(), NumpyDevice(), CudaDevice()
+_CPU, _CPU_NUMPY = CpuDevice(), NumpyDevice()
 
 
 def cpu() -> BackendDevice:
@@ -819,9 +827,10 @@ def cpu_numpy() -> BackendDevice:
     return _CPU_NUMPY
 
 
-def cuda() -> BackendDevice:
-    """The GPU device; `cuda().enabled()` says whether it can be used."""
-    return _CUDA
+@cache
+def cuda(ordinal: int = 0) -> CudaDevice:
+    """GPU number `ordinal`; `cuda().enabled()` says whether it can be used."""
+    return CudaDevice(ordinal)
 
 
 def default_device() -> BackendDevice:
@@ -839,7 +848,7 @@ def set_default_device(device: BackendDevice) -> None:
 
 def all_devices() -> list[BackendDevice]:
     """Every device of this version, enabled or not."""
-    return [_CPU, _CUDA, _CPU_NUMPY]
+    return [_CPU, cuda(), _CPU_NUMPY]
 
 
 _DEFAULT: BackendDevice = _CPU if _CPU.enabled() else _CPU_NUMPY

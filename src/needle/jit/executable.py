@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import BackendDevice, NDArray, cpu
+from ..backend_ndarray.cuda import CudaDevice
 from . import compiler
 from .cpp import write_program
 from .evaluate import evaluate
@@ -27,7 +28,9 @@ class Unavailable(RuntimeError):
 class Executable(Protocol):
     """A graph that can run."""
 
-    device: BackendDevice
+    @property
+    def device(self) -> BackendDevice:
+        """Where it runs."""
 
     def fits(self, states: Sequence[Tensor]) -> bool:
         """Whether the states have the shapes and dtypes of the trace."""
@@ -116,8 +119,12 @@ def make_executable(graph: Graph, device: BackendDevice, mode: str) -> Executabl
     """What runs `graph` in a mode of NEEDLE_JIT. Raises Unavailable."""
     if mode == "evaluate":
         return Evaluated(graph, device)
+    if isinstance(device, CudaDevice):
+        from .cuda import CudaProgram
+
+        return CudaProgram(optimize(graph), device)
     if device != cpu():
-        raise Unavailable(f"{device} has no compiler; cpu() has")
+        raise Unavailable(f"{device} has no compiler; cpu() and cuda() have")
     try:
         return Native(optimize(graph))
     except compiler.NoCompiler as error:

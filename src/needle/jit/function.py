@@ -14,6 +14,7 @@ import numpy as np
 from .. import autograd, tree
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, from_numpy
+from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .executable import Executable, Native, Unavailable, make_executable
 from .signature import signature
@@ -44,6 +45,7 @@ class CompiledProgram:
         self._modules = [module for module, _ in trace.modules]
         self._modes = [training for _, training in trace.modules]
         self._host_arrays = [np.zeros(value.size, dtype) for value, _, dtype in trace.host_inputs]
+        # On a CPU they are the very memory of the arrays.
         self._host_inputs = [from_numpy(a, executable.device) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of is not None]
@@ -63,6 +65,9 @@ class CompiledProgram:
             action()
         for array, (_, read, _) in zip(self._host_arrays, self.trace.host_inputs, strict=True):
             array[...] = np.ravel(read())
+        if self._host_arrays and isinstance(self.executable.device, CudaDevice):
+            device = self.executable.device
+            self._host_inputs = [from_numpy(a, device) for a in self._host_arrays]
         inputs = [*(tensor.cached_data.compact() for tensor in arguments), *self._host_inputs]
         self.last = inputs, states
         autograd._modification_clock += 1

@@ -7,7 +7,7 @@ other producers become one with it where they can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .graph import Graph, Node, Value
@@ -143,8 +143,16 @@ class _Schedule:
         )
 
 
-def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
-    """The graph's nodes as units in an order in which they can run."""
+def fuse(
+    graph: Graph,
+    enabled: bool = True,
+    domain_of: Callable[[Node], Domain | None] = domain_of,
+    into_products: bool = True,
+) -> list[Unit]:
+    """The graph's nodes as units in an order in which they can run.
+
+    `domain_of` says which nodes can be in a nest; `into_products`, whether products take nests in.
+    """
     schedule = _Schedule()
     domains = [domain_of(node) for node in graph.nodes]
     numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
@@ -155,7 +163,7 @@ def fuse(graph: Graph, enabled: bool = True) -> list[Unit]:
         unit = _joined(schedule, node, domain) if enabled and domain is not None else None
         if unit is None:
             schedule.new(node, domain)
-    if enabled:
+    if enabled and into_products:
         _append_to_products(schedule)
     return list(_sorted(schedule.units))
 

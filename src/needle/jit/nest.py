@@ -59,12 +59,13 @@ class Domain:
 
 def domain_of(node: Node) -> Domain | None:
     """The domain of a node that can be in a nest, or None."""
-    if node.op in ELEMENTWISE:
-        return _elementwise_domain(node)
-    return _reduction_domain(node) if node.op == "reduce" else None
+    return _reduction_domain(node) if node.op == "reduce" else elementwise_domain(node)
 
 
-def _elementwise_domain(node: Node) -> Domain | None:
+def elementwise_domain(node: Node) -> Domain | None:
+    """The domain of an element-wise node, or None."""
+    if node.op not in ELEMENTWISE:
+        return None
     (out,) = node.outputs
     if out.value.base is not None or not out.covers or not out.size:
         return None

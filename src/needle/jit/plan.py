@@ -7,7 +7,7 @@ last reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,14 +58,16 @@ class Plan:
         return self.place[id(value)]
 
 
-def plan_loops(graph: Graph) -> Graph:
+def plan_loops(graph: Graph, fuse: Callable[[Graph], list[Unit]] = fuse) -> Graph:
     """With the bodies of loops fused and planned, and memory for one step an output of each."""
-    return graph.with_nodes(_planned(node) if node.op == "scan" else node for node in graph.nodes)
+    return graph.with_nodes(
+        _planned(node, fuse) if node.op == "scan" else node for node in graph.nodes
+    )
 
 
-def _planned(node: Node) -> Node:
+def _planned(node: Node, fuse: Callable[[Graph], list[Unit]]) -> Node:
     loop: Loop = node.operands[0]
-    body = plan_loops(loop.body)
+    body = plan_loops(loop.body, fuse)
     units = fuse(body)
     plan = make_plan(body, units)
     planned = Loop(

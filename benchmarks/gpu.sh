@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# All that a GPU can tell of needle, in one command: the tests on it, then its timings.
+#
+#   benchmarks/gpu.sh [results.json]              on this machine's GPU
+#   benchmarks/gpu.sh --emulated [results.json]   on the tests' emulated one: the timings mean nothing
+#
+# It needs Python with NumPy, pytest and hypothesis, the driver and NVRTC; PyTorch to compare with.
+# Nothing is installed: the sources run where they lie, also without needle's C++ core.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PYTHONPATH="$PWD/src:$PWD/tests:$PWD${PYTHONPATH:+:$PYTHONPATH}"
+PYTHON=${PYTHON:-python3}
+section() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+options=()
+if [ "${1:-}" = --emulated ]; then
+  shift
+  section "the emulated GPU"
+  NEEDLE_CUDA_LIBRARIES=$("$PYTHON" -c 'from pathlib import Path; from cuda.emulator import build
+print(build(Path("build/emulator").resolve()))')
+  export NEEDLE_CUDA_LIBRARIES
+  options=(--small)
+fi
+
+section "which GPU"
+"$PYTHON" -c 'import needle as ndl; print(ndl.cuda().status()); ndl.cuda().context'
+
+section "tests"
+"$PYTHON" -m pytest -q -p no:cacheprovider tests/cuda --ignore tests/cuda/test_compile.py \
+  --ignore tests/cuda/test_emulator.py
+
+section "timings"
+"$PYTHON" benchmarks/gpu.py "${options[@]}" ${1:+--json "$1"}
+section "done"

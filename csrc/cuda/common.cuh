@@ -1,0 +1,134 @@
+// common.cuh: what all kernels are written in. Nothing here needs a header of the CUDA toolkit: the
+// sources are compiled at run time, by NVRTC for the GPU it finds.
+//
+// Every kernel is given pointers, shapes and strides in elements, and knows nothing of graphs.
+// Conventions of the names: a thread is one of a warp of 32 lanes, warps form a block.
+#pragma once
+
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef unsigned char uint8_t;
+
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(T, name) extern __shared__ __align__(16) T name[]
+#endif
+
+namespace needle {
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+template <class A, class B>
+constexpr bool is_same = false;
+template <class A>
+constexpr bool is_same<A, A> = true;
+
+template <class T>
+constexpr bool is_float = is_same<T, float> || is_same<T, double>;
+template <class T>
+constexpr bool is_signed = T(-1) < T(0);
+template <>
+inline constexpr bool is_signed<bool> = false;
+
+// The unsigned integer in which arithmetic on T wraps around, as in NumPy; floats are themselves.
+template <class T>
+struct Wrapping {
+  using type = T;
+};
+template <>
+struct Wrapping<int32_t> {
+  using type = uint32_t;
+};
+template <>
+struct Wrapping<int64_t> {
+  using type = uint64_t;
+};
+template <class T>
+using wrapping = typename Wrapping<T>::type;
+
+// A Python number as an argument of a kernel.
+struct Scalar {
+  double real;
+  int64_t integer;
+
+  template <class T>
+  __device__ T as() const {
+    if constexpr (is_float<T>)
+      return static_cast<T>(real);
+    else if constexpr (is_same<T, bool>)
+      return real != 0;
+    else
+      return static_cast<T>(integer);
+  }
+};
+
+// ---- arrays -----------------------------------------------------------------------------------
+
+template <int N>
+struct Shape {
+  int64_t n[N];
+};
+
+// The elements of an array with N axes; a stride of 0 repeats it.
+template <class T, int N>
+struct Array {
+  T* data;
+  int64_t stride[N];
+
+  template <class Index>
+  __device__ T& at(const Index (&index)[N]) const {
+    int64_t offset = 0;
+#pragma unroll
+    for (int axis = 0; axis < N; ++axis) offset += index[axis] * stride[axis];
+    return data[offset];
+  }
+};
+
+// The indices of element `i` in row-major order. Index is 32 bits wide where that is enough: a
+// GPU divides 64-bit integers slowly.
+template <class Index, int N>
+__device__ void unravel(Index i, const Shape<N>& shape, Index (&index)[N]) {
+#pragma unroll
+  for (int axis = N - 1; axis > 0; --axis) {
+    const Index n = static_cast<Index>(shape.n[axis]), rest = i / n;
+    index[axis] = i - rest * n;
+    i = rest;
+  }
+  index[0] = i;
+}
+
+// 16 bytes that are loaded and stored by one instruction.
+template <class T, int W>
+struct alignas(sizeof(T) * W) Pack {
+  T item[W];
+};
+
+// ---- warps and blocks -------------------------------------------------------------------------
+
+// The sum (or what `combine` makes) of a value over the lanes of a warp, in all lanes. The order is
+// fixed: results are the same from run to run.
+template <class T, class Combine>
+__device__ T over_warp(T value, Combine combine) {
+#pragma unroll
+  for (int step = WARP / 2; step > 0; step /= 2) {
+    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
+  }
+  return value;
+}
+
+// The same over a block of whole warps, in all threads; `identity` is combined with nothing lost.
+template <class T, class Combine>
+__device__ T over_block(T value, T identity, Combine combine) {
+  __shared__ T parts[WARP];
+  value = over_warp(value, combine);
+  const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  if (warps == 1) return value;
+  __syncthreads();  // the parts of an earlier call have been read
+  if (lane == 0) parts[warp] = value;
+  __syncthreads();
+  return over_warp(lane < warps ? parts[lane] : identity, combine);
+}
+
+}  // namespace needle

@@ -1,0 +1,43 @@
+// elementwise.cuh: fill, copy, unary, binary, select; any function of the elements of some arrays.
+//
+// Contract: inputs have the shape of `out` (broadcasting is stride 0); `out` aliases none of them.
+// Bound: memory bandwidth. Where all operands lie in one order without gaps, a thread moves 16
+// bytes an access; else it finds each element by its indices. Threads stride over the grid, so that
+// the grid fits the GPU and not the array (Harris, "CUDA Pro Tip: Grid-Stride Loops", 2013).
+#pragma once
+
+#include "functions.cuh"
+
+namespace needle {
+
+// out[i] = f(in[i]...) for the elements of arrays in one order; W elements make a pack.
+template <int W, class F, class Out, class... In>
+__device__ void map_packed(F f, int64_t size, Out* out, const In*... in) {
+  const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t step = int64_t(gridDim.x) * blockDim.x, packs = size / W;
+  const auto one = [&](const Pack<In, W>&... x) {
+    Pack<Out, W> y;
+#pragma unroll
+    for (int i = 0; i < W; ++i) y.item[i] = f(x.item[i]...);
+    return y;
+  };
+  for (int64_t i = first; i < packs; i += step) {
+    reinterpret_cast<Pack<Out, W>*>(out)[i] = one(reinterpret_cast<const Pack<In, W>*>(in)[i]...);
+  }
+  for (int64_t i = packs * W + first; i < size; i += step) out[i] = f(in[i]...);
+}
+
+// The same for any strides.
+template <class Index, int N, class F, class Out, class... In>
+__device__ void map_strided(F f, int64_t size, const Shape<N>& shape, const Array<Out, N>& out,
+                            const Array<const In, N>&... in) {
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
+       i < static_cast<Index>(size); i += step) {
+    Index index[N];
+    unravel(i, shape, index);
+    out.at(index) = f(in.at(index)...);
+  }
+}
+
+}  // namespace needle

@@ -1,0 +1,112 @@
+// gemm.cuh: the matrix product of any strides, and the one to learn from.
+//
+// out = a · b (+ bias): (m, k) · (k, n) for each of a batch. A block computes a tile of TILE × TILE
+// of the result; it goes over k in steps of DEPTH, for which it brings a panel of a and one of b
+// into shared memory. A thread keeps ROWS × ROWS results in registers, so that each number it reads
+// from shared memory is used ROWS times (Volkov and Demmel, "Benchmarking GPUs to tune dense linear
+// algebra", 2008). The next panels are read into registers while this one is multiplied, and there
+// are two places for panels, so that one barrier a step is enough.
+#pragma once
+
+#include "common.cuh"
+
+namespace needle {
+
+template <class T>
+struct Tiles {
+  static constexpr int ROWS = is_same<T, float> ? 8 : 4;  // and columns of a thread
+  static constexpr int SIDE = 16;                         // threads along a side of the tile
+  static constexpr int TILE = ROWS * SIDE;
+  static constexpr int DEPTH = 8;
+  static constexpr int THREADS = SIDE * SIDE;
+  static constexpr int LOADS = TILE * DEPTH / THREADS;  // numbers of a panel that a thread brings
+};
+
+// A thread's share of the panels of one operand: element (i, k) of a panel of TILE × DEPTH is
+// x[i·row + k·col], 0 beyond the edges. Neighbouring threads read along the smaller stride.
+template <class T>
+struct PanelLoader {
+  using S = Tiles<T>;
+  const T* next;        // its first number in the next panel
+  int64_t step, turn;   // from one of its numbers to the next, and from panel to panel
+  int place, hop;       // where in the panel the first one goes, and how far off the next
+  unsigned inside = 0;  // bit j: the j-th one lies in a row that there is
+  int left, down;       // how deep the operand goes on below the first one, and below the next
+
+  __device__ PanelLoader(const T* x, int64_t row, int64_t col, int64_t rows, int64_t depth) {
+    const int t = threadIdx.x;
+    const bool along_k = col == 1;
+    const int i = along_k ? t / S::DEPTH : t % S::TILE, k = along_k ? t % S::DEPTH : t / S::TILE;
+    const int di = along_k ? S::THREADS / S::DEPTH : 0;
+    down = along_k ? 0 : S::THREADS / S::TILE;
+    left = static_cast<int>(depth) - k;
+    place = k * (S::TILE + 1) + i, hop = down * (S::TILE + 1) + di;
+    next = x + i * row + k * col, step = di * row + down * col, turn = S::DEPTH * col;
+    for (int j = 0; j < S::LOADS; ++j) inside |= (i + j * di < rows ? 1u : 0u) << j;
+  }
+
+  __device__ void load(T (&loaded)[S::LOADS]) {
+#pragma unroll
+    for (int j = 0; j < S::LOADS; ++j) {
+      loaded[j] = (inside >> j & 1u) && j * down < left ? next[j * step] : T(0);
+    }
+    next += turn, left -= S::DEPTH;
+  }
+
+  __device__ void store(const T (&loaded)[S::LOADS], T* panel) const {
+#pragma unroll
+    for (int j = 0; j < S::LOADS; ++j) panel[place + j * hop] = loaded[j];
+  }
+};
+
+// `batch` is the shape of the batch, the strides of the matrices are those of their two axes.
+template <int N, class T>
+__device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
+                     const Array<const T, N>& a, int64_t a_row, int64_t a_col,
+                     const Array<const T, N>& b, int64_t b_row, int64_t b_col,
+                     const Array<T, N>& out, int64_t out_row, int64_t out_col, const T* bias,
+                     int64_t bias_stride) {
+  using S = Tiles<T>;
+  __shared__ T left[2][S::DEPTH][S::TILE + 1], right[2][S::DEPTH][S::TILE + 1];
+  const int64_t down = (m + S::TILE - 1) / S::TILE, across = (n + S::TILE - 1) / S::TILE;
+  const int ty = threadIdx.x / S::SIDE, tx = threadIdx.x % S::SIDE;
+  int64_t index[N];
+  unravel(static_cast<int64_t>(blockIdx.x) / (down * across), batch, index);
+  const int64_t i0 = blockIdx.x / across % down * S::TILE, j0 = blockIdx.x % across * S::TILE;
+  PanelLoader<T> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
+  PanelLoader<T> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
+  T sums[S::ROWS][S::ROWS] = {}, next_left[S::LOADS], next_right[S::LOADS];
+  a_panels.load(next_left), b_panels.load(next_right);
+  for (int left_over = static_cast<int>(k), place = 0; left_over > 0; place ^= 1) {
+    a_panels.store(next_left, left[place][0]), b_panels.store(next_right, right[place][0]);
+    __syncthreads();
+    left_over -= S::DEPTH;
+    if (left_over > 0) a_panels.load(next_left), b_panels.load(next_right);
+#pragma unroll
+    for (int d = 0; d < S::DEPTH; ++d) {
+      T y[S::ROWS];
+#pragma unroll
+      for (int c = 0; c < S::ROWS; ++c) y[c] = right[place][d][tx + c * S::SIDE];
+#pragma unroll
+      for (int r = 0; r < S::ROWS; ++r) {
+        const T x = left[place][d][ty + r * S::SIDE];
+#pragma unroll
+        for (int c = 0; c < S::ROWS; ++c) sums[r][c] += x * y[c];
+      }
+    }
+  }
+  T* const op = &out.at(index);
+#pragma unroll
+  for (int r = 0; r < S::ROWS; ++r) {
+#pragma unroll
+    for (int c = 0; c < S::ROWS; ++c) {
+      const int64_t i = i0 + ty + r * S::SIDE, j = j0 + tx + c * S::SIDE;
+      if (i < m && j < n) {
+        op[i * out_row + j * out_col] =
+            bias == nullptr ? sums[r][c] : T(sums[r][c] + bias[j * bias_stride]);
+      }
+    }
+  }
+}
+
+}  // namespace needle

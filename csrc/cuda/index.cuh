@@ -1,0 +1,65 @@
+// index.cuh: rows of a matrix by an index, and its transpose, which adds rows.
+//
+// Contract: `x` is (rows, columns) with any strides, `index` flat int64, negative from the end. The
+// first index out of range is written to `bad` as its position; nothing is read or written for it.
+#pragma once
+
+#include "common.cuh"
+
+namespace needle {
+
+__device__ inline int64_t checked_row(int64_t row, int64_t rows, int64_t position,
+                                      unsigned long long* bad) {
+  if (row < -rows || row >= rows) {
+    atomicMin(bad, static_cast<unsigned long long>(position));
+    return -1;
+  }
+  return row < 0 ? row + rows : row;
+}
+
+template <class T>
+__device__ void take_rows(int64_t count, int64_t columns, int64_t rows, const Array<const T, 2>& x,
+                          const int64_t* index, const Array<T, 2>& out, unsigned long long* bad) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {
+    const int64_t to[2] = {i / columns, i % columns};
+    const int64_t row = checked_row(index[to[0]], rows, to[0], bad);
+    const int64_t from[2] = {row, to[1]};
+    if (row >= 0) out.at(to) = x.at(from);
+  }
+}
+
+// Finds an index out of range before anything is written.
+__device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* index,
+                                  unsigned long long* bad) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    checked_row(index[i], rows, i, bad);
+  }
+}
+
+// out[index[i]] += src[i]. `order` sorts the wrapped `rows_of` the index stably: the thread at the
+// first place of an equal run adds all of the run, in its order, so that sums do not depend on
+// which thread is first. No atomics.
+template <class T>
+__device__ void add_rows(int64_t count, int64_t columns, int64_t rows, const Array<T, 2>& out,
+                         const int64_t* index, const int64_t* order, const Array<const T, 2>& src) {
+  const auto row_at = [&](int64_t place) {
+    const int64_t row = index[order[place]];
+    return row < 0 ? row + rows : row;
+  };
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {
+    const int64_t place = i / columns, column = i % columns, row = row_at(place);
+    if (place > 0 && row_at(place - 1) == row) continue;
+    const int64_t to[2] = {row, column};
+    T sum = out.at(to);
+    for (int64_t p = place; p < count && row_at(p) == row; ++p) {
+      const int64_t from[2] = {order[p], column};
+      sum += src.at(from);
+    }
+    out.at(to) = sum;
+  }
+}
+
+}  // namespace needle

@@ -1,0 +1,246 @@
+// reduce.cuh: sum, prod, max, min over any axes; argmax and argmin; running sums.
+//
+// Contract: sums and products of integers are int64; NaN wins max, min, argmax and argmin. The
+// order of additions depends on the shapes alone: results are the same from run to run.
+#pragma once
+
+#include "functions.cuh"
+
+namespace needle {
+
+template <class T>
+__device__ T lowest() {
+  if constexpr (is_same<T, float>)
+    return -__int_as_float(0x7f800000);
+  else if constexpr (is_same<T, double>)
+    return -__longlong_as_double(0x7ffll << 52);
+  else if constexpr (is_same<T, int32_t>)
+    return T(1u << 31);
+  else if constexpr (is_same<T, int64_t>)
+    return T(1ull << 63);
+  else
+    return T(0);
+}
+template <class T>
+__device__ T highest() {
+  if constexpr (is_float<T>)
+    return -lowest<T>();
+  else if constexpr (is_signed<T>)
+    return T(-(lowest<T>() + 1));
+  else
+    return T(~T(0));
+}
+template <>
+__device__ inline bool highest<bool>() {
+  return true;
+}
+
+struct Sum {
+  template <class T>
+  static __device__ T identity() {
+    return T(0);
+  }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Product {
+  template <class T>
+  static __device__ T identity() {
+    return T(1);
+  }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a * b;
+  }
+};
+struct Max {
+  template <class T>
+  static __device__ T identity() {
+    return lowest<T>();
+  }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return f::maximum(a, b);
+  }
+};
+struct Min {
+  template <class T>
+  static __device__ T identity() {
+    return highest<T>();
+  }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return f::minimum(a, b);
+  }
+};
+
+// One block a result: its threads stride over the reduced elements, then combine what they have.
+// Block `part` of `parts` takes its share of them: part p of result i goes to out[p, i].
+// `kept` and `reduced` are the axes of x, the axes that vary fastest last.
+template <class Combine, class A, class Index, int K, int R, class T>
+__device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& kept,
+                              const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
+                              const Array<const T, R>& along, int64_t parts, A* out) {
+  const A identity = Combine::template identity<A>();
+  for (int64_t job = blockIdx.x; job < results * parts; job += gridDim.x) {
+    const int64_t result = job % results, part = job / results;
+    Index index[K], inner[R];
+    unravel(static_cast<Index>(result), kept, index);
+    const T* start = &x.at(index);
+    const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
+    A value = identity;
+    for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) {
+      unravel(static_cast<Index>(j), reduced, inner);
+      value = combine(value, static_cast<A>(start[&along.at(inner) - along.data]));
+    }
+    value = over_block(value, identity, combine);
+    if (threadIdx.x == 0) out[job] = value;
+  }
+}
+
+// One thread a result, for arrays whose kept axes vary fastest: neighbouring threads read
+// neighbouring elements. Parts as above.
+template <class Combine, class A, class Index, int K, int R, class T>
+__device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>& kept,
+                               const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
+                               const Array<const T, R>& along, int64_t parts, A* out) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t job = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; job < results * parts;
+       job += step) {
+    const int64_t result = job % results, part = job / results;
+    Index index[K], inner[R];
+    unravel(static_cast<Index>(result), kept, index);
+    const T* start = &x.at(index);
+    const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
+    A value = Combine::template identity<A>();
+    for (int64_t j = begin; j < end; ++j) {
+      unravel(static_cast<Index>(j), reduced, inner);
+      value = combine(value, static_cast<A>(start[&along.at(inner) - along.data]));
+    }
+    out[job] = value;
+  }
+}
+
+// ---- along one axis ---------------------------------------------------------------------------
+
+// A line is the elements along one axis; `kept` are the others. One block a line.
+template <class T>
+struct Best {
+  T value;
+  int64_t index;
+};
+
+template <bool LARGEST, class T>
+__device__ Best<T> better(const Best<T>& a, const Best<T>& b) {
+  const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+  bool first;
+  if (a_nan || b_nan)
+    first = a_nan && (!b_nan || a.index < b.index);
+  else if (a.value == b.value)
+    first = a.index < b.index;
+  else
+    first = LARGEST ? a.value > b.value : a.value < b.value;
+  return first ? a : b;
+}
+
+template <bool LARGEST, int N, class T>
+__device__ void argreduce(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
+                          int64_t length, int64_t stride, const Array<int64_t, N>& out) {
+  __shared__ Best<T> parts[1024];
+  for (int64_t line = blockIdx.x; line < lines; line += gridDim.x) {
+    int64_t index[N];
+    unravel(line, kept, index);
+    const T* start = &x.at(index);
+    Best<T> best{start[0], 0};
+    for (int64_t j = threadIdx.x; j < length; j += blockDim.x) {
+      best = better<LARGEST>(best, Best<T>{start[j * stride], j});
+    }
+    parts[threadIdx.x] = best;
+    for (int step = blockDim.x / 2; step > 0; step /= 2) {
+      __syncthreads();
+      if (threadIdx.x < step) {
+        parts[threadIdx.x] = better<LARGEST>(parts[threadIdx.x], parts[threadIdx.x + step]);
+      }
+    }
+    if (threadIdx.x == 0) out.at(index) = parts[0].index;
+    __syncthreads();
+  }
+}
+
+// Running sums: a block takes its line in pieces of one element a thread and carries the total on.
+// Inside of a piece, steps of doubling length (Hillis and Steele, 1986).
+template <int N, class T>
+__device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
+                       int64_t length, int64_t x_stride, const Array<T, N>& out,
+                       int64_t out_stride) {
+  __shared__ T sums[1024];
+  for (int64_t line = blockIdx.x; line < lines; line += gridDim.x) {
+    int64_t index[N];
+    unravel(line, kept, index);
+    const T* from = &x.at(index);
+    T* to = &out.at(index);
+    T carry = 0;
+    for (int64_t start = 0; start < length; start += blockDim.x) {
+      const int64_t j = start + threadIdx.x;
+      T value = j < length ? from[j * x_stride] : T(0);
+      for (unsigned step = 1; step < blockDim.x; step *= 2) {
+        sums[threadIdx.x] = value;
+        __syncthreads();
+        if (threadIdx.x >= step) value += sums[threadIdx.x - step];
+        __syncthreads();
+      }
+      value += carry;
+      if (j < length) to[j * out_stride] = value;
+      sums[threadIdx.x] = value;
+      __syncthreads();
+      carry = sums[blockDim.x - 1];
+      __syncthreads();
+    }
+  }
+}
+
+// A stable order of each line, by a bitonic network (Batcher, 1968) on indices in global memory:
+// `order` has `padded` (a power of two) places a line, and equal elements compare by their index.
+// NaNs come last. One block a line.
+template <bool DESCENDING, int N, class T>
+__device__ void argsort(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
+                        int64_t length, int64_t x_stride, int64_t padded, int64_t* order,
+                        const Array<int64_t, N>& out, int64_t out_stride) {
+  for (int64_t line = blockIdx.x; line < lines; line += gridDim.x) {
+    int64_t index[N];
+    unravel(line, kept, index);
+    const T* from = &x.at(index);
+    int64_t* mine = order + line * padded;
+    const auto before = [&](int64_t a, int64_t b) {  // indices beyond the end come last
+      if (a >= length || b >= length) return a < b;
+      const T p = from[a * x_stride], q = from[b * x_stride];
+      const bool p_nan = p != p, q_nan = q != q;
+      if (p_nan || q_nan) return p_nan == q_nan ? a < b : q_nan;
+      if (p == q) return a < b;
+      return DESCENDING ? p > q : p < q;
+    };
+    for (int64_t j = threadIdx.x; j < padded; j += blockDim.x) mine[j] = j;
+    for (int64_t size = 2; size <= padded; size *= 2) {
+      for (int64_t step = size / 2; step > 0; step /= 2) {
+        __syncthreads();
+        for (int64_t j = threadIdx.x; j < padded; j += blockDim.x) {
+          const int64_t other = j ^ step;
+          if (other <= j) continue;
+          const bool ascending = (j & size) == 0;
+          if (before(mine[other], mine[j]) == ascending) {
+            const int64_t swapped = mine[j];
+            mine[j] = mine[other], mine[other] = swapped;
+          }
+        }
+      }
+    }
+    __syncthreads();
+    int64_t* to = &out.at(index);
+    for (int64_t j = threadIdx.x; j < length; j += blockDim.x) to[j * out_stride] = mine[j];
+    __syncthreads();
+  }
+}
+
+}  // namespace needle

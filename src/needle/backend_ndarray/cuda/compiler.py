@@ -1,0 +1,107 @@
+"""Kernels from source, by NVRTC, for the GPU at hand.
+
+NVRTC reference: https://docs.nvidia.com/cuda/nvrtc/. It needs no GPU: any architecture can be
+compiled for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .library import NVRTC, CudaUnavailable, load
+
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "nvrtcVersion": (POINTER(c_int), POINTER(c_int)),
+    "nvrtcCreateProgram": (
+        POINTER(c_void_p), c_char_p, c_char_p, c_int, POINTER(c_char_p), POINTER(c_char_p),
+    ),
+    "nvrtcCompileProgram": (c_void_p, c_int, POINTER(c_char_p)),
+    "nvrtcGetProgramLogSize": (c_void_p, POINTER(c_size_t)),
+    "nvrtcGetProgramLog": (c_void_p, c_char_p),
+    "nvrtcGetCUBINSize": (c_void_p, POINTER(c_size_t)),
+    "nvrtcGetCUBIN": (c_void_p, c_char_p),
+    "nvrtcDestroyProgram": (POINTER(c_void_p),),
+}  # fmt: skip
+_REMEDY = "Install it with pip install 'needle-dl[cuda]'"
+
+
+class KernelError(RuntimeError):
+    """NVRTC does not accept a kernel; the message has its first errors."""
+
+
+@cache
+def _nvrtc() -> ctypes.CDLL:
+    library = load(NVRTC, "NVRTC, the compiler of kernels", _REMEDY)
+    for name, types in _SIGNATURES.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise CudaUnavailable(f"cuda() is not available: NVRTC has no {name}. {_REMEDY}")
+        function.argtypes, function.restype = types, c_int
+    return library
+
+
+def check_available() -> None:
+    """Raises CudaUnavailable where kernels cannot be compiled."""
+    _nvrtc()
+    if not include_folder().is_dir():
+        raise CudaUnavailable(
+            f"cuda() is not available: {include_folder()} with the sources of the kernels is "
+            "missing. Reinstall needle-dl where a C++ compiler is at hand"
+        )
+
+
+def include_folder() -> Path:
+    """Where the kernels' sources are: installed with the package, or csrc/cuda of a checkout."""
+    import needle
+
+    installed = [Path(folder) / "include" / "cuda" for folder in needle.__path__]
+    checkout = [Path(folder).parents[1] / "csrc" / "cuda" for folder in needle.__path__]
+    return next((f for f in (*installed, *checkout) if f.is_dir()), installed[0])
+
+
+def compile_kernel(source: str, architecture: str) -> bytes:
+    """The machine code ("cubin") of a CUDA C++ source for an architecture such as "sm_90".
+
+    Raises KernelError with the compiler's log, and CudaUnavailable without NVRTC.
+    """
+    return compile_with_log(source, architecture)[0]
+
+
+def compile_with_log(
+    source: str, architecture: str, options: Sequence[str] = ()
+) -> tuple[bytes, str]:
+    """`compile_kernel` with further options, and what the compiler has said."""
+    nvrtc = _nvrtc()
+    standard = (f"--gpu-architecture={architecture}", "--std=c++17", f"-I{include_folder()}")
+    encoded = [option.encode() for option in (*standard, *options)]
+    program = c_void_p()
+    created = nvrtc.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
+    )
+    if created:
+        raise KernelError(f"[cuda] NVRTC could not be given a kernel: error {created}")
+    try:
+        failed = nvrtc.nvrtcCompileProgram(
+            program, len(encoded), (c_char_p * len(encoded))(*encoded)
+        )
+        log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).decode()
+        if failed:
+            raise KernelError(
+                f"[cuda] a kernel does not compile for {architecture}:\n{log}\n{source}"
+            )
+        return _text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program), log
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _text(size: Any, read: Any, program: c_void_p) -> bytes:
+    length = c_size_t()
+    size(program, ctypes.byref(length))
+    buffer = ctypes.create_string_buffer(length.value)
+    read(program, buffer)
+    return buffer.raw

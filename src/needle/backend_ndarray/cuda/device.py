@@ -1,0 +1,211 @@
+"""`cuda()`: an NVIDIA GPU as a device of needle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..device import BackendDevice
+from ..dtypes import INT64
+from ..layout import is_compact
+from . import kernels
+from .context import Context
+from .fused import FUSED
+from .library import CudaUnavailable
+
+NOTHING_BAD = 2**64 - 1  # no index is out of range
+
+
+class CudaBuffer:
+    """Memory of a GPU: `size` elements of `dtype` from `address` on."""
+
+    __slots__ = ("__weakref__", "_block", "_context", "address", "dtype", "size")
+
+    def __init__(self, context: Context, size: int, dtype: np.dtype) -> None:
+        self._context, self.size, self.dtype = context, size, dtype
+        self.address, self._block = context.memory.allocate(size * dtype.itemsize)
+
+    def ptr(self) -> int:
+        """The address of the first element, on the GPU."""
+        return self.address
+
+    def __del__(self) -> None:
+        if hasattr(self, "_block"):  # the allocation did not fail
+            self._context.memory.free(self.address, self._block)
+
+
+class CudaDevice(BackendDevice):
+    """GPU number `ordinal`; enabled where the driver, NVRTC and a GPU are there.
+
+    Its first use looks for them, so that `import needle` costs nothing; without them that use
+    raises CudaUnavailable, which names the part that is missing.
+    """
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self.ordinal = ordinal
+        self.name = "cuda" if ordinal == 0 else f"cuda:{ordinal}"
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        self._missing: CudaUnavailable | None = None
+        # The address of a word for positions out of range, while a program is being captured.
+        self.watch: int | None = None
+
+    @property
+    def context(self) -> Context:
+        """The GPU. Raises CudaUnavailable."""
+        if self._context is None:
+            with self._lock:
+                if self._missing is not None:
+                    raise self._missing
+                if self._context is None:
+                    try:
+                        self._context = Context(self.ordinal)
+                    except CudaUnavailable as missing:
+                        self._missing = missing
+                        raise
+        return self._context
+
+    def enabled(self) -> bool:
+        try:
+            return self.context is not None
+        except CudaUnavailable:
+            return False
+
+    def status(self) -> str:
+        """Which GPU it is, or what is missing."""
+        try:
+            major, minor = self.context.capability
+        except CudaUnavailable as missing:
+            return f"not enabled: {str(missing).removeprefix('cuda() is not available: ')}"
+        return f"enabled: {self.context.name}, compute capability {major}.{minor}"
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the GPU is done. Raises CudaError for what has failed."""
+        self.context.synchronize()
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes `in_use` and `held` by needle, their `peak`, the GPU's `free` and `total` ones."""
+        return self.context.memory.stats()
+
+    def __repr__(self) -> str:
+        return "cuda()" if self.ordinal == 0 else f"cuda({self.ordinal})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CudaDevice, (self.ordinal,)
+
+    # ---- memory -----------------------------------------------------------------------------
+
+    def allocate(self, size: int, dtype: np.dtype) -> CudaBuffer:
+        return CudaBuffer(self.context, size, dtype)
+
+    def wrap(self, array: np.ndarray) -> CudaBuffer:
+        """A copy on the GPU: memory of the host cannot be shared."""
+        buffer = CudaBuffer(self.context, array.size, array.dtype)
+        self.context.upload(array, buffer.address)
+        return buffer
+
+    def view(self, x: Any) -> np.ndarray:
+        """A copy on the host, when all work is done."""
+        if not is_compact(x._shape, x._strides):
+            compact = self.empty(x._shape, x._dtype)
+            self.copy(x, compact)
+            x = compact
+        host = np.empty(x._shape, x._dtype)
+        self.context.download(kernels.address(x), host)
+        host.flags.writeable = False  # what is written there would not reach the GPU
+        return host
+
+    # ---- element-wise -----------------------------------------------------------------------
+
+    def fill(self, out: Any, value: Any) -> None:
+        kernels.elementwise(self.context, "fill", "s", out, scalar=value)
+
+    def copy(self, x: Any, out: Any) -> None:
+        to = kernels.type_of(out)
+        kernels.elementwise(self.context, "copy", f"f::convert<{to}>(a)", out, x)
+
+    def unary(self, op: str, x: Any, out: Any) -> None:
+        kernels.elementwise(self.context, op, f"f::{op}<T>(a)", out, x)
+
+    def binary(self, op: str, a: Any, b: Any, out: Any) -> None:
+        kernels.elementwise(self.context, op, f"f::{op}<T>(a, b)", out, a, b)
+
+    def binary_scalar(self, op: str, x: Any, scalar: Any, out: Any, reverse: bool = False) -> None:
+        operands = "s, a" if reverse else "a, s"
+        kernels.elementwise(self.context, op, f"f::{op}<T>({operands})", out, x, scalar=scalar)
+
+    def where(self, cond: Any, a: Any, b: Any, out: Any) -> None:
+        kernels.elementwise(self.context, "where", "a ? b : c", out, cond, a, b)
+
+    # ---- along axes -------------------------------------------------------------------------
+
+    def _scratch(self, size: int, dtype: np.dtype) -> CudaBuffer:
+        return CudaBuffer(self.context, size, dtype)
+
+    def reduce(self, op: str, x: Any, axes: tuple[int, ...], out: Any) -> None:
+        kernels.reduce(self.context, op, x, axes, out, self._scratch)
+
+    def argreduce(self, op: str, x: Any, axis: int, out: Any) -> None:
+        call = f"argreduce<{'true' if op == 'argmax' else 'false'}>"
+        kernels.along_axis(self.context, op, call, x, axis, out, out_stride=False)
+
+    def cumsum(self, x: Any, axis: int, out: Any) -> None:
+        kernels.along_axis(self.context, "cumsum", "cumsum", x, axis, out)
+
+    def argsort(self, x: Any, axis: int, descending: bool, out: Any) -> None:
+        length = max(x._shape[axis], 1)
+        padded = 1 << (length - 1).bit_length()
+        order = self._scratch(out.size // length * padded, INT64)
+        extra = (("int64_t padded", padded), ("int64_t* order", order.address))
+        call = f"argsort<{'true' if descending else 'false'}>"
+        kernels.along_axis(self.context, "argsort", call, x, axis, out, extra)
+
+    # ---- products and rows ------------------------------------------------------------------
+
+    def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
+        kernels.matmul(self.context, a, b, out, bias)
+
+    def take_rows(self, x: Any, index: Any, out: Any) -> None:
+        if index.size:
+            self._check_rows(index, x._shape[0])
+            bad = self._scratch(1, INT64)
+            kernels.take_rows(self.context, x, index, out, bad.address)
+
+    def add_rows(self, out: Any, index: Any, src: Any) -> None:
+        if not index.size or not src.size:
+            return
+        rows = out._shape[0]
+        self._check_rows(index, rows)
+        wrapped, order = self.empty(index._shape, INT64), self.empty(index._shape, INT64)
+        kernels.elementwise(self.context, "index", "a < 0 ? a + s : a", wrapped, index, scalar=rows)
+        self.argsort(wrapped, 0, False, order)
+        kernels.add_rows(self.context, out, wrapped, order, src)
+
+    def _check_rows(self, index: Any, rows: int) -> None:
+        position = self.first_bad(lambda bad: kernels.check_rows(self.context, index, rows, bad))
+        if position is not None:
+            wrong = int(self.view(index)[position])
+            raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
+
+    def first_bad(self, launch: Callable[[int], None]) -> int | None:
+        """The smallest position that a kernel, given the address of a word for it, has noted.
+
+        Waits for the GPU to know.
+        """
+        if self.watch is not None:  # inside of a program, which looks at its end
+            launch(self.watch)
+            return None
+        first = np.full(1, NOTHING_BAD, np.uint64)
+        bad = self.wrap(first)
+        launch(bad.address)
+        self.context.download(bad.address, first)
+        return None if first[0] == NOTHING_BAD else int(first[0])
+
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """The GPU's kernel of that name, or None."""
+        function = FUSED.get(name)
+        return None if function is None else partial(function, self)

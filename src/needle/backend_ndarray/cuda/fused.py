@@ -1,0 +1,176 @@
+"""The fused kernels of `cuda()`, with the operands of those of `cpu()` (see `jit/reference.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import kernels
+from .kernels import THREADS, address, source, type_of
+
+if TYPE_CHECKING:
+    from .device import CudaDevice
+
+ROW_THREADS = 128
+
+
+def _rows(device: CudaDevice, call: str, x: Any, parameters: Sequence[tuple[str, Any]]) -> None:
+    """A kernel of rows.cuh, a block a row of x; parameters are declarations and values."""
+    rows, cols = x._shape
+    if not rows or not cols:
+        return
+    declared = [("int64_t rows", rows), ("int64_t cols", cols), *parameters]
+    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
+    text = source("rows.cuh", [d for d, _ in declared], f"{call}({', '.join(names)});")
+    blocks = min(rows, device.context.multiprocessors * 64)
+    what = f"{call.split('<')[0]} of {kernels.shapes_of(x)}"
+    device.context.launch(what, text, blocks, ROW_THREADS, [value for _, value in declared])
+
+
+def _pointers(kind: str, **arrays: Any) -> list[tuple[str, Any]]:
+    return [(f"{kind}* {name}", address(x)) for name, x in arrays.items()]
+
+
+def softmax(device: CudaDevice, x: Any, out: Any) -> None:
+    """exp(x) over its sum along the rows of x (n, c)."""
+    _rows(device, "softmax<false>", x, _pointers(type_of(x), x=x, out=out))
+
+
+def log_softmax(device: CudaDevice, x: Any, out: Any) -> None:
+    """x - logsumexp(x) along the rows of x (n, c)."""
+    _rows(device, "softmax<true>", x, _pointers(type_of(x), x=x, out=out))
+
+
+def cross_entropy(
+    device: CudaDevice, logits: Any, labels: Any, losses: Any, lse: Any, ignore_index: int,
+    smoothing: float,
+) -> None:  # fmt: skip
+    """losses (n,) of logits (n, c). Raises IndexError for a label that is no class."""
+    _check_labels(device, logits, labels, ignore_index)
+    kind = type_of(logits)
+    _rows(device, "cross_entropy", logits, [
+        (f"{kind}* logits", address(logits)), ("const int64_t* labels", address(labels)),
+        *_pointers(kind, losses=losses, lse=lse),
+        ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
+    ])  # fmt: skip
+
+
+def cross_entropy_grad(
+    device: CudaDevice, logits: Any, labels: Any, scale: Any, lse: Any, out: Any,
+    ignore_index: int, smoothing: float,
+) -> None:  # fmt: skip
+    """scale (n,) · (softmax(logits) - target) → out (n, c)."""
+    kind = type_of(logits)
+    _rows(device, "cross_entropy_grad", logits, [
+        (f"{kind}* logits", address(logits)), ("const int64_t* labels", address(labels)),
+        *_pointers(kind, scale=scale, lse=lse, out=out),
+        ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
+    ])  # fmt: skip
+
+
+def _check_labels(device: CudaDevice, logits: Any, labels: Any, ignored: int) -> None:
+    def launch(bad: int) -> None:
+        _rows(device, "check_labels", logits, [
+            ("const int64_t* labels", address(labels)), ("int64_t ignored", ignored),
+            ("unsigned long long* bad", bad),
+        ])  # fmt: skip
+
+    position = device.first_bad(launch)
+    if position is not None:
+        label, classes = int(device.view(labels)[position]), logits._shape[1]
+        raise IndexError(f"[cross_entropy] label {label} is out of range for {classes} classes")
+
+
+def layer_norm(
+    device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, rstd: Any
+) -> None:
+    """Every row of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
+    kind = type_of(x)
+    _rows(device, "layer_norm", x, [
+        *_pointers(kind, x=x, weight=weight, bias=bias), ("double eps", float(eps)),
+        *_pointers(kind, out=out, mean=mean, rstd=rstd),
+    ])  # fmt: skip
+
+
+def layer_norm_grad(
+    device: CudaDevice, g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any,
+    dbias: Any,
+) -> None:  # fmt: skip
+    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `layer_norm` has left."""
+    kind, (rows, cols) = type_of(x), x._shape
+    _rows(device, "layer_norm_grad", x,
+          _pointers(kind, g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
+    parts = max(min(rows // 64, device.context.multiprocessors * THREADS * 4 // max(cols, 1)), 1)
+    sums = [device.empty((parts, cols), x._dtype) for _ in range(2)]
+    for part in sums:
+        device.fill(part, 0)  # where there are no rows
+    _rows(device, "layer_norm_weight_grad", x, [
+        *_pointers(kind, g=g, x=x, mean=mean, rstd=rstd), ("int64_t parts", parts),
+        *_pointers(kind, dweight=sums[0], dbias=sums[1]),
+    ])  # fmt: skip
+    for part, out in zip(sums, (dweight, dbias), strict=True):
+        device.reduce("sum", part, (0,), out.reshape((1, cols)))
+
+
+# ---- optimizers -------------------------------------------------------------------------------
+
+
+def _step(device: CudaDevice, call: str, out: Any, parameters: Sequence[tuple[str, Any]]) -> None:
+    if not out.size:
+        return
+    declared = [("int64_t size", out.size), *parameters]
+    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
+    text = source("optimizer.cuh", [d for d, _ in declared], f"{call}({', '.join(names)});")
+    device.context.launch(
+        f"{call.split('<')[0]} of {kernels.shapes_of(out)}", text,
+        kernels.grid(device.context, out.size), THREADS, [value for _, value in declared],
+    )  # fmt: skip
+
+
+def sgd(
+    device: CudaDevice, params: list[Any], grads: list[Any], momenta: list[Any], outs: list[Any],
+    lr: float, momentum: float, weight_decay: float, dampening: float, nesterov: bool,
+) -> None:  # fmt: skip
+    """One step of each parameter into `outs`; momenta, where there are any, are updated."""
+    flags = f"{'true' if momenta else 'false'}, {'true' if nesterov else 'false'}"
+    numbers = [
+        ("double lr", float(lr)), ("double momentum", float(momentum)),
+        ("double decay", float(weight_decay)), ("double dampening", float(dampening)),
+    ]  # fmt: skip
+    for i, (p, g, out) in enumerate(zip(params, grads, outs, strict=True)):
+        kind = type_of(p)
+        u = address(momenta[i]) if momenta else 0
+        _step(device, f"sgd<{flags}>", out, [
+            *_pointers(f"const {kind}", p=p, grad=g), (f"{kind}* u", u),
+            *_pointers(kind, out=out), *numbers,
+        ])  # fmt: skip
+
+
+def adam(
+    device: CudaDevice, params: list[Any], grads: list[Any], ms: list[Any], vs: list[Any],
+    outs: list[Any], lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+    step: int, decoupled: bool,
+) -> None:  # fmt: skip
+    """One step of each parameter into `outs`; the moments `ms` and `vs` are updated."""
+    l2, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    unbias = [1 / (1 - float(np.float64(beta) ** step)) for beta in (beta1, beta2)]
+    names = ("lr", "beta1", "beta2", "eps", "l2", "keep", "unbias1", "unbias2")
+    values = (lr, beta1, beta2, eps, l2, keep, *unbias)
+    numbers = [(f"double {n}", float(v)) for n, v in zip(names, values, strict=True)]
+    for p, g, m, v, out in zip(params, grads, ms, vs, outs, strict=True):
+        kind = type_of(p)
+        _step(device, "adam", out, [
+            *_pointers(f"const {kind}", p=p, grad=g), *_pointers(kind, m=m, v=v, out=out),
+            *numbers,
+        ])  # fmt: skip
+
+
+FUSED: dict[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (
+        softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad, sgd,
+        adam,
+    )
+}  # fmt: skip

@@ -1,0 +1,359 @@
+"""The primitives as kernels: which source, how many blocks, which parameters.
+
+A kernel is made for what changes its code: the operation, the types, the number of axes. Shapes
+and strides are parameters, so that a model compiles some dozens of kernels and not thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..layout import Shape, compact_strides, is_compact
+from .context import Context
+
+TYPES = {
+    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
+    "uint8": "uint8_t", "bool": "bool",
+}  # fmt: skip
+THREADS = 256
+BLOCKS_PER_MULTIPROCESSOR = 8
+ACCESS = 16  # bytes that one instruction moves
+REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
+REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
+
+
+class Axes(NamedTuple):
+    """Axes that a kernel walks over: lengths, and the strides of each operand."""
+
+    shape: Shape
+    strides: tuple[Shape, ...]
+
+
+def type_of(x: Any) -> str:
+    """The C++ type of an array's elements."""
+    return TYPES[x._dtype.name]
+
+
+def address(x: Any) -> int:
+    """The address of an array's first element."""
+    return x._handle.address + x._offset * x._dtype.itemsize
+
+
+def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
+    """The axes longer than 1, joined where every operand steps evenly over both; at least one.
+
+    With `sort` in the memory order of the first operand, the fastest last.
+    """
+    axes = [(n, tuple(s[i] for s in strides)) for i, n in enumerate(shape) if n != 1]
+    if sort:
+        axes.sort(key=lambda axis: -abs(axis[1][0]))
+    joined: list[tuple[int, tuple[int, ...]]] = []
+    for n, steps in axes:
+        if joined and all(a == b * n for a, b in zip(joined[-1][1], steps, strict=True)):
+            joined[-1] = joined[-1][0] * n, steps
+        else:
+            joined.append((n, steps))
+    joined = joined or [(1, (0,) * len(strides))]
+    return Axes(
+        tuple(n for n, _ in joined),
+        tuple(tuple(steps[i] for _, steps in joined) for i in range(len(strides))),
+    )
+
+
+def source(header: str, parameters: Sequence[str], *body: str, resident: str = "2") -> str:
+    """The text of a kernel with these parameters and statements.
+
+    `resident` blocks fit a multiprocessor: what the compiler may use of its registers.
+    """
+    lines = "\n".join(f"  {line}" for line in body)
+    return (
+        f'#include "{header}"\nusing namespace needle;\n\n'
+        f'extern "C" __global__ void __launch_bounds__({THREADS}, {resident})\n'
+        f"kernel({', '.join(parameters)}) {{\n"
+        f"{lines}\n}}\n"
+    )
+
+
+def grid(context: Context, threads: int) -> int:
+    """Blocks for so many threads of work: as many as the GPU runs at once, if that is enough."""
+    needed = -(-threads // THREADS)
+    return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR), 1)
+
+
+def index_type(size: int) -> str:
+    """The integer that counts so many elements and one grid more."""
+    return "uint32_t" if size < 2**31 else "uint64_t"
+
+
+def shapes_of(*arrays: Any) -> str:
+    """The shapes, for a message."""
+    return ", ".join(f"{x._dtype} {x._shape}" for x in arrays)
+
+
+# ---- element-wise -----------------------------------------------------------------------------
+
+
+def elementwise(
+    context: Context, what: str, expression: str, out: Any, *inputs: Any, scalar: Any = None
+) -> None:
+    """out = expression of a, b, c (elements of the inputs) and s (the scalar in out's type).
+
+    Inputs have out's shape. `T` in the expression is the type of the last input, or of out.
+    """
+    if out.size == 0:
+        return
+    axes = merged(out._shape, out._strides, *(x._strides for x in inputs))
+    operands = (out, *inputs)
+    types = [type_of(x) for x in operands]
+    packed = axes.strides == ((1,),) * len(operands) and all(
+        address(x) % ACCESS == 0 for x in operands
+    )
+    n = len(axes.shape)
+    parameters = ["int64_t size"]
+    values: list[Any] = [out.size]
+    names = ["out", "a", "b", "c"][: len(operands)]
+    if packed:
+        parameters += [
+            f"{'const ' if i else ''}{t}* {name}"
+            for i, (t, name) in enumerate(zip(types, names, strict=True))
+        ]
+        values += [address(x) for x in operands]
+        width = ACCESS // max(x._dtype.itemsize for x in operands)
+        call = f"map_packed<{width}>(function, size, {', '.join(names)});"
+    else:
+        parameters.append(f"Shape<{n}> shape")
+        values.append(axes.shape)
+        parameters += [
+            f"Array<{'const ' if i else ''}{t}, {n}> {name}"
+            for i, (t, name) in enumerate(zip(types, names, strict=True))
+        ]
+        values += [(address(x), *s) for x, s in zip(operands, axes.strides, strict=True)]
+        index = index_type(out.size)
+        call = f"map_strided<{index}>(function, size, shape, {', '.join(names)});"
+    kind = types[-1]
+    if scalar is not None:
+        parameters.append("Scalar number")
+        values.append(_scalar(scalar))
+    arguments = ", ".join(f"{t} {name}" for t, name in zip(types[1:], names[1:], strict=True))
+    text = source(
+        "elementwise.cuh", parameters,
+        f"using T = {kind};",
+        *(["const T s = number.as<T>();"] if scalar is not None else []),
+        f"const auto function = [=]({arguments}) {{",
+        f"  return static_cast<{types[0]}>({expression});",
+        "};",
+        call,
+    )  # fmt: skip
+    context.launch(f"{what} of {shapes_of(*inputs, out)}", text, grid(context, out.size), THREADS,
+                   values)  # fmt: skip
+
+
+def _scalar(value: Any) -> tuple[float, int]:
+    """A Python number as the kernels' `Scalar`."""
+    real = float(value)
+    exact = real == real and abs(real) < 9.2e18
+    whole = int(value) if exact else -(2**63)
+    return real, whole
+
+
+# ---- reductions -------------------------------------------------------------------------------
+
+
+def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, empty: Any) -> None:
+    """A reduction of x over `axes`; `empty(size, dtype)` gives scratch memory."""
+    results, count = out.size, prod(x._shape[i] for i in axes)
+    if results == 0:
+        return
+    kept_axes = [i for i in range(len(x._shape)) if i not in axes]
+    kept = _axes_of(x, kept_axes, sort=False)
+    reduced = _axes_of(x, axes, sort=True)
+    rows = abs(reduced.strides[0][-1]) <= abs(kept.strides[0][-1]) or results < 32
+    wanted = context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * (1 if rows else THREADS)
+    parts = max(min(wanted // results, count // REDUCED_PER_PART), 1)
+    target = out._handle if parts == 1 and is_compact(out._shape, out._strides) else None
+    if target is None:
+        target = empty(results * parts, out._dtype)
+    first = address(out) if target is out._handle else target.address
+    _reduce_into(context, op, x, kept, reduced, count, results, parts, rows, out._dtype, first)
+    if parts > 1:
+        final = empty(results, out._dtype)
+        across = Axes((results,), ((1,),)), Axes((parts,), ((results,),))
+        whole = _Flat(target, out._dtype)
+        _reduce_into(
+            context, op, whole, *across, parts, results, 1, False, out._dtype, final.address
+        )
+        target = final
+    if target is not out._handle:
+        elementwise(context, op, "a", out, _Flat(target, out._dtype, out._shape))
+
+
+class _Flat:
+    """A buffer as a row-major array, as far as kernels look."""
+
+    def __init__(self, handle: Any, dtype: Any, shape: Shape | None = None) -> None:
+        self._handle, self._dtype, self._offset = handle, dtype, 0
+        self._shape = (handle.size,) if shape is None else shape
+        self._strides = compact_strides(self._shape)
+        self.size = prod(self._shape)
+
+
+def _axes_of(x: Any, which: Sequence[int], sort: bool) -> Axes:
+    shape, strides = (tuple(t[i] for i in which) for t in (x._shape, x._strides))
+    return merged(shape, strides, sort=sort)
+
+
+def _reduce_into(
+    context: Context, op: str, x: Any, kept: Axes, reduced: Axes, count: int, results: int,
+    parts: int, rows: bool, dtype: Any, target: int,
+) -> None:  # fmt: skip
+    kind, k, r = type_of(x), len(kept.shape), len(reduced.shape)
+    name = "reduce_blocks" if rows else "reduce_threads"
+    text = source(
+        "reduce.cuh",
+        (
+            "int64_t results", f"Shape<{k}> kept", f"Array<const {kind}, {k}> x", "int64_t count",
+            f"Shape<{r}> reduced", f"Array<const {kind}, {r}> along", "int64_t parts",
+            f"{TYPES[dtype.name]}* out",
+        ),
+        f"{name}<{REDUCTIONS[op]}, {TYPES[dtype.name]}, {index_type(max(count, results))}>("
+        f"{REDUCTIONS[op]}{{}}, results, kept, x, count, reduced, along, parts, out);",
+    )  # fmt: skip
+    jobs = results * parts
+    blocks = min(jobs, context.multiprocessors * 64) if rows else grid(context, jobs)
+    data = address(x)
+    context.launch(
+        f"{op} of {shapes_of(x)}", text, blocks, THREADS,
+        (
+            results, kept.shape, (data, *kept.strides[0]), count, reduced.shape,
+            (data, *reduced.strides[0]), parts, target,
+        ),
+    )  # fmt: skip
+
+
+# ---- along one axis ---------------------------------------------------------------------------
+
+
+def along_axis(
+    context: Context, what: str, call: str, x: Any, axis: int, out: Any, extra: Sequence[Any] = (),
+    out_stride: bool = True,
+) -> None:  # fmt: skip
+    """A kernel of reduce.cuh with one block for each line of x along `axis`.
+
+    `extra` are pairs of a declaration and a value that come after the length and stride of x.
+    """
+    others = [i for i in range(len(x._shape)) if i != axis]
+    shape = tuple(x._shape[i] for i in others) or (1,)
+    n, lines, length = len(shape), prod(shape), x._shape[axis]
+    if lines == 0 or length == 0:
+        return
+    from_strides, to_strides = (tuple(v._strides[i] for i in others) or (0,) for v in (x, out))
+    names = [declaration.split()[-1] for declaration, _ in extra]
+    ends = ["out", "out_stride"] if out_stride else ["out"]
+    arguments = ["lines", "kept", "x", "length", "stride", *names, *ends]
+    parameters = [
+        "int64_t lines", f"Shape<{n}> kept", f"Array<const {type_of(x)}, {n}> x", "int64_t length",
+        "int64_t stride", *(declaration for declaration, _ in extra),
+        f"Array<{type_of(out)}, {n}> out", *(["int64_t out_stride"] if out_stride else []),
+    ]  # fmt: skip
+    values = [
+        lines, shape, (address(x), *from_strides), length, x._strides[axis],
+        *(value for _, value in extra), (address(out), *to_strides),
+        *([out._strides[axis]] if out_stride else []),
+    ]  # fmt: skip
+    text = source("reduce.cuh", parameters, f"{call}({', '.join(arguments)});")
+    blocks = min(lines, context.multiprocessors * 64)
+    context.launch(f"{what} of {shapes_of(x)}", text, blocks, THREADS, values)
+
+
+# ---- products ---------------------------------------------------------------------------------
+
+
+def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
+    """out = a @ b + bias for a batch of matrices; see gemm.cuh."""
+    if out.size == 0:
+        return
+    batch = out._shape[:-2] or (1,)
+    n, kind = len(batch), type_of(out)
+    arrays = [
+        (f"{'const ' if i < 2 else ''}{kind}", name, x)
+        for i, (name, x) in enumerate((("a", a), ("b", b), ("out", out)))
+    ]
+    parameters = [f"Shape<{n}> batch", "int64_t m", "int64_t n", "int64_t k"]
+    values: list[Any] = [batch, *out._shape[-2:], a._shape[-1]]
+    names = ["batch", "m", "n", "k"]
+    for element, name, x in arrays:
+        parameters += [f"Array<{element}, {n}> {name}", f"int64_t {name}_row",
+                       f"int64_t {name}_col"]  # fmt: skip
+        values += [(address(x), *(x._strides[:-2] or (0,))), *x._strides[-2:]]
+        names += [name, f"{name}_row", f"{name}_col"]
+    parameters += [f"const {kind}* bias", "int64_t bias_stride"]
+    values += [0, 0] if bias is None else [address(bias), bias._strides[0]]
+    text = source(
+        "gemm.cuh",
+        parameters,
+        f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
+        resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
+    )
+    tile = 128 if kind == "float" else 64
+    tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
+    context.launch(f"matmul of {shapes_of(a, b)}", text, tiles, THREADS, values)
+
+
+# ---- rows by index ----------------------------------------------------------------------------
+
+
+def take_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> None:
+    """out[i] = x[index[i]]; see index.cuh."""
+    kind = type_of(x)
+    text = source(
+        "index.cuh",
+        (
+            "int64_t count", "int64_t columns", "int64_t rows", f"Array<const {kind}, 2> x",
+            "const int64_t* index", f"Array<{kind}, 2> out", "unsigned long long* bad",
+        ),
+        "take_rows(count, columns, rows, x, index, out, bad);",
+    )  # fmt: skip
+    count, columns = out._shape
+    context.launch(
+        f"take of {shapes_of(x, index)}", text, grid(context, max(out.size, 1)), THREADS,
+        (
+            count, columns, x._shape[0], (address(x), *x._strides), address(index),
+            (address(out), *out._strides), bad,
+        ),
+    )  # fmt: skip
+
+
+def check_rows(context: Context, index: Any, rows: int, bad: int) -> None:
+    """Write the position of the first index out of range to `bad`."""
+    text = source(
+        "index.cuh",
+        ("int64_t count", "int64_t rows", "const int64_t* index", "unsigned long long* bad"),
+        "check_rows(count, rows, index, bad);",
+    )
+    context.launch(
+        f"the check of {shapes_of(index)}", text, grid(context, index.size), THREADS,
+        (index.size, rows, address(index), bad),
+    )  # fmt: skip
+
+
+def add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> None:
+    """out[index[i]] += src[i]; `order` sorts the index stably."""
+    kind = type_of(out)
+    text = source(
+        "index.cuh",
+        (
+            "int64_t count", "int64_t columns", "int64_t rows", f"Array<{kind}, 2> out",
+            "const int64_t* index", "const int64_t* order", f"Array<const {kind}, 2> src",
+        ),
+        "add_rows(count, columns, rows, out, index, order, src);",
+    )  # fmt: skip
+    count, columns = src._shape
+    context.launch(
+        f"scatter-add of {shapes_of(src, index)}", text, grid(context, max(src.size, 1)), THREADS,
+        (
+            count, columns, out._shape[0], (address(out), *out._strides), address(index),
+            address(order), (address(src), *src._strides),
+        ),
+    )  # fmt: skip

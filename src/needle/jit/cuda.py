@@ -1,0 +1,291 @@
+"""Programs on `cuda()`: the kernels of a graph, captured as one CUDA graph.
+
+The passes, the units and the memory plan are those of the CPU. A loop nest of element-wise nodes
+becomes a kernel of its own; every other node runs through the device's primitive. All of this is
+recorded once by the driver, and a call of the program is one launch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray.cuda import CudaDevice
+from ..backend_ndarray.cuda.device import NOTHING_BAD
+from ..backend_ndarray.cuda.kernels import THREADS, TYPES, grid, index_type, source
+from .fuse import Unit, fuse, values_needed_outside
+from .graph import Graph, Loop, Node, Value, View
+from .loops import expression, literal
+from .nest import ROW, Domain, Nest, elementwise_domain, is_linear
+from .plan import Plan, aligned, make_plan, plan_loops
+
+units_of = partial(fuse, domain_of=elementwise_domain, into_products=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory of the GPU as the buffer of arrays."""
+
+    address: int
+    size: int
+    dtype: np.dtype
+
+
+class CudaProgram:
+    """A graph that runs on a GPU as one CUDA graph; see `Executable`."""
+
+    def __init__(self, graph: Graph, device: CudaDevice) -> None:
+        self.graph = graph = plan_loops(graph, units_of)
+        self.device = device
+        self.units = units_of(graph)
+        self.plan = make_plan(graph, self.units)
+        self._arguments = [device.empty(x.shape, x.dtype) for x in graph.arguments]
+        self._results = [device.empty(x.shape, x.dtype) for x in graph.results]
+        self._arena = device.empty((max(self.plan.arena_bytes, 1),), "uint8")
+        self._constants = [array.compact() for _, array in graph.constants]
+        self._bad = device.wrap(np.full(1, NOTHING_BAD, np.uint64))
+        self._checks = any(node.op in ("take_rows", "add_rows") for node in _all_nodes(graph))
+        self._states: list[int] = []  # the addresses that the captured graph works on
+        self._captured: Any = None
+
+    def fits(self, states: Sequence[Tensor]) -> bool:
+        """Whether the states have the shapes, dtypes and layout of the trace."""
+        return all(
+            s.cached_data._shape == v.shape
+            and s.cached_data._dtype is v.dtype
+            and s.cached_data._device == self.device
+            and s.cached_data.is_compact()
+            for s, v in zip(states, self.graph.states, strict=True)
+        )
+
+    def run(
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
+    ) -> list[NDArray]:
+        """The results; states that change are updated in place."""
+        for i in self.graph.updates:
+            _own(states[i])
+        addresses = [_address(s.cached_data) for s in states]
+        context = self.device.context
+        if self._captured is None or addresses != self._states:
+            self._captured, self._states = None, addresses
+            self._captured = context.capture(self._launch)
+        for given, own in zip(arguments, self._arguments, strict=True):
+            context.move(_address(given), _address(own), given.size * given._dtype.itemsize)
+        self._captured.replay()
+        if self._checks:
+            self._raise_for_bad_index()
+        results = [self.device.empty(own._shape, own._dtype) for own in self._results]
+        for fresh, own in zip(results, self._results, strict=True):
+            context.move(_address(own), _address(fresh), own.size * own._dtype.itemsize)
+        for i in self.graph.updates:
+            states[i]._modified = clock
+        return results
+
+    def _raise_for_bad_index(self) -> None:
+        """Raises IndexError after a call with an index out of range; the host waits for it."""
+        first = np.zeros(1, np.uint64)
+        self.device.context.download(self._bad.address, first)
+        if first[0] != NOTHING_BAD:
+            fresh = np.full(1, NOTHING_BAD, np.uint64)
+            self.device.context.upload(fresh, self._bad.address)
+            raise IndexError(f"[jit] the index at position {first[0]} is out of range")
+
+    # ---- launching --------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        graph, device = self.graph, self.device
+        buffers = {
+            "argument": [_address(x) for x in self._arguments],
+            "state": self._states,
+            "constant": [_address(x) for x in self._constants],
+            "result": [_address(x) for x in self._results],
+            "arena": [_address(self._arena)],
+        }
+        device.watch = self._bad.address
+        try:
+            _Launcher(graph, self.plan, self.device, buffers).run(self.units)
+        finally:
+            device.watch = None
+
+
+def _all_nodes(graph: Graph) -> list[Node]:
+    nodes = []
+    for node in graph.nodes:
+        nodes += _all_nodes(node.operands[0].body) if node.op == "scan" else [node]
+    return nodes
+
+
+def _address(x: Any) -> int:
+    return x._handle.address + x._offset * x._dtype.itemsize
+
+
+def _own(state: Tensor) -> None:
+    """Give a state memory of its own where somebody else sees it: it is about to be overwritten."""
+    array = state.cached_data
+    # One reference is the Tensor's (the buffer's: the array's), the others are those of this call.
+    if sys.getrefcount(array) > 3 or sys.getrefcount(array._handle) > 2:
+        state.cached_data = array.copy()
+
+
+@dataclass
+class _Launcher:
+    """The kernels of a graph on memory that its plan has laid out in `buffers`."""
+
+    graph: Graph
+    plan: Plan
+    device: CudaDevice
+    buffers: dict[str, list[int]]
+
+    def run(self, units: list[Unit]) -> None:
+        """Launch all of it."""
+        needed = values_needed_outside(units, self.graph)
+        for unit in units:
+            if unit.nest is not None:
+                self._nest(unit.nest, needed)
+            elif unit.node is not None and unit.node.op == "scan":
+                self._scan(unit.node)
+            elif unit.node is not None:
+                self._node(unit.node)
+        for view, kind, number in self.plan.copies:
+            target = self.buffers[kind][number]
+            self.device.context.move(self._at(view.value), target, view.value.nbytes)
+
+    def _at(self, value: Value, offset: int = 0) -> int:
+        kind, number = self.plan.where(value)
+        start = self.buffers["arena"][0] + number if kind == "arena" else self.buffers[kind][number]
+        return start + offset * value.dtype.itemsize
+
+    def _array(self, x: View) -> NDArray:
+        place = Place(self._at(x.value), x.value.size, x.value.dtype)
+        return NDArray._view(x.shape, x.strides, x.offset, place, self.device, x.value.dtype)
+
+    def _node(self, node: Node) -> None:
+        operands = [self._array(x) if isinstance(x, View) else x for x in node.operands]
+        getattr(self.device, node.op)(*operands)
+
+    def _scan(self, node: Node) -> None:
+        """The kernels of every step; see `run_scan` in csrc/cpu/kernels/generated.h."""
+        loop: Loop = node.operands[0]
+        n, last = loop.carries, loop.carries + loop.slices
+        *outputs, memory = node.outputs
+        inputs = [self._at(x.value, x.offset) for x in node.inputs]
+        outs = [self._at(x.value) for x in outputs]
+        spare, start = [], self._at(memory.value) + loop.plan.arena_bytes
+        for view in outputs[:n]:
+            spare.append(start)
+            start += aligned(view.value.nbytes)
+        carries = inputs[:n]
+        for count, t in enumerate(loop.steps()):
+            new = outs[:n] if (loop.length - 1 - count) % 2 == 0 else spare
+            slices = [
+                at + t * x.value.nbytes
+                for at, x in zip(inputs[n:last], loop.body.arguments[n:last], strict=True)
+            ]
+            ys = [
+                at + t * x.value.nbytes
+                for at, x in zip(outs[n:], loop.body.results[n:], strict=True)
+            ]
+            buffers = {
+                "argument": [*carries, *slices, *inputs[last:]], "result": [*new, *ys],
+                "arena": [self._at(memory.value)],
+            }  # fmt: skip
+            _Launcher(loop.body, loop.plan, self.device, buffers).run(loop.units)
+            carries = new
+
+    # ---- element-wise loops -----------------------------------------------------------------
+
+    def _nest(self, nest: Nest, needed: set[int]) -> None:
+        text, values = _LoopWriter(nest, needed, self.graph.filled()).write()
+        context = self.device.context
+        names = " ".join(
+            node.op if node.op != "binary" else node.attributes[0] for node in nest.nodes
+        )
+        context.launch(
+            f"a loop over {nest.size} elements ({names})", text, grid(context, nest.size), THREADS,
+            [self._at(value) for value in values],
+        )  # fmt: skip
+
+
+class _LoopWriter:
+    """A kernel with one thread a point of the nest.
+
+    A thread reads all it needs before it writes anything: an output may be where an input was.
+    """
+
+    def __init__(self, nest: Nest, needed: set[int], filled: dict[int, Any]) -> None:
+        self.nest, self.needed, self.filled = nest, needed, filled
+        self.pointers: dict[int, tuple[str, Value]] = {}
+        self.written: set[int] = set()
+        self.names: dict[int, str] = {}  # of the nest's values
+        self.loads: dict[tuple[str, str], str] = {}  # by pointer and place
+        self.lines: list[str] = []
+        self.stores: list[str] = []
+
+    def write(self) -> tuple[str, list[Value]]:
+        """The source, and the values whose addresses the kernel takes."""
+        nest = self.nest
+        for node, domain, kind in zip(nest.nodes, nest.domains, nest.kinds, strict=True):
+            self._point(node, domain, "row" if kind == ROW else "i")
+        index = index_type(nest.size)
+        parameters = [
+            f"{'' if key in self.written else 'const '}{TYPES[value.dtype.name]}* {name}"
+            for key, (name, value) in self.pointers.items()
+        ]
+        row = [f"const {index} row = i / {nest.cols};"] if ROW in nest.kinds else []
+        loads = [f"const auto {name} = {p}[{at}];" for (p, at), name in self.loads.items()]
+        text = source(
+            "generated.cuh", parameters,
+            f"const {index} step = {index}(gridDim.x) * blockDim.x;",
+            f"for ({index} i = {index}(blockIdx.x) * blockDim.x + threadIdx.x; i < {nest.size}; "
+            "i += step) {",
+            *(f"  {line}" for line in (*row, *loads, *self.lines, *self.stores)),
+            "}",
+        )  # fmt: skip
+        return text, [value for _, value in self.pointers.values()]
+
+    def _point(self, node: Node, domain: Domain, at: str) -> None:
+        """The statements for one node; `at` is the point of its domain."""
+        inputs = [
+            self._operand(x, _offset(domain.shape, access, x.offset, at))
+            for x, access in zip(node.inputs, domain.accesses, strict=True)
+        ]
+        (out,) = node.outputs
+        name = self.names[id(out.value)] = f"v{len(self.names)}"
+        self.lines.append(f"const {TYPES[out.dtype.name]} {name} = {expression(node, inputs)};")
+        if id(out.value) in self.needed:
+            self.written.add(id(out.value))
+            once = f"if (i % {self.nest.cols} == 0) " if at == "row" else ""
+            self.stores.append(f"{once}{self._pointer(out.value)}[{at}] = {name};")
+
+    def _operand(self, x: View, place: str) -> str:
+        if id(x.value) in self.names:
+            return self.names[id(x.value)]
+        if id(x.value) in self.filled:
+            return literal(self.filled[id(x.value)], x.dtype)
+        return self.loads.setdefault((self._pointer(x.value), place), f"x{len(self.loads)}")
+
+    def _pointer(self, value: Value) -> str:
+        return self.pointers.setdefault(id(value), (f"p{len(self.pointers)}", value))[0]
+
+
+def _offset(shape: Shape, strides: Shape, offset: int, at: str) -> str:
+    """The place of point `at` of a domain in an array: C++ with constants alone."""
+    if is_linear(shape, strides):
+        return at if not offset else f"{at} + {offset}"
+    terms = [str(offset)] if offset or not any(strides) else []
+    for axis, (n, stride) in enumerate(zip(shape, strides, strict=True)):
+        if not stride or n == 1:
+            continue
+        below = prod(shape[axis + 1 :])
+        index = at if below == 1 else f"{at} / {below}"
+        index = index if axis == 0 else f"({index}) % {n}"
+        terms.append(f"int64_t({index}) * {stride}")
+    return " + ".join(terms)

@@ -1,0 +1,155 @@
+"""Every kernel compiles with NVRTC for the GPUs of today, without one, and spills no register."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.device_numpy import BINARY, UNARY
+from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+PREDICATES = ("isnan", "isfinite", "logical_not")
+
+
+class Recorder:
+    """Stands for a GPU: keeps the sources of the kernels it is given, and runs nothing."""
+
+    multiprocessors = 132
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}  # what each is for, by source
+
+    def launch(self, what: str, source: str, blocks: int, threads: int, parameters: Any) -> None:
+        assert 0 < blocks < 2**31
+        assert 0 < threads <= 1024
+        self.sources.setdefault(source, what)
+
+    def upload(self, array: np.ndarray, address: int) -> None:
+        pass
+
+    def download(self, address: int, array: np.ndarray) -> None:
+        array.fill(2**64 - 1)  # no index is out of range
+
+    @property
+    def memory(self) -> Recorder:
+        return self
+
+    def allocate(self, nbytes: int) -> tuple[int, int]:
+        return 1 << 20, nbytes
+
+    def free(self, address: int, size: int) -> None:
+        pass
+
+
+def recorded(dtypes: Any) -> dict[str, str]:
+    """The kernels of every primitive and fused function for arrays of the dtypes."""
+    device, recorder = CudaDevice(), Recorder()
+    device._context = recorder  # type: ignore[assignment]
+    for dtype in dtypes:
+        _primitives(device, dtype)
+        if is_float(dtype):
+            _fused(device, dtype)
+    device._context = None
+    return recorder.sources
+
+
+def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
+    x, index = device.empty((8, 6, 4), dtype), device.empty((5,), INT64)
+    turned, flags = x.permute((2, 0, 1)), device.empty((8, 6, 4), BOOL)
+    for op in UNARY:
+        device.unary(op, x, flags if op in PREDICATES else device.empty(x.shape, dtype))
+    for op in BINARY:
+        device.binary(op, x, x, device.empty(x.shape, dtype))
+    for op in COMPARISONS:
+        device.binary(op, turned, turned, device.empty(turned.shape, BOOL))
+    device.binary_scalar("mul", x, 2.5, x)
+    device.fill(x, 3)
+    device.where(flags, x, x, x)
+    for other in DTYPES:
+        device.copy(x, device.empty(x.shape, other))
+    for op in ("sum", "prod", "max", "min"):
+        out = INT64 if op in ("sum", "prod") and not is_float(dtype) else dtype
+        device.reduce(op, x, (0, 1, 2), device.empty((1, 1, 1), out))
+        device.reduce(op, device.empty((4096, 64), dtype), (0,), device.empty((1, 64), out))
+    for op in ("argmax", "argmin"):
+        device.argreduce(op, x, 1, device.empty((8, 1, 4), INT64))
+    if is_float(dtype) or dtype is INT64:
+        device.cumsum(x, 1, device.empty(x.shape, dtype))
+    for descending in (False, True):
+        device.argsort(x, 2, descending, device.empty(x.shape, INT64))
+    device.matmul(x, x.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
+    rows = x.reshape((8, 24))
+    device.take_rows(rows, index, device.empty((5, 24), dtype))
+    device.add_rows(rows, index, device.empty((5, 24), dtype))
+
+
+def _fused(device: CudaDevice, dtype: np.dtype) -> None:
+    def call(name: str, *operands: Any) -> None:
+        kernel = device.fused(name)
+        assert kernel is not None
+        kernel(*operands)
+
+    x, row, column = (device.empty(shape, dtype) for shape in ((512, 24), (24,), (512,)))
+    labels = device.empty((512,), INT64)
+    call("softmax", x, x)
+    call("log_softmax", x, x)
+    call("cross_entropy", x, labels, column, column, -100, 0.1)
+    call("cross_entropy_grad", x, labels, column, column, x, -100, 0.1)
+    call("layer_norm", x, row, row, 1e-5, x, column, column)
+    call("layer_norm_grad", x, x, row, column, column, x, row, row)
+    call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
+    call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
+    call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)
+
+
+# ---- NVRTC ----------------------------------------------------------------------------------
+
+
+def resources(source: str, architecture: str) -> dict[str, int]:
+    """Registers, bytes of shared memory and of spilled registers that the assembler reports."""
+    _, log = compiler.compile_with_log(source, architecture, ("--ptxas-options=-v",))
+    used = {
+        "registers": r"Used (\d+) registers",
+        "shared": r"(\d+) bytes smem",
+        "spilled": r"(\d+) bytes spill stores",
+        "stack": r"(\d+) bytes stack frame",
+    }
+    found = {name: re.search(pattern, log) for name, pattern in used.items()}
+    assert found["registers"], log
+    return {name: int(match[1]) if match else 0 for name, match in found.items()}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_kernels_compile_and_spill_nothing(dtype, nvrtc):
+    sources = recorded([dtype])
+    assert len(sources) > 40
+    for number, (source, what) in enumerate(sources.items()):
+        # Each for one GPU in turn: all for all of them would take minutes and find no more.
+        architecture = ARCHITECTURES[number % len(ARCHITECTURES)]
+        used = resources(source, architecture)
+        assert used["spilled"] == 0, (what, architecture, used)
+        assert used["shared"] <= 48 * 1024, (what, architecture, used)
+
+
+def test_the_matrix_product_keeps_its_tile_in_registers(nvrtc):
+    device, recorder = CudaDevice(), Recorder()
+    device._context = recorder  # type: ignore[assignment]
+    a = device.empty((64, 64), "float32")
+    device.matmul(a, a, a)
+    device._context = None
+    (source,) = recorder.sources
+    for architecture in ARCHITECTURES:
+        used = resources(source, architecture)
+        assert used["stack"] == used["spilled"] == 0
+    assert used["registers"] <= 128, "two blocks of 256 threads fit a multiprocessor"
+
+
+def test_a_mistake_in_a_kernel_is_shown(nvrtc):
+    with pytest.raises(compiler.KernelError, match='identifier "nonsense" is undefined'):
+        compiler.compile_kernel('extern "C" __global__ void kernel() { nonsense(); }', "sm_90")

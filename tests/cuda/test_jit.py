@@ -1,0 +1,168 @@
+"""`ndl.jit` on the GPU: a step as one CUDA graph, with the numbers of eager code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_table import RUNS
+
+import needle as ndl
+from needle import models, nn, optim
+
+GROUPS = [RUNS[i : i + 20] for i in range(0, len(RUNS), 20)]
+
+
+def value_and_gradients(case, inputs) -> list[ndl.Tensor]:
+    result = case.needle(*inputs)
+    if not case.grad or not result.requires_grad:
+        return [result]
+    weights = np.cos(np.arange(result.size)).reshape(result.shape)
+    seed = ndl.Tensor(weights, device=result.device, dtype=result.dtype, requires_grad=False)
+    return [result, *(g for g in ndl.grad(result, inputs, seed) if g is not None)]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0][0].name)
+def test_compiled_equals_eager(group, gpu):
+    @ndl.jit
+    def run(inputs):
+        return [value_and_gradients(case, x) for (case, _), x in zip(group, inputs, strict=True)]
+
+    inputs = [
+        [ndl.Tensor(x, device=gpu, dtype="float32") for x in case.inputs(shapes)]
+        for case, shapes in group
+    ]
+    expected = [value_and_gradients(case, x) for (case, _), x in zip(group, inputs, strict=True)]
+    for _ in range(2):
+        for ours, theirs, (case, _) in zip(run(inputs), expected, group, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(
+                    a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5, err_msg=case.name
+                )
+
+
+def steps_of(device, compiled: bool, make, n: int = 5) -> list[float]:
+    np.random.seed(0)
+    model, x, y, optimizer = make(device)
+
+    def step(x, y):
+        loss = nn.CrossEntropyLoss()(model(x), y)
+        optimizer.reset_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = ndl.jit(step) if compiled else step
+    losses = []
+    for i in range(n):
+        optimizer.lr = 0.01 / (i + 1)
+        losses.append(run(x, y).item())
+    return [*losses, float(sum(np.abs(p.numpy()).sum() for p in model.parameters()))]
+
+
+def mlp(device):
+    model = nn.Sequential(
+        nn.Linear(6, 16), nn.LayerNorm(16), nn.ReLU(), nn.Dropout(0.3), nn.BatchNorm1d(16),
+        nn.Linear(16, 3),
+    ).to(device)  # fmt: skip
+    random = np.random.RandomState(1)
+    x = ndl.Tensor(random.randn(20, 6), device=device)
+    y = ndl.Tensor(random.randint(0, 3, 20), device=device, dtype="int64")
+    return model, x, y, optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+
+class Tagger(nn.Module):
+    """Characters to classes through a GRU, whose loop stays a loop in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(11, 5), nn.GRU(5, 7)
+        self.out = nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.out(self.gru(self.embedding(x))[0]).reshape((-1, 3))
+
+
+def tagger(device):
+    model = Tagger().to(device)
+    random = np.random.RandomState(2)
+    x = ndl.Tensor(random.randint(0, 11, (6, 4)), device=device, dtype="int64")
+    y = ndl.Tensor(random.randint(0, 3, 24), device=device, dtype="int64")
+    return model, x, y, optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+
+@pytest.mark.parametrize("make", [mlp, tagger])
+def test_training_steps(make, gpu):
+    expected = steps_of(ndl.cpu_numpy(), False, make)
+    np.testing.assert_allclose(steps_of(gpu, True, make), expected, rtol=1e-4)
+
+
+def test_a_step_is_one_launch(emulated, emulator_folder):
+    import ctypes
+
+    fake = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
+    fake.emulator_calls.restype = ctypes.c_char_p
+    model, x, y, optimizer = mlp(emulated)
+
+    @ndl.jit
+    def step(x, y):
+        loss = nn.CrossEntropyLoss()(model(x), y)
+        optimizer.reset_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(2):
+        step(x, y)
+    fake.emulator_clear_calls()
+    step(x, y)
+    calls = fake.emulator_calls().decode()
+    assert calls.count("cuGraphLaunch") == 1
+    assert "cuLaunchKernel" not in calls
+    assert "cuMemAllocAsync" not in calls
+
+
+def test_a_snapshot_stays_what_it_was(gpu):
+    weight = ndl.Tensor(np.ones(5), device=gpu)
+
+    @ndl.jit
+    def double():
+        weight.data = weight.data * 2.0
+
+    double()
+    snapshot, view = weight.detach(), weight.realize_cached_data()[1:]
+    for _ in range(2):
+        double()
+    np.testing.assert_array_equal(snapshot.numpy(), np.full(5, 2.0))
+    np.testing.assert_array_equal(view.numpy(), np.full(4, 2.0))
+    np.testing.assert_array_equal(weight.numpy(), np.full(5, 8.0))
+
+
+def test_an_index_out_of_range(gpu):
+    table = ndl.Tensor(np.random.RandomState(0).randn(5, 3), device=gpu)
+    look = ndl.jit(lambda i: ndl.take(table, i))
+    good, bad = (ndl.Tensor(np.array(i), device=gpu, dtype="int64") for i in ([0, -1], [0, 5]))
+    np.testing.assert_array_equal(look(good).numpy(), table.numpy()[[0, -1]])
+    with pytest.raises(IndexError, match="the index at position 1 is out of range"):
+        look(bad)
+    np.testing.assert_array_equal(look(good).numpy(), table.numpy()[[0, -1]])
+
+
+def test_a_gpt_block_learns(gpu):
+    results = []
+    for device, compiled in ((ndl.cpu_numpy(), False), (gpu, True)):
+        np.random.seed(0)
+        model = models.GPT(13, 6, width=8, num_layers=1, num_heads=2).to(device)
+        optimizer = optim.Adam(model.parameters(), lr=0.01)
+        ids = np.random.RandomState(0).randint(0, 13, (2, 6))
+        x, y = (ndl.Tensor(i, device=device, dtype="int64") for i in (ids, np.roll(ids, -1, 1)))
+
+        def step(x, y, model=model, optimizer=optimizer):
+            loss = nn.CrossEntropyLoss()(model(x).reshape((-1, 13)), y.reshape((-1,)))
+            optimizer.reset_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = ndl.jit(step) if compiled else step
+        results.append([run(x, y).item() for _ in range(3)])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
