@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..device_cpu import core
 from .library import NVRTC, CudaUnavailable, load
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -56,12 +57,10 @@ def check_available() -> None:
 
 
 def include_folder() -> Path:
-    """Where the kernels' sources are: installed with the package, or csrc/cuda of a checkout."""
-    import needle
-
-    installed = [Path(folder) / "include" / "cuda" for folder in needle.__path__]
-    checkout = [Path(folder).parents[1] / "csrc" / "cuda" for folder in needle.__path__]
-    return next((f for f in (*installed, *checkout) if f.is_dir()), installed[0])
+    """Where the kernels' sources are: installed with the core, or csrc/cuda of a checkout."""
+    installed = Path(__file__ if core is None else core.__file__).parent / "include" / "cuda"
+    checkout = Path(__file__).resolve().parents[4] / "csrc" / "cuda"
+    return installed if installed.is_dir() else checkout
 
 
 def compile_kernel(source: str, architecture: str) -> bytes:
