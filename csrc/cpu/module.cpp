@@ -14,6 +14,7 @@
 #include "kernels.h"
 #include "ndarray.h"
 #include "program.h"
+#include "random.h"
 #include "threads.h"
 
 using namespace nanobind::literals;
@@ -514,6 +515,10 @@ NB_MODULE(_core, m) {
   m.def("empty_cache", [] { Pool::instance().empty_cache(); });
   m.def("set_num_threads", set_num_threads);
   m.def("get_num_threads", num_threads);
+  // The address of the state of NumPy's MT19937, whose lock the caller holds.
+  m.def("advance_mt19937", [](uintptr_t state, int64_t words) {
+    reinterpret_cast<MersenneTwister*>(state)->advance(words);
+  });
   m.def("simd_level", [] { return kernels().name; });
   m.def("peak_flops", [](double seconds) { return kernels().peak_flops(seconds); });
 }

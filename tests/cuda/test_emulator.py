@@ -4,7 +4,7 @@ import ctypes
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +321,41 @@ def test_transpose(gpu: Gpu, order: str, monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_array_equal(gpu.get(out, np.empty((50, 33), np.float32)), matrix.T)
 
 
+MATH = {
+    "expf(x)": np.exp,
+    "exp(double(x))": np.exp,
+    "log1pf(x)": np.log1p,
+    "tanh(x)": np.tanh,
+    "rsqrtf(x)": lambda x: 1 / np.sqrt(x),
+    "fmaf(x, x, 1.0f)": lambda x: x * x + 1,
+    "powf(x, 2.5f)": lambda x: x**2.5,
+    "fmaxf(x, 0.5f) + max(1, 2)": lambda x: np.maximum(x, 0.5) + 2,
+    "rintf(4.0f * x)": lambda x: np.rint(4 * x),
+    "__fdividef(__expf(x), __logf(x + 2.0f))": lambda x: np.exp(x) / np.log(x + 2),
+    "__int_as_float(__float_as_int(x) ^ 0x80000000)": lambda x: -x,
+    "isnan(x) + isinf(1.0f / 0.0f) + isfinite(x)": lambda x: np.full_like(x, 2),
+    "__popc(7) + __clz(1) + __ffs(8) + (__brev(1u) >> 31)": lambda x: np.full_like(x, 39),
+    "float(__umulhi(0x80000000u, 6u)) + __umul64hi(1ull << 63, 2)": lambda x: np.full_like(x, 4),
+    "reinterpret_cast<const float4*>(in)[i / 4].y": lambda x: np.repeat(x[1::4], 4),
+    "make_int2(3, 4).y + sizeof(float3) + alignof(uint4)": lambda x: np.full_like(x, 32),
+}
+
+
+def test_built_in_functions(gpu: Gpu) -> None:
+    x = np.linspace(0.1, 3, 16, dtype=np.float32)
+    lines = [f"out[{k} * 16 + i] = {expression};" for k, expression in enumerate(MATH)]
+    source = (
+        'extern "C" __global__ void functions(double* out, const float* in) {\n'
+        "const int i = threadIdx.x; const float x = in[i];\n" + "\n".join(lines) + "\n}"
+    )
+    out, expected = gpu.allocate(len(MATH) * x.size * 8), np.empty((len(MATH), 16))
+    assert gpu.launch(gpu.kernel(source, "functions"), (1,), (16,), out, gpu.put(x)) == 0
+    rows = zip(MATH.items(), gpu.get(out, expected), strict=True)
+    for (expression, function), row in rows:
+        # The functions in float32 are right to a few units in the last place.
+        np.testing.assert_allclose(row, function(x), rtol=1e-6, err_msg=expression)
+
+
 def test_memory_and_shared_memory_begin_as_nan(gpu: Gpu) -> None:
     source = r"""
     extern "C" __global__ void fresh(float* out) {
@@ -420,9 +455,11 @@ def test_injected_failure_and_log(gpu: Gpu) -> None:
     gpu.library.emulator_clear_calls()
     gpu.library.emulator_fail(b"cuMemAllocAsync", 1, OUT_OF_MEMORY)
     first, second = ctypes.c_uint64(), ctypes.c_uint64()
-    allocate: Callable[[ctypes.c_uint64], int] = lambda pointer: gpu.code(  # noqa: E731
-        "cuMemAllocAsync", ctypes.byref(pointer), ctypes.c_size_t(8), gpu.stream
-    )
+
+    def allocate(pointer: ctypes.c_uint64) -> int:
+        nbytes = ctypes.c_size_t(8)
+        return gpu.code("cuMemAllocAsync", ctypes.byref(pointer), nbytes, gpu.stream)
+
     assert [allocate(first), allocate(second), allocate(second)] == [0, OUT_OF_MEMORY, 0]
     assert gpu.calls() == [
         "cuMemAllocAsync 8",

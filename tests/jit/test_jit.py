@@ -10,6 +10,7 @@ import pytest
 import needle as ndl
 from needle import nn, optim
 from needle.jit import TraceError, compiler
+from needle.jit.draws import Draw
 
 MODES = ("evaluate", "on")
 
@@ -461,6 +462,39 @@ def test_sums_of_columns(mode, width):
     expected = y.sum(0), y.max(0), z.sum(0), (z * z).min(0)
     for ours, theirs in zip(sums(x, w), expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5)
+
+
+# ---- draws that nothing reads -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 311, 312, 313, 5000, 14999])
+@pytest.mark.parametrize("before", [0, 1, 623])
+def test_a_draw_that_is_not_needed_moves_the_generator(n, before):
+    states = []
+    for needed in (True, False):
+        np.random.seed(n)
+        np.random.rand(before)
+        draw = Draw(np.random.rand, (n,))
+        draw.is_needed = needed
+        draw()
+        states.append(np.random.get_state())
+    np.testing.assert_array_equal(states[0][1], states[1][1])
+    assert states[0][2:] == states[1][2:]
+
+
+def test_another_generator_draws():
+    original = np.random.get_bit_generator()
+    results = []
+    try:
+        for needed in (True, False):
+            np.random.set_bit_generator(np.random.PCG64(3))
+            draw = Draw(np.random.rand, (5,))
+            draw.is_needed = needed
+            draw()
+            results.append(np.random.rand())
+    finally:
+        np.random.set_bit_generator(original)
+    assert results[0] == results[1]
 
 
 # ---- the time of the compiler -------------------------------------------------------------------

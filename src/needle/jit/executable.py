@@ -28,6 +28,8 @@ class Unavailable(RuntimeError):
 class Executable(Protocol):
     """A graph that can run."""
 
+    graph: Graph
+
     @property
     def device(self) -> BackendDevice:
         """Where it runs."""

@@ -16,6 +16,7 @@ from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, from_numpy
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
+from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable
 from .signature import signature
 from .trace import Output, Source, Trace, Tracing
@@ -45,6 +46,11 @@ class CompiledProgram:
         self._modules = [module for module, _ in trace.modules]
         self._modes = [training for _, training in trace.modules]
         self._host_arrays = [np.zeros(value.size, dtype) for value, _, dtype in trace.host_inputs]
+        used = executable.graph.used()
+        self._reads = [read if id(v) in used else None for v, read, _ in trace.host_inputs]
+        for draw in trace.actions:
+            if isinstance(draw, Draw):
+                draw.is_needed = draw.read in self._reads
         # On a CPU they are the very memory of the arrays.
         self._host_inputs = [from_numpy(a, executable.device) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
@@ -63,8 +69,9 @@ class CompiledProgram:
             return False, None
         for action in self.trace.actions:
             action()
-        for array, (_, read, _) in zip(self._host_arrays, self.trace.host_inputs, strict=True):
-            array[...] = np.ravel(read())
+        for array, read in zip(self._host_arrays, self._reads, strict=True):
+            if read is not None:
+                array[...] = np.ravel(read())
         if self._host_arrays and isinstance(self.executable.device, CudaDevice):
             device = self.executable.device
             self._host_inputs = [from_numpy(a, device) for a in self._host_arrays]

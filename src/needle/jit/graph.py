@@ -219,6 +219,11 @@ class Graph:
         yield from (view.value for view in self.states)
         yield from (value for value, _ in self.constants)
 
+    def used(self) -> set[int]:
+        """The ids of the values that a node or an output needs."""
+        values = (value for node in self.nodes for value in node.needed())
+        return set(map(id, values)) | {id(view.value) for view in self.outputs()}
+
     def filled(self) -> dict[int, Any]:
         """The number that fills a value, for those that are all one number, by the value's id."""
         return {

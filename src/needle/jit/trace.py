@@ -36,6 +36,7 @@ from ..backend_ndarray import (
 )
 from ..backend_ndarray.layout import compact_strides
 from ..tree import map_leaves
+from .draws import Draw
 from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
 
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
@@ -309,13 +310,9 @@ class Tracing:
                     "[jit] a checkpointed function draws other numbers the second time"
                 )
             return array
-        now: list[Any] = [None]
-
-        def action() -> None:
-            now[0] = draw(*shape)
-
-        self.actions.append(action)
-        array = self._host_input(shape, lambda: now[0], device, as_dtype(dtype))
+        drawing = Draw(draw, tuple(shape))
+        self.actions.append(drawing)
+        array = self._host_input(shape, drawing.read, device, as_dtype(dtype))
         self.drawn.append((draw, kind, array))
         return array
 

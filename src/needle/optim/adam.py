@@ -66,9 +66,9 @@ class Adam(Optimizer):
         vs = [beta2 * v + (1 - beta2) * (g * g) for v, g in zip(vs, grads, strict=True)]
         batch.set_moments("m", ms)
         batch.set_moments("v", vs)
-        unbias_m, unbias_v = 1 - beta1**batch.step, 1 - beta2**batch.step
+        unbias_m, unbias_v = 1 / (1 - beta1**batch.step), 1 / (1 - beta2**batch.step)
         return [
-            p - lr * (m / unbias_m) / ((v / unbias_v).sqrt() + eps)
+            p - lr * (m * unbias_m) / ((v * unbias_v).sqrt() + eps)
             for p, m, v in zip(params, ms, vs, strict=True)
         ]
 

@@ -100,9 +100,10 @@ struct Wait {
   unsigned mask;  // of the lanes that take part; 0: the whole block
 
   bool same(const Wait& other) const {
-    return line == other.line && mask == other.mask && std::strcmp(what, other.what) == 0 &&
-           std::strcmp(file, other.file) == 0;
+    return line == other.line && mask == other.mask && same(what, other.what) &&
+           same(file, other.file);
   }
+  static bool same(const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; }
 };
 
 struct Thread {
@@ -150,8 +151,8 @@ char* stack_top(size_t index) {
   static std::vector<char*> stacks;
   while (stacks.size() <= index) {
     const size_t page = sysconf(_SC_PAGESIZE);
-    void* memory = mmap(nullptr, page + kStackBytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANON, -1, 0);
+    void* memory =
+        mmap(nullptr, page + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (memory == MAP_FAILED) std::abort();
     mprotect(memory, page, PROT_NONE);
     stacks.push_back(static_cast<char*>(memory) + page + kStackBytes);
@@ -218,8 +219,8 @@ class Block {
     if (arrived_ == 0) {
       meeting_ = current_;
     } else if (const Wait& other = threads_[meeting_].wait; !wait.same(other)) {
-      fail(name(current_) + " waits at " + text(wait) + " while " + name(meeting_) +
-           " waits at " + text(other));
+      fail(name(current_) + " waits at " + text(wait) + " while " + name(meeting_) + " waits at " +
+           text(other));
     }
     holding_ += predicate;
     if (++arrived_ == threads_.size()) {
@@ -347,11 +348,11 @@ class Block {
     for (unsigned other = first; other < threads_.size(); ++other) {
       if (!block_wide && (wait.mask >> (other - first) & 1) == 0) continue;
       if (waits_at(threads_[other], wait)) continue;
-      failure_ = name(waiting) + " waits at " + text(wait) + ", which " + name(other) +
-                 " does not reach: it " +
-                 (threads_[other].state == Thread::kEnded
-                      ? "has ended"
-                      : "waits at " + text(threads_[other].wait));
+      failure_ =
+          name(waiting) + " waits at " + text(wait) + ", which " + name(other) +
+          " does not reach: it " +
+          (threads_[other].state == Thread::kEnded ? "has ended"
+                                                   : "waits at " + text(threads_[other].wait));
       return;
     }
     failure_ = name(waiting) + " waits at " + text(wait) + " for ever";
@@ -361,8 +362,8 @@ class Block {
     const char* guard = dynamic_ + launch_.shared_bytes;
     for (size_t i = 0; i < kSharedGuard; ++i) {
       if (guard[i] != char(kPoison)) {
-        return {kIllegalAddress, "kernel " + launch_.name + ", block " + text(block) +
-                                     ": wrote " + std::to_string(i) +
+        return {kIllegalAddress, "kernel " + launch_.name + ", block " + text(block) + ": wrote " +
+                                     std::to_string(i) +
                                      " bytes beyond its dynamic shared memory of " +
                                      std::to_string(launch_.shared_bytes)};
       }

@@ -98,8 +98,9 @@ const ErrorText kErrors[] = {
           "dependency created on uncaptured work in another stream"),
     ERROR(ERROR_STREAM_CAPTURE_IMPLICIT,
           "operation would make the legacy stream depend on a capturing blocking stream"),
-    ERROR(ERROR_CAPTURED_EVENT, "operation not permitted on an event last recorded in a "
-                                "capturing stream"),
+    ERROR(ERROR_CAPTURED_EVENT,
+          "operation not permitted on an event last recorded in a "
+          "capturing stream"),
     ERROR(ERROR_UNKNOWN, "unknown error"),
 };
 #undef ERROR
@@ -726,8 +727,7 @@ EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t by
   });
 }
 
-EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes,
-                                Stream* stream) {
+EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, Stream* stream) {
   return call_context("cuMemsetD8Async", [&](Context& context) {
     note(bytes);
     if (!context.arena.contains(host(to), bytes)) return CUDA_ERROR_INVALID_VALUE;
@@ -754,9 +754,8 @@ EXPORT CUresult cuMemPoolSetAttribute(void* pool, int, void* value) {
 }
 
 EXPORT CUresult cuMemPoolTrimTo(void* pool, size_t) {
-  return call("cuMemPoolTrimTo", Needs::kDriver, [&] {
-    return pool == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
-  });
+  return call("cuMemPoolTrimTo", Needs::kDriver,
+              [&] { return pool == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; });
 }
 
 // --- Streams and events ---
@@ -1054,8 +1053,8 @@ EXPORT CUresult cuGraphDestroy(Graph* graph) {
 
 // --- For tests ---
 
-/// The calls since the log was cleared, one a line: the function, what it was about, and " -> " with
-/// the error if it failed. Valid until the next call of this function.
+/// The calls since the log was cleared, one a line: the function, what it was about, and " -> "
+/// with the error if it failed. Valid until the next call of this function.
 EXPORT const char* emulator_calls() {
   std::lock_guard<std::mutex> lock(state.mutex);
   state.calls_read = state.calls;

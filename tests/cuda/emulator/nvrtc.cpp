@@ -2,8 +2,9 @@
 //
 // The "cubin" of a program is the path of a shared library, beside this library or in
 // NEEDLE_EMULATOR_KERNELS, which the emulated driver loads. It is removed when the process ends.
-// A program is preprocessed first, to find its kernels, each `extern "C" __global__ void name(...)`:
-// for each an entry is appended by which the driver calls it without knowing its parameters.
+// A program is preprocessed first, to find its kernels, each `extern "C" __global__ void
+// name(...)`: for each an entry is appended by which the driver calls it without knowing its
+// parameters.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -120,7 +121,8 @@ bool run(const std::vector<std::string>& command, const std::string& log) {
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log.c_str(),
                                    O_WRONLY | O_CREAT | O_APPEND, 0600);
   pid_t child;
-  const int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  const int failed =
+      posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) {
     std::ofstream(log, std::ios::app) << arguments[0] << ": " << std::strerror(failed) << "\n";
@@ -202,7 +204,8 @@ nvrtcResult compile(Program& program, const std::vector<std::string>& options) {
   }
 
   for (const auto& [name, text] : program.headers) {
-    for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+    for (size_t slash = name.find('/'); slash != std::string::npos;
+         slash = name.find('/', slash + 1)) {
       mkdir((folder().path() + "/" + name.substr(0, slash)).c_str(), 0700);
     }
     write(folder().add(name), text);
@@ -216,28 +219,30 @@ nvrtcResult compile(Program& program, const std::vector<std::string>& options) {
   const std::vector<std::string> common = {"-std=c++17", "-w", "-fno-diagnostics-color"};
   std::vector<std::string> command = compiler();
   command.insert(command.end(), common.begin(), common.end());
-  command.insert(command.end(), {"-E", "-x", "c++", "-include", EMULATOR_SOURCES "/shim.h",
-                                 "-I" + folder().path(), "-D__CUDACC__", "-D__CUDACC_RTC__",
-                                 "-D__NVCC__", "-D__CUDA_ARCH__=" + std::to_string(architecture * 10)});
+  command.insert(command.end(),
+                 {"-E", "-x", "c++", "-include", EMULATOR_SOURCES "/shim.h", "-I" + folder().path(),
+                  "-D__CUDACC__", "-D__CUDACC_RTC__", "-D__NVCC__",
+                  "-D__CUDA_ARCH__=" + std::to_string(architecture * 10)});
   command.insert(command.end(), flags.begin(), flags.end());
   command.insert(command.end(), {source, "-o", expanded});
   bool compiled = run(command, log);
   if (compiled) {
     std::string entries;
     for (const std::string& kernel : find_kernels(read(expanded))) {
-      entries += "extern \"C\" __attribute__((visibility(\"default\"))) emulator::Kernel "
-                 "emulator_kernel_" + kernel + ";\nemulator::Kernel emulator_kernel_" + kernel +
-                 " = emulator::describe(" + kernel + ");\n";
+      entries +=
+          "extern \"C\" __attribute__((visibility(\"default\"))) emulator::Kernel "
+          "emulator_kernel_" +
+          kernel + ";\nemulator::Kernel emulator_kernel_" + kernel + " = emulator::describe(" +
+          kernel + ");\n";
     }
     std::ofstream(expanded, std::ios::app) << entries;
     command = compiler();
     command.insert(command.end(), common.begin(), common.end());
     // A kernel may view floats as float4. Contraction is off so that results are the same on all
     // processors.
-    command.insert(command.end(),
-                   {"-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-strict-aliasing",
-                    "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
-                    "-x", "c++-cpp-output", expanded, "-o", library});
+    command.insert(command.end(), {"-O1", "-fPIC", "-shared", "-fvisibility=hidden",
+                                   "-fno-strict-aliasing", "-ffp-contract=off", "-fno-exceptions",
+                                   "-fno-rtti", "-x", "c++-cpp-output", expanded, "-o", library});
     compiled = run(command, log);
   }
   program.log += read(log);

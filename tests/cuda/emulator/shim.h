@@ -41,22 +41,14 @@ typedef decltype((char*)0 - (char*)0) ptrdiff_t;
 
 // --- Vector types, aligned as CUDA's ---
 
-#define EMULATOR_VECTORS(T, name, align2, align4)                                         \
-  struct name##1 {                                                                        \
-    T x;                                                                                  \
-  };                                                                                      \
-  struct __align__(align2) name##2 {                                                      \
-    T x, y;                                                                               \
-  };                                                                                      \
-  struct name##3 {                                                                        \
-    T x, y, z;                                                                            \
-  };                                                                                      \
-  struct __align__(align4) name##4 {                                                      \
-    T x, y, z, w;                                                                         \
-  };                                                                                      \
-  static inline name##1 make_##name##1(T x) { return {x}; }                               \
-  static inline name##2 make_##name##2(T x, T y) { return {x, y}; }                       \
-  static inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }               \
+#define EMULATOR_VECTORS(T, name, align2, align4)                           \
+  struct name##1 { T x; };                                                  \
+  struct __align__(align2) name##2 { T x, y; };                             \
+  struct name##3 { T x, y, z; };                                            \
+  struct __align__(align4) name##4 { T x, y, z, w; };                       \
+  static inline name##1 make_##name##1(T x) { return {x}; }                 \
+  static inline name##2 make_##name##2(T x, T y) { return {x, y}; }         \
+  static inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   static inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 EMULATOR_VECTORS(signed char, char, 2, 4)
 EMULATOR_VECTORS(unsigned char, uchar, 2, 4)
@@ -87,11 +79,14 @@ static char* dynamic_shared;
 static const Runtime* runtime;
 __shared__ __attribute__((used)) char section_is_never_empty;
 
-static const Library library = {
-    reinterpret_cast<Index*>(&threadIdx), reinterpret_cast<Index*>(&blockIdx),
-    reinterpret_cast<Index*>(&blockDim),  reinterpret_cast<Index*>(&gridDim),
-    &dynamic_shared,                      emulator_shared_begin,
-    emulator_shared_end,                  &runtime};
+static const Library library = {reinterpret_cast<Index*>(&threadIdx),
+                                reinterpret_cast<Index*>(&blockIdx),
+                                reinterpret_cast<Index*>(&blockDim),
+                                reinterpret_cast<Index*>(&gridDim),
+                                &dynamic_shared,
+                                emulator_shared_begin,
+                                emulator_shared_end,
+                                &runtime};
 
 // --- How the driver calls a kernel whose parameters only the kernel's library knows ---
 
@@ -177,8 +172,7 @@ struct Word<8> {
 template <class T>
 T shuffle(const char* what, unsigned mask, T value, int source, const char* file, int line) {
   using Bits = typename Word<sizeof(T)>::type;
-  return bits<T>(
-      Bits(runtime->collective(what, mask, bits<Bits>(value), source, file, line)));
+  return bits<T>(Bits(runtime->collective(what, mask, bits<Bits>(value), source, file, line)));
 }
 
 }  // namespace emulator
@@ -226,18 +220,18 @@ T __ldg(const T* address) {
     *address = (expression);                 \
     return old;                              \
   }
-#define EMULATOR_ATOMIC_INTEGER(T)                            \
-  EMULATOR_ATOMIC(atomicAdd, T, old + value)                  \
-  EMULATOR_ATOMIC(atomicExch, T, value)                       \
-  EMULATOR_ATOMIC(atomicMax, T, old > value ? old : value)    \
-  EMULATOR_ATOMIC(atomicMin, T, old < value ? old : value)    \
-  EMULATOR_ATOMIC(atomicAnd, T, old & value)                  \
-  EMULATOR_ATOMIC(atomicOr, T, old | value)                   \
-  EMULATOR_ATOMIC(atomicXor, T, old ^ value)                  \
-  inline T atomicCAS(T* address, T expected, T value) {       \
-    const T old = *address;                                   \
-    if (old == expected) *address = value;                    \
-    return old;                                               \
+#define EMULATOR_ATOMIC_INTEGER(T)                         \
+  EMULATOR_ATOMIC(atomicAdd, T, old + value)               \
+  EMULATOR_ATOMIC(atomicExch, T, value)                    \
+  EMULATOR_ATOMIC(atomicMax, T, old > value ? old : value) \
+  EMULATOR_ATOMIC(atomicMin, T, old < value ? old : value) \
+  EMULATOR_ATOMIC(atomicAnd, T, old& value)                \
+  EMULATOR_ATOMIC(atomicOr, T, old | value)                \
+  EMULATOR_ATOMIC(atomicXor, T, old ^ value)               \
+  inline T atomicCAS(T* address, T expected, T value) {    \
+    const T old = *address;                                \
+    if (old == expected) *address = value;                 \
+    return old;                                            \
   }
 EMULATOR_ATOMIC_INTEGER(int)
 EMULATOR_ATOMIC_INTEGER(unsigned)
@@ -260,9 +254,9 @@ EMULATOR_ATOMIC(atomicAdd, double, old + value)
   extern "C" double name(double x);  \
   extern "C" float name##f(float x); \
   inline float name(float x) { return name##f(x); }
-#define EMULATOR_BINARY(name)                  \
-  extern "C" double name(double x, double y);  \
-  extern "C" float name##f(float x, float y);  \
+#define EMULATOR_BINARY(name)                 \
+  extern "C" double name(double x, double y); \
+  extern "C" float name##f(float x, float y); \
   inline float name(float x, float y) { return name##f(x, y); }
 EMULATOR_UNARY(exp)
 EMULATOR_UNARY(exp2)
@@ -333,17 +327,17 @@ inline void sincos(double x, double* sine, double* cosine) { *sine = sin(x), *co
 inline float sinpif(float x) { return float(sin(3.14159265358979323846 * remainder(x, 2.0))); }
 inline float cospif(float x) { return float(cos(3.14159265358979323846 * remainder(x, 2.0))); }
 
-#define EMULATOR_CLASSIFY(T)                                    \
-  inline bool isnan(T x) { return __builtin_isnan(x); }         \
-  inline bool isinf(T x) { return __builtin_isinf(x); }         \
-  inline bool isfinite(T x) { return __builtin_isfinite(x); }   \
+#define EMULATOR_CLASSIFY(T)                                  \
+  inline bool isnan(T x) { return __builtin_isnan(x); }       \
+  inline bool isinf(T x) { return __builtin_isinf(x); }       \
+  inline bool isfinite(T x) { return __builtin_isfinite(x); } \
   inline bool signbit(T x) { return __builtin_signbit(x); }
 EMULATOR_CLASSIFY(float)
 EMULATOR_CLASSIFY(double)
 #undef EMULATOR_CLASSIFY
 
-#define EMULATOR_MIN_MAX(T)                            \
-  inline T min(T x, T y) { return y < x ? y : x; }     \
+#define EMULATOR_MIN_MAX(T)                        \
+  inline T min(T x, T y) { return y < x ? y : x; } \
   inline T max(T x, T y) { return x < y ? y : x; }
 EMULATOR_MIN_MAX(int)
 EMULATOR_MIN_MAX(unsigned)
