@@ -24,6 +24,7 @@ from .device_numpy import NumpyDevice
 from .dtypes import (
     BOOL,
     FLOAT32,
+    INT32,
     INT64,
     as_dtype,
     float_dtype,
@@ -924,8 +925,11 @@ def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
 
     An index outside 0 … n-1 gives a row of zeros.
     """
-    columns = NDArray(np.arange(n), device=index._device, dtype=INT64)
-    return index.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
+    # As int32, of which a processor compares twice as many at once; what is out of range is -1.
+    inside = index.compare("ge", 0)._binary("logical_and", index.compare("lt", n))
+    narrow = where(inside, index, -1).astype(INT32)
+    columns = NDArray(np.arange(n), device=index._device, dtype=INT32)
+    return narrow.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
 
 
 def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:

@@ -65,9 +65,14 @@ class CrossEntropyGrad(FusedOp):
         return out
 
     def decompose(self, logits: Tensor, g: Tensor) -> Tensor:  # type: ignore[override]
-        targets = target_rows(self.forward, logits)
-        mass = summation(targets, 1, keepdims=True)  # 1, or 0 in ignored rows
-        return unsqueeze(g, 1) * (softmax(logits, 1) * mass - targets)
+        mass = kept_rows(self.forward, logits)
+        return unsqueeze(g, 1) * (softmax(logits, 1) * mass - target_rows(self.forward, logits))
+
+
+def kept_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
+    """What the targets of every row (n, 1) add up to: 1, or 0 in ignored rows."""
+    kept = op.labels.compare("ne", op.ignore_index).astype(logits.dtype)
+    return Tensor.make_const(kept.unsqueeze(1))
 
 
 def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
@@ -77,8 +82,7 @@ def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
     rows = one_hot(labels, classes, logits.dtype)
     if op.smoothing:
         rows = rows * (1.0 - op.smoothing) + op.smoothing / classes
-    kept = labels.compare("ne", op.ignore_index).astype(logits.dtype)
-    return Tensor.make_const(rows * kept.unsqueeze(1))
+    return Tensor.make_const(rows) * kept_rows(op, logits)
 
 
 def _checked_labels(labels: NDArray, classes: int, ignore_index: int) -> NDArray:
