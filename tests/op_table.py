@@ -37,6 +37,16 @@ class Case:
         return [SAMPLES[self.sample](rng, shape) for shape in shapes]
 
 
+def value_and_gradients(case: Case, inputs: list[ndl.Tensor]) -> list[ndl.Tensor]:
+    """The result and its gradients against weights that differ from element to element."""
+    result = case.needle(*inputs)
+    if not case.grad or not result.requires_grad:
+        return [result]
+    weights = np.cos(np.arange(result.size)).reshape(result.shape)
+    seed = ndl.Tensor(weights, device=result.device, dtype=result.dtype, requires_grad=False)
+    return [result, *(g for g in ndl.grad(result, inputs, seed) if g is not None)]
+
+
 def _away_from_kinks(rng: np.random.RandomState, shape: Shape) -> np.ndarray:
     x = rng.randn(*shape)
     return np.asarray(np.where(np.abs(x) < 0.1, 0.3, x))

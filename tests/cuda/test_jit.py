@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_table import RUNS
+from op_table import RUNS, value_and_gradients
 
 import needle as ndl
 from needle import models, nn, optim
 
 GROUPS = [RUNS[i : i + 20] for i in range(0, len(RUNS), 20)]
-
-
-def value_and_gradients(case, inputs) -> list[ndl.Tensor]:
-    result = case.needle(*inputs)
-    if not case.grad or not result.requires_grad:
-        return [result]
-    weights = np.cos(np.arange(result.size)).reshape(result.shape)
-    seed = ndl.Tensor(weights, device=result.device, dtype=result.dtype, requires_grad=False)
-    return [result, *(g for g in ndl.grad(result, inputs, seed) if g is not None)]
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0][0].name)

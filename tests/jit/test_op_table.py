@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_table import RUNS
+from op_table import RUNS, value_and_gradients
 
 import needle as ndl
 
@@ -16,17 +16,6 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
 def inputs_of(case, shapes, dtype, device) -> list[ndl.Tensor]:
     return [ndl.Tensor(x, device=device, dtype=dtype) for x in case.inputs(shapes)]
-
-
-def value_and_gradients(case, inputs) -> list[ndl.Tensor]:
-    """The result and its gradients against weights that differ from element to element."""
-    result = case.needle(*inputs)
-    if not case.grad or not result.requires_grad:
-        return [result]
-    weights = np.cos(np.arange(result.size)).reshape(result.shape)
-    seed = ndl.Tensor(weights, device=result.device, dtype=result.dtype, requires_grad=False)
-    gradients = ndl.grad(result, inputs, seed)
-    return [result, *(g for g in gradients if g is not None)]
 
 
 def assert_equal(case, shapes, actual, expected, dtype) -> None:
