@@ -207,6 +207,7 @@ def _compiled(
     """The loop as one op of the trace; None where it must be unrolled."""
     recording, start = is_grad_enabled(), moment()
     others: list[Value] = []
+    flows: list[bool] = []  # whether an output depends on anything that requires a gradient
 
     def body(now: list[NDArray], slices: list[NDArray]) -> tuple[list[NDArray], list[NDArray]]:
         inner = [Tensor.make_const(c, requires_grad=recording and is_float(c.dtype)) for c in now]
@@ -217,6 +218,7 @@ def _compiled(
         with enable_grad() if recording else nullcontext():
             new, ys = steps(inner, parts)
         others[:] = values_from_before([*new, *ys], start)
+        flows[:] = [v.requires_grad for v in (*new, *ys)]
         return [v.realize_cached_data() for v in new], [
             v.realize_cached_data() for v in (*ys, *inner)
         ]
@@ -228,9 +230,9 @@ def _compiled(
         return None
     last, ys = data
     op = Scan(steps, len(carries), len(xs), reverse, (*last, *ys))
-    out = list(op(*carries, *xs, *others))
-    n = len(carries)
-    return out[:n], out[n : len(out) - n]
+    result, n = op(*carries, *xs, *others), len(carries)
+    out = [result[i] if flow else result[i].detach() for i, flow in enumerate(flows)]
+    return out[:n], out[n:]
 
 
 def _zeros_like(x: Any) -> Tensor:
