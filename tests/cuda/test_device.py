@@ -135,6 +135,35 @@ def test_pickled_and_moved(gpu):
     assert x.to(ndl.cpu()).device == ndl.cpu()
 
 
+# ---- races ----------------------------------------------------------------------------------
+
+
+def with_barriers(device: ndl.Device) -> list[np.ndarray]:
+    """The results of the kernels whose threads wait for each other, or share memory."""
+    random = np.random.RandomState(0)
+    x = ndl.Tensor(random.randn(37, 300), device=device, dtype="float32")
+    index = ndl.Tensor(random.randint(0, 37, 50), device=device, dtype="int64")
+    labels = ndl.Tensor(random.randint(0, 300, 37), device=device, dtype="int64")
+    ones = ndl.Tensor(np.ones(300), device=device, dtype="float32")
+    data = x.realize_cached_data()
+    results = [
+        data.sum(), data.sum(1), data.sum(0), data.max(1), data.argmax(1), data.cumsum(1),
+        data.argsort(1), data @ data.permute((1, 0)),
+    ]  # fmt: skip
+    loss = ndl.cross_entropy(ndl.layer_norm(x, ones, ones), labels).sum()
+    loss = loss + ndl.softmax(ndl.take(x, index), 1)[:, :3].sum()
+    loss.backward()
+    return [r.numpy() for r in (*results, loss, x.grad, ones.grad)]
+
+
+@pytest.mark.parametrize("order", ["reverse", "3"])
+def test_results_do_not_depend_on_the_order_of_threads(order, emulated, monkeypatch):
+    expected = with_barriers(emulated)
+    monkeypatch.setenv("NEEDLE_EMULATOR_ORDER", order)
+    for ours, theirs in zip(with_barriers(emulated), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 # ---- learning -------------------------------------------------------------------------------
 
 
