@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+
 import numpy as np
 import pytest
 from op_table import RUNS, value_and_gradients
 
 import needle as ndl
 from needle import models, nn, optim
+from needle.backend_ndarray.cuda import CudaError
 
 GROUPS = [RUNS[i : i + 20] for i in range(0, len(RUNS), 20)]
 
@@ -88,8 +92,6 @@ def test_training_steps(make, gpu):
 
 
 def test_a_step_is_one_launch(emulated, emulator_folder):
-    import ctypes
-
     fake = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
     fake.emulator_calls.restype = ctypes.c_char_p
     model, x, y, optimizer = mlp(emulated)
@@ -110,6 +112,23 @@ def test_a_step_is_one_launch(emulated, emulator_folder):
     assert calls.count("cuGraphLaunch") == 1
     assert "cuLaunchKernel" not in calls
     assert "cuMemAllocAsync" not in calls
+
+
+def test_a_failed_capture_leaks_nothing(emulated, emulator_folder):
+    fake = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
+    x = ndl.Tensor(np.random.RandomState(0).randn(200, 70), device=emulated)
+    total = ndl.jit(lambda x: ndl.exp(x).sum())
+    expected = total(x).numpy()  # also finds the memory for results
+    again = ndl.jit(lambda x: ndl.exp(x).sum())
+    gc.collect()
+    before = emulated.memory_stats()["in_use"]
+    fake.emulator_fail(b"cuGraphInstantiateWithFlags", 0, 1)
+    with pytest.raises(CudaError, match="cuGraphInstantiateWithFlags"):
+        again(x)
+    del again
+    gc.collect()
+    assert emulated.memory_stats()["in_use"] == before
+    np.testing.assert_array_equal(total(x).numpy(), expected)
 
 
 def test_a_snapshot_stays_what_it_was(gpu):

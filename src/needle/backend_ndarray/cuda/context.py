@@ -59,13 +59,13 @@ class Memory:
         self._context = context
         self._free: dict[int, list[int]] = defaultdict(list)
         self._kept: list[tuple[int, int]] | None = None
-        self._lock = threading.RLock()  # a collection of garbage inside may free blocks
+        self.lock = threading.RLock()  # a collection of garbage inside may free blocks
         self.in_use = self.held = self.peak = 0
 
     def allocate(self, nbytes: int) -> tuple[int, int]:
         """(address, size to free it with) of a block. Raises CudaOutOfMemory."""
         size = rounded(nbytes)
-        with self._lock:
+        with self.lock:
             blocks = self._free[size]
             address = blocks.pop() if blocks else self._fresh(size)
             self.in_use += size
@@ -74,7 +74,7 @@ class Memory:
 
     def free(self, address: int, size: int) -> None:
         """Give a block back."""
-        with self._lock:
+        with self.lock:
             if self._kept is not None:
                 self._kept.append((address, size))
                 return
@@ -85,47 +85,48 @@ class Memory:
     def keeping(self) -> Iterator[list[tuple[int, int]]]:
         """Inside, blocks that are given back go to the list: a captured graph goes on using them.
 
-        No other thread can allocate meanwhile.
+        No other thread can allocate meanwhile. After an exception they are given back.
         """
-        with self._lock:
+        with self.lock:
             blocks: list[tuple[int, int]] = []
             self._kept = blocks
             try:
                 yield blocks
+            except BaseException:
+                self._kept = None
+                for block in blocks:
+                    self.free(*block)
+                raise
             finally:
                 self._kept = None
 
     def _fresh(self, size: int) -> int:
-        for attempt in (self._reuse_nothing, gc.collect):
-            attempt()
-            try:
-                return self._ask(size)
-            except CudaError as error:
-                if error.code != OUT_OF_MEMORY:
-                    raise
-                self.release_cached()
-        if self._free[size]:
-            return self._free[size].pop()
+        address = self._ask(size)
+        if address is None:
+            gc.collect()  # reference cycles may hold blocks
+            if self._free[size]:
+                return self._free[size].pop()
+            self.release_cached()
+            address = self._ask(size)
+        if address is None:
+            raise CudaOutOfMemory(size, self.stats())
+        return address
+
+    def _ask(self, size: int) -> int | None:
+        """A block of the driver; None where it has no memory."""
+        address = c_uint64()
         try:
-            return self._ask(size)
+            self._context.call("cuMemAllocAsync", byref(address), size, self._context.stream)
         except CudaError as error:
             if error.code != OUT_OF_MEMORY:
                 raise
-        raise CudaOutOfMemory(size, self.stats())
-
-    @staticmethod
-    def _reuse_nothing() -> None:
-        pass
-
-    def _ask(self, size: int) -> int:
-        address = c_uint64()
-        self._context.call("cuMemAllocAsync", byref(address), size, self._context.stream)
+            return None
         self.held += size
         return address.value
 
     def release_cached(self) -> None:
         """Give the blocks that nobody uses back to the driver."""
-        with self._lock:
+        with self.lock:
             for size, blocks in self._free.items():
                 while blocks:
                     self._context.call("cuMemFreeAsync", blocks.pop(), self._context.stream)
@@ -252,16 +253,17 @@ class Context:
         `work` must not wait. It is called twice, the first time to compile its kernels and to find
         the memory it needs, which then belongs to the graph.
         """
-        self.rehearsing = True
-        try:
+        with self.memory.lock:
+            self.rehearsing = True
+            try:
+                with self.memory.keeping() as blocks:
+                    work()
+            finally:
+                self.rehearsing = False
+            for block in blocks:
+                self.memory.free(*block)
             with self.memory.keeping() as blocks:
-                work()
-        finally:
-            self.rehearsing = False
-        for block in blocks:
-            self.memory.free(*block)
-        with self.memory.keeping() as blocks:
-            return CapturedGraph(self, self._captured(work), blocks)
+                return CapturedGraph(self, self._captured(work), blocks)
 
     def _captured(self, work: Callable[[], None]) -> c_void_p:
         self.call("cuStreamBeginCapture_v2", self.stream, CAPTURE_THREAD_LOCAL)
