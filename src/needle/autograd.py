@@ -978,11 +978,12 @@ def vjp(
 ) -> tuple[Value | None, ...]:
     """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
 
-    For ops that define their gradient by an equivalent composition of simpler ops.
+    For ops that define their gradient by an equivalent composition of simpler ops. An input that
+    is given several times has all of its gradient at its first place, None at the others.
     """
     with enable_grad():
         output = function(*inputs)
     order = _topological_order([output], stop=[id(x) for x in inputs])
     ends = {id(x) for x in inputs}
     gradients = _reverse([x for x in order if id(x) not in ends], output, out_grad)
-    return tuple(gradients.get(id(x)) for x in inputs)
+    return tuple(gradients.pop(id(x), None) for x in inputs)

@@ -296,6 +296,73 @@ def test_a_backward_pass_inside_of_a_step():
     assert_close([ndl.jit(run)(w, x)], [run(w, x)])
 
 
+# ---- found in use ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("layer", [ndl.rnn, ndl.lstm])
+def test_a_kernel_that_overwrites_a_product_inside_of_a_step(layer, steps):
+    gates = 4 if layer is ndl.lstm else 1
+    w, u, x = tensor(4, 4 * gates, seed=1), tensor(4, 4 * gates, seed=2), tensor(steps, 2, 3, 4)
+
+    def run(x):
+        def step(h, x):
+            states = (h, h) if layer is ndl.lstm else (h,)
+            return layer(x, *states, w, u)[0][-1], None
+
+        return ndl.scan(step, x[0, 0], x)[0]
+
+    with ndl.no_grad():
+        assert_close([ndl.jit(run)(x)], [run(x)])
+    graph = graph_of(run, x)
+    for loop in loops(graph):
+        loop.body.check()
+
+
+def test_variables_that_are_rebound_before_the_gradient():
+    def run(x, w, u):
+        y, scale = x, 3.0
+        for m in (w, u):
+            _, y = ndl.scan(lambda h, x: (ndl.tanh(h @ m + x * scale),) * 2, y[0], y)  # noqa: B023
+        scale = 5.0
+        return [y, *ndl.grad((y * y).sum(), [x, w, u])]
+
+    def layers(x, w, u):  # each with variables of its own
+        y = x
+        for m in (w, u):
+            _, y = ndl.scan(lambda h, x, m=m: (ndl.tanh(h @ m + x * 3.0),) * 2, y[0], y)
+        return [y, *ndl.grad((y * y).sum(), [x, w, u])]
+
+    inputs = tensor(4, 2, 3), tensor(3, 3, seed=1), tensor(3, 3, seed=2)
+    assert_close(ndl.jit(run)(*inputs), layers(*inputs))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_dicts_in_another_order_are_named(compiled):
+    def run(x):
+        init = {"a": x[0] * 0, "b": x[0] * 0 + 7}
+        return ndl.scan(lambda c, x: ({"b": c["b"], "a": c["a"] + x}, None), init, x)[0]
+
+    with pytest.raises(ValueError, match="like the old one"):
+        (ndl.jit(run) if compiled else run)(tensor(3, 1))
+
+
+def test_a_bad_index_is_found_before_anything_is_updated():
+    table, count = tensor(6, 4), tensor(3, 4) * 0
+
+    @ndl.jit
+    def run(i, x):
+        h, _ = ndl.scan(lambda h, i: (ndl.tanh(h + ndl.take(table, i)), None), x[0], i)
+        count.data = count + x[0] * 0 + 1
+        return h
+
+    x, good, bad = tensor(2, 3, 4), [[0, 1, 2], [3, 4, 5]], [[0, 1, 2], [3, 4, 9]]
+    run(ndl.Tensor(np.array(good)), x)
+    with pytest.raises(IndexError):
+        run(ndl.Tensor(np.array(bad)), x)
+    np.testing.assert_array_equal(count.numpy(), np.ones((3, 4)))
+
+
 # ---- mistakes -------------------------------------------------------------------------------
 
 

@@ -250,7 +250,7 @@ def _sorted(units: Iterable[Unit]) -> Iterator[Unit]:
     Those that check an index come as early as they can: a bad one is found before anything is
     updated.
     """
-    waiting = sorted(units, key=lambda u: u.node is None or u.node.op != "take_rows")
+    waiting = sorted(units, key=lambda u: u.node is None or not _checks_an_index(u.node))
     done = 0
     while waiting:
         unit = next((u for u in waiting if u.before & ~done == 0), None)
@@ -258,6 +258,12 @@ def _sorted(units: Iterable[Unit]) -> Iterator[Unit]:
         done |= 1 << unit.number
         waiting.remove(unit)
         yield unit
+
+
+def _checks_an_index(node: Node) -> bool:
+    if node.op == "scan":
+        return any(map(_checks_an_index, node.operands[0].body.nodes))
+    return node.op == "take_rows"
 
 
 def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:

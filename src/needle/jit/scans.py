@@ -332,7 +332,8 @@ def move_out_inputs(scan: Scan, filled: dict[int, Any]) -> None:
     instead: dict[int, Value] = {}
     for node in scan.nodes:
         rows = _all_rows(scan, node, {id(p.inner.value) for p in scan.slices})
-        if rows is None or id(node.outputs[0].value) in scan.results():
+        # A value that leaves the loop, or is overwritten in it, keeps its place.
+        if rows is None or id(node.outputs[0].value) in scan.results() | scan.overwritten():
             nodes.append(replace_values(node, instead))
             continue
         out = node.outputs[0]

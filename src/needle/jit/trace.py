@@ -223,8 +223,10 @@ class Tracing:
 
     def write(self, value: AutogradValue) -> None:
         """`value` gets new data: where it is from outside, every call must do the same."""
+        if not self._active():
+            return
         self._refuse_in_loop()
-        if self._active() and isinstance(value, Tensor) and id(value) not in self.sources:
+        if isinstance(value, Tensor) and id(value) not in self.sources:
             data = value.cached_data
             if not is_traced(data) and id(data._handle) not in self.made:
                 self._source(value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
+from types import CellType, FunctionType
 from typing import Any
 
 from .. import autograd
@@ -66,7 +68,14 @@ class _Steps:
         _check_leaves(init, "init")
         _check_leaves(xs, "xs")
         self.length = _common_length(tensors(xs))
-        self.function, self._init, self._xs, self._y = function, init, xs, None
+        self.function, self._init, self._xs = function, init, xs
+        self._y, self._has_y = None, False
+
+    def as_of_now(self) -> _Steps:
+        """The same for a later run: with the variables that the function has found this time."""
+        steps = copy(self)
+        steps.function = _frozen(self.function, {})
+        return steps
 
     def __call__(
         self, carries: list[Tensor], slices: list[Tensor]
@@ -76,15 +85,14 @@ class _Steps:
             raise TypeError(
                 f"[scan] the function must return (carry, y), got a {type(result).__name__}"
             )
-        carry, self._y = result
+        carry, y = result
         _check_leaves(carry, "the new carry")
-        _check_leaves(self._y, "y")
-        before, after = map_leaves(_kind, self._init), map_leaves(_kind, carry)
-        if before != after:
-            raise ValueError(
-                f"[scan] the new carry must be like the old one: expected {before}, got {after}"
-            )
-        return tensors(carry), tensors(self._y)
+        _check_leaves(y, "y")
+        _check_alike(carry, self._init, "the new carry must be like the old one")
+        if self._has_y:
+            _check_alike(y, self._y, "y must be alike in all steps")
+        self._y, self._has_y = y, True
+        return tensors(carry), tensors(y)
 
     def carry(self, leaves: Sequence[Tensor]) -> Any:
         """The nesting of the carry with other Tensors."""
@@ -98,6 +106,36 @@ class _Steps:
 def _filled(tree: Any, leaves: Sequence[Tensor]) -> Any:
     rest = iter(leaves)
     return map_leaves(lambda leaf: None if leaf is None else next(rest), tree)
+
+
+def _check_alike(tree: Any, first: Any, what: str) -> None:
+    """Raises ValueError unless nesting (with the order of keys), shapes and dtypes are equal."""
+    expected, got = map_leaves(_kind, first), map_leaves(_kind, tree)
+    if repr(expected) != repr(got):  # dicts in another order are equal, and flatten differently
+        raise ValueError(f"[scan] {what}: expected {expected}, got {got}")
+
+
+def _frozen(function: Any, known: dict[int, Any]) -> Any:
+    """A function that goes on with the present values of the variables it captures.
+
+    A loop over layers has rebound its variables by the time of the gradient.
+    """
+    if not isinstance(function, FunctionType) or function.__closure__ is None:
+        return function
+    if id(function) in known:
+        return known[id(function)]
+    cells = tuple(CellType() for _ in function.__closure__)
+    frozen = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+    )
+    frozen.__kwdefaults__ = function.__kwdefaults__
+    known[id(function)] = frozen
+    for cell, original in zip(cells, function.__closure__, strict=True):
+        try:
+            cell.cell_contents = _frozen(original.cell_contents, known)
+        except ValueError:  # a variable without a value
+            continue
+    return frozen
 
 
 def _kind(leaf: Tensor | None) -> Any:
@@ -229,7 +267,7 @@ def _compiled(
     if data is None or not all(isinstance(x, Tensor) for x in others):
         return None
     last, ys = data
-    op = Scan(steps, len(carries), len(xs), reverse, (*last, *ys))
+    op = Scan(steps.as_of_now(), len(carries), len(xs), reverse, (*last, *ys))
     result, n = op(*carries, *xs, *others), len(carries)
     out = [result[i] if flow else result[i].detach() for i, flow in enumerate(flows)]
     return out[:n], out[n:]
