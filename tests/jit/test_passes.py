@@ -17,7 +17,7 @@ import needle as ndl
 from needle import init, models, nn, optim
 from needle.jit import fuse as fusion
 from needle.jit.evaluate import evaluate, run_node
-from needle.jit.fuse import SMALL, Unit, base_of, fuse
+from needle.jit.fuse import SMALL, Unit, base_of, fuse, values_needed_outside
 from needle.jit.graph import Graph, Node, Value, View, whole
 from needle.jit.loops import phases_of
 from needle.jit.nest import FULL
@@ -29,7 +29,8 @@ from needle.jit.passes import (
     simplify_algebra,
 )
 from needle.jit.plan import Plan, make_plan
-from needle.jit.products import split_biases
+from needle.jit.products import batch_products, split_biases
+from needle.jit.recompute import units_of
 from needle.jit.trace import Tracing
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
@@ -110,7 +111,7 @@ PROGRAMS = st.builds(
 
 EACH = [
     remove_dead_code, share_common_subexpressions, fold_constants, simplify_algebra, split_biases,
-    simplify_loops, optimize,
+    batch_products, simplify_loops, optimize,
 ]  # fmt: skip
 
 
@@ -363,6 +364,65 @@ def test_the_bias_of_a_product_without_code_of_its_own_stays():
     assert ops_of(split_biases(graph)) == ["matmul"]
 
 
+# ---- batches of products ----------------------------------------------------------------------
+
+
+def products_of(function: Callable[..., Any], *tensors: ndl.Tensor) -> list[tuple[int, ...]]:
+    """The shapes of a function's products after all passes, which mean the same as before."""
+    graph, arguments, states = traced(function, *tensors)
+    optimized = optimize(graph)
+    check(optimized)
+    assert_near(evaluate(optimized, arguments, states), evaluate(graph, arguments, states))
+    return [n.outputs[0].shape for n in optimized.nodes if n.op == "matmul"]
+
+
+def test_the_same_weight_at_every_step_is_one_product():
+    cell = nn.RNNCell(6, 8)
+
+    def f(x):
+        h = ndl.Tensor(np.zeros((3, 8)), dtype="float32", requires_grad=False)
+        for t in range(5):
+            h = cell(x[t], h)
+        return h
+
+    inputs, *states = products_of(f, state(5, 3, 6))
+    assert inputs == (15, 8)
+    assert states == [(3, 8)] * len(states)
+
+
+def test_products_of_evenly_spaced_parts_are_a_batch():
+    def heads(q, k):
+        return ndl.stack([q[:, i] @ k[i] for i in (0, 2, 4)], 0)
+
+    assert products_of(heads, state(7, 6, 8), state(6, 8, 5)) == [(3, 7, 5)]
+
+
+def test_parts_that_are_not_evenly_spaced_are_products_of_their_own():
+    def f(x, w):
+        return ndl.stack([x[i] @ w for i in (0, 1, 3)], 0)
+
+    assert products_of(f, state(4, 3, 6), state(6, 8)) == [(6, 8), (3, 8)]
+
+
+def test_products_that_follow_each_other_are_no_batch():
+    def f(w):
+        x = w[0]
+        for i in range(1, 4):
+            x = x @ w[i]
+        return x
+
+    assert products_of(f, state(4, 5, 5)) == [(5, 5)] * 3
+
+
+def test_a_result_that_is_overwritten_keeps_its_memory():
+    def f(x, w):
+        parts = [x[i] @ w for i in range(3)]
+        parts[1][0] = 0.0
+        return ndl.stack(parts, 0)
+
+    assert len(products_of(f, state(3, 4, 6), state(6, 8))) > 1
+
+
 # ---- fusion ---------------------------------------------------------------------------------
 
 
@@ -382,10 +442,15 @@ def literals(graph: Graph, units: Sequence[Unit]) -> set[int]:
 
 
 def check_units(graph: Graph, units: Sequence[Unit]) -> None:
-    """Every node is in one unit; units come after what they need and before what overwrites it."""
+    """Every node is in one unit, and the units are in an order in which they can run."""
     inside = [id(node) for unit in units for node in unit.nodes]
     assert len(inside) == len(set(inside)), "a node is in two units"
     assert {id(node) for node in graph.nodes} == set(inside) | literals(graph, units)
+    check_order(units)
+
+
+def check_order(units: Sequence[Unit]) -> None:
+    """Units come after what they need and before what overwrites it."""
     maker, overwriter = {}, {}
     for i, unit in enumerate(units):
         for node in unit.nodes:
@@ -467,6 +532,103 @@ def test_a_filled_array_that_no_loop_can_reduce():
     assert_same(*both(optimize(graph), arguments, states))
 
 
+# ---- recomputation ---------------------------------------------------------------------------
+
+
+def stored(
+    function: Callable[..., Any], *tensors: ndl.Tensor, units_of: Any = units_of
+) -> list[str]:
+    """The names of the large values that a function's program keeps in memory, in order; checks
+    that the planned units compute what the evaluator does."""
+    graph, arguments, states = traced(function, *tensors)
+    graph = optimize(graph)
+    assert_same(*both(graph, arguments, states))
+    units = units_of(graph)
+    needed = values_needed_outside(units, graph) - {id(view.value) for view in graph.outputs()}
+    nodes = [node for unit in units for node in unit.nodes]
+    kept = [n for n in nodes if any(id(v.value) in needed and v.size >= SMALL for v in n.outputs)]
+    return ops_of(Graph(nodes=kept))
+
+
+def gradients_of(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of x whose gradients read what `layer` computes of x after a product."""
+    width = SQUARE[1]
+    first, last = nn.Linear(width, width), nn.Linear(width, width)
+    parameters = [*first.parameters(), *last.parameters()]
+
+    def step(x):
+        loss = (last(layer(first(x))) ** 2).sum()
+        return ndl.grad(loss, parameters)
+
+    return step
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm1d, nn.BatchNorm1d])
+def test_a_normalized_value_is_computed_again_for_its_gradient(layer):
+    step = gradients_of(layer(SQUARE[1]))
+    before, after = stored(step, G, units_of=fuse), stored(step, G)
+    assert "sub" in before  # x - mean
+    assert "sub" not in after
+    assert len(after) < len(before)
+
+
+def test_what_takes_long_is_not_computed_again():
+    step = gradients_of(lambda x: ndl.tanh(ndl.exp(x) * 2.0) + x)
+    assert "exp" in stored(step, G)
+
+
+def test_a_value_is_not_computed_from_more_than_there_is_to_read():
+    def f(x):
+        total = x + G
+        scan = ndl.cumsum(ndl.exp(total), 0)
+        return scan * total  # would read x and G in its place
+
+    x = state(*SQUARE)
+    assert "add" in stored(f, x)
+
+
+def test_a_value_is_computed_from_what_its_reader_reads_anyway():
+    def f(x):
+        total = x + G
+        scan = ndl.cumsum(ndl.exp(total), 0)
+        return scan * total + scan * x
+
+    assert "add" not in stored(f, state(*SQUARE))
+
+
+def test_a_value_is_not_computed_from_what_is_overwritten():
+    def f(x):
+        y = ndl.cumsum(x, 0)
+        double = y * 2.0
+        scan = ndl.cumsum(ndl.exp(double), 0)
+        y[1:] = 0.0
+        return scan + double, y
+
+    assert "mul" in stored(f, state(*SQUARE))
+
+
+def test_a_state_that_is_updated_early_needs_no_copy():
+    w = state(*SQUARE)
+
+    def f(g):
+        double = w * 2.0
+        scan = ndl.cumsum(ndl.exp(double), 0)
+        w.data = w - g
+        return ndl.cumsum(w, 0) + scan + double
+
+    graph = optimize(traced(f, G)[0])
+    assert "mul" in stored(f, G)
+    assert not make_plan(graph, units_of(graph)).copies
+
+
+def test_a_checkpointed_function_gives_no_values_to_its_second_run():
+    layer = nn.LayerNorm1d(SQUARE[1])
+    step = gradients_of(ndl.checkpoint(lambda x: layer(ndl.tanh(x))))
+    graph = optimize(traced(step, G)[0])
+    for unit in units_of(graph):
+        assert len({node.run for node in unit.nodes}) == 1
+
+
 # ---- the memory plan ------------------------------------------------------------------------
 
 
@@ -531,7 +693,8 @@ def run_plan(graph: Graph, units: Sequence[Unit], plan: Plan, arguments: Arrays,
 
 def both(graph: Graph, arguments: Arrays, states: Arrays) -> tuple[Any, Any]:
     """What the planned units and what the evaluator give."""
-    units = fuse(graph)
+    units = units_of(graph)
+    check_order(units)
     plan = make_plan(graph, units)
     check_memory(graph, units, plan)
     planned = run_plan(graph, units, plan, arguments, states)
@@ -623,13 +786,12 @@ def mlp_step(depth: int = 6) -> tuple[Graph, list[Unit], Plan]:
     x, y = ndl.Tensor(np.random.rand(128, 32)), ndl.Tensor(np.arange(128) % 10)
     step(x, y)  # the momentum is there from the first step on
     graph = optimize(traced(step, x, y)[0])
-    units = fuse(graph)
+    units = units_of(graph)
     return graph, units, make_plan(graph, units)
 
 
 def test_the_arena_of_a_deep_network_is_used_again_and_again():
     graph, units, plan = mlp_step()
-    check_units(graph, units)
     check_memory(graph, units, plan)
     assert plan.arena_bytes < 0.7 * sum(block.nbytes for block in plan.blocks)
 
@@ -647,7 +809,7 @@ def place_of_update(function: Callable[..., Any], *tensors: ndl.Tensor) -> str:
     graph, arguments, states = traced(function, *tensors)
     graph = optimize(graph)
     assert_same(*both(graph, arguments, states))
-    plan = make_plan(graph, fuse(graph))
+    plan = make_plan(graph, units_of(graph))
     return plan.where(next(iter(graph.updates.values())).value)[0]
 
 
@@ -744,6 +906,6 @@ def test_a_value_overwritten_in_part_stays_where_it_is():
         ],
         results=[result],
     )
-    plan = make_plan(graph, fuse(graph))
+    plan = make_plan(graph, units_of(graph))
     assert plan.where(first) == plan.where(second)
     assert_same(*both(graph, [], []))

@@ -17,9 +17,9 @@ import needle as ndl
 from needle import ops
 from needle.jit import fuse as fusion
 from needle.jit.cpp import write_program
-from needle.jit.fuse import fuse
 from needle.jit.optimize import optimize
 from needle.jit.plan import make_plan
+from needle.jit.recompute import units_of
 from needle.jit.trace import Tracing
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
@@ -74,7 +74,7 @@ def plan_alone(program: Program) -> str:
     inputs, states = program.tensors(program.inputs), program.tensors(program.states)
     trace = Tracing().run(program.run, (inputs, states), {}, list(inputs.values()))
     graph = optimize(trace.graph)
-    units = fuse(graph)
+    units = units_of(graph)
     return write_program(graph, units, make_plan(graph, units)).source
 
 

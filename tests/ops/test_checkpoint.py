@@ -7,9 +7,9 @@ import pytest
 
 import needle as ndl
 from needle import nn
-from needle.jit.fuse import fuse
 from needle.jit.optimize import optimize
 from needle.jit.plan import make_plan
+from needle.jit.recompute import units_of
 from needle.jit.trace import Tracing
 
 
@@ -83,7 +83,7 @@ def arena_bytes(wrap) -> int:
         return ndl.grad(loss, parameters)
 
     graph = optimize(Tracing().run(run, (x,), {}, [x]).graph)
-    return make_plan(graph, fuse(graph)).arena_bytes
+    return make_plan(graph, units_of(graph)).arena_bytes
 
 
 def test_a_compiled_step_needs_less_memory():

@@ -21,13 +21,14 @@ from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.cuda import CudaDevice
 from ..backend_ndarray.cuda.device import NOTHING_BAD
 from ..backend_ndarray.cuda.kernels import THREADS, TYPES, grid, index_type, source
-from .fuse import Unit, fuse, values_needed_outside
+from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
 from .loops import expression, literal
 from .nest import ROW, Domain, Nest, elementwise_domain, is_linear
 from .plan import Plan, aligned, make_plan, plan_loops
+from .recompute import units_of
 
-units_of = partial(fuse, domain_of=elementwise_domain, into_products=False)
+kernels_of = partial(units_of, domain_of=elementwise_domain, into_products=False)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class CudaProgram:
     """A graph that runs on a GPU as one CUDA graph; see `Executable`."""
 
     def __init__(self, graph: Graph, device: CudaDevice) -> None:
-        self.graph = graph = plan_loops(graph, units_of)
+        self.graph = graph = plan_loops(graph, kernels_of)
         self.device = device
-        self.units = units_of(graph)
+        self.units = kernels_of(graph)
         self.plan = make_plan(graph, self.units)
         self._arguments = [device.empty(x.shape, x.dtype) for x in graph.arguments]
         self._results = [device.empty(x.shape, x.dtype) for x in graph.results]

@@ -15,10 +15,10 @@ from . import compiler
 from .cpp import write_program
 from .evaluate import evaluate
 from .explain import read_times, table
-from .fuse import fuse
 from .graph import Graph
 from .optimize import optimize
 from .plan import make_plan, plan_loops
+from .recompute import units_of
 
 
 class Unavailable(RuntimeError):
@@ -77,7 +77,7 @@ class Native:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph = plan_loops(graph)
-        self.units = fuse(graph)
+        self.units = units_of(graph)
         self.plan = make_plan(graph, self.units)
         self.code = write_program(graph, self.units, self.plan)
         program = self._load(self.code.source)

@@ -179,16 +179,24 @@ class Node:
 
 def replace_values(node: Node, instead: dict[int, Value]) -> Node:
     """The node reading other values: those that `instead` gives for the ids of its own."""
-    if not any(id(view.value) in instead for view in node.inputs):
+    read = [id(view.value) for view in node.inputs]
+    return move_values(node, {key: (instead[key], 0) for key in read if key in instead})
+
+
+def move_values(node: Node, places: dict[int, tuple[Value, int]]) -> Node:
+    """The node reading its values as parts of others: of those, from that element on, that
+    `places` gives for their ids. What it overwrites in part stays the value it is."""
+    if not any(id(view.value) in places for view in node.inputs):
         return node
     written = {id(view.value) for view in node.outputs}
 
-    def replaced(x: object) -> object:
+    def moved(x: object) -> object:
         if not isinstance(x, View) or id(x.value) in written:
             return x
-        return View(instead.get(id(x.value), x.value), x.shape, x.strides, x.offset)
+        value, offset = places.get(id(x.value), (x.value, 0))
+        return View(value, x.shape, x.strides, x.offset + offset)
 
-    return Node(node.op, tuple(map(replaced, node.operands)), node.run)
+    return Node(node.op, tuple(map(moved, node.operands)), node.run)
 
 
 @dataclass

@@ -159,6 +159,14 @@ class Nest:
         self.produced[id(node.outputs[0].value)] = kind
         return True
 
+    def only(self, chosen: Sequence[bool]) -> Nest | None:
+        """The nest with the chosen ones of its nodes; None where there are none."""
+        nodes = list(itertools.compress(self.nodes, chosen))
+        domains = list(itertools.compress(self.domains, chosen))
+        kinds = list(itertools.compress(self.kinds, chosen))
+        produced = {id(n.outputs[0].value): k for n, k in zip(nodes, kinds, strict=True)}
+        return Nest(self.size, self.cols, nodes, domains, kinds, produced) if nodes else None
+
     def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
         """(what the node is in this nest, the columns of the nest then), or None."""
         wanted = _reduction_shape(domain)

@@ -11,7 +11,7 @@ from .passes import (
     share_common_subexpressions,
     simplify_algebra,
 )
-from .products import split_biases
+from .products import batch_products, split_biases
 from .scans import simplify_scans
 
 
@@ -26,6 +26,7 @@ PASSES: list[Callable[[Graph], Graph]] = [
     fold_constants,
     simplify_algebra,
     share_common_subexpressions,
+    batch_products,
     simplify_loops,
     remove_dead_code,
 ]

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .fuse import Unit, base_of, fuse, values_needed_outside
+from .fuse import Unit, base_of, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View, whole
 from .loops import phases_of
 from .nest import FULL, is_linear
+from .recompute import units_of
 
 ALIGNMENT = 64
 
@@ -58,17 +59,17 @@ class Plan:
         return self.place[id(value)]
 
 
-def plan_loops(graph: Graph, fuse: Callable[[Graph], list[Unit]] = fuse) -> Graph:
+def plan_loops(graph: Graph, units_of: Callable[[Graph], list[Unit]] = units_of) -> Graph:
     """With the bodies of loops fused and planned, and memory for one step an output of each."""
     return graph.with_nodes(
-        _planned(node, fuse) if node.op == "scan" else node for node in graph.nodes
+        _planned(node, units_of) if node.op == "scan" else node for node in graph.nodes
     )
 
 
-def _planned(node: Node, fuse: Callable[[Graph], list[Unit]]) -> Node:
+def _planned(node: Node, units_of: Callable[[Graph], list[Unit]]) -> Node:
     loop: Loop = node.operands[0]
-    body = plan_loops(loop.body, fuse)
-    units = fuse(body)
+    body = plan_loops(loop.body, units_of)
+    units = units_of(body)
     plan = make_plan(body, units)
     planned = Loop(
         body, loop.length, loop.carries, loop.slices, loop.reverse, units=units, plan=plan
