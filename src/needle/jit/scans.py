@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .graph import Graph, Loop, Node, Value, View, replace_values, whole
+from .graph import ELEMENTWISE, Graph, Loop, Node, Value, View, replace_values, whole
+from .loops import CHEAP, cost_of
 from .passes import (
     copied_value,
     expression,
@@ -258,7 +259,24 @@ def _share(first: Scan, second: Scan) -> None:
         for mine, theirs in zip(node.outputs, equal.outputs, strict=True):
             same[id(mine.value)] = theirs.value
     if len(kept) < len(second.nodes):
+        kept = _with_cheap(second, kept)
         second.nodes = list(_reading_stored(first, second, kept, same, copies))
+
+
+def _with_cheap(scan: Scan, kept: list[Node]) -> list[Node]:
+    """Also those nodes that compute cheaply, from what the others need anyway, what they read."""
+    needed = {id(view.value) for view in scan.body().arguments}
+    needed |= {id(value) for node in kept for value in node.needed()}
+    chosen = set(map(id, kept))
+    for node in reversed(scan.nodes):
+        if (
+            node.op in ELEMENTWISE
+            and cost_of(node) <= CHEAP
+            and id(node.outputs[0].value) in needed
+            and all(id(value) in needed for value in node.needed())
+        ):
+            chosen.add(id(node))
+    return [node for node in scan.nodes if id(node) in chosen]
 
 
 def _reading_stored(
