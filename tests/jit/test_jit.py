@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -507,3 +509,26 @@ def test_flat_loops_of_all_sizes_share_a_function():
     for x, y in zip(tensors, compiled(*tensors), strict=True):
         np.testing.assert_allclose(y.numpy(), 2 * np.tanh(x.numpy()), rtol=1e-6)
     assert compiled.source().count("NEEDLE_LOOP loop_") == 2, "declared, defined"
+
+
+# ---- memory of programs that are gone -----------------------------------------------------------
+
+
+def test_a_deleted_function_leaves_nothing():
+    kept = []
+
+    def compile_one():
+        w = ndl.Tensor(np.ones((3, 3)))
+
+        def run(x):
+            loss = (x @ w).sum()
+            loss.backward()
+            return loss, w.grad
+
+        function = ndl.jit(run)
+        function(ndl.Tensor(np.ones((2, 3))))
+        kept.extend((weakref.ref(w), weakref.ref(function)))
+
+    compile_one()
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]

@@ -50,7 +50,7 @@ class CudaDevice(BackendDevice):
         self.name = "cuda" if ordinal == 0 else f"cuda:{ordinal}"
         self._lock = threading.Lock()
         self._context: Context | None = None
-        self._missing: CudaUnavailable | None = None
+        self._missing: str | None = None
         # The address of a word for positions out of range, while a program is being captured.
         self.watch: int | None = None
 
@@ -60,12 +60,13 @@ class CudaDevice(BackendDevice):
         if self._context is None:
             with self._lock:
                 if self._missing is not None:
-                    raise self._missing
+                    raise CudaUnavailable(self._missing)
                 if self._context is None:
                     try:
                         self._context = Context(self.ordinal)
                     except CudaUnavailable as missing:
-                        self._missing = missing
+                        # Not the exception: its traceback keeps the callers' variables alive.
+                        self._missing = str(missing)
                         raise
         return self._context
 
