@@ -141,6 +141,8 @@ class Tracing:
         self.grads: dict[int, Source] = {}  # by the id of a source's gradient: the source
         self.known: dict[int, tuple[Any, Value]] = {}  # buffers with data: constants, by id
         self.made: dict[int, Any] = {}  # buffers that the trace itself wrapped, kept alive
+        self.homes: dict[int, Graph] = {}  # the graph that a value is of, by the value's id
+        self.inputs: set[int] = set()  # ids of the values that no node writes
         self.overwritten: set[int] = set()
         self.finished: list[Graph] = []  # bodies of loops, and the ids of their values
         self.lost: set[int] = set()
@@ -215,7 +217,7 @@ class Tracing:
             return data
         source = self._source(value)
         if source.view is None:
-            source.value = Value(data.size, data._dtype)
+            source.value = self._input(self.program, data.size, data._dtype)
             self.program.states.append(whole(source.value, data._shape))
             source.view = self._symbolic(data._shape, data._device, source.value)
         value.cached_data = source.view
@@ -248,7 +250,7 @@ class Tracing:
     def _argument(self, tensor: Tensor, number: int) -> None:
         source = self._source(tensor)
         data = source.before
-        value = Value(data.size, data._dtype)
+        value = self._input(self.program, data.size, data._dtype)
         self.graph.arguments.append(whole(value, data._shape))
         if source.argument is not None:  # the same Tensor twice: one value serves both
             return
@@ -296,7 +298,7 @@ class Tracing:
         self, shape: Any, read: Callable[[], Any], device: BackendDevice, dtype: np.dtype
     ) -> NDArray:
         """An argument that the host makes at every call: a number, or an array of `shape`."""
-        value = Value(int(np.prod(shape, dtype=np.int64)), dtype)
+        value = self._input(self.program, prod(shape), dtype)
         self.host_inputs.append((value, read, dtype))
         return self._symbolic(shape, device, value)
 
@@ -361,7 +363,7 @@ class Tracing:
         ]
         outputs = [whole(x._handle.value, x._shape) for x in results]
         operands = (loop, *first, *map(whole, fixed), *outputs)
-        self.graph.nodes.append(Node("scan", operands, self.run_number))
+        self._add(Node("scan", operands, self.run_number))
         return results[: len(carries)], results[len(carries) :]
 
     def _body(
@@ -373,7 +375,7 @@ class Tracing:
         shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
         inputs = []
         for shape, like in zip(shapes, (*carries, *xs), strict=True):
-            value = Value(prod(shape), like._dtype)
+            value = self._input(graph, prod(shape), like._dtype)
             graph.arguments.append(whole(value, shape))
             inputs.append(self._symbolic(shape, like._device, value))
         before = {key: source.tensor.grad for key, source in self.sources.items()}
@@ -475,7 +477,7 @@ class Tracing:
             seen if role in "i?" else x if role == "a" else self._written(x, role == "u")
             for role, x, seen in zip(roles, args, read, strict=True)
         )
-        self.graph.nodes.append(Node(name, operands, self.run_number))
+        self._add(Node(name, operands, self.run_number))
 
     def _check_device(self, device: BackendDevice, name: str) -> None:
         if self.device is None:
@@ -485,6 +487,19 @@ class Tracing:
                 f"[jit] a compiled function runs on one device, got {self.device} and {device} "
                 f"in {name}.\n  {user_frame()}"
             )
+
+    def _add(self, node: Node) -> None:
+        """Put a node into the graph that is being traced."""
+        self.graph.nodes.append(node)
+        for view in node.outputs:
+            self.homes[id(view.value)] = self.graph
+
+    def _input(self, graph: Graph, size: int, dtype: np.dtype) -> Value:
+        """A value that no node of `graph` writes."""
+        value = Value(size, dtype)
+        self.homes[id(value)] = graph
+        self.inputs.add(id(value))
+        return value
 
     def _current(self, buffer: Any) -> Value | None:
         """The contents of a buffer at this point; None where nothing has been written."""
@@ -497,7 +512,7 @@ class Tracing:
         value = self._current(x._handle)
         if value is None and type(x._handle) is SymbolicBuffer:
             value = x._handle.value = Value(x._handle.size, x._dtype)
-            self.graph.nodes.append(Node("fill", (whole(value), 0)))  # never written: anything
+            self._add(Node("fill", (whole(value), 0)))  # never written: anything
         elif value is None:
             value = self._constant(x)
         elif id(value) in self.lost:
@@ -508,7 +523,7 @@ class Tracing:
         return View(value, x._shape, x._strides, x._offset)
 
     def _constant(self, x: NDArray) -> Value:
-        value = Value(x._handle.size, x._dtype)
+        value = self._input(self.program, x._handle.size, x._dtype)
         flat = NDArray._view((value.size,), (1,), 0, x._handle, x._device, x._dtype)
         self.known[id(x._handle)] = (x._handle, value)
         self.program.constants.append((value, flat))
@@ -524,12 +539,11 @@ class Tracing:
             old = self._constant(x)
         if in_place and old is None:
             old = self._view_of(x).value
-        is_input = any(old is source for source in self.graph.sources())
-        if old is not None and not is_input and not self._is_made_here(old):
+        if old is not None and self.homes.get(id(old)) is not self.graph:
             self._refuse_in_loop()
-        if old is not None and is_input:
+        if old is not None and id(old) in self.inputs:
             mine = Value(old.size, old.dtype)  # inputs stay what they are
-            self.graph.nodes.append(Node("copy", (whole(old), whole(mine))))
+            self._add(Node("copy", (whole(old), whole(mine))))
             old = mine
         view = View(Value(buffer.size, x._dtype), x._shape, x._strides, x._offset)
         if in_place or not view.covers:
@@ -601,7 +615,7 @@ class Tracing:
         if view.is_compact and self._is_made_here(view.value) and not self._leaves(view.value):
             return view
         own = whole(Value(view.size, view.dtype), view.shape)
-        self.graph.nodes.append(Node("copy", (view, own)))
+        self._add(Node("copy", (view, own)))
         return own
 
     def _leaves(self, value: Value) -> bool:
@@ -609,4 +623,4 @@ class Tracing:
 
     def _is_made_here(self, value: Value) -> bool:
         """Whether a node of this graph, which may be the body of a loop, writes the value."""
-        return any(value is view.value for node in self.graph.nodes for view in node.outputs)
+        return self.homes.get(id(value)) is self.graph and id(value) not in self.inputs
