@@ -59,8 +59,14 @@ def traced_program(program: Program) -> tuple[Graph, Arrays, Arrays]:
 
 
 def check(graph: Graph) -> None:
-    """Every value is written once, before it is read, and not read once it is overwritten."""
+    """Every value is written once, before it is read, and not read once it is overwritten.
+
+    Also in the bodies of loops, which read nothing but their arguments and what they write.
+    """
     graph.check()
+    for node in graph.nodes:
+        if node.op == "scan":
+            check(node.operands[0].body)
     overwritten: set[int] = set()
     for node in graph.nodes:
         for value in node.needed():
