@@ -54,11 +54,13 @@ tracer: Tracer | None = None
 class Tracer(Protocol):
     """The trace that is going on (see `needle.jit.trace`)."""
 
+    thread: int  # that makes it
+
     def read(self, value: Value) -> Any:
         """The data of `value` inside the trace."""
 
-    def write(self, value: Value) -> None:
-        """`value` is about to get new data."""
+    def write(self, value: Value, data: Any) -> bool:
+        """`value` is about to get new data; True where it gets them at the end of the trace."""
 
     def used_up(self, value: Value) -> None:
         """`value` is a gradient that an optimizer has applied."""
@@ -99,13 +101,20 @@ class Tracer(Protocol):
         """`action` changes Python state at every call, and says to `changed` what undoes it."""
 
 
+def current_trace() -> Tracer | None:
+    """The trace that this thread is making; other threads go on as ever meanwhile."""
+    trace = tracer
+    return trace if trace is not None and trace.thread == threading.get_ident() else None
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Inside, arrays are made and computed at once, also while a function is being traced."""
-    if tracer is None:
+    trace = current_trace()
+    if trace is None:
         yield
         return
-    with tracer.paused():
+    with trace.paused():
         yield
 
 
@@ -277,7 +286,8 @@ class Value:
                 if node.cached_data is None:
                     assert node.op is not None
                     node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
-        return self.cached_data if tracer is None else tracer.read(self)
+        trace = tracer  # once: another thread may end its trace in between
+        return self.cached_data if trace is None else trace.read(self)
 
     def is_leaf(self) -> bool:
         """Whether no recorded operation made this value."""
@@ -321,16 +331,18 @@ class Value:
     def _replace_data(self, data: Any) -> None:
         """Give this value new data and note the change for graphs that recorded the old."""
         global _modification_clock
-        if tracer is not None:
-            tracer.write(self)
+        trace = tracer
+        put_off = trace is not None and trace.write(self, data)
         _modification_clock += 1
-        self.cached_data = data
         self._modified = _modification_clock
+        if not put_off:
+            self.cached_data = data
 
     def _drop_graph(self) -> None:
         """Forget how this value was made; its data stays."""
-        if tracer is not None:
-            tracer.used_up(self)
+        trace = current_trace()
+        if trace is not None:
+            trace.used_up(self)
         self.op, self.inputs, self.requires_grad = None, (), False
 
 

@@ -69,8 +69,11 @@ def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
     try:
         yield
     finally:
-        vars(device).clear()
-        vars(device).update(before)
+        for name in RECORDED:  # one by one: other threads are using the device
+            if name in before:
+                setattr(device, name, before[name])
+            else:
+                delattr(device, name)
 
 
 class HostNumber:

@@ -46,6 +46,8 @@ KERNELS = frozenset(
      "attention", "attention_grad")
 )  # fmt: skip
 
+# Recorders answer for devices that all threads share.
+_one_at_a_time = threading.RLock()
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
@@ -156,7 +158,7 @@ class Tracing:
         self.run_number = self.runs = 0  # of nodes, see `Node.run`
         self.scalars: dict[Any, tuple[HostNumber, NDArray]] = {}  # those made of host numbers
         self.device: BackendDevice | None = None
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._paused = 0
 
     # ---- running ----------------------------------------------------------------------------
@@ -169,17 +171,18 @@ class Tracing:
 
         All Tensors have their data back afterwards, also where the function raises.
         """
-        for i, tensor in enumerate(arguments):
-            self._argument(tensor, i)
-        lazy, autograd.LAZY_MODE = autograd.LAZY_MODE, False
-        autograd.tracer = self
-        try:
-            with self._recording():
-                returned = function(*args, **kwargs)
-                return self._finish(returned)
-        finally:
-            autograd.tracer, autograd.LAZY_MODE = None, lazy
-            self._restore()
+        with _one_at_a_time:
+            for i, tensor in enumerate(arguments):
+                self._argument(tensor, i)
+            lazy, autograd.LAZY_MODE = autograd.LAZY_MODE, False
+            autograd.tracer = self
+            try:
+                with self._recording():
+                    returned = function(*args, **kwargs)
+                    return self._finish(returned)
+            finally:
+                autograd.tracer, autograd.LAZY_MODE = None, lazy
+                self._restore()
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -199,7 +202,10 @@ class Tracing:
             self._paused -= 1
 
     def _active(self) -> bool:
-        return not self._paused and threading.get_ident() == self._thread
+        return not self._paused and self._is_mine()
+
+    def _is_mine(self) -> bool:
+        return threading.get_ident() == self.thread
 
     def _restore(self) -> None:
         for source in self.sources.values():
@@ -211,9 +217,12 @@ class Tracing:
     def read(self, value: AutogradValue) -> Any:
         """The data of `value` inside the trace; a Tensor from outside becomes a source."""
         data = value.cached_data
-        if not self._active() or (type(data) is not NDArray and not isinstance(data, NDArray)):
+        if type(data) is not NDArray and not isinstance(data, NDArray):
             return data
-        if is_traced(data) or id(data._handle) in self.made:
+        if not self._is_mine():
+            source = self.sources.get(id(value)) if is_traced(data) else None
+            return data if source is None else source.before
+        if self._paused or is_traced(data) or id(data._handle) in self.made:
             return data
         source = self._source(value)
         if source.view is None:
@@ -223,15 +232,28 @@ class Tracing:
         value.cached_data = source.view
         return source.view
 
-    def write(self, value: AutogradValue) -> None:
-        """`value` gets new data: where it is from outside, every call must do the same."""
-        if not self._active():
-            return
+    def write(self, value: AutogradValue, data: Any) -> bool:
+        """`value` gets new data: where it is from outside, every call must do the same.
+
+        What another thread gives it is there after the trace, as True says.
+        """
+        if not self._is_mine():
+            return self._written_elsewhere(value, data)
+        if self._paused:
+            return False
         self._refuse_in_loop()
         if isinstance(value, Tensor) and id(value) not in self.sources:
-            data = value.cached_data
-            if not is_traced(data) and id(data._handle) not in self.made:
+            old = value.cached_data
+            if not is_traced(old) and id(old._handle) not in self.made:
                 self._source(value)
+        return False
+
+    def _written_elsewhere(self, value: AutogradValue, data: Any) -> bool:
+        source = self.sources.get(id(value))
+        if source is None:
+            return False
+        source.before = data
+        return is_traced(value.cached_data)
 
     def used_up(self, value: AutogradValue) -> None:
         """An optimizer has applied the gradient `value`: it need not outlive the call."""

@@ -65,8 +65,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward(*args, **kwargs)`, with the hooks around it."""
-        if autograd.tracer is not None:
-            autograd.tracer.guard_mode(self)
+        trace = autograd.current_trace()
+        if trace is not None:
+            trace.guard_mode(self)
         if self._hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)

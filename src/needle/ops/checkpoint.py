@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import autograd
 from ..autograd import (
     Tensor,
     TensorOp,
     Value,
+    current_trace,
     enable_grad,
     is_grad_enabled,
     moment,
@@ -56,8 +56,9 @@ class _Replay:
     @contextmanager
     def first(self) -> Iterator[None]:
         """Inside is the first run."""
-        if autograd.tracer is not None:
-            self.mark = autograd.tracer.draws()
+        trace = current_trace()
+        if trace is not None:
+            self.mark = trace.draws()
         else:
             self.state = np.random.get_state()
         yield
@@ -65,8 +66,9 @@ class _Replay:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
-        if autograd.tracer is not None:
-            with autograd.tracer.again(self.mark):
+        trace = current_trace()
+        if trace is not None:
+            with trace.again(self.mark):
                 yield
             return
         present = np.random.get_state()

@@ -12,12 +12,13 @@ from copy import copy
 from types import CellType, FunctionType
 from typing import Any
 
-from .. import autograd
 from ..autograd import (
     Tensor,
     TensorTuple,
     TensorTupleOp,
+    Tracer,
     Value,
+    current_trace,
     enable_grad,
     is_grad_enabled,
     moment,
@@ -54,8 +55,9 @@ def scan(
     steps = _Steps(function, init, xs)
     carries, slices = tensors(init), tensors(xs)
     last = None
-    if autograd.tracer is not None:
-        last = _compiled(steps, carries, slices, reverse)
+    trace = current_trace()
+    if trace is not None:
+        last = _compiled(trace, steps, carries, slices, reverse)
     if last is None:
         last = _unrolled(steps, carries, slices, reverse)
     return steps.carry(last[0]), steps.output(last[1])
@@ -240,7 +242,7 @@ class Scan(TensorTupleOp):
 
 
 def _compiled(
-    steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
+    trace: Tracer, steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The loop as one op of the trace; None where it must be unrolled."""
     recording, start = is_grad_enabled(), moment()
@@ -261,9 +263,8 @@ def _compiled(
             v.realize_cached_data() for v in (*ys, *inner)
         ]
 
-    assert autograd.tracer is not None
     arrays = [x.realize_cached_data() for x in carries], [x.realize_cached_data() for x in xs]
-    data = autograd.tracer.loop(body, *arrays, reverse)
+    data = trace.loop(body, *arrays, reverse)
     if data is None or not all(isinstance(x, Tensor) for x in others):
         return None
     last, ys = data

@@ -167,7 +167,7 @@ class Optimizer:
         remembered moment does not fit its parameter.
         """
         work = [(group, batch) for group in self.param_groups for batch in self._batches(group)]
-        tracer = autograd.tracer
+        tracer = autograd.current_trace()
         if tracer is not None:
             state = self.state
             tracer.guard(lambda: self.state is state)  # `load_state_dict` replaces it

@@ -38,8 +38,9 @@ class Schedule:
 
     def step(self) -> None:
         """Count one step and set the optimizer's learning rates."""
-        if autograd.tracer is not None:
-            autograd.tracer.host_action(self._step)
+        trace = autograd.current_trace()
+        if trace is not None:
+            trace.host_action(self._step)
         else:
             self._step()
 
