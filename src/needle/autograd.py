@@ -62,6 +62,9 @@ class Tracer(Protocol):
     def write(self, value: Value, data: Any) -> bool:
         """`value` is about to get new data; True where it gets them at the end of the trace."""
 
+    def backward(self, values: Iterable[Value]) -> None:
+        """Those of `values` that require a gradient are about to get one."""
+
     def used_up(self, value: Value) -> None:
         """`value` is a gradient that an optimizer has applied."""
 
@@ -847,6 +850,9 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
     someone differentiates it (see `_Deferred`).
     """
     order = find_topo_sort([output])
+    trace = current_trace()
+    if trace is not None:
+        trace.backward(order)
     with no_grad():
         gradients = _reverse(order, output, out_grad)
     call = _BackwardCall(output, out_grad)

@@ -314,6 +314,44 @@ def test_the_gradient_computes_again_what_costs_little():
     assert_close(ndl.jit(run)(x, w), run(x, w))
 
 
+def test_a_backward_pass_that_reaches_a_tensor_from_before_the_loop():
+    """Its gradient after the loop is that of the last step, and the steps see each other's."""
+
+    def run(x, w):
+        leaf = ndl.Tensor(w * 1, requires_grad=True)
+        product = leaf * 2
+
+        def step(h, x):
+            h = h + (0 if leaf.grad is None else leaf.grad)
+            ((x @ product) ** 2).sum().backward()
+            return h.detach(), None
+
+        h, _ = ndl.scan(step, w * 0, x)
+        return h, leaf.grad, product.grad
+
+    w, x = tensor(INPUTS, 2), tensor(STEPS, BATCH, INPUTS)
+    assert_close(ndl.jit(run)(x, w), run(x, w))
+
+
+def test_a_step_that_is_no_loop_leaves_no_gradient():
+    p, dropout = tensor(INPUTS), nn.Dropout(0.0)
+
+    def run(x):
+        def step(h, x):
+            if p.grad is not None:
+                h = h + 100
+            p.grad = x.detach()
+            return dropout(h + x), None
+
+        return ndl.scan(step, x[0] + p, x)[0], p.grad
+
+    x = tensor(STEPS, INPUTS)
+    np.random.seed(0)
+    expected, p.grad = run(x), None
+    np.random.seed(0)
+    assert_close(ndl.jit(run)(x), expected)
+
+
 # ---- found in use ---------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import linecache
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import autograd
-from ..autograd import Tensor, TensorTuple
+from ..autograd import Tensor, TensorTuple, moment
 from ..autograd import Value as AutogradValue
 from ..backend_ndarray import (
     BackendDevice,
@@ -146,6 +146,7 @@ class Tracing:
         self.homes: dict[int, Graph] = {}  # the graph that a value is of, by the value's id
         self.inputs: set[int] = set()  # ids of the values that no node writes
         self.overwritten: set[int] = set()
+        self.began = 0  # the moment at which the body began that is being traced
         self.finished: list[Graph] = []  # bodies of loops, and the ids of their values
         self.lost: set[int] = set()
         self.consumed: list[AutogradValue] = []
@@ -254,6 +255,11 @@ class Tracing:
             return False
         source.before = data
         return is_traced(value.cached_data)
+
+    def backward(self, values: Iterable[AutogradValue]) -> None:
+        """Gradients of values from before a loop would be those of a step, gone after it."""
+        if any(v.requires_grad and v._created < self.began for v in values):
+            self._refuse_in_loop()
 
     def used_up(self, value: AutogradValue) -> None:
         """An optimizer has applied the gradient `value`: it need not outlive the call."""
@@ -393,7 +399,8 @@ class Tracing:
     ) -> tuple[Graph, list[Value]] | None:
         """The graph of one step, and the values from outside that it reads besides."""
         graph = Graph()
-        outer, self.graph = self.graph, graph
+        outer = self.graph, self.began
+        self.graph, self.began = graph, moment()
         shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
         inputs = []
         for shape, like in zip(shapes, (*carries, *xs), strict=True):
@@ -409,7 +416,9 @@ class Tracing:
         except _NotALoop:
             return None
         finally:
-            self.graph = outer
+            self.graph, self.began = outer
+            for key, source in self.sources.items():
+                source.tensor.grad = before.get(key, source.grad_before)
             self.finished.append(graph)
             self.lost.update(id(v.value) for node in graph.nodes for v in node.outputs)
             self.lost.update(id(view.value) for view in graph.arguments)
@@ -420,14 +429,10 @@ class Tracing:
             raise _NotALoop
 
     def _refuse_new_gradients(self, before: dict[int, Tensor | None]) -> None:
-        """A step that calls backward() leaves gradients of values that are gone after it."""
-        changed = False
+        """A step that sets a gradient gives the next one, and what comes after it, another."""
         for key, source in self.sources.items():
-            grad = before.get(key, source.grad_before)
-            changed |= source.tensor.grad is not grad
-            source.tensor.grad = grad
-        if changed:
-            self._refuse_in_loop()
+            if source.tensor.grad is not before.get(key, source.grad_before):
+                self._refuse_in_loop()
 
     # ---- the devices' side --------------------------------------------------------------------
 
