@@ -205,6 +205,8 @@ class Op:
     """
 
     saves_values = True
+    # Whether `gradient` takes the `Members` of a TensorTuple's gradient that there are.
+    takes_members = False
 
     def __call__(self, *args: Value) -> Any:
         raise NotImplementedError
@@ -870,7 +872,7 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
     pending: dict[int, Any] = {id(output): out_grad}
     for node in reversed(order):
         gradient = pending.get(id(node))
-        if isinstance(gradient, Members):
+        if isinstance(gradient, Members) and not (node.op and node.op.takes_members):
             gradient = pending[id(node)] = gradient.together()
         if gradient is None or node.op is None or not node.inputs:
             continue

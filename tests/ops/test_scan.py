@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numeric import check_gradients
 
 import needle as ndl
-from needle import nn
+from needle import nn, optim
 from needle.jit.graph import Graph
 from needle.jit.optimize import optimize
 from needle.jit.trace import TraceError, Tracing
@@ -246,6 +247,90 @@ def test_explain_shows_the_loop():
     compiled = ndl.jit(run)
     compiled(x)
     assert "9 x (matmul" in compiled.explain()
+
+
+# ---- through what gradients flow ------------------------------------------------------------
+
+
+class Tangle:
+    """A scan whose new carries and ys each depend on some of the carries, slices and others."""
+
+    def __init__(self, random: Random) -> None:
+        self.n, self.reverse = random.randint(0, 3), random.random() < 0.5
+        shapes = [*[(2,)] * self.n, *[(random.randint(1, 4), 2)] * 2, (2,), (2,)]
+        self.leaves = [tensor(*shape, seed=i) for i, shape in enumerate(shapes)]
+        for leaf in self.leaves:
+            leaf.requires_grad = random.random() < 0.6
+        self.needs = [
+            [i for i in range(len(shapes)) if random.random() < 0.3] for _ in range(self.n + 2)
+        ]
+        self.used = [i for i in range(self.n + 2) if random.random() < 0.6]
+
+    def run(self) -> tuple[list[bool], list[ndl.Tensor], list[ndl.Tensor | None]]:
+        """What of the result requires a gradient, the result, the gradients of all leaves."""
+        n, zero = self.n, ndl.Tensor(np.zeros(2), dtype="float64", requires_grad=False)
+
+        def step(carries, slices):
+            known = [*carries, *slices, *self.leaves[n + 2 :]]
+            new = [sum((ndl.sin(known[i]) for i in need), zero) for need in self.needs]
+            return new[:n], new[n:]
+
+        last, ys = ndl.scan(step, self.leaves[:n], self.leaves[n : n + 2], self.reverse)
+        results = [*last, *ys]
+        flags = [x.requires_grad for x in results]
+        used = [results[i] for i in self.used if flags[i]]
+        loss = sum((x * x).sum() for x in used)
+        return flags, results, ndl.grad(loss, self.leaves) if used else []
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_gradients_that_eager_code_does_not_have_are_none(seed):
+    tangle = Tangle(Random(seed))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("NEEDLE_JIT", "evaluate")
+        flags, results, gradients = ndl.jit(tangle.run)()
+    expected_flags, expected, expected_gradients = tangle.run()
+    assert flags == expected_flags
+    assert [g is None for g in gradients] == [g is None for g in expected_gradients]
+    assert_close(
+        [*results, *(g for g in gradients if g is not None)],
+        [*expected, *(g for g in expected_gradients if g is not None)],
+    )
+
+
+def test_a_parameter_that_only_an_unused_output_depends_on_is_not_moved():
+    results = []
+    for wrap in (lambda f: f, ndl.jit):
+        w, v = nn.Parameter(tensor(INPUTS)), nn.Parameter(tensor(INPUTS, seed=1))
+        optimizer = optim.Adam([w, v], lr=0.1, weight_decay=0.1)
+
+        @wrap
+        def train(x, w=w, v=v, optimizer=optimizer):
+            h, _ = ndl.scan(lambda h, x: (ndl.tanh(h * w + x), h * v), x[0], x)
+            h.sum().backward()
+            optimizer.step()
+
+        train(tensor(STEPS, INPUTS))
+        results.append([w, v])
+    assert_close(results[1], results[0])
+    np.testing.assert_array_equal(results[1][1].numpy(), tensor(INPUTS, seed=1).numpy())
+
+
+def test_a_tuple_from_outside():
+    def run(x, w):
+        parts = ndl.split(w, 0)
+
+        def step(h, x):
+            h = ndl.tanh(h * parts[0] + x)
+            return h, h * parts[2]
+
+        h, y = ndl.scan(step, x[0], x)
+        gradients = ndl.grad((h * h).sum() + (y * y).sum(), [x, w])
+        return [h, y, *gradients, *ndl.grad(sum((g * g).sum() for g in gradients), [x, w])]
+
+    x, w = tensor(STEPS, INPUTS), tensor(3, INPUTS, seed=1)
+    assert_close(ndl.jit(run)(x, w), run(x, w))
+    assert len(loops(graph_of(run, x, w))) == 4
 
 
 # ---- what cannot stay a loop ----------------------------------------------------------------

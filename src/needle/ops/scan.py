@@ -13,6 +13,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 from ..autograd import (
+    Members,
     Tensor,
     TensorTuple,
     TensorTupleOp,
@@ -47,7 +48,6 @@ def scan(
 
     Inside `jit` the function is traced once and the loop stays a loop, so it must do the same at
     every step; one that draws random numbers or changes Tensors from outside is unrolled instead.
-    There, a Tensor that only outputs which nobody uses depend on gets a gradient of 0, not None.
     Raises TypeError for leaves that are no Tensors, and ValueError where shapes do not fit.
 
         h, outputs = ndl.scan(lambda h, x: (cell(x, h),) * 2, h0, x)   # x: (T, B, in)
@@ -183,16 +183,64 @@ def _unrolled(
 # ---- compiled -------------------------------------------------------------------------------
 
 
+class _Flow:
+    """Through which inputs of a loop the gradients of its outputs flow, over all steps.
+
+    `reach` has for each new carry and each y the numbers of the step's inputs, (carries, slices,
+    others), through which its gradient flows. Slices and others there require one; of the first
+    carries those in `init` do.
+    """
+
+    def __init__(self, reach: list[set[int]], init: set[int], carries: int, length: int) -> None:
+        self.reach, self.carries, self.length = reach, carries, length
+        self.required = set(init)  # the carries that require a gradient before any step
+        self.outputs: set[int] = set()  # the last carries and the ys that do
+        now = init
+        for _ in range(length):
+            flowing = self._flowing(now)
+            self.outputs |= {i for i in flowing if i >= carries}
+            before, now = now, {i for i in flowing if i < carries}
+            if now == before:
+                break
+            self.required |= now
+        self.outputs |= now
+
+    def _flowing(self, now: set[int]) -> set[int]:
+        """The outputs of a step that require a gradient if the carries in `now` do."""
+        fixed = self.carries
+        return {k for k, i in enumerate(self.reach) if any(x >= fixed or x in now for x in i)}
+
+    def backward(
+        self, last: set[int], ys: set[int], before: set[int]
+    ) -> tuple[set[int], set[int], set[int]]:
+        """What gets a gradient: (carries at any step, inputs of any step, first carries).
+
+        Given the last carries, ys and carries before each step whose gradient there is.
+        """
+        of_ys = set[int]().union(*(self.reach[self.carries + i] for i in ys))
+        now, carried, reached = last, set(last), set[int]()
+        for _ in range(self.length):
+            found = of_ys.union(*(self.reach[i] for i in now))
+            reached |= found
+            after, now = now, (found & self.required) | before
+            carried |= now
+            if now == after:
+                break
+        return carried, reached, now
+
+
 class Scan(TensorTupleOp):
     """A loop in a trace: (carries, xs, others) → (last carries, ys, the carries before each step).
 
-    `others` are the Tensors from outside through which the steps' gradients flow.
+    `others` are the values from outside through which the steps' gradients flow.
     """
 
+    takes_members = True
+
     def __init__(
-        self, steps: Step, carries: int, slices: int, reverse: bool, data: tuple[NDArray, ...]
+        self, steps: Step, flow: _Flow, slices: int, reverse: bool, data: tuple[NDArray, ...]
     ) -> None:
-        self.steps, self.carries, self.slices, self.reverse = steps, carries, slices, reverse
+        self.steps, self.flow, self.slices, self.reverse = steps, flow, slices, reverse
         self.data: tuple[NDArray, ...] | None = data
 
     def compute(self, *arrays: NDArray) -> tuple[NDArray, ...]:
@@ -200,54 +248,74 @@ class Scan(TensorTupleOp):
         assert data is not None
         return data
 
-    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> tuple[Value | None, ...]:
-        """A scan the other way, whose carry are the gradients of the carry and of the others."""
-        n, ends = self.carries, self.carries + self.slices
-        xs, others = list(node.inputs[n:ends]), list(node.inputs[ends:])
-        before, d_out = list(node)[-n:] if n else [], list(out_grad)
+    def gradient(self, out_grad: Any, node: TensorTuple) -> tuple[Value | None, ...]:
+        """A scan the other way, whose carry are the gradients of the carry and of the others.
+
+        None stands for those that do not flow.
+        """
+        n, ends = self.flow.carries, self.flow.carries + self.slices
+        init, xs, others = node.inputs[:n], list(node.inputs[n:ends]), node.inputs[ends:]
+        given = out_grad.gradients if isinstance(out_grad, Members) else dict(enumerate(out_grad))
+        d_out = [given.get(i) for i in range(len(node))]
         d_last, d_ys, d_before = d_out[:n], d_out[n : len(d_out) - n], d_out[len(d_out) - n :]
-        d_others = [_zeros_like(x) for x in others]
+        carried, reached, to_init = self.flow.backward(*map(_present, (d_last, d_ys, d_before)))
+        d_last = [_sum(x, d) if i in carried else None for i, x, d in _numbered(init, d_last)]
+        d_others = [
+            [_sum(member) for member in _members(x)] if i in reached else None
+            for i, x in enumerate(others, ends)
+        ]
+        before = [
+            x if i in self.flow.required else x.detach()
+            for i, x in enumerate(list(node)[len(d_out) - n :])
+        ]
 
         def back(carry: Any, x: Any) -> Any:
             (d_carries, d_others), (d_ys, d_before, before, slices) = carry, x
-            before, slices = [_differentiable(b) for b in before], list(slices)
-            needed = [
-                _differentiable(s) if x.requires_grad else s
-                for s, x in zip(slices, xs, strict=True)
+            before = [_differentiable(b) if i in carried else b for i, b in enumerate(before)]
+            slices = [_differentiable(s) if i in reached else s for i, s in enumerate(slices, n)]
+            found = self._step_gradients(before, slices, others, [*d_carries, *d_ys])
+            d_new = [
+                _sum(b, d, found[i]) if i in carried else None
+                for i, b, d in _numbered(before, d_before)
             ]
-            gradients = self._step_gradients(before, needed, others, [*d_carries, *d_ys])
-            d_new = [_sum(d, g) for d, g in zip(d_before, gradients[:n], strict=True)]
             d_slices = [
-                None if not x.requires_grad else _zeros_like(s) if g is None else g
-                for x, s, g in zip(xs, needed, gradients[n:ends], strict=True)
+                _sum(s, found[i]) if i in reached else None for i, s in enumerate(slices, n)
             ]
-            sums = [_sum(d, g) for d, g in zip(d_others, gradients[ends:], strict=True)]
+            sums = [
+                d
+                if d is None or g is None
+                else [a + b for a, b in zip(d, _members(g), strict=True)]
+                for d, g in zip(d_others, found[ends:], strict=True)
+            ]
             return (d_new, sums), d_slices
 
         (d_first, d_others), d_xs = scan(
             back, (d_last, d_others), (d_ys, d_before, before, xs), not self.reverse
         )
-        return (*d_first, *d_xs, *d_others)
+        d_init = [d if i in to_init else None for i, d in enumerate(d_first)]
+        return (*d_init, *d_xs, *map(_like, others, d_others))
 
     def _step_gradients(
-        self, before: list[Tensor], slices: list[Tensor], others: list[Any], d_out: list[Tensor]
+        self, before: list[Tensor], slices: list[Tensor], others: Sequence[Value], d_out: list[Any]
     ) -> tuple[Value | None, ...]:
-        """The gradients of one step's inputs, given those of its outputs."""
+        """The gradients of one step's inputs, given those of its outputs that have one."""
 
         def flat(*_: Tensor) -> TensorTuple:
             carries, ys = self.steps(before, slices)
-            return make_tuple(*carries, *ys)
+            pairs = zip((*carries, *ys), d_out, strict=True)
+            return make_tuple(*(x for x, d in pairs if d is not None))
 
-        return vjp(flat, [*before, *slices, *others], make_tuple(*d_out))
+        known = make_tuple(*(d for d in d_out if d is not None))
+        return vjp(flat, [*before, *slices, *others], known)
 
 
 def _compiled(
     trace: Tracer, steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The loop as one op of the trace; None where it must be unrolled."""
-    recording, start = is_grad_enabled(), moment()
+    recording, n = is_grad_enabled(), len(carries)
     others: list[Value] = []
-    flows: list[bool] = []  # whether an output depends on anything that requires a gradient
+    reach: list[set[int]] = []  # see `_Flow`
 
     def body(now: list[NDArray], slices: list[NDArray]) -> tuple[list[NDArray], list[NDArray]]:
         inner = [Tensor.make_const(c, requires_grad=recording and is_float(c.dtype)) for c in now]
@@ -255,32 +323,57 @@ def _compiled(
             Tensor.make_const(s, requires_grad=recording and x.requires_grad)
             for s, x in zip(slices, xs, strict=True)
         ]
+        start = moment()
         with enable_grad() if recording else nullcontext():
             new, ys = steps(inner, parts)
-        others[:] = values_from_before([*new, *ys], start)
-        flows[:] = [v.requires_grad for v in (*new, *ys)]
+        numbers = {id(x): i for i, x in enumerate((*inner, *parts))}
+        for out in (*new, *ys):
+            found = values_from_before([out], start)
+            others.extend(x for x in found if id(x) not in numbers)
+            numbers |= {id(x): i for i, x in enumerate(others, n + len(xs))}
+            reach.append({numbers[id(x)] for x in found})
         return [v.realize_cached_data() for v in new], [
             v.realize_cached_data() for v in (*ys, *inner)
         ]
 
     arrays = [x.realize_cached_data() for x in carries], [x.realize_cached_data() for x in xs]
     data = trace.loop(body, *arrays, reverse)
-    if data is None or not all(isinstance(x, Tensor) for x in others):
+    if data is None:
         return None
-    last, ys = data
-    op = Scan(steps.as_of_now(), len(carries), len(xs), reverse, (*last, *ys))
-    result, n = op(*carries, *xs, *others), len(carries)
-    out = [result[i] if flow else result[i].detach() for i, flow in enumerate(flows)]
+    init = {i for i, x in enumerate(carries) if x.requires_grad}
+    flow = _Flow(reach, init, n, steps.length)
+    op = Scan(steps.as_of_now(), flow, len(xs), reverse, (*data[0], *data[1]))
+    result = op(*carries, *xs, *others)
+    out = [result[i] if i in flow.outputs else result[i].detach() for i in range(len(reach))]
     return out[:n], out[n:]
 
 
-def _zeros_like(x: Any) -> Tensor:
-    data = x.realize_cached_data()
+def _present(gradients: list[Any]) -> set[int]:
+    return {i for i, d in enumerate(gradients) if d is not None}
+
+
+def _numbered(xs: Sequence[Any], ds: Sequence[Any]) -> list[tuple[int, Any, Any]]:
+    return [(i, x, d) for i, (x, d) in enumerate(zip(xs, ds, strict=True))]
+
+
+def _sum(like: Tensor, *terms: Any) -> Tensor:
+    """The sum of the terms that are there; zeros like a Tensor where there is none."""
+    known = [term for term in terms if term is not None]
+    if known:
+        return sum(known[1:], known[0])
+    data = like.realize_cached_data()
     return Tensor.make_const(data._device.zeros(data._shape, data._dtype))
 
 
-def _sum(a: Tensor, b: Any) -> Tensor:
-    return a if b is None else a + b
+def _members(x: Value) -> list[Tensor]:
+    return list(x) if isinstance(x, TensorTuple) else [x]  # type: ignore[list-item]
+
+
+def _like(x: Value, members: list[Tensor] | None) -> Value | None:
+    """The `_members` as a Value of the kind of `x`."""
+    if members is None:
+        return None
+    return make_tuple(*members) if isinstance(x, TensorTuple) else members[0]
 
 
 def _differentiable(x: Tensor) -> Tensor:
