@@ -80,12 +80,16 @@ class Tracer(Protocol):
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()` gives anew at every call; `read` may change state, as below."""
 
-    def draws(self) -> Any:
-        """A mark: what is drawn from now on."""
+    def first(self, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+        """Inside, a function of `inputs` runs that will run again; gives what names this run."""
 
-    def again(self, mark: Any) -> AbstractContextManager[None]:
-        """Inside, a computation since `mark` is recorded a second time, to be run a second time:
-        with the random numbers of the first."""
+    def again(self, run: Any) -> AbstractContextManager[None]:
+        """Inside, the function of `run` is recorded a second time, to be run a second time: with
+        the random numbers of the first. Raises where the mode of a Module is another."""
+
+    def rerun(self, run: Any, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+        """Inside, the function of `run` runs again on other `inputs`. Raises where it reads values
+        from outside that it has not read then, or the mode of a Module is another."""
 
     def loop(
         self,

@@ -10,7 +10,7 @@ from needle import nn
 from needle.jit.optimize import optimize
 from needle.jit.plan import make_plan
 from needle.jit.recompute import units_of
-from needle.jit.trace import Tracing
+from needle.jit.trace import TraceError, Tracing
 
 
 def block(width: int) -> nn.Module:
@@ -99,3 +99,69 @@ def test_without_gradients_it_is_the_function():
 def test_a_function_that_returns_no_tensor():
     with pytest.raises(TypeError, match="must return a Tensor, got tuple"):
         ndl.checkpoint(lambda x: (x, x))(ndl.Tensor([1.0]))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_variables_that_are_rebound_before_the_gradient(compiled):
+    def run(x, *weights):
+        scale = 2.0
+
+        def scaled(y):
+            return y * scale
+
+        y, count = x, 0
+
+        def counted():
+            nonlocal count
+            count += 1
+            return count
+
+        for w in weights:
+            y = ndl.checkpoint(lambda y: counted() * ndl.tanh(scaled(y @ w)))(y)  # noqa: B023
+        scale = 5.0
+        return [y, *ndl.grad((y * y).sum(), [x, *weights])]
+
+    def plain(x, *weights):
+        y = x
+        for i, w in enumerate(weights, 1):
+            y = i * ndl.tanh(y @ w * 2.0)
+        return [y, *ndl.grad((y * y).sum(), [x, *weights])]
+
+    inputs = [ndl.Tensor(np.random.RandomState(i).randn(3, 3)) for i in range(4)]
+    for a, e in zip((ndl.jit(run) if compiled else run)(*inputs), plain(*inputs), strict=True):
+        np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_functions_that_share_a_variable_share_it_in_the_second_run():
+    def run(x):
+        count = 0
+
+        def advance():
+            nonlocal count
+            count += 1
+
+        def step(x):
+            advance()
+            return ndl.tanh(x * count)
+
+        y = ndl.checkpoint(step)(x)
+        z = ndl.checkpoint(step)(x)
+        return ndl.grad((y + z).sum(), [x])[0]
+
+    x = ndl.Tensor([0.5, 0.25])
+    expected = 1 / np.cosh(x.numpy()) ** 2 + 2 / np.cosh(2 * x.numpy()) ** 2
+    np.testing.assert_allclose(run(x).numpy(), expected, rtol=1e-5)
+
+
+def test_the_mode_of_a_module_is_changed_before_a_compiled_gradient():
+    norm = nn.BatchNorm1d(4)
+    block = ndl.checkpoint(lambda x: norm(x))  # here
+
+    def run(x):
+        norm.eval()
+        y = block(x)
+        norm.train()
+        return ndl.grad((y * y).sum(), [x])
+
+    with pytest.raises(TraceError, match=r"BatchNorm1d is in training mode when .*\n.*# here"):
+        ndl.jit(run)(ndl.Tensor(np.ones((5, 4))))

@@ -478,6 +478,104 @@ def test_variables_that_are_rebound_before_the_gradient():
     assert_close(ndl.jit(run)(*inputs), layers(*inputs))
 
 
+class Box:
+    """What a step reads without a gradient."""
+
+    def __init__(self) -> None:
+        self.scale = ndl.Tensor([2.0], dtype="float64", requires_grad=False)
+        self.other = ndl.Tensor([3.0], dtype="float64", requires_grad=False)
+
+
+def write_into(box: Box) -> None:
+    box.scale[0] = 5.0
+
+
+def replace_data(box: Box) -> None:
+    box.scale.data = box.scale + 1
+
+
+def exchange_tensors(box: Box) -> None:
+    box.scale = box.other
+
+
+def make_another(box: Box) -> None:
+    box.scale = ndl.Tensor([7.0], dtype="float64", requires_grad=False)
+
+
+CHANGES = [write_into, replace_data, exchange_tensors, make_another]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("inside", [False, True], ids=["from outside", "made inside"])
+def test_what_a_step_reads_is_changed_before_the_gradient(change, inside):
+    box = Box()
+
+    def run(x, early):
+        if inside:
+            make_another(box)
+        if early:
+            change(box)
+        h, _ = ndl.scan(lambda h, x: (ndl.tanh(h * box.scale + x), None), x[0], x)  # here
+        if not early:
+            change(box)
+        return [h, *ndl.grad((h * h).sum(), [x])]
+
+    x = tensor(STEPS, INPUTS)
+    with pytest.raises(TraceError, match=r"other data than in the forward pass.*\n.*# here"):
+        ndl.jit(run)(x, False)
+    box = Box()
+    actual = ndl.jit(run)(x, True)
+    box = Box()
+    assert_close(actual, run(x, True))
+
+
+def test_a_gradient_of_a_gradient_reads_what_the_gradient_has_read():
+    box = Box()
+
+    def run(x):
+        h, _ = ndl.scan(lambda h, x: (ndl.tanh(h * box.scale + x), None), x[0], x)  # here
+        (g,) = ndl.grad((h * h).sum(), [x])
+        replace_data(box)
+        return ndl.grad((g * g).sum(), [x])
+
+    with pytest.raises(TraceError, match=r"# here"):
+        ndl.jit(run)(tensor(STEPS, INPUTS))
+
+
+def test_the_mode_of_a_module_is_changed_before_the_gradient():
+    norm = nn.BatchNorm1d(INPUTS)
+
+    def run(x, early):
+        norm.eval()
+        h, _ = ndl.scan(lambda h, x: (norm(h + x), None), x[0], x)  # here
+        norm.train(not early)
+        return [h, *ndl.grad((h * h).sum(), [x])]
+
+    x = tensor(STEPS, BATCH, INPUTS, dtype="float32")
+    with pytest.raises(TraceError, match=r"BatchNorm1d is in training mode when .*\n.*# here"):
+        ndl.jit(run)(x, False)
+    assert_close(ndl.jit(run)(x, True), run(x, True), 1e-5)
+
+
+def test_what_the_first_run_makes_is_there_in_the_second():
+    """A step may keep a constant that it has made."""
+    kept = {}
+
+    def run(x):
+        def step(h, x):
+            if "mask" not in kept:
+                kept["mask"] = ndl.Tensor(np.arange(INPUTS) % 2, dtype="float64")
+            return ndl.tanh(h * kept["mask"] + x * ndl.Tensor([2.0], dtype="float64")), None
+
+        h, _ = ndl.scan(step, x[0], x)
+        return [h, *ndl.grad((h * h).sum(), [x])]
+
+    x = tensor(STEPS, INPUTS)
+    expected = run(x)
+    kept.clear()
+    assert_close(ndl.jit(run)(x), expected)
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_dicts_in_another_order_are_named(compiled):
     def run(x):

@@ -12,7 +12,7 @@ import linecache
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -107,6 +107,34 @@ class Trace:
     returned: Any  # what the function returned, with `Output`s and `Source`s for its Tensors
 
 
+@dataclass
+class Run:
+    """One run of a function that runs again later, and what it finds outside of it."""
+
+    drawn: int = 0  # how many draws there were before
+    first: Run | None = None  # the first run, with which this one is compared
+    same_values: bool = False  # whether it must read nothing else
+    inside: set[int] = field(default_factory=set)  # ids of values and buffers of its own
+    outside: set[int] = field(default_factory=set)  # ids of the values that it reads besides
+    modes: dict[int, tuple[Any, set[bool]]] = field(default_factory=dict)  # by the module's id
+
+    def reads(self, value: Value, buffer: Any) -> bool:
+        """Note what is read; False where the first run has not read it."""
+        if id(value) in self.inside or id(buffer) in self.inside:
+            return True
+        self.outside.add(id(value))
+        if self.first is None or not self.same_values:
+            return True
+        return id(value) in self.first.outside or id(buffer) in self.first.inside
+
+    def calls(self, module: Any) -> bool:
+        """Note a module's mode; False where it is another than in the first run."""
+        mode = module.training
+        self.modes.setdefault(id(module), (module, set()))[1].add(mode)
+        known = None if self.first is None else self.first.modes.get(id(module))
+        return known is None or mode in known[1]
+
+
 def user_frame() -> str:
     """`file:line: source` of the innermost frame outside of needle."""
     frame = sys._getframe(1)
@@ -155,6 +183,7 @@ class Tracing:
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.modules: dict[int, tuple[Any, bool]] = {}
         self.drawn: list[tuple[Any, Any, NDArray]] = []  # (what, shape and dtype, array)
+        self.watched: list[Run] = []  # those going on
         self.replayed: list[int] = []  # the next draw to give again, while a function runs again
         self.run_number = self.runs = 0  # of nodes, see `Node.run`
         self.scalars: dict[Any, tuple[HostNumber, NDArray]] = {}  # those made of host numbers
@@ -298,6 +327,12 @@ class Tracing:
 
     def guard_mode(self, module: Any) -> None:
         """The trace holds only for the present `module.training`."""
+        if not all(run.calls(module) for run in self.watched):
+            raise TraceError(
+                f"[jit] {type(module).__name__} is in {'training' if module.training else 'eval'} "
+                "mode when a function of ndl.scan or ndl.checkpoint runs again for its gradient, "
+                f"and was not in the forward pass.\n  {user_frame()}"
+            )
         self.modules[id(module)] = (module, module.training)
 
     def host_action(self, action: Callable[[], Any]) -> None:
@@ -348,19 +383,35 @@ class Tracing:
         self.drawn.append((draw, kind, array))
         return array
 
-    def draws(self) -> int:
-        """How many draws there have been: the mark of a run that begins here."""
-        return len(self.drawn)
+    # ---- functions that run again -------------------------------------------------------------
 
     @contextmanager
-    def again(self, mark: int) -> Iterator[None]:
-        """Inside, what was recorded since `mark` is recorded again, with its random numbers."""
+    def _watch(self, run: Run, inputs: Iterable[AutogradValue] = ()) -> Iterator[Run]:
+        run.inside.update(id(self._current(x.realize_cached_data()._handle)) for x in inputs)
+        self.watched.append(run)
+        try:
+            yield run
+        finally:
+            self.watched.pop()
+
+    def first(self, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
+        """Inside, a function of `inputs` runs that will run again."""
+        return self._watch(Run(len(self.drawn)), inputs)
+
+    def rerun(self, run: Run, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
+        """Inside, the function of `run` runs again and reads nothing but what it has read then."""
+        return self._watch(Run(first=run, same_values=True), inputs)
+
+    @contextmanager
+    def again(self, run: Run) -> Iterator[None]:
+        """Inside, the function of `run` is recorded again, with its random numbers."""
         before = self.run_number
         self.runs += 1
         self.run_number = self.runs
-        self.replayed.append(mark)
+        self.replayed.append(run.drawn)
         try:
-            yield
+            with self._watch(Run(first=run)):
+                yield
         finally:
             self.replayed.pop()
             self.run_number = before
@@ -457,6 +508,8 @@ class Tracing:
     def _wrap(self, device: Any, original: Any, array: np.ndarray) -> Any:
         buffer = original(array)
         self.made[id(buffer)] = buffer
+        for run in self.watched:
+            run.inside.add(id(buffer))
         return buffer
 
     def _view(self, device: Any, original: Any, x: NDArray) -> np.ndarray:
@@ -519,14 +572,20 @@ class Tracing:
         """Put a node into the graph that is being traced."""
         self.graph.nodes.append(node)
         for view in node.outputs:
-            self.homes[id(view.value)] = self.graph
+            self._belongs(view.value, self.graph)
 
     def _input(self, graph: Graph, size: int, dtype: np.dtype) -> Value:
         """A value that no node of `graph` writes."""
         value = Value(size, dtype)
-        self.homes[id(value)] = graph
         self.inputs.add(id(value))
+        self._belongs(value, graph)
         return value
+
+    def _belongs(self, value: Value, graph: Graph) -> None:
+        self.homes[id(value)] = graph
+        if graph is not self.program or id(value) not in self.inputs:
+            for run in self.watched:
+                run.inside.add(id(value))
 
     def _current(self, buffer: Any) -> Value | None:
         """The contents of a buffer at this point; None where nothing has been written."""
@@ -546,6 +605,12 @@ class Tracing:
             raise TraceError(
                 "[jit] a tensor made inside the function of ndl.scan is used after it; return it "
                 f"as a part of the carry or of y.\n  {user_frame()}"
+            )
+        if self.watched and not all(run.reads(value, x._handle) for run in self.watched):
+            raise TraceError(
+                "[jit] the function of ndl.scan runs again for its gradient, and a tensor that it "
+                "reads is another, or has other data than in the forward pass; change it after "
+                f"the gradient.\n  {user_frame()}"
             )
         return View(value, x._shape, x._strides, x._offset)
 

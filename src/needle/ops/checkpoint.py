@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..autograd import (
     vjp,
 )
 from ..backend_ndarray import NDArray
+from .common import frozen
 
 
 class Checkpoint(TensorOp):
@@ -51,24 +52,25 @@ class _Replay:
 
     def __init__(self) -> None:
         self.state: Any = None
-        self.mark: Any = None  # what a trace knows the run by
+        self.run: Any = None  # what a trace knows the run by
 
     @contextmanager
-    def first(self) -> Iterator[None]:
+    def first(self, inputs: Sequence[Tensor]) -> Iterator[None]:
         """Inside is the first run."""
         trace = current_trace()
-        if trace is not None:
-            self.mark = trace.draws()
-        else:
+        if trace is None:
             self.state = np.random.get_state()
-        yield
+            yield
+            return
+        with trace.first(inputs) as self.run:
+            yield
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
         trace = current_trace()
         if trace is not None:
-            with trace.again(self.mark):
+            with trace.again(self.run):
                 yield
             return
         present = np.random.get_state()
@@ -84,7 +86,10 @@ def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     They are computed again when the gradient is: about a third more time for the memory of one
     call of the function instead of that of all. Parameters that the function reads get their
-    gradients. Raises TypeError where the function returns anything but a Tensor.
+    gradients. The second run has the variables that a function captured at the time of the first,
+    and its random numbers; Tensors that it reads without a gradient, and modes of Modules, must not
+    be changed in between. Raises TypeError where the function returns anything but a Tensor, and
+    inside `jit` a TraceError where the mode of a Module is another in the second run.
 
         block = ndl.checkpoint(block)   # a Module, or any function of Tensors
     """
@@ -102,14 +107,14 @@ def _call(function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> Tensor:
     inner = [
         Tensor.make_const(x.realize_cached_data(), requires_grad=x.requires_grad) for x in args
     ]
-    replay, before = _Replay(), moment()
-    with replay.first(), enable_grad():
+    replay, before, later = _Replay(), moment(), frozen(function)
+    with replay.first(inner), enable_grad():
         out = function(*inner)
     if not isinstance(out, Tensor):
         raise TypeError(f"[checkpoint] the function must return a Tensor, got {type(out).__name__}")
     mine = set(map(id, inner))
     others = [value for value in values_from_before([out], before) if id(value) not in mine]
-    return Checkpoint(function, len(args), out.realize_cached_data(), replay)(*args, *others)
+    return Checkpoint(later, len(args), out.realize_cached_data(), replay)(*args, *others)
 
 
 __all__ = ["Checkpoint", "checkpoint"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,36 @@ def check_broadcast(shapes: list[Shape], what: str) -> Shape:
     for shape in shapes:
         result = broadcast_shapes(result, shape, what)
     return result
+
+
+def frozen(function: Any) -> Any:
+    """`function` with the present values of the variables that it captures.
+
+    For a later run: a loop over layers has rebound its variables by the time of the gradient.
+    Functions among the values are frozen, too; anything that is no Python function stays as it is.
+    """
+    return _frozen(function, {})
+
+
+def _frozen(function: Any, known: dict[int, Any]) -> Any:
+    if not isinstance(function, FunctionType) or function.__closure__ is None:
+        return function
+    if id(function) in known:
+        return known[id(function)]
+    captured = function.__closure__
+    new = [cell for cell in captured if id(cell) not in known]  # functions may share variables
+    known.update((id(cell), CellType()) for cell in new)
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__,
+        tuple(known[id(cell)] for cell in captured),
+    )  # fmt: skip
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
+    known[id(function)] = copy
+    for cell in new:
+        with suppress(ValueError):  # a variable without a value
+            known[id(cell)].cell_contents = _frozen(cell.cell_contents, known)
+    return copy
 
 
 class Fused(Op):

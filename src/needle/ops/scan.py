@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
-from types import CellType, FunctionType
 from typing import Any
 
 from ..autograd import (
@@ -28,10 +27,8 @@ from ..autograd import (
 )
 from ..backend_ndarray import NDArray, is_float
 from ..tree import map_leaves, tensors
+from .common import frozen
 from .shape import make_tuple, split, stack
-
-# One step on flat lists: (carries, slices of xs) → (new carries, outputs).
-Step = Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]
 
 
 def scan(
@@ -47,8 +44,12 @@ def scan(
     the function reads besides.
 
     Inside `jit` the function is traced once and the loop stays a loop, so it must do the same at
-    every step; one that draws random numbers or changes Tensors from outside is unrolled instead.
-    Raises TypeError for leaves that are no Tensors, and ValueError where shapes do not fit.
+    every step; one that draws random numbers, changes Tensors from outside or gives them gradients
+    is unrolled instead. It runs again for the gradient, with the variables that it captured at the
+    time of the scan.
+    Raises TypeError for leaves that are no Tensors, ValueError where shapes do not fit, and inside
+    `jit` a TraceError where the function finds another Tensor, other data or a Module in another
+    mode when it runs again.
 
         h, outputs = ndl.scan(lambda h, x: (cell(x, h),) * 2, h0, x)   # x: (T, B, in)
     """
@@ -74,9 +75,9 @@ class _Steps:
         self._y, self._has_y = None, False
 
     def as_of_now(self) -> _Steps:
-        """The same for a later run: with the variables that the function has found this time."""
+        """The same for a later run, with the variables that the function captures now."""
         steps = copy(self)
-        steps.function = _frozen(self.function, {})
+        steps.function = frozen(self.function)
         return steps
 
     def __call__(
@@ -115,29 +116,6 @@ def _check_alike(tree: Any, first: Any, what: str) -> None:
     expected, got = map_leaves(_kind, first), map_leaves(_kind, tree)
     if repr(expected) != repr(got):  # dicts in another order are equal, and flatten differently
         raise ValueError(f"[scan] {what}: expected {expected}, got {got}")
-
-
-def _frozen(function: Any, known: dict[int, Any]) -> Any:
-    """A function that goes on with the present values of the variables it captures.
-
-    A loop over layers has rebound its variables by the time of the gradient.
-    """
-    if not isinstance(function, FunctionType) or function.__closure__ is None:
-        return function
-    if id(function) in known:
-        return known[id(function)]
-    cells = tuple(CellType() for _ in function.__closure__)
-    frozen = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
-    )
-    frozen.__kwdefaults__ = function.__kwdefaults__
-    known[id(function)] = frozen
-    for cell, original in zip(cells, function.__closure__, strict=True):
-        try:
-            cell.cell_contents = _frozen(original.cell_contents, known)
-        except ValueError:  # a variable without a value
-            continue
-    return frozen
 
 
 def _kind(leaf: Tensor | None) -> Any:
@@ -229,6 +207,20 @@ class _Flow:
         return carried, reached, now
 
 
+class _Rerun:
+    """The steps of a loop, run again for its gradient; they must read what they have read then."""
+
+    def __init__(self, trace: Tracer, steps: _Steps) -> None:
+        self.trace, self.steps = trace, steps
+        self.run: Any = None  # what the trace knows of the first time
+
+    def __call__(
+        self, carries: list[Tensor], slices: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        with self.trace.rerun(self.run, carries + slices):
+            return self.steps(carries, slices)
+
+
 class Scan(TensorTupleOp):
     """A loop in a trace: (carries, xs, others) → (last carries, ys, the carries before each step).
 
@@ -238,7 +230,7 @@ class Scan(TensorTupleOp):
     takes_members = True
 
     def __init__(
-        self, steps: Step, flow: _Flow, slices: int, reverse: bool, data: tuple[NDArray, ...]
+        self, steps: _Rerun, flow: _Flow, slices: int, reverse: bool, data: tuple[NDArray, ...]
     ) -> None:
         self.steps, self.flow, self.slices, self.reverse = steps, flow, slices, reverse
         self.data: tuple[NDArray, ...] | None = data
@@ -313,7 +305,7 @@ def _compiled(
     trace: Tracer, steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The loop as one op of the trace; None where it must be unrolled."""
-    recording, n = is_grad_enabled(), len(carries)
+    recording, n, rerun = is_grad_enabled(), len(carries), _Rerun(trace, steps.as_of_now())
     others: list[Value] = []
     reach: list[set[int]] = []  # see `_Flow`
 
@@ -324,7 +316,7 @@ def _compiled(
             for s, x in zip(slices, xs, strict=True)
         ]
         start = moment()
-        with enable_grad() if recording else nullcontext():
+        with enable_grad() if recording else nullcontext(), trace.first(inner + parts) as rerun.run:
             new, ys = steps(inner, parts)
         numbers = {id(x): i for i, x in enumerate((*inner, *parts))}
         for out in (*new, *ys):
@@ -342,7 +334,7 @@ def _compiled(
         return None
     init = {i for i, x in enumerate(carries) if x.requires_grad}
     flow = _Flow(reach, init, n, steps.length)
-    op = Scan(steps.as_of_now(), flow, len(xs), reverse, (*data[0], *data[1]))
+    op = Scan(rerun, flow, len(xs), reverse, (*data[0], *data[1]))
     result = op(*carries, *xs, *others)
     out = [result[i] if i in flow.outputs else result[i].detach() for i in range(len(reach))]
     return out[:n], out[n:]
