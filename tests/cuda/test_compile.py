@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.cuda.memory import Block
+from needle.backend_ndarray.cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
 from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float
 
@@ -40,10 +42,17 @@ class Recorder:
     def memory(self) -> Recorder:
         return self
 
-    def allocate(self, nbytes: int) -> tuple[int, int]:
-        return 1 << 20, nbytes
+    def allocate(self, nbytes: int) -> Block:
+        return Block(1 << 20, nbytes)
 
-    def free(self, address: int, size: int) -> None:
+    def free(self, block: Block) -> None:
+        pass
+
+    @property
+    def streams(self) -> Recorder:
+        return self
+
+    def use(self, uses: Uses) -> None:
         pass
 
 

@@ -15,7 +15,7 @@ import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import DTYPES, NDArray
 from needle.backend_ndarray.cuda import CudaError, CudaOutOfMemory, CudaUnavailable
-from needle.backend_ndarray.cuda.context import rounded
+from needle.backend_ndarray.cuda.memory import rounded
 from needle.io import load_checkpoint, save_checkpoint
 
 from .conftest import forget_libraries

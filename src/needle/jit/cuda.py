@@ -8,6 +8,7 @@ recorded once by the driver, and a call of the program is one launch.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,7 @@ class CudaProgram:
         self._checks = any(node.op in ("take_rows", "add_rows") for node in _all_nodes(graph))
         self._states: list[int] = []  # the addresses that the captured graph works on
         self._captured: Any = None
+        self._lock = threading.Lock()  # its memory is for one call at a time
 
     def fits(self, states: Sequence[Tensor]) -> bool:
         """Whether the states have the shapes, dtypes and layout of the trace."""
@@ -71,9 +73,17 @@ class CudaProgram:
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
     ) -> list[NDArray]:
         """The results; states that change are updated in place."""
+        with self._lock, self.device.context.streams.current.together():
+            return self._run(arguments, states, clock)
+
+    def _run(
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
+    ) -> list[NDArray]:
         for i in self.graph.updates:
             _own(states[i])
         addresses = [_address(s.cached_data) for s in states]
+        for own in (self._arena, *self._constants):
+            _address(own)
         context = self.device.context
         if self._captured is None or addresses != self._states:
             self._captured, self._states = None, addresses

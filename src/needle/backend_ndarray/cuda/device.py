@@ -21,13 +21,19 @@ NOTHING_BAD = 2**64 - 1  # no index is out of range
 
 
 class CudaBuffer:
-    """Memory of a GPU: `size` elements of `dtype` from `address` on."""
+    """Memory of a GPU: `size` elements of `dtype`."""
 
-    __slots__ = ("__weakref__", "_block", "_context", "address", "dtype", "size")
+    __slots__ = ("__weakref__", "_block", "_context", "dtype", "size")
 
     def __init__(self, context: Context, size: int, dtype: np.dtype) -> None:
         self._context, self.size, self.dtype = context, size, dtype
-        self.address, self._block = context.memory.allocate(size * dtype.itemsize)
+        self._block = context.memory.allocate(size * dtype.itemsize)
+
+    @property
+    def address(self) -> int:
+        """Where it is, for this thread's next work: that comes after what other threads do here."""
+        self._context.streams.use(self._block.uses)
+        return self._block.address
 
     def ptr(self) -> int:
         """The address of the first element, on the GPU."""
@@ -35,7 +41,7 @@ class CudaBuffer:
 
     def __del__(self) -> None:
         if hasattr(self, "_block"):  # the allocation did not fail
-            self._context.memory.free(self.address, self._block)
+            self._context.memory.free(self._block)
 
 
 class CudaDevice(BackendDevice):
