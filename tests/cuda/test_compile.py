@@ -32,7 +32,7 @@ class Recorder:
         assert 0 < threads <= 1024
         self.sources.setdefault(source, what)
 
-    def upload(self, array: np.ndarray, address: int) -> None:
+    def upload(self, array: np.ndarray, address: int, non_blocking: bool = False) -> None:
         pass
 
     def download(self, address: int, array: np.ndarray) -> None:
@@ -51,6 +51,12 @@ class Recorder:
     @property
     def streams(self) -> Recorder:
         return self
+
+    @property
+    def current(self) -> Recorder:
+        return self
+
+    watch = None
 
     def use(self, uses: Uses) -> None:
         pass

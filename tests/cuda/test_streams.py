@@ -16,24 +16,6 @@ from needle.backend_ndarray import NDArray
 from needle.backend_ndarray.cuda.streams import Streams
 
 
-@pytest.fixture
-def lazy(emulated, monkeypatch):
-    """`cuda()` on the emulator, whose streams do nothing before they are waited for."""
-    emulated.synchronize()
-    monkeypatch.setenv("NEEDLE_EMULATOR_DELAY", "1")
-    yield emulated
-    emulated.synchronize()
-
-
-@pytest.fixture
-def fake(emulated, emulator_folder):
-    """The emulated driver's own functions."""
-    library = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
-    library.emulator_calls.restype = ctypes.c_char_p
-    library.emulator_clear_calls()
-    return library
-
-
 def in_thread(function: Callable[[], Any]) -> Any:
     """What a function returns in a thread of its own."""
     results: list[Any] = []
@@ -158,7 +140,6 @@ def test_capturing_does_not_disturb_another_thread(lazy):
 
 
 def test_a_failed_wait_is_an_error(lazy, fake):
-    fake.emulator_fail.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_int
     x = in_thread(lambda: ramp(lazy))
     fake.emulator_fail(b"cuStreamWaitEvent", 0, 719)
     with pytest.raises(RuntimeError, match="cuStreamWaitEvent failed"):

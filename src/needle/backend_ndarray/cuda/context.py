@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from ctypes import byref, c_uint64, c_void_p
 
@@ -22,6 +23,7 @@ from .driver import (
 )
 from .library import CudaUnavailable
 from .memory import Block, Memory
+from .pinned import CHUNK, PinnedMemory, Watch
 from .streams import Streams, Uses
 
 OLDEST_CAPABILITY = (7, 0)
@@ -82,7 +84,8 @@ class Context:
         self.pool = self.create("cuDeviceGetDefaultMemPool", self.device)
         keep = c_uint64(2**64 - 1)
         self.call("cuMemPoolSetAttribute", self.pool, POOL_RELEASE_THRESHOLD, byref(keep))
-        self.memory = Memory(self)
+        self.memory, self.pinned = Memory(self), PinnedMemory(self)
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
     def _name(self) -> str:
         text = ctypes.create_string_buffer(256)
@@ -115,16 +118,48 @@ class Context:
     def synchronize(self) -> None:
         """Wait until all threads' work is done. Raises CudaError for what has failed."""
         self.streams.synchronize()
+        self._check_watches()
+
+    def watch(self) -> Watch:
+        """A word for indices out of range; looked at whenever the host waits for the GPU."""
+        watch = Watch(self)
+        self._watches.add(watch)
+        return watch
+
+    def _check_watches(self) -> None:
+        for watch in tuple(self._watches):
+            watch.check()
 
     # ---- data -------------------------------------------------------------------------------
 
-    def upload(self, array: np.ndarray, address: int) -> None:
-        """Copy a contiguous array to the GPU; it may be changed afterwards."""
-        if array.nbytes:
-            here = self.streams.current
-            self.call("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, here.handle)
-            here.issued += 1
-            self.call("cuStreamSynchronize", here.handle)
+    def upload(self, array: np.ndarray, address: int, non_blocking: bool = False) -> None:
+        """Copy a contiguous array to the GPU while the host goes on; it may be changed at once.
+
+        With `non_blocking` one in pinned memory may not be, before the copy is done.
+        """
+        block = self.pinned.block_of(array) if non_blocking else None
+        if block is not None:
+            self._copy_pinned(block, address, array.nbytes)
+            return
+        data = array.reshape(-1).view(np.uint8)
+        for start in range(0, array.nbytes, CHUNK):
+            part = data[start : start + CHUNK]
+            block = self.pinned.allocate(part.nbytes)
+            ctypes.memmove(block.address, part.ctypes.data, part.nbytes)
+            self.upload_block(block, address + start, part.nbytes)
+
+    def upload_block(self, block: Block, address: int, nbytes: int) -> None:
+        """Copy the first bytes of a block of pinned memory to the GPU, and give the block back."""
+        try:
+            self._copy_pinned(block, address, nbytes)
+        finally:
+            self.pinned.free(block)
+
+    def _copy_pinned(self, block: Block, address: int, nbytes: int) -> None:
+        here = self.streams.current
+        self.call("cuMemcpyHtoDAsync_v2", address, block.address, nbytes, here.handle)
+        here.issued += 1
+        block.uses[here] = here.issued
 
     def download(self, address: int, array: np.ndarray) -> None:
         """Fill a contiguous array from the GPU, when this thread's work before is done."""
@@ -133,6 +168,7 @@ class Context:
             self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, here.handle)
             here.issued += 1
         self.call("cuStreamSynchronize", here.handle)
+        self._check_watches()
 
     def move(self, source: int, target: int, nbytes: int) -> None:
         """Copy bytes on the GPU."""

@@ -16,8 +16,7 @@ from . import kernels
 from .context import Context
 from .fused import FUSED
 from .library import CudaUnavailable
-
-NOTHING_BAD = 2**64 - 1  # no index is out of range
+from .pinned import NOTHING_BAD
 
 
 class CudaBuffer:
@@ -51,14 +50,14 @@ class CudaDevice(BackendDevice):
     raises CudaUnavailable, which names the part that is missing.
     """
 
+    shares_memory = False
+
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
         self.name = "cuda" if ordinal == 0 else f"cuda:{ordinal}"
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._missing: CudaUnavailable | None = None
-        # The address of a word for positions out of range, while a program is being captured.
-        self.watch: int | None = None
 
     @property
     def context(self) -> Context:
@@ -108,11 +107,17 @@ class CudaDevice(BackendDevice):
     def allocate(self, size: int, dtype: np.dtype) -> CudaBuffer:
         return CudaBuffer(self.context, size, dtype)
 
-    def wrap(self, array: np.ndarray) -> CudaBuffer:
+    def wrap(self, array: np.ndarray, non_blocking: bool = False) -> CudaBuffer:
         """A copy on the GPU: memory of the host cannot be shared."""
         buffer = CudaBuffer(self.context, array.size, array.dtype)
-        self.context.upload(array, buffer.address)
+        self.context.upload(array, buffer.address, non_blocking)
         return buffer
+
+    def pinned_copy(self, array: np.ndarray) -> np.ndarray:
+        """The array in pinned memory, which `.to(device, non_blocking=True)` copies from."""
+        copy = self.context.pinned.array(array.shape, array.dtype)
+        copy[...] = array
+        return copy
 
     def view(self, x: Any) -> np.ndarray:
         """A copy on the host, when all work is done."""
@@ -202,8 +207,9 @@ class CudaDevice(BackendDevice):
 
         Waits for the GPU to know.
         """
-        if self.watch is not None:  # inside of a program, which looks at its end
-            launch(self.watch)
+        watch = self.context.streams.current.watch
+        if watch is not None:  # inside of a program, which looks later
+            launch(watch)
             return None
         first = np.full(1, NOTHING_BAD, np.uint64)
         bad = self.wrap(first)

@@ -25,6 +25,7 @@ class Stream:
         self.handle = handle
         self.issued = 0
         self.capturing = False  # what it is given becomes a graph
+        self.watch: int | None = None  # where a graph notes an index that is out of range
         self.seen: dict[Stream, int] = {}
         self._since: int | None = None
 
