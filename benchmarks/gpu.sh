@@ -18,7 +18,7 @@ if [ "${1:-}" = --emulated ]; then
   section "the emulated GPU"
   NEEDLE_CUDA_LIBRARIES=$("$PYTHON" -c 'from pathlib import Path; from cuda.emulator import build
 print(build(Path("build/emulator").resolve()))')
-  export NEEDLE_CUDA_LIBRARIES
+  export NEEDLE_CUDA_LIBRARIES NEEDLE_CACHE="$NEEDLE_CUDA_LIBRARIES/cache"
   options=(--small)
 fi
 

@@ -36,6 +36,7 @@ def emulated(emulator_folder: str) -> Iterator[ndl.Device]:
     """`cuda()` on the emulator."""
     patch = pytest.MonkeyPatch()
     patch.setenv("NEEDLE_CUDA_LIBRARIES", emulator_folder)
+    patch.setenv("NEEDLE_CACHE", f"{emulator_folder}/cache")
     forget_libraries()
     try:
         yield ndl.cuda()

@@ -219,12 +219,20 @@ class Context:
         function = self._kernels.get(source)
         if function is None:
             with self._compiling:
-                cubin = compiler.compile_kernel(source, self.architecture)
-                module = self.create("cuModuleLoadData", cubin)
+                module = self._load(source)
                 function = self._kernels[source] = self.create(
                     "cuModuleGetFunction", module, b"kernel"
                 )
         return function
+
+    def _load(self, source: str) -> c_void_p:
+        try:
+            return self.create(
+                "cuModuleLoadData", compiler.cached_kernel(source, self.architecture)
+            )
+        except CudaError:  # it may come from the disk, made for a driver that was here before
+            compiler.forget_kernel(source, self.architecture)
+        return self.create("cuModuleLoadData", compiler.cached_kernel(source, self.architecture))
 
     def launch(
         self, what: str, source: str, blocks: int, threads: int, parameters: Sequence[Parameter]
