@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,9 @@ class Recorder:
         return self
 
     watch = None
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def use(self, uses: Uses) -> None:
         pass

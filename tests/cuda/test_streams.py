@@ -118,6 +118,32 @@ def test_a_program_on_several_threads(lazy):
         np.testing.assert_allclose(result.item(), 300 * np.exp(i / 10), rtol=1e-5)
 
 
+def test_an_address_taken_early_is_not_taken_for_done(lazy):
+    """A thread that waits in the middle of an operation has not seen the rest of it."""
+    here = lazy.context.streams.current
+    x = lazy.zeros((4,))
+    with here.together():
+        uses = dict.fromkeys([here], here.issued + 1)
+        _ = x + 1.0
+        other = in_thread(lambda: (x + 1.0, lazy.context.streams.current)[1])
+        assert not other.is_after(uses)
+        _ = x + 1.0
+    assert here.settled == here.issued > uses[here]
+
+
+def test_a_program_that_is_gone_leaves_its_word_until_the_gpu_is_done(lazy):
+    table = ndl.Tensor(np.ones((5, 3)), device=lazy)
+    look = ndl.jit(lambda i: ndl.take(table, i).sum())
+    bad = ndl.Tensor(np.array([0, 9]), device=lazy, dtype="int64")
+    look(bad)
+    del look
+    gc.collect()
+    arrays = [np.full(2, i, dtype="int64") for i in range(20)]  # in blocks of that size
+    copies = [ndl.Tensor(a, device=lazy) for a in arrays]
+    for copy, array in zip(copies, arrays, strict=True):
+        np.testing.assert_array_equal(copy.numpy(), array)
+
+
 def test_capturing_does_not_disturb_another_thread(lazy):
     done = threading.Event()
     failures: list[Any] = []

@@ -98,6 +98,7 @@ class CudaProgram:
             self._captured = context.capture(self._launch)
         self._place(arguments)
         self._captured.replay()
+        self._watch.used()
         results = [self.device.empty(own._shape, own._dtype) for own in self._results]
         for fresh, own in zip(results, self._results, strict=True):
             context.move(_address(own), _address(fresh), own.size * own._dtype.itemsize)

@@ -110,7 +110,8 @@ class CudaDevice(BackendDevice):
     def wrap(self, array: np.ndarray, non_blocking: bool = False) -> CudaBuffer:
         """A copy on the GPU: memory of the host cannot be shared."""
         buffer = CudaBuffer(self.context, array.size, array.dtype)
-        self.context.upload(array, buffer.address, non_blocking)
+        with self.context.streams.current.together():
+            self.context.upload(array, buffer.address, non_blocking)
         return buffer
 
     def pinned_copy(self, array: np.ndarray) -> np.ndarray:

@@ -121,10 +121,15 @@ class Watch:
     """
 
     def __init__(self, context: Context) -> None:
-        self._pinned = context.pinned
+        self._pinned, self._streams = context.pinned, context.streams
         self.block = self._pinned.allocate(ctypes.sizeof(ctypes.c_uint64))
         self._word = ctypes.c_uint64.from_address(self.block.address)
         self._word.value = NOTHING_BAD
+
+    def used(self) -> None:
+        """This thread's latest work may write there: the word is its until that is done."""
+        here = self._streams.current
+        self.block.uses[here] = here.issued
 
     def check(self) -> None:
         """Raises IndexError, once, for an index that was out of range."""

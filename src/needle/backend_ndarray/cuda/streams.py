@@ -43,11 +43,11 @@ class Stream:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Inside, addresses are taken several pieces of work before they are used."""
-        self._since = self.issued
+        before, self._since = self._since, self.settled
         try:
             yield
         finally:
-            self._since = None
+            self._since = before
 
 
 # Which streams use some memory: the number of the latest piece of work that does.
