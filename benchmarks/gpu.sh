@@ -21,7 +21,11 @@ if [ "${1:-}" = --emulated ]; then
   section "the emulated GPU"
   NEEDLE_CUDA_LIBRARIES=$("$PYTHON" -c 'from pathlib import Path; from cuda.emulator import build
 print(build(Path("build/emulator").resolve()))')
-  export NEEDLE_CUDA_LIBRARIES NEEDLE_CACHE="$NEEDLE_CUDA_LIBRARIES/cache" HYPOTHESIS_PROFILE=short
+  scratch=$(mktemp -d)
+  trap 'rm -r "$scratch"' EXIT
+  mkdir "$scratch/cache" "$scratch/kernels"
+  export NEEDLE_CUDA_LIBRARIES NEEDLE_CACHE="$scratch/cache" HYPOTHESIS_PROFILE=short
+  export NEEDLE_EMULATOR_KERNELS="$scratch/kernels"
   options=(--small)
   rooms=(tests/optim tests/models) # the others would take minutes
 fi

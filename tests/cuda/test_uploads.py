@@ -100,7 +100,7 @@ def test_a_loader_that_is_left_or_fails_leaks_nothing(lazy):
             next(loader)
 
     def comes_back_to(before: int) -> bool:
-        """Whether memory is given back, with the garbage of a loader, its generator, its workers."""
+        """Whether memory is given back, with the garbage of a loader and its workers."""
         for _ in range(50):
             gc.collect()
             if lazy.memory_stats()["in_use"] == before:

@@ -285,6 +285,8 @@ class NDArray:
         if not (non_blocking and isinstance(device, CudaDevice)):
             return NDArray(self, device=device)
         host = np.ascontiguousarray(self._host())
+        if host.dtype.name != self._dtype.name:
+            return NDArray(self, device=device)
         handle = device.wrap(host.reshape(-1), non_blocking=True)
         return NDArray._view(
             self._shape, compact_strides(self._shape), 0, handle, device, self._dtype
