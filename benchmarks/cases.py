@@ -66,32 +66,32 @@ def _mlp(batch: int, widths: tuple[int, ...], bias: bool) -> Case:
     )  # fmt: skip
 
 
-def two_layer() -> Case:
-    """784-100-10, ReLU, no biases, batch 100, SGD."""
-    return _mlp(100, (784, 100, 10), bias=False)
+def two_layer(batch: int = 100) -> Case:
+    """784-100-10, ReLU, no biases, SGD."""
+    return _mlp(batch, (784, 100, 10), bias=False)
 
 
-def wide_mlp() -> Case:
-    """784-1024-1024-10, ReLU, batch 256, SGD."""
-    return _mlp(256, (784, 1024, 1024, 10), bias=True)
+def wide_mlp(batch: int = 256, hidden: int = 1024) -> Case:
+    """784-hidden-hidden-10, ReLU, SGD."""
+    return _mlp(batch, (784, hidden, hidden, 10), bias=True)
 
 
-def mlp_resnet() -> Case:
-    """MLPResNet 784-100, inner 50, 3 blocks, batch 100, Adam. Without dropout: draws differ."""
+def mlp_resnet(batch: int = 100) -> Case:
+    """MLPResNet 784-100, inner 50, 3 blocks, Adam. Without dropout: draws differ."""
     np.random.seed(0)
     model = models.MLPResNet(784, drop_prob=0.0)
     return Case(
-        *images(100, 784), model, model, "mlp_resnet", "Adam", {"lr": 1e-3},
-        roofline.mlp(100, (784, 100, *[50, 100] * 3, 10)),
+        *images(batch, 784), model, model, "mlp_resnet", "Adam", {"lr": 1e-3},
+        roofline.mlp(batch, (784, 100, *[50, 100] * 3, 10)),
     )  # fmt: skip
 
 
-def resnet9() -> Case:
-    """The course's ResNet9, batch 128, AdamW."""
+def resnet9(batch: int = 128) -> Case:
+    """The course's ResNet9, AdamW."""
     np.random.seed(0)
     model = models.ResNet9()
     return Case(
-        *images(128, 3, 32, 32), model, model, "resnet9", "AdamW", ADAMW, roofline.resnet9(128)
+        *images(batch, 3, 32, 32), model, model, "resnet9", "AdamW", ADAMW, roofline.resnet9(batch)
     )
 
 
@@ -115,12 +115,20 @@ def lstm_large() -> Case:
     return lstm(embedding=256, hidden=512, layers=2, length=35, batch=32)
 
 
-def gpt() -> Case:
-    """4 layers, width 128, 4 heads, 64 tokens, batch 12, vocabulary 65, ReLU, AdamW."""
+def gpt(
+    vocabulary: int = 65, length: int = 64, width: int = 128, layers: int = 4, heads: int = 4,
+    batch: int = 12,
+) -> Case:  # fmt: skip
+    """A GPT with ReLU, AdamW."""
     np.random.seed(0)
-    sizes = dict(vocabulary=65, length=64, width=128, layers=4, heads=4)
-    model = models.GPT(65, 64, 128, 4, 4, activation="relu", tied=False)
+    sizes = dict(vocabulary=vocabulary, length=length, width=width, layers=layers, heads=heads)
+    model = models.GPT(*sizes.values(), activation="relu", tied=False)
     return Case(
-        *tokens(65, 12, 64), model, model.predict_tokens, "gpt", "AdamW", ADAMW,
-        roofline.gpt(12, **sizes), sizes,
+        *tokens(vocabulary, batch, length), model, model.predict_tokens, "gpt", "AdamW", ADAMW,
+        roofline.gpt(batch, **sizes), sizes,
     )  # fmt: skip
+
+
+def gpt2() -> Case:
+    """A GPT of GPT-2 small's shape: 12 layers, width 768, 12 heads, 1024 tokens, batch 4."""
+    return gpt(vocabulary=50257, length=1024, width=768, layers=12, heads=12, batch=4)

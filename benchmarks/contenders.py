@@ -7,6 +7,7 @@ wants it before the first call, and a call ends when the loss is a Python float.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,19 +20,30 @@ from needle import optim
 
 def needle_step(case: Case, jit: bool = False) -> Step:
     """Eager needle, or the whole step compiled by `ndl.jit`."""
+    step = needle_training(case, jit)
+    return lambda: step().item()
+
+
+def needle_training(
+    case: Case, jit: bool = False, device: ndl.Device | None = None, cast: str | None = None
+) -> Callable[[], ndl.Tensor]:
+    """The step on a device, its forward pass under autocast to `cast`; gives the loss unread."""
+    if device is not None:
+        case.model.to(device)
     optimizer = getattr(optim, case.optimizer)(case.model.parameters(), **case.options)
     logits = case.logits
 
     def train_step(x: ndl.Tensor, y: ndl.Tensor) -> ndl.Tensor:
-        loss = ndl.cross_entropy(logits(x), y)
+        with ndl.amp.autocast(cast) if cast else nullcontext():  # type: ignore[attr-defined]
+            loss = ndl.cross_entropy(logits(x), y)
         optimizer.reset_grad()
         loss.backward()
         optimizer.step()
         return loss
 
     compiled = ndl.jit(train_step) if jit else train_step  # type: ignore[attr-defined]
-    x, y = (ndl.Tensor(array, requires_grad=False) for array in (case.x, case.y))
-    return lambda: compiled(x, y).item()
+    x, y = (ndl.Tensor(array, device=device, requires_grad=False) for array in (case.x, case.y))
+    return lambda: compiled(x, y)
 
 
 def eager_steps(make: Callable[[], Case]) -> dict[str, Step]:
@@ -53,12 +65,22 @@ def torch_step(
     `fused` asks for the optimizer's hand-written kernel. torch.compile leaves `nn.LSTM` eager (a
     graph break) and compiles what is around it.
     """
+    step = torch_training(case, mode, channels_last, fused)
+    return lambda: step().item()
+
+
+def torch_training(
+    case: Case, mode: str | None = None, channels_last: bool = False, fused: bool | None = None,
+    device: str = "cpu", cast: str | None = None,
+) -> Callable[[], Any]:  # fmt: skip
+    """As `torch_step`, on a device, under autocast to `cast`; gives the loss unread."""
     import torch_networks
 
     torch: Any = torch_or_none()
     network = getattr(torch_networks, case.network)(**case.sizes)
     torch_networks.copy_weights(case.model.parameters(), network)
-    x, y = torch.from_numpy(case.x), torch.from_numpy(case.y)
+    network = network.to(device)
+    x, y = (torch.from_numpy(array).to(device) for array in (case.x, case.y))
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -66,7 +88,9 @@ def torch_step(
     optimizer = make_optimizer(network.parameters(), fused=fused, **case.options)
 
     def loss_of(x: Any, y: Any) -> Any:
-        return torch.nn.functional.cross_entropy(network(x), y)
+        dtype = getattr(torch, cast or "float32")
+        with torch.autocast(device, dtype, enabled=cast is not None):
+            return torch.nn.functional.cross_entropy(network(x), y)
 
     def update() -> None:
         optimizer.step()
@@ -74,12 +98,12 @@ def torch_step(
     if mode:
         loss_of, update = torch.compile(loss_of, mode=mode), torch.compile(update, mode=mode)
 
-    def step() -> float:
+    def step() -> Any:
         loss = loss_of(x, y)
         optimizer.zero_grad()
         loss.backward()
         update()
-        return loss.item()
+        return loss
 
     return step
 

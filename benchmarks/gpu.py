@@ -1,202 +1,271 @@
-"""Kernels and training steps on a GPU, beside PyTorch's where it is there and sees the GPU.
+"""Training steps and single operations on a GPU, beside PyTorch's where it sees the GPU.
 
-Times are the GPU's own, between two events on needle's stream; PyTorch's between two of its own.
-The contenders take turns, and the medians are compared.
+    python benchmarks/gpu.py [--small] [--budget SECONDS] [--json FILE] [names]
+
+Steps: the workloads of `cases.py`, eager and compiled, against PyTorch, eager and torch.compile.
+The losses of the first steps are compared; the table says where they differ. Operations: bandwidth
+against the driver's copy, products against cuBLAS, attention against PyTorch's. Times are the
+GPU's, between events, the contenders in turns, medians. What the budget has no time for is left
+out, with a note. The numbers go to results/gpu-DATE-GPU.json, but not those of `--small`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import datetime
-import importlib.util
 import json
-import statistics
+import re
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cases
+import gpu_kernels
 import numpy as np
+from cases import Case
+from contenders import needle_training, torch_training
+from gpu_kernels import Kernel
+from gpu_timing import Budget, Run, Timer, device, in_turns, needle_timer, torch_on_gpu, torch_timer
+from harness import print_table
 
 import needle as ndl
-from needle import nn, optim
 
-Run = Callable[[], Any]
-DEVICE = ndl.cuda()
-
-
-class Events:
-    """The milliseconds that the GPU takes for what is called."""
-
-    def __init__(self) -> None:
-        self.context = DEVICE.context
-        self._ends = [ctypes.c_void_p() for _ in range(2)]
-        for end in self._ends:
-            self.context.call("cuEventCreate", ctypes.byref(end), 0)
-
-    def __call__(self, run: Run) -> float:
-        start, stop = self._ends
-        self.context.call("cuEventRecord", start, self.context.stream)
-        run()
-        self.context.call("cuEventRecord", stop, self.context.stream)
-        self.context.call("cuEventSynchronize", stop)
-        elapsed = ctypes.c_float()
-        self.context.call("cuEventElapsedTime", ctypes.byref(elapsed), start, stop)
-        return max(elapsed.value, 1e-6)
+BUDGET = 480.0  # seconds
+TOLERANCES = {None: 1e-3, "bfloat16": 5e-2}
+CAST = "bfloat16" if hasattr(ndl, "amp") else None
+OURS = ("needle", "needle jit")
 
 
-def torch_on_gpu() -> Any:
-    """PyTorch, or None where it is not there or sees no GPU."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    import torch
+@dataclass(frozen=True)
+class Workload:
+    """A training step, a small one for the emulated GPU, and the most over the fastest peer."""
 
-    return torch if torch.cuda.is_available() else None
-
-
-def torch_timer(torch: Any) -> Callable[[Run], float]:
-    """As `Events`, by PyTorch's."""
-
-    def time(run: Run) -> float:
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        run()
-        stop.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(stop)
-
-    return time
+    make: Callable[[], Case]
+    small: Callable[[], Case]
+    target: float
+    cast: str | None = None
 
 
-# ---- what is timed --------------------------------------------------------------------------
+_TINY_GPT = dict(vocabulary=17, length=8, width=16, layers=1, heads=2, batch=2)
+# In the order in which the budget is spent.
+WORKLOADS = {
+    "two-layer": Workload(cases.two_layer, partial(cases.two_layer, 4), 0.5),
+    f"gpt2 {CAST or 'float32'}": Workload(
+        cases.gpt2, partial(cases.gpt, **_TINY_GPT), 1.1, CAST
+    ),
+    "resnet9": Workload(partial(cases.resnet9, 512), partial(cases.resnet9, 2), 0.8),
+    "gpt": Workload(cases.gpt, partial(cases.gpt, **_TINY_GPT), 0.5),
+    "mlp-resnet": Workload(cases.mlp_resnet, partial(cases.mlp_resnet, 4), 0.5),
+    "wide-mlp": Workload(cases.wide_mlp, partial(cases.wide_mlp, 4, 32), 0.5),
+    "lstm": Workload(cases.lstm, partial(cases.lstm, 20, 8, 8, 1, 3, 2), 0.5),
+}  # fmt: skip
 
 
-def kernels(torch: Any, small: bool) -> dict[str, tuple[Run, Run | None, float, str]]:
-    """(needle's, PyTorch's, work, its unit) by name; work is in GB or TFLOP."""
-    n, side = (1 << 12, 64) if small else (1 << 26, 4096)
-    random = np.random.RandomState(0)
-    flat, square = random.rand(n).astype("float32"), random.rand(side, side).astype("float32")
-    x, m = (ndl.Tensor(a, device=DEVICE, requires_grad=False) for a in (flat, square))
-    tx, tm = (torch.tensor(a, device="cuda") for a in (flat, square)) if torch else (None, None)
-    gb, tflop = 4 * n / 1e9, 2 * side**3 / 1e12
-    rows = x.reshape((-1, min(n, 4096)))
-    cases: dict[str, tuple[Run, Run | None, float, str]] = {
-        "copy": (lambda: x.realize_cached_data().copy(), lambda: tx.clone(), 2 * gb, "GB/s"),
-        "add": (lambda: x + x, lambda: tx + tx, 3 * gb, "GB/s"),
-        "exp": (lambda: ndl.exp(x), lambda: tx.exp(), 2 * gb, "GB/s"),
-        "transposed copy": (
-            lambda: rows.realize_cached_data().permute((1, 0)).compact(),
-            lambda: tx.reshape(rows.shape).T.contiguous(), 2 * gb, "GB/s",
-        ),
-        "sum": (lambda: x.sum(), lambda: tx.sum(), gb, "GB/s"),
-        "sum of columns": (lambda: rows.sum(0), lambda: tx.reshape(rows.shape).sum(0), gb, "GB/s"),
-        "sum of rows": (lambda: rows.sum(1), lambda: tx.reshape(rows.shape).sum(1), gb, "GB/s"),
-        "softmax": (
-            lambda: ndl.softmax(rows), lambda: tx.reshape(rows.shape).softmax(-1), 2 * gb, "GB/s",
-        ),
-        "matmul float32": (lambda: m @ m, lambda: tm @ tm, tflop, "TFLOP/s"),
-        "matmul of a transpose": (lambda: m.transpose() @ m, lambda: tm.T @ tm, tflop, "TFLOP/s"),
-    }  # fmt: skip
+@dataclass
+class Row:
+    """What was measured of one workload or operation."""
+
+    name: str
+    ms: dict[str, float]
+    target: str = ""
+    ratio: float | None = None  # what the target speaks of
+    met: bool | None = None
+    rate: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+class Bench:
+    """The GPU, its timers, the time that is left."""
+
+    def __init__(self, small: bool, budget: Budget, rounds: int) -> None:
+        self.small, self.budget, self.rounds = small, budget, rounds
+        self.device, self.torch = device(), torch_on_gpu()
+        self.timer = needle_timer(self.device)
+        self.peer_timer = torch_timer(self.torch) if self.torch else None
+
+    def timed(self, contenders: dict[str, tuple[Run, Timer]]) -> dict[str, float]:
+        """The median milliseconds of each."""
+        return in_turns(contenders, self.rounds, self.budget)
+
+    # ---- training steps -------------------------------------------------------------------------
+
+    def step(self, name: str) -> Row:
+        """All contenders of a workload."""
+        workload, row = WORKLOADS[name], Row(name, {})
+        contenders, losses = {}, {}
+        for who, build, timer in self._contenders(workload):
+            if contenders and self.budget.left < 0:
+                row.notes.append(f"no time for {who}")
+                continue
+            try:
+                run = build()
+                losses[who] = [float(run().item()) for _ in range(2 if self.small else 8)]
+                contenders[who] = run, timer
+            except Exception as error:  # whatever a compiler may raise
+                row.notes.append(f"{who} failed: {_one_line(error)}")
+        row.notes += _differences(losses, TOLERANCES[workload.cast])
+        row.ms = self.timed(contenders)
+        return _compared(row, workload.target)
+
+    def _contenders(self, workload: Workload) -> list[tuple[str, Callable[[], Run], Timer]]:
+        make = workload.small if self.small else workload.make
+        options: dict[str, Any] = {"cast": workload.cast}
+        found: list[tuple[str, Callable[[], Run], Timer]] = [
+            (who, partial(_ours, make, jit, device=self.device, **options), self.timer)
+            for who, jit in zip(OURS, (False, True), strict=True)
+        ]
+        if self.torch and self.peer_timer:
+            self.torch._dynamo.reset()
+            layout = {"channels_last": make().x.ndim == 4}
+            modes = {
+                "PyTorch": None, "torch.compile": "default", "with graphs": "reduce-overhead",
+            }  # fmt: skip
+            for who, mode in modes.items():
+                kind: dict[str, Any] = {"mode": mode, "fused": not mode or None, **layout}
+                build = partial(_theirs, make, device="cuda", **kind, **options)
+                found.append((who, build, self.peer_timer))
+        return found
+
+    # ---- operations -----------------------------------------------------------------------------
+
+    def operations(self) -> list[Row]:
+        """The driver's copy, and the operations against it or against PyTorch."""
+        copy = gpu_kernels.copy_kernel(self.device, self.small)
+        copied = self._operation(copy)
+        speed = copy.work / copied.ms["needle"]
+        rows = [copied]
+        for make in (gpu_kernels.bandwidth, gpu_kernels.products, gpu_kernels.attention):
+            for kernel in make(self.device, self.torch, self.small):
+                if self.budget.left < 0:
+                    return rows
+                rows.append(self._operation(kernel, speed if kernel.unit == "GB" else None))
+        return rows
+
+    def _operation(self, kernel: Kernel, full_speed: float | None = None) -> Row:
+        contenders = {"needle": (kernel.ours, self.timer)}
+        if kernel.theirs and self.peer_timer:
+            contenders["PyTorch"] = kernel.theirs, self.peer_timer
+        row = Row(kernel.name, self.timed(contenders))
+        speed = kernel.work / row.ms["needle"]
+        row.rate = f"{1e3 * speed:.1f} {kernel.unit}/s"
+        if full_speed is None and "PyTorch" in row.ms:
+            full_speed = kernel.work / row.ms["PyTorch"]
+        if kernel.share is not None:
+            of = "the copy" if kernel.unit == "GB" else "PyTorch"
+            row.target = f">= {100 * kernel.share:.0f} % of {of}"
+        if full_speed is not None:
+            row.ratio = speed / full_speed
+            row.met = None if kernel.share is None else row.ratio >= kernel.share
+        return row
+
+
+def _ours(make: Callable[[], Case], jit: bool, **options: Any) -> Run:
+    return needle_training(make(), jit, **options)
+
+
+def _theirs(make: Callable[[], Case], **options: Any) -> Run:
+    return torch_training(make(), **options)
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def _differences(losses: dict[str, list[float]], tolerance: float) -> list[str]:
+    """A note about each contender whose losses are not those of eager needle."""
+    notes = []
+    for who, values in losses.items():
+        gap = float(np.max(np.abs(np.subtract(values, losses.get(OURS[0], values)))))
+        if not gap <= tolerance:
+            notes.append(f"the losses of {who} differ by {gap:.1e}")
+    return notes
+
+
+def _compared(row: Row, target: float) -> Row:
+    """The row with needle's best over the fastest peer."""
+    row.target = f"<= {target} of the fastest peer"
+    peers = [ms for who, ms in row.ms.items() if who not in OURS]
+    ours = [ms for who, ms in row.ms.items() if who in OURS]
+    if peers and ours:
+        row.ratio = min(ours) / min(peers)
+        row.met = row.ratio <= target
+    return row
+
+
+# ---- reporting ----------------------------------------------------------------------------------
+
+
+def print_rows(rows: list[Row]) -> None:
+    """A table, and the notes."""
+    who = list(dict.fromkeys(name for row in rows for name in row.ms))
+    print_table(
+        ["what", *(f"{name} ms" for name in who), "rate", "ratio", "target", "met"],
+        [
+            [
+                row.name, *(f"{row.ms[name]:.3f}" if name in row.ms else "" for name in who),
+                row.rate, "" if row.ratio is None else f"{row.ratio:.2f}", row.target,
+                {None: "", True: "yes", False: "no"}[row.met],
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+    for row in rows:
+        for note in row.notes:
+            print(f"note: {row.name}: {note}")
+
+
+def report(bench: Bench, rows: list[Row]) -> dict[str, Any]:
+    """The numbers and where they come from, as JSON can hold them."""
+    torch = bench.torch
     return {
-        name: (ours, theirs if torch else None, work, unit)
-        for name, (ours, theirs, work, unit) in cases.items()
+        "gpu": bench.device.context.name,
+        "capability": "{}.{}".format(*bench.device.context.capability),
+        "date": datetime.date.today().isoformat(),
+        "needle": ndl.__version__,
+        "torch": torch.__version__ if torch else None,
+        "cuda of torch": torch.version.cuda if torch else None,
+        "rows": [vars(row) for row in rows],
     }
 
 
-def mlp_steps(torch: Any, widths: tuple[int, ...], batch: int) -> tuple[Run, Run | None]:
-    """A step of a network of linear layers and ReLUs with Adam: needle's and PyTorch's."""
-    random = np.random.RandomState(0)
-    x = random.rand(batch, widths[0]).astype("float32")
-    y = random.randint(0, widths[-1], batch)
-    np.random.seed(0)
-    layers: list[nn.Module] = []
-    for a, b in pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1]).to(DEVICE)
-    optimizer = optim.Adam(model.parameters(), lr=1e-3)
-    images = ndl.Tensor(x, device=DEVICE, requires_grad=False)
-    labels = ndl.Tensor(y, device=DEVICE, dtype="int64")
-
-    def ours() -> None:
-        loss = nn.CrossEntropyLoss()(model(images), labels)
-        optimizer.reset_grad()
-        loss.backward()
-        optimizer.step()
-
-    return ours, torch_mlp_step(torch, widths, x, y) if torch else None
-
-
-def torch_mlp_step(torch: Any, widths: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> Run:
-    """The same step in PyTorch."""
-    layers = []
-    for a, b in pairwise(widths):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1]).cuda()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    images, labels = torch.tensor(x, device="cuda"), torch.tensor(y, device="cuda")
-
-    def step() -> None:
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-# ---- the table ------------------------------------------------------------------------------
-
-
-def measure(ours: Run, theirs: Run | None, rounds: int, torch: Any) -> tuple[float, float | None]:
-    """Median milliseconds of both, in turns, after two runs of each to warm up."""
-    timers = [(ours, Events())]
-    if theirs is not None:
-        timers.append((theirs, torch_timer(torch)))
-    times: list[list[float]] = [[] for _ in timers]
-    for turn in range(rounds + 2):
-        for list_, (run, timer) in zip(times, timers, strict=True):
-            elapsed = timer(run)
-            if turn >= 2:
-                list_.append(elapsed)
-    medians = [statistics.median(list_) for list_ in times]
-    return medians[0], medians[1] if theirs is not None else None
+def default_file(name: str) -> Path:
+    """Where the results of a GPU of that name go."""
+    slug = re.sub(r"\W+", "-", name.lower()).strip("-")
+    folder = Path(__file__).parent / "results"
+    return folder / f"gpu-{datetime.date.today().isoformat()}-{slug}.json"
 
 
 def main() -> None:
-    """Print the table, and write it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="small sizes, for the emulated GPU")
-    parser.add_argument("--rounds", type=int, default=20, help="turns that each contender takes")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the numbers there")
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=f"operations, {[*WORKLOADS]}")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, for the emulated GPU")
+    parser.add_argument("--rounds", type=int, default=15, help="turns that each contender takes")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all of it")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where the numbers go")
     options = parser.parse_args()
-    torch = torch_on_gpu()
-    if torch:
-        torch.backends.cuda.matmul.allow_tf32 = False
-    rounds = 2 if options.small else options.rounds
-    table = []
-    for name, (ours, theirs, work, unit) in kernels(torch, options.small).items():
-        table.append((name, *measure(ours, theirs, rounds, torch), work, unit))
-    for name, widths, batch in (
-        ("two-layer step", (784, 100, 10), 100),
-        ("wide MLP step", (784, 64, 64, 10) if options.small else (784, 1024, 1024, 10), 256),
-    ):
-        table.append((name, *measure(*mlp_steps(torch, widths, batch), rounds, torch), None, ""))
-    print(f"{DEVICE.context.name}; PyTorch {torch.__version__ if torch else 'not at hand'}\n")
-    print("| what | needle ms | rate | PyTorch ms | needle / PyTorch |\n|---|---|---|---|---|")
-    for name, mine, peer, work, unit in table:
-        rate = f"{work / mine * 1e3:.1f} {unit}" if work else ""
-        against = ("", "") if peer is None else (f"{peer:.3f}", f"{mine / peer:.2f}")
-        print(f"| {name} | {mine:.3f} | {rate} | {against[0]} | {against[1]} |")
-    if options.json:
-        rows = [
-            {"what": name, "needle_ms": mine, "torch_ms": peer} for name, mine, peer, *_ in table
-        ]
-        result = {
-            "gpu": DEVICE.context.name, "date": datetime.date.today().isoformat(),
-            "torch": torch.__version__ if torch else None, "rows": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    unknown = {*options.names} - {"operations", *WORKLOADS}
+    if unknown:
+        parser.error(f"unknown {sorted(unknown)}")
+    rounds = 1 if options.small else options.rounds
+    bench = Bench(options.small, Budget(options.budget), rounds)
+    names = options.names or ["operations", *WORKLOADS]
+    rows: list[Row] = []
+    for name in names:
+        if bench.budget.left < 0:
+            print(f"no time for {name}")
+            continue
+        found = bench.operations() if name == "operations" else [bench.step(name)]
+        rows += found
+        print_rows(found)
+    print(f"{bench.device.context.name}; PyTorch {getattr(bench.torch, '__version__', 'missing')}")
+    file = options.json or (None if options.small else default_file(bench.device.context.name))
+    if file:
+        file.write_text(json.dumps(report(bench, rows), indent=1) + "\n")
+        print(f"written to {file}")
 
 
 if __name__ == "__main__":

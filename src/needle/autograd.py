@@ -546,9 +546,9 @@ class Tensor(Value):
     def __str__(self) -> str:
         return str(self.realize_cached_data())
 
-    def to(self, target: Any) -> Tensor:
-        """This tensor on a device, or converted to a dtype; differentiable."""
-        return ops.to(self, target)
+    def to(self, target: Any, non_blocking: bool = False) -> Tensor:
+        """This tensor on a device, or converted to a dtype; differentiable. See `ops.to`."""
+        return ops.to(self, target, non_blocking)
 
     def astype(self, dtype: Any) -> Tensor:
         """This tensor converted to `dtype`; differentiable between float dtypes."""

@@ -98,9 +98,9 @@ def test_cache(tmp_path, monkeypatch):
     (tmp_path / f"{'a' * 32}.cpp").write_bytes(bytes(2**20))
     (tmp_path / "notes.txt").write_text("somebody's")
     out = needle("cache", "info").output
-    for words in (str(tmp_path), "programs  1", "1.0 MiB of 3.0 MiB"):
+    for words in (str(tmp_path), "programs  1", "kernels   0", "1.0 MiB of 3.0 MiB"):
         assert words in out
-    assert "programs removed: 1 (1.0 MiB)" in needle("cache", "clear").output
+    assert "programs and kernels removed: 1 (1.0 MiB)" in needle("cache", "clear").output
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert "0.0 MiB of" in needle("cache", "info").output
     monkeypatch.setenv("NEEDLE_CACHE_LIMIT", "much")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from collections.abc import Iterator
 
@@ -35,6 +36,7 @@ def emulated(emulator_folder: str) -> Iterator[ndl.Device]:
     """`cuda()` on the emulator."""
     patch = pytest.MonkeyPatch()
     patch.setenv("NEEDLE_CUDA_LIBRARIES", emulator_folder)
+    patch.setenv("NEEDLE_CACHE", f"{emulator_folder}/cache")
     forget_libraries()
     try:
         yield ndl.cuda()
@@ -50,6 +52,26 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[ndl.Device]:
         yield ndl.cuda()
     else:
         yield request.getfixturevalue("emulated")
+
+
+@pytest.fixture
+def lazy(emulated: ndl.Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndl.Device]:
+    """`cuda()` on the emulator, whose streams do nothing before they are waited for."""
+    emulated.synchronize()
+    monkeypatch.setenv("NEEDLE_EMULATOR_DELAY", "1")
+    yield emulated
+    emulated.synchronize()
+
+
+@pytest.fixture
+def fake(emulated: ndl.Device, emulator_folder: str) -> Iterator[ctypes.CDLL]:
+    """The emulated driver's own functions: what was called, and a way to make it fail."""
+    library = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
+    library.emulator_calls.restype = ctypes.c_char_p
+    library.emulator_fail.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_int
+    library.emulator_clear_calls()
+    yield library
+    library.emulator_fail(b"", 0, 0)
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
 from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.cuda.memory import Block
+from needle.backend_ndarray.cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
 from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float
 
@@ -30,7 +33,7 @@ class Recorder:
         assert 0 < threads <= 1024
         self.sources.setdefault(source, what)
 
-    def upload(self, array: np.ndarray, address: int) -> None:
+    def upload(self, array: np.ndarray, address: int, non_blocking: bool = False) -> None:
         pass
 
     def download(self, address: int, array: np.ndarray) -> None:
@@ -40,10 +43,26 @@ class Recorder:
     def memory(self) -> Recorder:
         return self
 
-    def allocate(self, nbytes: int) -> tuple[int, int]:
-        return 1 << 20, nbytes
+    def allocate(self, nbytes: int) -> Block:
+        return Block(1 << 20, nbytes)
 
-    def free(self, address: int, size: int) -> None:
+    def free(self, block: Block) -> None:
+        pass
+
+    @property
+    def streams(self) -> Recorder:
+        return self
+
+    @property
+    def current(self) -> Recorder:
+        return self
+
+    watch = None
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def use(self, uses: Uses) -> None:
         pass
 
 

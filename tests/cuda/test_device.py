@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import pickle
 
@@ -15,7 +14,7 @@ import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import DTYPES, NDArray
 from needle.backend_ndarray.cuda import CudaError, CudaOutOfMemory, CudaUnavailable
-from needle.backend_ndarray.cuda.context import rounded
+from needle.backend_ndarray.cuda.memory import rounded
 from needle.io import load_checkpoint, save_checkpoint
 
 from .conftest import forget_libraries
@@ -241,15 +240,6 @@ def test_an_exception_leaks_nothing(emulated):
 
 
 # ---- errors of the driver -------------------------------------------------------------------
-
-
-@pytest.fixture
-def fake(emulated, emulator_folder):
-    """The emulated driver's own functions, to make it fail."""
-    library = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
-    library.emulator_fail.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_int
-    yield library
-    library.emulator_fail(b"", 0, 0)
 
 
 def test_a_failed_launch_names_the_op_and_the_shapes(fake, emulated):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which(_COMPILER) is None, reason="needs a
 
 INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED = 1, 2, 3
 INVALID_DEVICE, INVALID_CONTEXT, INVALID_HANDLE, NOT_FOUND = 101, 201, 400, 500
-ILLEGAL_ADDRESS, LAUNCH_FAILED, CAPTURE_UNSUPPORTED = 700, 719, 900
+NOT_READY, ILLEGAL_ADDRESS, LAUNCH_FAILED, CAPTURE_UNSUPPORTED = 600, 700, 719, 900
 NVRTC_INVALID_OPTION, NVRTC_COMPILATION = 5, 6
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
@@ -517,6 +517,31 @@ def test_events(gpu: Gpu) -> None:
     gpu.call("cuStreamWaitEvent", None, end, 0)
     gpu.call("cuEventDestroy_v2", end)
     assert gpu.code("cuEventRecord", end, gpu.stream) == INVALID_HANDLE
+
+
+def test_delayed_work_is_done_when_it_is_waited_for(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEEDLE_EMULATOR_DELAY", "1")
+    source, target = np.arange(4.0), np.zeros(4)
+    nbytes, event, other = ctypes.c_size_t(32), ctypes.c_void_p(), ctypes.c_void_p()
+    gpu.call("cuStreamCreate", ctypes.byref(other), 1)
+    gpu.call("cuEventCreate", ctypes.byref(event), 0)
+    pointer = gpu.put(source)
+    gpu.call("cuEventRecord", event, gpu.stream)
+    assert gpu.code("cuEventQuery", event) == NOT_READY
+    source += 1  # too early: the copy has not happened
+
+    def read() -> np.ndarray:
+        data = target.ctypes.data_as(ctypes.c_void_p)
+        gpu.call("cuMemcpyDtoHAsync_v2", data, pointer, nbytes, other)
+        gpu.call("cuStreamSynchronize", other)
+        return target
+
+    assert np.isnan(read()).all(), "the other stream has not waited"
+    gpu.call("cuStreamWaitEvent", other, event, 0)
+    np.testing.assert_array_equal(read(), source)
+    assert gpu.code("cuEventQuery", event) == 0
 
 
 def test_before_init_and_without_context(library: ctypes.CDLL) -> None:

@@ -12,8 +12,10 @@ import time
 import pytest
 
 import needle as ndl
+from needle import disk_cache
+from needle.disk_cache import CacheInfo, cache_info, clear_cache
 from needle.jit import compiler
-from needle.jit.compiler import CompileError, NoCompiler, build, cache_info, clear_cache, load
+from needle.jit.compiler import CompileError, NoCompiler, build, load
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 
@@ -115,7 +117,7 @@ def test_what_a_library_depends_on(monkeypatch):
     before = key()
     assert key(2) != before
     for owner, name, other in (
-        (compiler, "_headers", lambda: b"other headers"),
+        (disk_cache, "digest_of_sources", lambda *args: b"other headers"),
         (compiler, "_processor", lambda: "another"),
     ):
         with monkeypatch.context() as changed:
@@ -148,7 +150,7 @@ print(path)
     for path in paths:
         run(path, 3)
     assert cache_info().entries == 1
-    assert not list(cache.glob(f"{compiler.SCRATCH}*"))
+    assert not list(cache.glob(f"{disk_cache.SCRATCH}*"))
 
 
 @needs_compiler
@@ -185,8 +187,8 @@ def test_a_library_that_does_not_load_is_made_anew_once(monkeypatch, compilation
     path = build(source(6))
     path.unlink()
     path = path.with_name(
-        f"{path.stem.partition('-')[0]}-{compiler.hashlib.sha256(b'no ELF').hexdigest()[:16]}"
-        f"{compiler.SUFFIX}"
+        f"{path.stem.partition('-')[0]}-{disk_cache.hashlib.sha256(b'no ELF').hexdigest()[:16]}"
+        f"{disk_cache.LIBRARY}"
     )
     path.write_bytes(b"no ELF")  # whole, but not for this system
     assert load(**program(6)).run([], [], 0)[0].item() == 6
@@ -213,7 +215,7 @@ def test_the_oldest_used_programs_make_room(monkeypatch, compilations):
         time.sleep(0.01)
     build(source(1))  # used again: 2 is the oldest now
     size = cache_info().bytes
-    monkeypatch.setattr(compiler, "_limit", lambda: size)
+    monkeypatch.setattr(disk_cache, "_limit", lambda: size)
     build(source(4))
     assert len(compilations) == 4
     for number in (1, 3, 4):
@@ -235,7 +237,7 @@ def test_a_program_larger_than_the_limit_is_kept_until_the_next(monkeypatch):
 @needs_compiler
 def test_what_a_killed_process_left_is_swept(cache):
     build(source(1))
-    new, old = cache / f"{compiler.SCRATCH}new", cache / f"{compiler.SCRATCH}old"
+    new, old = cache / f"{disk_cache.SCRATCH}new", cache / f"{disk_cache.SCRATCH}old"
     for folder in (new, old):
         folder.mkdir()
         (folder / "half.so").write_bytes(b"half")
@@ -247,7 +249,7 @@ def test_what_a_killed_process_left_is_swept(cache):
 
 @needs_compiler
 def test_info_and_clear(cache):
-    assert cache_info() == compiler.CacheInfo(cache, 0, 0, 512 * 2**20)
+    assert cache_info() == CacheInfo(cache, 0, 0, 512 * 2**20)
     assert clear_cache() == 0
     build(source(1)), build(source(2))
     (cache / "mine.cpp").write_text("not the cache's")
@@ -367,7 +369,7 @@ def test_a_compiler_without_openmp_or_the_newest_flags(tmp_path, monkeypatch):
 def test_importing_looks_for_no_compiler():
     code = (
         "import subprocess; subprocess.run = None; subprocess.Popen = None\n"
-        "from needle.jit import compiler\ncompiler.cache_info()"
+        "from needle import disk_cache, jit\ndisk_cache.cache_info()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -39,6 +39,7 @@ class BackendDevice:
     """A place where arrays live, equal to every other device of the same name."""
 
     name: str = "abstract"
+    shares_memory = True  # `wrap` takes a NumPy array's memory as it is
     array_type: ClassVar[type[NDArray]]
 
     # Every primitive takes NDArrays and writes `out`; see the module's table.

@@ -94,8 +94,8 @@ class NDArray:
             device.copy(source, self)
         else:
             # A fresh contiguous array of the right dtype becomes the buffer itself.
-            flat = np.array(source, dtype=dtype, order="C", copy=True).reshape(-1)
-            self._handle = device.wrap(flat)
+            own = np.array if device.shares_memory else np.asarray
+            self._handle = device.wrap(own(source, dtype=dtype, order="C").reshape(-1))
 
     # ---- construction ---------------------------------------------------------------------------
 
@@ -275,9 +275,22 @@ class NDArray:
             )
         return bool(self.item())
 
-    def to(self, device: BackendDevice) -> NDArray:
-        """This array on `device`; itself when it is there already."""
-        return self if device == self._device else NDArray(self, device=device)
+    def to(self, device: BackendDevice, non_blocking: bool = False) -> NDArray:
+        """This array on `device`; itself when it is there already.
+
+        With `non_blocking` a GPU copies from pinned memory itself: that may not be changed before.
+        """
+        if device == self._device:
+            return self
+        if not (non_blocking and isinstance(device, CudaDevice)):
+            return NDArray(self, device=device)
+        host = np.ascontiguousarray(self._host())
+        if host.dtype.name != self._dtype.name:
+            return NDArray(self, device=device)
+        handle = device.wrap(host.reshape(-1), non_blocking=True)
+        return NDArray._view(
+            self._shape, compact_strides(self._shape), 0, handle, device, self._dtype
+        )
 
     def astype(self, dtype: Any) -> NDArray:
         """The elements converted to `dtype`; this array itself when it has that dtype."""

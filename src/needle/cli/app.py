@@ -18,7 +18,8 @@ import needle as ndl
 
 from .. import data, models
 from ..backend_ndarray import simd_level
-from ..jit import compiler
+from ..disk_cache import cache_info
+from ..disk_cache import clear_cache as remove_entries
 from ..train import RECIPES, NextToken, evaluate, load_model
 from .progress import download_progress
 from .training import Options, load_task, train_recipe
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: what there is, fetch it, check it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-cache_app = typer.Typer(help="Programs that jit compiled: look, remove.", no_args_is_help=True)
+cache_app = typer.Typer(help="Compiled programs and kernels: look, remove.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 console = Console()
 
@@ -177,22 +178,23 @@ def verify_data(name: str, data_dir: DataDir = None) -> None:
 
 @cache_app.command("info")
 def show_cache() -> None:
-    """Where compiled programs are kept, how many, and how much of the limit they fill."""
+    """Where compiled code is kept, how much of it, and how much of the limit that fills."""
     with _one_line_errors():
-        held = compiler.cache_info()
+        held = cache_info()
     table = Table(show_header=False, box=None)
     table.add_row("folder", str(held.folder))
-    table.add_row("programs", f"{held.entries:,}")
+    table.add_row("programs", f"{held.entries - held.kernels:,}")
+    table.add_row("kernels", f"{held.kernels:,}")
     table.add_row("size", f"{_mebibytes(held.bytes)} of {_mebibytes(held.limit)}")
     console.print(table, highlight=False, soft_wrap=True)
 
 
 @cache_app.command("clear")
 def clear_cache() -> None:
-    """Remove every compiled program. Processes that run keep theirs."""
+    """Remove all compiled code. Processes that run keep theirs."""
     with _one_line_errors():
-        size, count = compiler.cache_info().bytes, compiler.clear_cache()
-    console.print(f"programs removed: {count:,} ({_mebibytes(size)})", highlight=False)
+        size, count = cache_info().bytes, remove_entries()
+    console.print(f"programs and kernels removed: {count:,} ({_mebibytes(size)})", highlight=False)
 
 
 def _mebibytes(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray import is_float
+from ..backend_ndarray import cuda, from_numpy, is_float
 from ..backend_selection import Device
 from .dataset import Dataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
@@ -50,6 +50,10 @@ class DataLoader:
     own, seeded from the global one, so that a seed gives the same batches whatever the timing and
     the number of workers. `device` and `dtype` are those of the Tensors (dtype: of float fields).
 
+    For a GPU, give it as `device`, with a worker: that copies the next batches there while the GPU
+    works on this one. Where batches are needed on the host first, `pin_memory` makes them there for
+    `.to(device, non_blocking=True)`; without a GPU it does nothing.
+
     Raises TypeError or ValueError for arguments that contradict each other or are out of range.
     """
 
@@ -67,6 +71,7 @@ class DataLoader:
         generator: Any = None,
         device: Device | None = None,
         dtype: Any = None,
+        pin_memory: bool = False,
     ) -> None:
         if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             raise TypeError(
@@ -88,6 +93,7 @@ class DataLoader:
         self.collate_fn = collate_fn
         self.device = device
         self.dtype = dtype
+        self.pin_memory = pin_memory
         if sampler is None:
             sampler = RandomSampler(dataset, generator) if shuffle else SequentialSampler(dataset)
         self.sampler: Iterable[int] | Sampler = sampler
@@ -123,16 +129,16 @@ class DataLoader:
                 for order in orders:
                     pending.append(pool.submit(self._fetch_seeded, order, seeds.randint(2**31)))
                     if len(pending) > PREFETCH_FACTOR * self.num_workers:
-                        yield self._to_tensors(pending.popleft().result())
+                        yield pending.popleft().result()
                 while pending:
-                    yield self._to_tensors(pending.popleft().result())
+                    yield pending.popleft().result()
             finally:
                 for future in pending:
                     future.cancel()
 
     def _fetch_seeded(self, order: Any, seed: int) -> Any:
         with use_random_state(np.random.RandomState(seed)):
-            return self._fetch(order)
+            return self._to_tensors(self._fetch(order))
 
     def _fetch(self, order: Any) -> Any:
         """The samples at these indices as arrays, stacked."""
@@ -150,4 +156,14 @@ class DataLoader:
             return batch
         tensor = Tensor(np.asarray(batch), device=self.device, requires_grad=False)
         wanted = self.dtype is not None and is_float(tensor.dtype)
-        return tensor.astype(self.dtype) if wanted else tensor
+        tensor = tensor.astype(self.dtype) if wanted else tensor
+        return _pinned(tensor) if self.pin_memory else tensor
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """A tensor of the host in memory that a GPU copies from by itself, where there is a GPU."""
+    gpu = cuda()
+    if not tensor.device.shares_memory or not gpu.enabled():
+        return tensor
+    copy = gpu.pinned_copy(np.asarray(tensor))
+    return Tensor.make_const(from_numpy(copy, tensor.device))

@@ -1,26 +1,18 @@
-"""The system's C++ compiler, and the libraries that it made: a cache on disk.
+"""The system's C++ compiler, and the libraries that it makes, kept on disk (`disk_cache.py`).
 
-A program's library is found by what it depends on: the source, the headers it includes, the
-flags, and the compiler's predefined macros, which name its version and what `native` means on this
-processor. Beside each library `<key>-<digest>.so` lies its source, `<key>.cpp`. The digest is of
-the library itself: one that was damaged is not loaded (that could crash) but made anew.
-
-The environment: CXX names the compiler, NEEDLE_CACHE the folder, NEEDLE_CACHE_LIMIT its size in
-MiB (512); beyond it, the programs unused for longest are removed.
+A program's library depends on its source, the headers it includes, the flags, and the compiler's
+predefined macros, which name its version and what `native` means on this processor. Its source lies
+beside it. CXX in the environment names the compiler.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
-import re
 import shlex
-import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,28 +20,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .. import disk_cache
 from ..autograd import Value
 from ..backend_ndarray import simd_level
 from ..backend_ndarray.device_cpu import core
 
 __all__ = [
-    "CacheInfo",
     "CompileError",
     "Compiler",
     "NoCompiler",
     "build",
-    "cache_info",
-    "clear_cache",
     "find_compiler",
     "load",
 ]
 
 CANDIDATES = ("c++", "g++", "clang++")
-SUFFIX = ".dll" if os.name == "nt" else ".so"
-DEFAULT_LIMIT = 512  # MiB
 ERROR_LINES = 12
-SCRATCH = "needle-tmp-"
-STALE_SECONDS = 24 * 3600  # what a killed process left half done
 
 FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
@@ -158,7 +144,7 @@ def _openmp(compiler: Compiler) -> tuple[str, ...]:
             Path(folder, "probe.cpp").write_text(
                 f'#include <{include}>\n#include <stdexcept>\nextern "C" void probe() {{}}\n'
             )
-            done = _link(compiler, flags, ["probe.cpp"], f"probe{SUFFIX}", folder)
+            done = _link(compiler, flags, ["probe.cpp"], f"probe{disk_cache.LIBRARY}", folder)
             if done.returncode == 0:
                 return flags
     assert done is not None
@@ -228,144 +214,6 @@ def _include() -> Path:
     return Path(core.__file__).parent / "include"
 
 
-@cache
-def _headers() -> bytes:
-    """A digest of the headers."""
-    folder, digest = _include(), hashlib.sha256()
-    for path in sorted(folder.rglob("*.h")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.digest()
-
-
-# ---- the cache ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CacheInfo:
-    """How many programs the cache holds, and in how many bytes of how many."""
-
-    folder: Path
-    entries: int
-    bytes: int
-    limit: int
-
-
-_FILE_NAME = re.compile(r"(?P<key>[0-9a-f]{32})(\.cpp|-[0-9a-f]{16}" + re.escape(SUFFIX) + ")")
-
-
-@dataclass
-class _Entry:
-    """One program's files."""
-
-    files: list[Path]
-    bytes: int = 0
-    used: float = 0.0
-
-
-def cache_info() -> CacheInfo:
-    """What the cache holds."""
-    folder = _folder()
-    entries = _entries(folder).values()
-    return CacheInfo(folder, len(entries), sum(e.bytes for e in entries), _limit())
-
-
-def clear_cache() -> int:
-    """Remove every program; how many there were."""
-    folder = _folder()
-    if not folder.exists():
-        return 0
-    _check_owner(folder)
-    entries = _entries(folder)
-    for entry in entries.values():
-        _remove(entry.files)
-    return len(entries)
-
-
-def _folder() -> Path:
-    if chosen := os.environ.get("NEEDLE_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    default = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
-    root = default or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser().absolute() / "needle" / "jit"
-
-
-def _limit() -> int:
-    """The size in bytes that the cache is kept under."""
-    text = os.environ.get("NEEDLE_CACHE_LIMIT", str(DEFAULT_LIMIT))
-    if not text.strip().isdecimal():
-        raise ValueError(f"NEEDLE_CACHE_LIMIT must be a whole number of MiB, got {text!r}")
-    return int(text) << 20
-
-
-def _open_folder() -> Path:
-    folder = _folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"[jit] the folder for compiled programs, {folder}, cannot be made "
-            f"({error.strerror}); name another in NEEDLE_CACHE"
-        ) from None
-    _check_owner(folder)
-    return folder
-
-
-def _check_owner(folder: Path) -> None:
-    """Code is loaded from the folder: nobody else may be able to write to it."""
-    if os.name == "nt":
-        return
-    status = folder.stat()
-    if status.st_uid != os.geteuid():
-        reason = f"belongs to user {status.st_uid}; name another in NEEDLE_CACHE"
-    elif status.st_mode & 0o022:
-        reason = (
-            f"can be written by others (its mode is {status.st_mode & 0o777:o}); chmod 700 it, or "
-            "name another in NEEDLE_CACHE"
-        )
-    else:
-        return
-    raise PermissionError(
-        f"[jit] code is loaded from the folder for compiled programs, but {folder} {reason}"
-    )
-
-
-def _entries(folder: Path) -> dict[str, _Entry]:
-    """The programs in the folder, by key."""
-    entries: dict[str, _Entry] = {}
-    for path in folder.glob("*"):
-        name = _FILE_NAME.fullmatch(path.name)
-        if name is None:  # not the cache's
-            continue
-        with contextlib.suppress(FileNotFoundError):  # another process removes it
-            status = path.stat()
-            entry = entries.setdefault(name["key"], _Entry([]))
-            entry.files.append(path)
-            entry.bytes += status.st_size
-            entry.used = max(entry.used, status.st_mtime)
-    return entries
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for path in files:
-        with contextlib.suppress(OSError):  # gone already, or in use on Windows
-            path.unlink()
-
-
-def _evict(folder: Path, keep: str) -> None:
-    """Remove the programs unused for longest, but not `keep`, until the rest fits the limit."""
-    limit, entries = _limit(), _entries(folder)
-    total = sum(entry.bytes for entry in entries.values())
-    for key, entry in sorted(entries.items(), key=lambda item: item[1].used):
-        if total > limit and key != keep:
-            _remove(entry.files)
-            total -= entry.bytes
-    for path in folder.glob(f"{SCRATCH}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path)
-
-
 # ---- building -------------------------------------------------------------------------------
 
 
@@ -387,7 +235,7 @@ def load(
     try:
         return core.Program(str(library), arguments, states, constants, results, arena_bytes)
     except OSError:  # removed by another process, or made for libraries that are no longer here
-        _remove([library])
+        disk_cache.remove([library])
     library = build(source)
     return core.Program(str(library), arguments, states, constants, results, arena_bytes)
 
@@ -398,21 +246,17 @@ def build(source: str) -> Path:
     Raises NoCompiler, CompileError (whose `source` is the kept file), and OSError for a folder
     that cannot be used.
     """
-    compiler, folder = find_compiler(), _open_folder()
+    compiler, folder = find_compiler(), disk_cache.open_folder()
     key = _key(source, compiler)
-    library = _find(folder, key)
-    if library is None:
-        library = _compile(source, compiler, folder, key)
-        _evict(folder, keep=key)
-    return library
+    library = disk_cache.find(folder, key, disk_cache.LIBRARY)
+    return _compile(source, compiler, folder, key) if library is None else library
 
 
 def _key(source: str, compiler: Compiler) -> str:
-    digest = hashlib.sha256(_headers())
-    for part in (source, compiler.macros, _processor(), *compiler.command):
-        digest.update(hashlib.sha256(part.encode()).digest())
-    digest.update("\0".join(compiler.flags).encode())
-    return digest.hexdigest()[:32]
+    return disk_cache.key_of(
+        disk_cache.digest_of_sources(_include(), "*.h"), source, compiler.macros, _processor(),
+        shlex.join(compiler.command), shlex.join(compiler.flags),
+    )  # fmt: skip
 
 
 @cache
@@ -425,29 +269,9 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _find(folder: Path, key: str) -> Path | None:
-    """The whole library of that key, marked as used; a damaged one is removed."""
-    for path in folder.glob(f"{key}-*{SUFFIX}"):
-        try:
-            whole = path.stem == f"{key}-{_digest(path)}"
-        except FileNotFoundError:  # another process removed it
-            continue
-        if whole:
-            with contextlib.suppress(OSError):  # a folder that can only be read
-                os.utime(path)
-            return path
-        _remove([path])
-    return None
-
-
-def _digest(library: Path) -> str:
-    return hashlib.sha256(library.read_bytes()).hexdigest()[:16]
-
-
 def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
-    # In a folder of its own, then renamed: other processes see whole files or none.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
-        code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{SUFFIX}")
+    with disk_cache.scratch(folder) as scratch:
+        code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{disk_cache.LIBRARY}")
         code.write_text(source, encoding="utf-8")
         done = _library(compiler, (OPENMP,), code.name, library.name, scratch)
         if done.returncode and OPENMP not in _openmp(compiler):
@@ -460,6 +284,4 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
                 f"{_first_errors(done.stderr, ERROR_LINES)}",
                 kept,
             )
-        target = folder / f"{key}-{_digest(library)}{SUFFIX}"
-        os.replace(library, target)
-        return target
+        return disk_cache.keep(folder, key, library)

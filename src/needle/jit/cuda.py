@@ -7,7 +7,9 @@ recorded once by the driver, and a call of the program is one launch.
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,6 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.cuda import CudaDevice
-from ..backend_ndarray.cuda.device import NOTHING_BAD
 from ..backend_ndarray.cuda.kernels import THREADS, TYPES, grid, index_type, source
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
@@ -41,21 +42,29 @@ class Place:
 
 
 class CudaProgram:
-    """A graph that runs on a GPU as one CUDA graph; see `Executable`."""
+    """A graph that runs on a GPU as one CUDA graph; see `Executable`.
+
+    A call waits for nothing. An index out of range raises IndexError later: at the next call, or
+    where the host waits for the GPU (`.item()`, `.numpy()`, `synchronize()`).
+    """
 
     def __init__(self, graph: Graph, device: CudaDevice) -> None:
         self.graph = graph = plan_loops(graph, kernels_of)
         self.device = device
         self.units = kernels_of(graph)
         self.plan = make_plan(graph, self.units)
-        self._arguments = [device.empty(x.shape, x.dtype) for x in graph.arguments]
+        self._offsets, total = [], 0
+        for x in graph.arguments:
+            self._offsets.append(total)
+            total += aligned(x.value.nbytes)
+        self._arguments = device.empty((max(total, 1),), "uint8")
         self._results = [device.empty(x.shape, x.dtype) for x in graph.results]
         self._arena = device.empty((max(self.plan.arena_bytes, 1),), "uint8")
         self._constants = [array.compact() for _, array in graph.constants]
-        self._bad = device.wrap(np.full(1, NOTHING_BAD, np.uint64))
-        self._checks = any(node.op in ("take_rows", "add_rows") for node in _all_nodes(graph))
+        self._watch = device.context.watch()
         self._states: list[int] = []  # the addresses that the captured graph works on
         self._captured: Any = None
+        self._lock = threading.Lock()  # its memory is for one call at a time
 
     def fits(self, states: Sequence[Tensor]) -> bool:
         """Whether the states have the shapes, dtypes and layout of the trace."""
@@ -71,18 +80,25 @@ class CudaProgram:
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
     ) -> list[NDArray]:
         """The results; states that change are updated in place."""
+        with self._lock, self.device.context.streams.current.together():
+            return self._run(arguments, states, clock)
+
+    def _run(
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
+    ) -> list[NDArray]:
+        self._watch.check()
         for i in self.graph.updates:
             _own(states[i])
         addresses = [_address(s.cached_data) for s in states]
+        for own in (self._arena, *self._constants):
+            _address(own)
         context = self.device.context
         if self._captured is None or addresses != self._states:
             self._captured, self._states = None, addresses
             self._captured = context.capture(self._launch)
-        for given, own in zip(arguments, self._arguments, strict=True):
-            context.move(_address(given), _address(own), given.size * given._dtype.itemsize)
+        self._place(arguments)
         self._captured.replay()
-        if self._checks:
-            self._raise_for_bad_index()
+        self._watch.used()
         results = [self.device.empty(own._shape, own._dtype) for own in self._results]
         for fresh, own in zip(results, self._results, strict=True):
             context.move(_address(own), _address(fresh), own.size * own._dtype.itemsize)
@@ -90,38 +106,40 @@ class CudaProgram:
             states[i]._modified = clock
         return results
 
-    def _raise_for_bad_index(self) -> None:
-        """Raises IndexError after a call with an index out of range; the host waits for it."""
-        first = np.zeros(1, np.uint64)
-        self.device.context.download(self._bad.address, first)
-        if first[0] != NOTHING_BAD:
-            fresh = np.full(1, NOTHING_BAD, np.uint64)
-            self.device.context.upload(fresh, self._bad.address)
-            raise IndexError(f"[jit] the index at position {first[0]} is out of range")
+    def _place(self, arguments: Sequence[NDArray]) -> None:
+        """Copy the arguments to where the graph reads them; those of the host come last."""
+        context, start = self.device.context, _address(self._arguments)
+        there = [given._device == self.device for given in arguments]
+        count = there.index(False) if False in there else len(there)
+        for given, offset in zip(arguments[:count], self._offsets, strict=False):
+            context.move(_address(given), start + offset, given.nbytes)
+        if count == len(arguments):
+            return
+        first = self._offsets[count]
+        nbytes = self._offsets[-1] + arguments[-1].nbytes - first
+        block = context.pinned.allocate(nbytes)
+        for given, offset in zip(arguments[count:], self._offsets[count:], strict=True):
+            host = given._host()
+            ctypes.memmove(block.address + offset - first, host.ctypes.data, host.nbytes)
+        context.upload_block(block, start + first, nbytes)
 
     # ---- launching --------------------------------------------------------------------------
 
     def _launch(self) -> None:
         graph, device = self.graph, self.device
         buffers = {
-            "argument": [_address(x) for x in self._arguments],
+            "argument": [_address(self._arguments) + offset for offset in self._offsets],
             "state": self._states,
             "constant": [_address(x) for x in self._constants],
             "result": [_address(x) for x in self._results],
             "arena": [_address(self._arena)],
         }
-        device.watch = self._bad.address
+        here = device.context.streams.current
+        here.watch = self._watch.block.address
         try:
-            _Launcher(graph, self.plan, self.device, buffers).run(self.units)
+            _Launcher(graph, self.plan, device, buffers).run(self.units)
         finally:
-            device.watch = None
-
-
-def _all_nodes(graph: Graph) -> list[Node]:
-    nodes = []
-    for node in graph.nodes:
-        nodes += _all_nodes(node.operands[0].body) if node.op == "scan" else [node]
-    return nodes
+            here.watch = None
 
 
 def _address(x: Any) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import autograd, tree
 from ..autograd import Tensor, is_grad_enabled
-from ..backend_ndarray import NDArray, from_numpy
+from ..backend_ndarray import NDArray, cpu_numpy, from_numpy
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .draws import Draw
@@ -51,8 +51,10 @@ class CompiledProgram:
         for draw in trace.actions:
             if isinstance(draw, Draw):
                 draw.is_needed = draw.read in self._reads
-        # On a CPU they are the very memory of the arrays.
-        self._host_inputs = [from_numpy(a, executable.device) for a in self._host_arrays]
+        # The very memory of the arrays; a GPU's program uploads it.
+        on_gpu = isinstance(executable.device, CudaDevice)
+        host = cpu_numpy() if on_gpu else executable.device
+        self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of is not None]
 
@@ -72,9 +74,6 @@ class CompiledProgram:
         for array, read in zip(self._host_arrays, self._reads, strict=True):
             if read is not None:
                 array[...] = np.ravel(read())
-        if self._host_arrays and isinstance(self.executable.device, CudaDevice):
-            device = self.executable.device
-            self._host_inputs = [from_numpy(a, device) for a in self._host_arrays]
         inputs = [*(tensor.cached_data.compact() for tensor in arguments), *self._host_inputs]
         self.last = inputs, states
         autograd._modification_clock += 1

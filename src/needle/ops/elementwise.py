@@ -378,11 +378,13 @@ class To(TensorOp):
 
     saves_values = False
 
-    def __init__(self, device: BackendDevice | None, dtype: Any) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(
+        self, device: BackendDevice | None, dtype: Any, non_blocking: bool = False
+    ) -> None:
+        self.device, self.dtype, self.non_blocking = device, dtype, non_blocking
 
     def compute(self, a: NDArray) -> NDArray:
-        moved = a if self.device is None else a.to(self.device)
+        moved = a if self.device is None else a.to(self.device, self.non_blocking)
         return moved if self.dtype is None else moved.astype(self.dtype)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
@@ -574,10 +576,14 @@ def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tens
     return Clip(low, high)(a)
 
 
-def to(a: Tensor, target: Any) -> Tensor:
-    """`a` on a device, or converted to a dtype."""
+def to(a: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
+    """`a` on a device, or converted to a dtype.
+
+    With `non_blocking` a GPU copies from pinned memory itself (`DataLoader(pin_memory=True)`), that
+    may not be changed before the copy is done.
+    """
     if isinstance(target, BackendDevice):
-        return a if target == a.device else To(target, None)(a)
+        return a if target == a.device else To(target, None, non_blocking)(a)
     dtype = as_dtype(target)
     return a if dtype is a.dtype else To(None, dtype)(a)
 

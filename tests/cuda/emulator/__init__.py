@@ -7,10 +7,11 @@ Settings come from the environment:
 | variable | meaning | default |
 |---|---|---|
 | `NEEDLE_EMULATOR_ORDER` | order of threads and blocks: forward, reverse or a seed | forward |
+| `NEEDLE_EMULATOR_DELAY` | 1: work is done only when somebody waits for it | 0 |
 | `NEEDLE_EMULATOR_CAPABILITY` | compute capability | 9.0 |
 | `NEEDLE_EMULATOR_DEVICES` | number of devices | 1 |
 | `NEEDLE_EMULATOR_MEMORY` | bytes of memory of a device | 1 GiB |
-| `NEEDLE_EMULATOR_KERNELS` | where compiled kernels go | beside the libraries |
+| `NEEDLE_EMULATOR_KERNELS` | where compiled kernels are kept | beside the libraries, removed |
 | `CXX` | the C++ compiler | c++ |
 """
 

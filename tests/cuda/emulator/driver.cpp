@@ -1,12 +1,14 @@
 // A CUDA driver library without a device: the part of libcuda that needle calls, on host memory.
 //
 // One device, or NEEDLE_EMULATOR_DEVICES of them. Work on a stream is done at once, by the calling
-// thread. A device's memory is an arena of its own with guard bytes around each allocation, which
-// are checked when memory is freed and when the host waits for the device. Memory that was never
-// written, or was freed, holds NaN.
+// thread, or, with NEEDLE_EMULATOR_DELAY, as late as a device may do it: when somebody waits for
+// it. What somebody should have waited for, and has not, is then missing. A device's memory is an
+// arena of its own with guard bytes around each allocation, which are checked when memory is freed
+// and when the host waits for the device. Memory that was never written, or was freed, holds NaN.
 //
 // Besides the driver's functions it exports some for tests, at the end of this file.
 #include <dlfcn.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -286,14 +289,25 @@ struct Capture {
 
 struct Stream {
   unsigned flags;
-  std::shared_ptr<Capture> capture;  // null: not capturing
+  std::shared_ptr<Capture> capture = nullptr;  // null: not capturing
+  std::deque<Work> queue = {};                 // what is still to be done
+  size_t done = 0;
+
+  size_t issued() const { return done + queue.size(); }
+};
+
+/// A point in a stream: after its first `position` pieces of work.
+struct Moment {
+  Stream* stream;
+  size_t position;
+  bool reached = false;
+  std::chrono::steady_clock::time_point time = {};  // when it was
 };
 
 struct Event {
   unsigned flags;
-  bool recorded;
-  std::chrono::steady_clock::time_point time;
-  std::shared_ptr<Capture> capture;  // that it was last recorded in
+  std::shared_ptr<Moment> moment = nullptr;    // null: not recorded
+  std::shared_ptr<Capture> capture = nullptr;  // that it was last recorded in
 };
 
 struct Function {
@@ -334,8 +348,8 @@ struct Context {
   Arena arena;
   CUresult lost = CUDA_SUCCESS;  // the error after which nothing works any more
   std::string last_kernel = "none";
-  std::set<void*> host_memory;
-  Stream default_stream = {0, nullptr};
+  std::set<void*> host_memory, freed_host_memory;
+  Stream default_stream = {0};
   Handles<Stream> streams;
   Handles<Event> events;
   Handles<Module> modules;
@@ -344,7 +358,9 @@ struct Context {
   Handles<std::shared_ptr<Graph>> executables;
 
   ~Context() {
-    for (void* memory : host_memory) std::free(memory);
+    for (const auto* all : {&host_memory, &freed_host_memory}) {
+      for (void* memory : *all) std::free(memory);
+    }
   }
 };
 
@@ -427,6 +443,40 @@ Stream* find_stream(Context& context, Stream* handle) {
   return context.streams.has(handle) ? handle : nullptr;
 }
 
+bool delayed() { return setting("NEEDLE_EMULATOR_DELAY", 0) != 0; }
+
+/// Does a stream's work up to a position.
+CUresult run_until(Stream& stream, size_t position) {
+  CUresult result = CUDA_SUCCESS;
+  while (result == CUDA_SUCCESS && stream.done < position && !stream.queue.empty()) {
+    const Work work = std::move(stream.queue.front());
+    stream.queue.pop_front();
+    ++stream.done;
+    result = work();
+  }
+  return result;
+}
+
+CUresult run_until(const Moment& moment) {
+  return moment.reached ? CUDA_SUCCESS : run_until(*moment.stream, moment.position);
+}
+
+CUresult run_all(Stream& stream) { return run_until(stream, stream.issued()); }
+
+CUresult run_all(Context& context) {
+  CUresult result = run_all(context.default_stream);
+  for (const auto& [stream, owner] : context.streams) {
+    if (result == CUDA_SUCCESS) result = run_all(*owner);
+  }
+  return result;
+}
+
+/// Puts work into a stream that does not capture; it is done at once, or when it is waited for.
+CUresult push(Stream& stream, Work work) {
+  stream.queue.push_back(std::move(work));
+  return delayed() ? CUDA_SUCCESS : run_all(stream);
+}
+
 /// Does the work, or records it if the stream captures.
 CUresult enqueue(Stream* handle, Work work) {
   Context& context = *current->context;
@@ -446,7 +496,7 @@ CUresult enqueue(Stream* handle, Work work) {
       return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
     }
   }
-  return work();
+  return push(*stream, std::move(work));
 }
 
 /// What may not be called while a stream captures, because it would wait for the stream.
@@ -629,6 +679,7 @@ static CUresult call_context(const char* function, Body body) {
 EXPORT CUresult cuCtxSynchronize() {
   return call_context("cuCtxSynchronize", [&](Context& context) {
     CUresult result = forbid_capture(context);
+    if (result == CUDA_SUCCESS) result = run_all(context);
     return result != CUDA_SUCCESS ? result : check_guards(context, context.arena.damage());
   });
 }
@@ -667,9 +718,11 @@ EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, Stream* stream) {
   return call_context("cuMemFreeAsync", [&](Context& context) {
     CUresult result = forbid_capture_of_memory(context, stream);
     if (result != CUDA_SUCCESS) return result;
-    result = check_guards(context, context.arena.damage(host(pointer)));
-    if (result != CUDA_SUCCESS) return result;
-    return context.arena.free(host(pointer)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return enqueue(stream, [&context, pointer] {
+      CUresult result = check_guards(context, context.arena.damage(host(pointer)));
+      if (result != CUDA_SUCCESS) return result;
+      return context.arena.free(host(pointer)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    });
   });
 }
 
@@ -680,6 +733,7 @@ EXPORT CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
     CUresult result = forbid_capture(context);
     if (result != CUDA_SUCCESS) return result;
     if (posix_memalign(pointer, 4096, bytes) != 0) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memset(*pointer, 0xFF, bytes);  // NaN
     context.host_memory.insert(*pointer);
     return CUDA_SUCCESS;
   });
@@ -688,7 +742,9 @@ EXPORT CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
 EXPORT CUresult cuMemFreeHost(void* pointer) {
   return call_context("cuMemFreeHost", [&](Context& context) {
     if (context.host_memory.erase(pointer) == 0) return CUDA_ERROR_INVALID_VALUE;
-    std::free(pointer);
+    // Work that was not waited for may still look there: it finds NaN.
+    std::memset(pointer, 0xFF, malloc_usable_size(pointer));
+    context.freed_host_memory.insert(pointer);
     return CUDA_SUCCESS;
   });
 }
@@ -763,14 +819,17 @@ EXPORT CUresult cuMemPoolTrimTo(void* pool, size_t) {
 EXPORT CUresult cuStreamCreate(Stream** stream, unsigned flags) {
   return call_context("cuStreamCreate", [&](Context& context) {
     if (flags > 1) return CUDA_ERROR_INVALID_VALUE;
-    *stream = context.streams.add({flags, nullptr});
+    *stream = context.streams.add({flags});
     return CUDA_SUCCESS;
   });
 }
 
 EXPORT CUresult cuStreamDestroy_v2(Stream* stream) {
   return call_context("cuStreamDestroy_v2", [&](Context& context) {
-    return context.streams.remove(stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    if (!context.streams.has(stream)) return CUDA_ERROR_INVALID_HANDLE;
+    const CUresult result = run_all(*stream);
+    context.streams.remove(stream);
+    return result;
   });
 }
 
@@ -779,6 +838,7 @@ EXPORT CUresult cuStreamSynchronize(Stream* handle) {
     Stream* stream = find_stream(context, handle);
     if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     CUresult result = forbid_capture(context, stream);
+    if (result == CUDA_SUCCESS) result = run_all(*stream);
     return result != CUDA_SUCCESS ? result : check_guards(context, context.arena.damage());
   });
 }
@@ -787,19 +847,20 @@ EXPORT CUresult cuStreamWaitEvent(Stream* handle, Event* event, unsigned) {
   return call_context("cuStreamWaitEvent", [&](Context& context) {
     Stream* stream = find_stream(context, handle);
     if (stream == nullptr || !context.events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
-    if (stream->capture != nullptr && event->recorded && event->capture != stream->capture) {
+    if (stream->capture != nullptr && event->moment && event->capture != stream->capture) {
       stream->capture->invalid = true;
       return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
     }
     // A stream that waits for captured work is captured with it.
     if (event->capture != nullptr) stream->capture = event->capture;
-    return CUDA_SUCCESS;
+    if (stream->capture != nullptr || !event->moment) return CUDA_SUCCESS;
+    return push(*stream, [moment = event->moment] { return run_until(*moment); });
   });
 }
 
 EXPORT CUresult cuEventCreate(Event** event, unsigned flags) {
   return call_context("cuEventCreate", [&](Context& context) {
-    *event = context.events.add({flags, false, {}, nullptr});
+    *event = context.events.add({flags});
     return CUDA_SUCCESS;
   });
 }
@@ -808,10 +869,22 @@ EXPORT CUresult cuEventRecord(Event* event, Stream* handle) {
   return call_context("cuEventRecord", [&](Context& context) {
     Stream* stream = find_stream(context, handle);
     if (stream == nullptr || !context.events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
-    event->recorded = true;
     event->capture = stream->capture;
-    event->time = std::chrono::steady_clock::now();
-    return CUDA_SUCCESS;
+    event->moment = std::make_shared<Moment>(Moment{stream, stream->issued() + 1});
+    if (stream->capture != nullptr) return CUDA_SUCCESS;
+    return push(*stream, [moment = event->moment] {
+      moment->reached = true;
+      moment->time = std::chrono::steady_clock::now();
+      return CUDA_SUCCESS;
+    });
+  });
+}
+
+EXPORT CUresult cuEventQuery(Event* event) {
+  return call_context("cuEventQuery", [&](Context& context) {
+    if (!context.events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
+    if (event->capture != nullptr) return CUDA_ERROR_CAPTURED_EVENT;
+    return !event->moment || event->moment->reached ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
   });
 }
 
@@ -819,7 +892,9 @@ EXPORT CUresult cuEventSynchronize(Event* event) {
   return call_context("cuEventSynchronize", [&](Context& context) {
     if (!context.events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
     if (event->capture != nullptr) return CUDA_ERROR_CAPTURED_EVENT;
-    return check_guards(context, context.arena.damage());
+    CUresult result = CUDA_SUCCESS;
+    if (event->moment) result = run_until(*event->moment);
+    return result != CUDA_SUCCESS ? result : check_guards(context, context.arena.damage());
   });
 }
 
@@ -827,11 +902,13 @@ EXPORT CUresult cuEventElapsedTime(float* milliseconds, Event* start, Event* end
   return call_context("cuEventElapsedTime", [&](Context& context) {
     constexpr unsigned kDisableTiming = 2;
     for (const Event* event : {start, end}) {
-      if (!context.events.has(event) || !event->recorded || event->flags & kDisableTiming) {
+      if (!context.events.has(event) || !event->moment || event->flags & kDisableTiming) {
         return CUDA_ERROR_INVALID_HANDLE;
       }
+      if (!event->moment->reached) return CUDA_ERROR_NOT_READY;
     }
-    *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+    const auto elapsed = end->moment->time - start->moment->time;
+    *milliseconds = std::chrono::duration<float, std::milli>(elapsed).count();
     return CUDA_SUCCESS;
   });
 }

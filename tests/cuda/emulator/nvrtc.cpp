@@ -1,7 +1,7 @@
 // An NVRTC that compiles kernels for the CPU, with the system's C++ compiler and shim.h.
 //
-// The "cubin" of a program is the path of a shared library, beside this library or in
-// NEEDLE_EMULATOR_KERNELS, which the emulated driver loads. It is removed when the process ends.
+// The "cubin" of a program is the path of a shared library, which the emulated driver loads. It is
+// in NEEDLE_EMULATOR_KERNELS, or beside this library and removed when the process ends.
 // A program is preprocessed first, to find its kernels, each `extern "C" __global__ void
 // name(...)`: for each an entry is appended by which the driver calls it without knowing its
 // parameters.
@@ -53,7 +53,7 @@ struct Program {
 
 std::atomic<int> compilations{0};
 
-/// The folder of this process's kernels, removed when it ends.
+/// The folder of this process's kernels, removed when it ends if nobody chose it.
 class Folder {
  public:
   Folder() {
@@ -61,6 +61,7 @@ class Folder {
     Dl_info self;
     if (parent != nullptr) {
       path_ = parent;
+      kept_ = true;
     } else if (dladdr(reinterpret_cast<void*>(&compilations), &self) != 0) {
       path_ = self.dli_fname;
       path_ = path_.substr(0, path_.rfind('/'));
@@ -70,7 +71,7 @@ class Folder {
     owner_ = getpid();
   }
   ~Folder() {
-    if (getpid() != owner_) return;  // a forked child
+    if (kept_ || getpid() != owner_) return;  // a forked child's owner is another
     for (const std::string& file : files_) std::remove(file.c_str());
     rmdir(path_.c_str());
   }
@@ -83,6 +84,7 @@ class Folder {
 
  private:
   std::string path_;
+  bool kept_ = false;
   pid_t owner_;
   std::mutex mutex_;
   std::set<std::string> files_;
@@ -277,8 +279,7 @@ EXPORT const char* nvrtcGetErrorString(nvrtcResult result) {
 }
 
 EXPORT nvrtcResult nvrtcVersion(int* major, int* minor) {
-  *major = 12;
-  *minor = 4;
+  *major = *minor = 0;  // no real one's, whose kernels may lie in the same cache
   return NVRTC_SUCCESS;
 }
 

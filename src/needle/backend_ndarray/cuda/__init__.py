@@ -1,13 +1,13 @@
 """The CUDA device: found at run time, kernels compiled for the GPU at hand.
 
 `library.py` finds the driver and NVRTC, `driver.py` has the driver's functions, `compiler.py` makes
-kernels of source, `context.py` is one GPU with its stream and memory, `kernels.py` launches the
-kernels of csrc/cuda, and `device.py` is the backend.
+kernels of source. `context.py` is one GPU, `streams.py` the order of its work, `memory.py` its
+memory. `kernels.py` launches the kernels of csrc/cuda, and `device.py` is the backend.
 """
 
-from .context import CudaOutOfMemory
 from .device import CudaDevice
 from .driver import CudaError
 from .library import CudaUnavailable
+from .memory import CudaOutOfMemory
 
 __all__ = ["CudaDevice", "CudaError", "CudaOutOfMemory", "CudaUnavailable"]

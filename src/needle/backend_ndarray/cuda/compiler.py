@@ -1,4 +1,4 @@
-"""Kernels from source, by NVRTC, for the GPU at hand.
+"""Kernels from source, by NVRTC, for the GPU at hand, kept on disk (`disk_cache.py`).
 
 NVRTC reference: https://docs.nvidia.com/cuda/nvrtc/. It needs no GPU: any architecture can be
 compiled for.
@@ -7,12 +7,15 @@ compiled for.
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ... import disk_cache
 from ..device_cpu import core
 from .library import NVRTC, CudaUnavailable, load
 
@@ -28,6 +31,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "nvrtcGetCUBIN": (c_void_p, c_char_p),
     "nvrtcDestroyProgram": (POINTER(c_void_p),),
 }  # fmt: skip
+OPTIONS = ("--std=c++17",)
 _REMEDY = "Install it with pip install 'needle-dl[cuda]'"
 
 
@@ -63,6 +67,48 @@ def include_folder() -> Path:
     return installed if installed.is_dir() else checkout
 
 
+def cached_kernel(source: str, architecture: str) -> bytes:
+    """`compile_kernel`, from the disk where it was compiled before.
+
+    Where the folder cannot be used, kernels are compiled anew by every process, with a warning.
+    """
+    try:
+        folder = disk_cache.open_folder()
+        key = _key(source, architecture)
+        kept = disk_cache.find(folder, key, disk_cache.KERNEL)
+        with suppress(FileNotFoundError):  # another process removed it
+            if kept is not None:
+                return kept.read_bytes()
+    except OSError as error:
+        warnings.warn(f"[cuda] kernels are not kept on disk: {error}", stacklevel=2)
+        return compile_kernel(source, architecture)
+    cubin = compile_kernel(source, architecture)
+    with suppress(OSError), disk_cache.scratch(folder) as scratch:  # a full disk, say
+        code = Path(scratch, f"{key}{disk_cache.KERNEL}")
+        code.write_bytes(cubin)
+        disk_cache.keep(folder, key, code)
+    return cubin
+
+
+def forget_kernel(source: str, architecture: str) -> None:
+    """Remove a kernel from the disk: the driver does not accept it."""
+    with suppress(OSError):
+        folder = disk_cache.open_folder()
+        disk_cache.remove(folder.glob(f"{_key(source, architecture)}-*{disk_cache.KERNEL}"))
+
+
+def _key(source: str, architecture: str) -> str:
+    headers = disk_cache.digest_of_sources(include_folder(), "*.cuh")
+    return disk_cache.key_of(headers, source, architecture, version(), *OPTIONS)
+
+
+def version() -> str:
+    """NVRTC's version, such as "13.0"."""
+    major, minor = c_int(), c_int()
+    _nvrtc().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return f"{major.value}.{minor.value}"
+
+
 def compile_kernel(source: str, architecture: str) -> bytes:
     """The machine code ("cubin") of a CUDA C++ source for an architecture such as "sm_90".
 
@@ -76,7 +122,7 @@ def compile_with_log(
 ) -> tuple[bytes, str]:
     """`compile_kernel` with further options, and what the compiler has said."""
     nvrtc = _nvrtc()
-    standard = (f"--gpu-architecture={architecture}", "--std=c++17", f"-I{include_folder()}")
+    standard = (f"--gpu-architecture={architecture}", f"-I{include_folder()}", *OPTIONS)
     encoded = [option.encode() for option in (*standard, *options)]
     program = c_void_p()
     created = nvrtc.nvrtcCreateProgram(

@@ -1,15 +1,13 @@
-"""One GPU: its context, stream, memory and loaded kernels."""
+"""One GPU: its context, with streams, memory and loaded kernels."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import struct
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from ctypes import byref, c_size_t, c_uint64, c_void_p
+import weakref
+from collections.abc import Callable, Sequence
+from ctypes import byref, c_uint64, c_void_p
 
 import numpy as np
 
@@ -19,153 +17,39 @@ from .driver import (
     CAPABILITY_MINOR,
     CAPTURE_THREAD_LOCAL,
     MULTIPROCESSORS,
-    OUT_OF_MEMORY,
     POOL_RELEASE_THRESHOLD,
-    STREAM_NON_BLOCKING,
     CudaError,
     driver,
 )
 from .library import CudaUnavailable
+from .memory import Block, Memory
+from .pinned import CHUNK, PinnedMemory, Watch
+from .streams import Streams, Uses
 
 OLDEST_CAPABILITY = (7, 0)
-SMALL_BLOCK, LARGE_BLOCK, SMALL = 512, 2 << 20, 1 << 20
-MIB = 1 << 20
 # What a kernel takes: words of 8 bytes, integers (also addresses) or doubles; structs as tuples.
 Parameter = int | float | tuple[int | float, ...]
-
-
-class CudaOutOfMemory(CudaError, MemoryError):
-    """The GPU has no memory left; the message gives what was asked for, held and free."""
-
-    def __init__(self, asked: int, stats: dict[str, int]) -> None:
-        RuntimeError.__init__(
-            self,
-            f"[cuda] out of memory: {asked / MIB:.1f} MiB were asked for; needle uses "
-            f"{stats['in_use'] / MIB:.1f} MiB and holds {stats['held'] / MIB:.1f} MiB, of the "
-            f"GPU's {stats['total'] / MIB:.1f} MiB {stats['free'] / MIB:.1f} MiB are free. Use "
-            "smaller batches or ndl.checkpoint",
-        )
-        self.function, self.code, self.name = "cuMemAllocAsync", OUT_OF_MEMORY, "OUT_OF_MEMORY"
-
-
-class Memory:
-    """A cache of blocks over the driver's stream-ordered pool.
-
-    A block that is freed is kept for the next one of its size. All work is on one stream, so that a
-    block can be used again at once: what is still to be read from it comes before what is written.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._free: dict[int, list[int]] = defaultdict(list)
-        self._kept: list[tuple[int, int]] | None = None
-        self.lock = threading.RLock()  # a collection of garbage inside may free blocks
-        self.in_use = self.held = self.peak = 0
-
-    def allocate(self, nbytes: int) -> tuple[int, int]:
-        """(address, size to free it with) of a block. Raises CudaOutOfMemory."""
-        size = rounded(nbytes)
-        with self.lock:
-            blocks = self._free[size]
-            address = blocks.pop() if blocks else self._fresh(size)
-            self.in_use += size
-            self.peak = max(self.peak, self.in_use)
-            return address, size
-
-    def free(self, address: int, size: int) -> None:
-        """Give a block back."""
-        with self.lock:
-            if self._kept is not None:
-                self._kept.append((address, size))
-                return
-            self._free[size].append(address)
-            self.in_use -= size
-
-    @contextmanager
-    def keeping(self) -> Iterator[list[tuple[int, int]]]:
-        """Inside, blocks that are given back go to the list: a captured graph goes on using them.
-
-        No other thread can allocate meanwhile. After an exception they are given back.
-        """
-        with self.lock:
-            blocks: list[tuple[int, int]] = []
-            self._kept = blocks
-            try:
-                yield blocks
-            except BaseException:
-                self._kept = None
-                for block in blocks:
-                    self.free(*block)
-                raise
-            finally:
-                self._kept = None
-
-    def _fresh(self, size: int) -> int:
-        address = self._ask(size)
-        if address is None:
-            gc.collect()  # reference cycles may hold blocks
-            if self._free[size]:
-                return self._free[size].pop()
-            self.release_cached()
-            address = self._ask(size)
-        if address is None:
-            raise CudaOutOfMemory(size, self.stats())
-        return address
-
-    def _ask(self, size: int) -> int | None:
-        """A block of the driver; None where it has no memory."""
-        address = c_uint64()
-        try:
-            self._context.call("cuMemAllocAsync", byref(address), size, self._context.stream)
-        except CudaError as error:
-            if error.code != OUT_OF_MEMORY:
-                raise
-            return None
-        self.held += size
-        return address.value
-
-    def release_cached(self) -> None:
-        """Give the blocks that nobody uses back to the driver."""
-        with self.lock:
-            for size, blocks in self._free.items():
-                while blocks:
-                    self._context.call("cuMemFreeAsync", blocks.pop(), self._context.stream)
-                    self.held -= size
-            self._context.call("cuStreamSynchronize", self._context.stream)
-            self._context.call("cuMemPoolTrimTo", self._context.pool, 0)
-
-    def stats(self) -> dict[str, int]:
-        """Bytes in use and held by needle, their peak, and the GPU's free and total ones."""
-        free, total = c_size_t(), c_size_t()
-        self._context.call("cuMemGetInfo_v2", byref(free), byref(total))
-        return {
-            "in_use": self.in_use, "held": self.held, "peak": self.peak,
-            "free": free.value, "total": total.value,
-        }  # fmt: skip
 
 
 class CapturedGraph:
     """Launches that run again with one call, and the scratch memory they use."""
 
-    def __init__(
-        self, context: Context, executable: c_void_p, blocks: list[tuple[int, int]]
-    ) -> None:
+    def __init__(self, context: Context, executable: c_void_p, blocks: list[Block]) -> None:
         self._context, self._executable, self._blocks = context, executable, blocks
+        self._uses: Uses = {stream: n for block in blocks for stream, n in block.uses.items()}
 
     def replay(self) -> None:
-        """Run it."""
-        self._context.call("cuGraphLaunch", self._executable, self._context.stream)
+        """Run it, on this thread's stream."""
+        here = self._context.streams.current
+        self._context.streams.use(self._uses)
+        self._context.call("cuGraphLaunch", self._executable, here.handle)
+        here.issued += 1
 
     def __del__(self) -> None:
         self._context.call("cuGraphExecDestroy", self._executable)
         for block in self._blocks:
-            self._context.memory.free(*block)
-
-
-def rounded(nbytes: int) -> int:
-    """The size of the block that holds `nbytes`."""
-    unit = SMALL_BLOCK if nbytes <= SMALL else LARGE_BLOCK
-    return max(-(-nbytes // unit), 1) * unit
+            block.uses.update(self._uses)
+            self._context.memory.free(block)
 
 
 class Context:
@@ -194,11 +78,14 @@ class Context:
         self._kernels: dict[str, c_void_p] = {}
         self._compiling = threading.Lock()
         self.rehearsing = False  # kernels are compiled and not launched
-        self.stream = self._create("cuStreamCreate", STREAM_NON_BLOCKING)
-        self.pool = self._create("cuDeviceGetDefaultMemPool", self.device)
+        # Held while a stream captures: meanwhile no other thread allocates or records an event.
+        self.lock = threading.RLock()
+        self.streams = Streams(self)
+        self.pool = self.create("cuDeviceGetDefaultMemPool", self.device)
         keep = c_uint64(2**64 - 1)
         self.call("cuMemPoolSetAttribute", self.pool, POOL_RELEASE_THRESHOLD, byref(keep))
-        self.memory = Memory(self)
+        self.memory, self.pinned = Memory(self), PinnedMemory(self)
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
     def _name(self) -> str:
         text = ctypes.create_string_buffer(256)
@@ -210,6 +97,11 @@ class Context:
         """What kernels are compiled for, such as "sm_90"."""
         return "sm_{}{}".format(*self.capability)
 
+    @property
+    def stream(self) -> c_void_p:
+        """The stream of this thread."""
+        return self.streams.current.handle
+
     def call(self, name: str, *args: object) -> None:
         """A function of the driver, with this GPU the thread's current one."""
         if not getattr(self._current, "is_set", False):
@@ -217,33 +109,73 @@ class Context:
             self._current.is_set = True
         self._driver(name, *args)
 
-    def _create(self, name: str, *args: object) -> c_void_p:
+    def create(self, name: str, *args: object) -> c_void_p:
+        """What a function of the driver puts into the pointer that is its first argument."""
         value = c_void_p()
         self.call(name, byref(value), *args)
         return value
 
     def synchronize(self) -> None:
-        """Wait until all work is done. Raises CudaError for what has failed."""
-        self.call("cuStreamSynchronize", self.stream)
+        """Wait until all threads' work is done. Raises CudaError for what has failed."""
+        self.streams.synchronize()
+        self._check_watches()
+
+    def watch(self) -> Watch:
+        """A word for indices out of range; looked at whenever the host waits for the GPU."""
+        watch = Watch(self)
+        self._watches.add(watch)
+        return watch
+
+    def _check_watches(self) -> None:
+        for watch in tuple(self._watches):
+            watch.check()
 
     # ---- data -------------------------------------------------------------------------------
 
-    def upload(self, array: np.ndarray, address: int) -> None:
-        """Copy a contiguous array to the GPU; it may be changed afterwards."""
-        if array.nbytes:
-            self.call("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, self.stream)
-            self.synchronize()
+    def upload(self, array: np.ndarray, address: int, non_blocking: bool = False) -> None:
+        """Copy a contiguous array to the GPU while the host goes on; it may be changed at once.
+
+        With `non_blocking` one in pinned memory may not be, before the copy is done.
+        """
+        block = self.pinned.block_of(array) if non_blocking else None
+        if block is not None:
+            self._copy_pinned(block, address, array.nbytes)
+            return
+        data = array.reshape(-1).view(np.uint8)
+        for start in range(0, array.nbytes, CHUNK):
+            part = data[start : start + CHUNK]
+            block = self.pinned.allocate(part.nbytes)
+            ctypes.memmove(block.address, part.ctypes.data, part.nbytes)
+            self.upload_block(block, address + start, part.nbytes)
+
+    def upload_block(self, block: Block, address: int, nbytes: int) -> None:
+        """Copy the first bytes of a block of pinned memory to the GPU, and give the block back."""
+        try:
+            self._copy_pinned(block, address, nbytes)
+        finally:
+            self.pinned.free(block)
+
+    def _copy_pinned(self, block: Block, address: int, nbytes: int) -> None:
+        here = self.streams.current
+        self.call("cuMemcpyHtoDAsync_v2", address, block.address, nbytes, here.handle)
+        here.issued += 1
+        block.uses[here] = here.issued
 
     def download(self, address: int, array: np.ndarray) -> None:
-        """Fill a contiguous array from the GPU, when all work before is done."""
+        """Fill a contiguous array from the GPU, when this thread's work before is done."""
+        here = self.streams.current
         if array.nbytes:
-            self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self.stream)
-        self.synchronize()
+            self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, here.handle)
+            here.issued += 1
+        self.call("cuStreamSynchronize", here.handle)
+        self._check_watches()
 
     def move(self, source: int, target: int, nbytes: int) -> None:
         """Copy bytes on the GPU."""
         if nbytes and source != target and not self.rehearsing:
-            self.call("cuMemcpyDtoDAsync_v2", target, source, nbytes, self.stream)
+            here = self.streams.current
+            self.call("cuMemcpyDtoDAsync_v2", target, source, nbytes, here.handle)
+            here.issued += 1
 
     # ---- graphs -----------------------------------------------------------------------------
 
@@ -253,7 +185,7 @@ class Context:
         `work` must not wait. It is called twice, the first time to compile its kernels and to find
         the memory it needs, which then belongs to the graph.
         """
-        with self.memory.lock:
+        with self.lock:
             self.rehearsing = True
             try:
                 with self.memory.keeping() as blocks:
@@ -261,18 +193,22 @@ class Context:
             finally:
                 self.rehearsing = False
             for block in blocks:
-                self.memory.free(*block)
+                self.memory.free(block)
             with self.memory.keeping() as blocks:
-                return CapturedGraph(self, self._captured(work), blocks)
+                executable = self._captured(work)
+            return CapturedGraph(self, executable, blocks)
 
     def _captured(self, work: Callable[[], None]) -> c_void_p:
-        self.call("cuStreamBeginCapture_v2", self.stream, CAPTURE_THREAD_LOCAL)
+        here = self.streams.current
+        self.call("cuStreamBeginCapture_v2", here.handle, CAPTURE_THREAD_LOCAL)
         graph = c_void_p()
+        here.capturing = True
         try:
             work()
         finally:
-            self.call("cuStreamEndCapture", self.stream, byref(graph))
-        executable = self._create("cuGraphInstantiateWithFlags", graph, c_uint64(0))
+            here.capturing = False
+            self.call("cuStreamEndCapture", here.handle, byref(graph))
+        executable = self.create("cuGraphInstantiateWithFlags", graph, c_uint64(0))
         self.call("cuGraphDestroy", graph)
         return executable
 
@@ -283,12 +219,20 @@ class Context:
         function = self._kernels.get(source)
         if function is None:
             with self._compiling:
-                cubin = compiler.compile_kernel(source, self.architecture)
-                module = self._create("cuModuleLoadData", cubin)
-                function = self._kernels[source] = self._create(
+                module = self._load(source)
+                function = self._kernels[source] = self.create(
                     "cuModuleGetFunction", module, b"kernel"
                 )
         return function
+
+    def _load(self, source: str) -> c_void_p:
+        try:
+            return self.create(
+                "cuModuleLoadData", compiler.cached_kernel(source, self.architecture)
+            )
+        except CudaError:  # it may come from the disk, made for a driver that was here before
+            compiler.forget_kernel(source, self.architecture)
+        return self.create("cuModuleLoadData", compiler.cached_kernel(source, self.architecture))
 
     def launch(
         self, what: str, source: str, blocks: int, threads: int, parameters: Sequence[Parameter]
@@ -306,11 +250,13 @@ class Context:
         function = self.kernel(source)
         if self.rehearsing:
             return
+        here = self.streams.current
         try:
             self.call(
-                "cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, self.stream, addresses,
+                "cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, here.handle, addresses,
                 None,
             )  # fmt: skip
+            here.issued += 1
         except CudaError as error:
             error.args = (f"{error.args[0]} in {what}",)
             raise

@@ -16,18 +16,23 @@ from . import kernels
 from .context import Context
 from .fused import FUSED
 from .library import CudaUnavailable
-
-NOTHING_BAD = 2**64 - 1  # no index is out of range
+from .pinned import NOTHING_BAD
 
 
 class CudaBuffer:
-    """Memory of a GPU: `size` elements of `dtype` from `address` on."""
+    """Memory of a GPU: `size` elements of `dtype`."""
 
-    __slots__ = ("__weakref__", "_block", "_context", "address", "dtype", "size")
+    __slots__ = ("__weakref__", "_block", "_context", "dtype", "size")
 
     def __init__(self, context: Context, size: int, dtype: np.dtype) -> None:
         self._context, self.size, self.dtype = context, size, dtype
-        self.address, self._block = context.memory.allocate(size * dtype.itemsize)
+        self._block = context.memory.allocate(size * dtype.itemsize)
+
+    @property
+    def address(self) -> int:
+        """Where it is, for this thread's next work: that comes after what other threads do here."""
+        self._context.streams.use(self._block.uses)
+        return self._block.address
 
     def ptr(self) -> int:
         """The address of the first element, on the GPU."""
@@ -35,7 +40,7 @@ class CudaBuffer:
 
     def __del__(self) -> None:
         if hasattr(self, "_block"):  # the allocation did not fail
-            self._context.memory.free(self.address, self._block)
+            self._context.memory.free(self._block)
 
 
 class CudaDevice(BackendDevice):
@@ -45,14 +50,14 @@ class CudaDevice(BackendDevice):
     raises CudaUnavailable, which names the part that is missing.
     """
 
+    shares_memory = False
+
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
         self.name = "cuda" if ordinal == 0 else f"cuda:{ordinal}"
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._missing: str | None = None
-        # The address of a word for positions out of range, while a program is being captured.
-        self.watch: int | None = None
 
     @property
     def context(self) -> Context:
@@ -103,11 +108,18 @@ class CudaDevice(BackendDevice):
     def allocate(self, size: int, dtype: np.dtype) -> CudaBuffer:
         return CudaBuffer(self.context, size, dtype)
 
-    def wrap(self, array: np.ndarray) -> CudaBuffer:
+    def wrap(self, array: np.ndarray, non_blocking: bool = False) -> CudaBuffer:
         """A copy on the GPU: memory of the host cannot be shared."""
         buffer = CudaBuffer(self.context, array.size, array.dtype)
-        self.context.upload(array, buffer.address)
+        with self.context.streams.current.together():
+            self.context.upload(array, buffer.address, non_blocking)
         return buffer
+
+    def pinned_copy(self, array: np.ndarray) -> np.ndarray:
+        """The array in pinned memory, which `.to(device, non_blocking=True)` copies from."""
+        copy = self.context.pinned.array(array.shape, array.dtype)
+        copy[...] = array
+        return copy
 
     def view(self, x: Any) -> np.ndarray:
         """A copy on the host, when all work is done."""
@@ -197,8 +209,9 @@ class CudaDevice(BackendDevice):
 
         Waits for the GPU to know.
         """
-        if self.watch is not None:  # inside of a program, which looks at its end
-            launch(self.watch)
+        watch = self.context.streams.current.watch
+        if watch is not None:  # inside of a program, which looks later
+            launch(watch)
             return None
         first = np.full(1, NOTHING_BAD, np.uint64)
         bad = self.wrap(first)

@@ -13,10 +13,11 @@ from typing import Any
 
 from .library import DRIVER, CudaUnavailable, load
 
-OUT_OF_MEMORY = 2
+OUT_OF_MEMORY, NOT_READY = 2, 600
 # CUdevice_attribute.
 MULTIPROCESSORS, CAPABILITY_MAJOR, CAPABILITY_MINOR, MEMORY_POOLS = 16, 75, 76, 115
 STREAM_NON_BLOCKING = 1
+EVENT_DISABLE_TIMING = 2
 CAPTURE_THREAD_LOCAL = 1
 # CUmemPool_attribute: how many free bytes the driver's pool keeps at a synchronization.
 POOL_RELEASE_THRESHOLD = 4
@@ -45,9 +46,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemPoolTrimTo": (_pointer, c_size_t),
     "cuStreamCreate": (POINTER(_pointer), c_uint),
     "cuStreamSynchronize": (_pointer,),
+    "cuStreamWaitEvent": (_pointer, _pointer, c_uint),
     "cuEventCreate": (POINTER(_pointer), c_uint),
     "cuEventRecord": (_pointer, _pointer),
     "cuEventSynchronize": (_pointer,),
+    "cuEventQuery": (_pointer,),
     "cuEventElapsedTime": (POINTER(c_float), _pointer, _pointer),
     "cuEventDestroy_v2": (_pointer,),
     "cuModuleLoadData": (POINTER(_pointer), _pointer),
