@@ -2,7 +2,7 @@
 
 `library.py` finds the driver and NVRTC, `driver.py` has the driver's functions, `compiler.py` makes
 kernels of source, `context.py` is one GPU with its stream and memory, `kernels.py` launches the
-kernels of csrc/cuda, and `device.py` is the backend.
+kernels of csrc/cuda, `blas.py` calls cuBLASLt, and `device.py` is the backend.
 """
 
 from .context import CudaOutOfMemory

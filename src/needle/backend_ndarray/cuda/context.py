@@ -212,10 +212,14 @@ class Context:
 
     def call(self, name: str, *args: object) -> None:
         """A function of the driver, with this GPU the thread's current one."""
+        self.activate()
+        self._driver(name, *args)
+
+    def activate(self) -> None:
+        """Make this GPU the thread's current one."""
         if not getattr(self._current, "is_set", False):
             self._driver("cuCtxSetCurrent", self._handle)
             self._current.is_set = True
-        self._driver(name, *args)
 
     def _create(self, name: str, *args: object) -> c_void_p:
         value = c_void_p()
