@@ -10,7 +10,7 @@ import pytest
 from cuda.emulator import build
 
 import needle as ndl
-from needle.backend_ndarray.cuda import compiler
+from needle.backend_ndarray.cuda import blas, compiler
 from needle.backend_ndarray.cuda.driver import driver
 from needle.backend_ndarray.cuda.library import NVRTC, CudaUnavailable
 
@@ -19,6 +19,7 @@ def forget_libraries() -> None:
     """Look for the libraries of CUDA again."""
     driver.cache_clear()
     compiler._nvrtc.cache_clear()
+    blas._library.cache_clear()
     device = ndl.cuda()
     device._context = device._missing = None
 
@@ -76,8 +77,9 @@ def fake(emulated: ndl.Device, emulator_folder: str) -> Iterator[ctypes.CDLL]:
 
 @pytest.fixture
 def nvrtc() -> Iterator[None]:
-    """The real NVRTC. Skips where it is not installed."""
+    """The real NVRTC, for all of needle's own kernels. Skips where it is not installed."""
     patch = pytest.MonkeyPatch()
+    patch.setenv("NEEDLE_CUDA_MATMUL", "own")
     patch.delenv("NEEDLE_CUDA_LIBRARIES", raising=False)
     compiler._nvrtc.cache_clear()
     try:

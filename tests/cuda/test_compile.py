@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.cuda import CudaDevice, compiler, kernels
 from needle.backend_ndarray.cuda.memory import Block
 from needle.backend_ndarray.cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
 from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float
+
+from .test_gemm_mma import mma_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
@@ -24,6 +26,7 @@ class Recorder:
     """Stands for a GPU: keeps the sources of the kernels it is given, and runs nothing."""
 
     multiprocessors = 132
+    capability = 9, 0
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}  # what each is for, by source
@@ -122,6 +125,10 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("cross_entropy_grad", x, labels, column, column, x, -100, 0.1)
     call("layer_norm", x, row, row, 1e-5, x, column, column)
     call("layer_norm_grad", x, x, row, column, column, x, row, row)
+    for features in (16, 32, 64, 128):
+        q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), dtype)
+        call("attention", q, q, q, None, q, lse, 0.1, True)
+        call("attention_grad", q, q, q, q, None, q, lse, q, q, q, 0.1, True)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)
@@ -167,6 +174,36 @@ def test_the_matrix_product_keeps_its_tile_in_registers(nvrtc):
         used = resources(source, architecture)
         assert used["stack"] == used["spilled"] == 0
     assert used["registers"] <= 128, "two blocks of 256 threads fit a multiprocessor"
+
+
+ATTENTION = {
+    "attention": ("out", "float* lse"),
+    "attention_query_grad": ("const g", "const y", "const float* lse", "float* dots", "dq"),
+    "attention_key_grads": ("const g", "const float* lse", "const float* dots", "dk", "dv"),
+}
+
+
+@pytest.mark.parametrize("kind", ["HalfBits", "BrainBits"])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_by_tensor_cores(name, kind, nvrtc):
+    parameters = [f"AttentionInput<{kind}> x"]
+    for declared in ATTENTION[name]:
+        *const, last = declared.split()
+        array = f"Array<{' '.join([*const, kind])}, 4> {last}"
+        parameters.append(declared if "*" in declared else array)
+    names = ", ".join(parameter.split()[-1] for parameter in parameters)
+    for architecture, width in zip(ARCHITECTURES, (64, 128, 128), strict=True):
+        call = f"{name}<MmaTiles<{kind}, {width}>>({names});"
+        source = kernels.source("attention.cuh", parameters, call, resident="1")
+        assert resources(source, architecture)["spilled"] == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_product_on_tensor_cores(architecture, nvrtc):
+    for kind, turned in (("HalfBits", (False, False)), ("BrainBits", (True, True))):
+        used = resources(mma_source(kind, *turned), architecture)
+        assert used["spilled"] == used["stack"] == 0
+        assert used["shared"] <= 48 * 1024
 
 
 def test_a_mistake_in_a_kernel_is_shown(nvrtc):

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import needle as ndl
@@ -139,7 +140,7 @@ def info() -> None:
     table.add_row("NumPy", np.__version__)
     for device in ndl.all_devices():
         default = ", default" if device == ndl.default_device() else ""
-        table.add_row(str(device), device.status() + default)
+        table.add_row(str(device), escape(device.status()) + default)
     table.add_row("SIMD", simd_level())
     table.add_row("threads", str(ndl.get_num_threads()))
     console.print(table, highlight=False, soft_wrap=True)

@@ -188,7 +188,8 @@ class _Launcher:
 
     def _node(self, node: Node) -> None:
         operands = [self._array(x) if isinstance(x, View) else x for x in node.operands]
-        getattr(self.device, node.op)(*operands)
+        kernel = self.device.fused(node.op) or getattr(self.device, node.op)
+        kernel(*operands)
 
     def _scan(self, node: Node) -> None:
         """The kernels of every step; see `run_scan` in csrc/cpu/kernels/generated.h."""

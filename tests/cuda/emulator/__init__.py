@@ -1,4 +1,4 @@
-"""A CUDA driver and an NVRTC that run kernels on the CPU, for tests on machines without a GPU.
+"""A CUDA driver, an NVRTC and a cuBLASLt that run on the CPU, for tests on machines without a GPU.
 
 `build` compiles them. The kernels' CUDA C++ is compiled as C++ behind `shim.h` (`nvrtc.cpp`),
 each block's threads run as fibers (`block.cpp`) on memory with guards around it (`driver.cpp`).
@@ -26,15 +26,16 @@ _SOURCES = Path(__file__).resolve().parent
 _LIBRARIES = {
     "libcuda.so.1": ["driver.cpp", "block.cpp"],
     "libnvrtc.so": ["nvrtc.cpp"],
+    "libcublasLt.so.13": ["blas.cpp"],
 }
 _FLAGS = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
 def build(directory: Path) -> Path:
-    """Compiles both libraries into `directory`, unless they are there and up to date.
+    """Compiles the libraries into `directory`, unless they are there and up to date.
 
     Returns:
-        `directory`, with `libcuda.so.1` and `libnvrtc.so`.
+        `directory`, with `libcuda.so.1`, `libnvrtc.so` and `libcublasLt.so.13`.
     Raises:
         FileNotFoundError: there is no C++ compiler.
         subprocess.CalledProcessError: it failed.

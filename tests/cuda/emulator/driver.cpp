@@ -1169,3 +1169,25 @@ EXPORT void emulator_reset() {
   state.initialised = false;
   current = nullptr;
 }
+
+/// For the other emulated libraries: `work` on a stream, as a call named `function` that is logged
+/// and can be made to fail. Takes over `data`, which is freed with std::free.
+EXPORT int emulator_enqueue(const char* function, const char* about, Stream* stream,
+                            void (*work)(void*), void* data) {
+  std::shared_ptr<void> owner(data, std::free);
+  return call_context(function, [&](Context&) {
+    note(about);
+    return enqueue(stream, [work, owner] {
+      work(owner.get());
+      return CUDA_SUCCESS;
+    });
+  });
+}
+
+/// The same for a call that does nothing on a stream.
+EXPORT int emulator_call(const char* function, const char* about) {
+  return call_context(function, [&](Context&) {
+    note(about);
+    return CUDA_SUCCESS;
+  });
+}

@@ -2,7 +2,8 @@
 
 `library.py` finds the driver and NVRTC, `driver.py` has the driver's functions, `compiler.py` makes
 kernels of source. `context.py` is one GPU, `streams.py` the order of its work, `memory.py` its
-memory. `kernels.py` launches the kernels of csrc/cuda, and `device.py` is the backend.
+memory. `kernels.py` launches the kernels of csrc/cuda, `blas.py` calls cuBLASLt, and
+`device.py` is the backend.
 """
 
 from .device import CudaDevice

@@ -6,7 +6,8 @@ import ctypes
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_uint64, c_void_p
 
 import numpy as np
@@ -104,10 +105,14 @@ class Context:
 
     def call(self, name: str, *args: object) -> None:
         """A function of the driver, with this GPU the thread's current one."""
+        self.activate()
+        self._driver(name, *args)
+
+    def activate(self) -> None:
+        """Make this GPU the thread's current one."""
         if not getattr(self._current, "is_set", False):
             self._driver("cuCtxSetCurrent", self._handle)
             self._current.is_set = True
-        self._driver(name, *args)
 
     def create(self, name: str, *args: object) -> c_void_p:
         """What a function of the driver puts into the pointer that is its first argument."""
@@ -188,15 +193,27 @@ class Context:
         with self.lock:
             self.rehearsing = True
             try:
-                with self.memory.keeping() as blocks:
+                with self.memory.keeping() as blocks, self._own_workspace():
                     work()
             finally:
                 self.rehearsing = False
             for block in blocks:
                 self.memory.free(block)
-            with self.memory.keeping() as blocks:
+            with self.memory.keeping() as blocks, self._own_workspace():
                 executable = self._captured(work)
             return CapturedGraph(self, executable, blocks)
+
+    @contextmanager
+    def _own_workspace(self) -> Iterator[None]:
+        """Inside, this thread's stream has a workspace of its own, given back at the end."""
+        here = self.streams.current
+        before, here.workspace = here.workspace, None
+        try:
+            yield
+        finally:
+            if here.workspace is not None:
+                self.memory.free(here.workspace)
+            here.workspace = before
 
     def _captured(self, work: Callable[[], None]) -> c_void_p:
         here = self.streams.current

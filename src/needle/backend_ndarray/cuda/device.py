@@ -13,6 +13,7 @@ from ..device import BackendDevice
 from ..dtypes import INT64
 from ..layout import is_compact
 from . import kernels
+from .blas import Blas
 from .context import Context
 from .fused import FUSED
 from .library import CudaUnavailable
@@ -58,6 +59,10 @@ class CudaDevice(BackendDevice):
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._missing: str | None = None
+        self._blas: tuple[Context, Blas] | None = None
+        # Whether products of float32 may round what they multiply to TF32 (10 bits), on tensor
+        # cores. A program of ndl.jit keeps what was set when it was captured.
+        self.allow_tf32 = False
 
     @property
     def context(self) -> Context:
@@ -75,6 +80,14 @@ class CudaDevice(BackendDevice):
                         raise
         return self._context
 
+    @property
+    def blas(self) -> Blas:
+        """The GPU's cuBLASLt, or why it is not used."""
+        context = self.context
+        if self._blas is None or self._blas[0] is not context:
+            self._blas = context, Blas(context)
+        return self._blas[1]
+
     def enabled(self) -> bool:
         try:
             return self.context is not None
@@ -87,7 +100,8 @@ class CudaDevice(BackendDevice):
             major, minor = self.context.capability
         except CudaUnavailable as missing:
             return f"not enabled: {str(missing).removeprefix('cuda() is not available: ')}"
-        return f"enabled: {self.context.name}, compute capability {major}.{minor}"
+        gpu = f"{self.context.name}, compute capability {major}.{minor}"
+        return f"enabled: {gpu}, {self.blas.status()}"
 
     def synchronize(self) -> None:
         """Wait until all work given to the GPU is done. Raises CudaError for what has failed."""
@@ -180,7 +194,8 @@ class CudaDevice(BackendDevice):
     # ---- products and rows ------------------------------------------------------------------
 
     def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
-        kernels.matmul(self.context, a, b, out, bias)
+        if not self.blas.matmul(a, b, out, bias, tf32=self.allow_tf32):
+            kernels.matmul(self.context, a, b, out, bias)
 
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
         if index.size:

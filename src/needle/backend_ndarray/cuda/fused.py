@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import kernels
+from .attention import attention, attention_grad
 from .kernels import THREADS, address, source, type_of
 
 if TYPE_CHECKING:
@@ -171,6 +172,6 @@ FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad, sgd,
-        adam,
+        adam, attention, attention_grad,
     )
 }  # fmt: skip

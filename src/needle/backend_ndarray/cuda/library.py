@@ -17,6 +17,13 @@ NVRTC = (
     "nvrtc64_130_0.dll",
     "nvrtc64_120_0.dll",
 )
+CUBLASLT = (
+    "libcublasLt.so.13",
+    "libcublasLt.so.12",
+    "libcublasLt.so",
+    "cublasLt64_13.dll",
+    "cublasLt64_12.dll",
+)
 
 
 class CudaUnavailable(RuntimeError):

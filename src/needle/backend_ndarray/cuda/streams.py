@@ -16,6 +16,7 @@ from .driver import EVENT_DISABLE_TIMING, NOT_READY, STREAM_NON_BLOCKING, CudaEr
 
 if TYPE_CHECKING:
     from .context import Context
+    from .memory import Block
 
 
 class Stream:
@@ -26,6 +27,7 @@ class Stream:
         self.issued = 0
         self.capturing = False  # what it is given becomes a graph
         self.watch: int | None = None  # where a graph notes an index that is out of range
+        self.workspace: Block | None = None  # of cuBLASLt; a graph has one of its own
         self.seen: dict[Stream, int] = {}
         self._since: int | None = None
 

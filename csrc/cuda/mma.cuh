@@ -1,0 +1,231 @@
+// mma.cuh: tensor cores, which multiply tiles of 2-byte numbers and add in float.
+//
+// A warp holds a tile of 16 × 16 numbers as a Fragment, two numbers a register, and sums of 16 × 8
+// as 4 floats a lane: lane l has those of rows l / 4 and l / 4 + 8 and of columns l % 4 · 2 and the
+// next (NVIDIA, "PTX ISA", sections on mma.m16n8k16 and ldmatrix). Compute capability 8.0 and
+// later. The emulator of the tests has no PTX: there the same is computed in C++.
+#pragma once
+
+#include "common.cuh"
+
+typedef unsigned short uint16_t;
+
+namespace needle {
+
+// ---- numbers of 2 bytes -----------------------------------------------------------------------
+
+// IEEE binary16 and bfloat16, as they are stored.
+struct HalfBits {
+  uint16_t bits;
+};
+struct BrainBits {
+  uint16_t bits;
+};
+
+template <class T>
+constexpr bool is_two_bytes = is_same<T, HalfBits> || is_same<T, BrainBits>;
+
+// The type in which numbers of a stored type are added.
+template <class T>
+struct SumOf {
+  using type = T;
+};
+template <>
+struct SumOf<HalfBits> {
+  using type = float;
+};
+template <>
+struct SumOf<BrainBits> {
+  using type = float;
+};
+template <class T>
+using sum_of = typename SumOf<T>::type;
+
+template <class T>
+__device__ sum_of<T> widen(T x) {
+  if constexpr (is_same<T, HalfBits>) {
+#ifdef NEEDLE_EMULATOR
+    const uint32_t magnitude = uint32_t(x.bits & 0x7fffu) << 13;
+    // The exponent is biased by 15 and not by 127; multiplying also makes subnormal numbers normal.
+    float value = __uint_as_float(magnitude) * 5.192296858534828e33f;  // 2^112
+    if (magnitude >= 0x0f800000u) value = __uint_as_float(magnitude | 0x7f800000u);
+    return x.bits >> 15 ? -value : value;
+#else
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+    return value;
+#endif
+  } else if constexpr (is_same<T, BrainBits>) {
+    return __uint_as_float(uint32_t(x.bits) << 16);
+  } else {
+    return x;
+  }
+}
+
+#ifdef NEEDLE_EMULATOR
+// Rounded to the nearest, ties to even.
+template <class T>
+__device__ uint32_t narrowed(float value) {
+  const uint32_t all = __float_as_uint(value), sign = all >> 31 << 15, x = all & 0x7fffffffu;
+  if constexpr (is_same<T, BrainBits>) {
+    if (x > 0x7f800000u) return 0x7fffu;
+    return sign | (x + 0x7fffu + (x >> 16 & 1u)) >> 16;
+  } else {
+    if (x > 0x7f800000u) return 0x7fffu;
+    if (x >= 0x47800000u) return sign | 0x7c00u;
+    if (x < 0x38800000u)  // subnormal: adding 0.5 rounds at the last place there is
+      return sign | (__float_as_uint(__uint_as_float(x) + 0.5f) - 0x3f000000u);
+    return sign | (x - 0x38000000u + 0xfffu + (x >> 13 & 1u)) >> 13;
+  }
+}
+#endif
+
+// Two numbers in a register, the first in its lower half.
+template <class T>
+__device__ uint32_t pack(float low, float high) {
+#ifdef NEEDLE_EMULATOR
+  return narrowed<T>(low) | narrowed<T>(high) << 16;
+#else
+  uint32_t both;
+  if constexpr (is_same<T, HalfBits>)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#endif
+}
+
+template <class T>
+__device__ T narrow(sum_of<T> x) {
+  if constexpr (is_two_bytes<T>)
+    return T{static_cast<uint16_t>(pack<T>(x, 0.0f))};
+  else
+    return x;
+}
+
+// ---- fragments --------------------------------------------------------------------------------
+
+// 16 × 16 numbers over a warp, in four squares of 8 × 8. As the left operand of a product they are
+// in the order of columns; as the right one, two blocks of 8 columns, each in the order of depth.
+struct Fragment {
+  uint32_t square[4];
+};
+
+// Square s of a fragment lies at row 8·(s % 2) and column 8·(s / 2) of the tile in shared memory,
+// or at row 8·(s / 2) and column 8·(s % 2) if ACROSS. Each is transposed if TRANSPOSED.
+template <bool ACROSS, bool TRANSPOSED, class T>
+__device__ Fragment load_squares(const T* tile, int stride) {
+  const int lane = threadIdx.x % WARP;
+  Fragment result;
+#ifdef NEEDLE_EMULATOR
+  for (int s = 0; s < 4; ++s) {
+    const T* square = tile + 8 * (ACROSS ? s / 2 : s % 2) * stride + 8 * (ACROSS ? s % 2 : s / 2);
+    const int i = lane / 4, j = lane % 4 * 2;
+    const T* low = square + (TRANSPOSED ? j * stride + i : i * stride + j);
+    const T* high = low + (TRANSPOSED ? stride : 1);
+    result.square[s] = low->bits | uint32_t(high->bits) << 16;
+  }
+#else
+  const int s = lane / 8;
+  const int row = 8 * (ACROSS ? s / 2 : s % 2) + lane % 8, col = 8 * (ACROSS ? s % 2 : s / 2);
+  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(tile + row * stride + col));
+  if constexpr (TRANSPOSED)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
+                   "=r"(result.square[3])
+                 : "r"(at)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
+                   "=r"(result.square[3])
+                 : "r"(at)
+                 : "memory");
+#endif
+  return result;
+}
+
+// The left operand: 16 rows along the depth of the product.
+template <class T>
+__device__ Fragment load_left(const T* tile, int stride) {
+  return load_squares<false, false>(tile, stride);
+}
+// The left operand, stored transposed.
+template <class T>
+__device__ Fragment load_left_transposed(const T* tile, int stride) {
+  return load_squares<true, true>(tile, stride);
+}
+// The right operand: 16 rows of the depth, in each the columns of the product.
+template <class T>
+__device__ Fragment load_right(const T* tile, int stride) {
+  return load_squares<false, true>(tile, stride);
+}
+// The right operand, stored transposed: 16 columns of the product, in each the depth.
+template <class T>
+__device__ Fragment load_right_transposed(const T* tile, int stride) {
+  return load_squares<true, false>(tile, stride);
+}
+
+// sums (16 × 8) += a · columns 8·half and on of b.
+template <class T>
+__device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const Fragment& a,
+                             const Fragment& b, int half) {
+#ifdef NEEDLE_EMULATOR
+  __shared__ uint32_t left[WARP][WARP][4], right[WARP][WARP][2];
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  for (int s = 0; s < 4; ++s) left[warp][lane][s] = a.square[s];
+  for (int s = 0; s < 2; ++s) right[warp][lane][s] = b.square[2 * half + s];
+  __syncwarp();
+  const auto number = [](uint32_t both, int k) {
+    return widen(T{static_cast<uint16_t>(k % 2 ? both >> 16 : both)});
+  };
+  float* const sums[4] = {&s0, &s1, &s2, &s3};
+  for (int s = 0; s < 4; ++s) {
+    const int row = lane / 4, col = lane % 4 * 2 + s % 2;
+    for (int k = 0; k < 16; ++k) {
+      const int from = k % 8 / 2;
+      *sums[s] += number(left[warp][row * 4 + from][s / 2 + k / 8 * 2], k) *
+                  number(right[warp][col * 4 + from][k / 8], k);
+    }
+  }
+  __syncwarp();
+#else
+  const uint32_t b0 = b.square[2 * half], b1 = b.square[2 * half + 1];
+  if constexpr (is_same<T, HalfBits>)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(s0), "+f"(s1), "+f"(s2), "+f"(s3)
+        : "r"(a.square[0]), "r"(a.square[1]), "r"(a.square[2]), "r"(a.square[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(s0), "+f"(s1), "+f"(s2), "+f"(s3)
+        : "r"(a.square[0]), "r"(a.square[1]), "r"(a.square[2]), "r"(a.square[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+// ---- copies that run beside the arithmetic ----------------------------------------------------
+
+// 16 bytes to shared memory, zeros if nothing is `there`; done after `wait_for_copies`, for others
+// after a barrier too.
+__device__ inline void copy_async(void* to, const void* from, bool there) {
+#ifdef NEEDLE_EMULATOR
+  for (int i = 0; i < 16; ++i)
+    static_cast<char*>(to)[i] = there ? static_cast<const char*>(from)[i] : 0;
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(there ? 16 : 0)
+               : "memory");
+#endif
+}
+
+__device__ inline void wait_for_copies() {
+#if !defined(NEEDLE_EMULATOR) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+}  // namespace needle

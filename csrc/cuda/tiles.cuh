@@ -1,0 +1,266 @@
+// tiles.cuh: products of tiles in shared memory, by the threads' own arithmetic or by tensor cores.
+//
+// A block multiplies in two ways. `multiply` makes a tile of ROWS × COLS sums of a · bᵀ, both read
+// along their columns; `hold` keeps such a tile (after what a kernel has made of it) as the left
+// operand of `add_held`, which adds its product with COLS rows of b to ROWS × WIDTH sums. A thread
+// has the sums of MINE rows: sums[r][c] is at row(r) and at column col(c), in the wide tile
+// wide(c). The LANES neighbours that share its rows combine what they have with `over_row`.
+//
+// `FmaTiles` and `MmaTiles` do this with the same names, so that a kernel is written once.
+#pragma once
+
+#include "mma.cuh"
+
+namespace needle {
+
+constexpr int BLOCK = 256;         // threads
+constexpr int ACCESS = 16;         // bytes that one instruction moves
+constexpr int BANKS_GAP = ACCESS;  // bytes between rows in shared memory, so that banks differ
+
+// A matrix in global memory, with any strides; beyond its rows and columns it is 0.
+template <class T>
+struct Matrix {
+  const T* data;
+  int64_t row, col;    // strides
+  int64_t rows, cols;  // how many there are
+
+  __device__ Matrix from(int64_t i, int64_t j) const {
+    return {data + i * row + j * col, row, col, rows - i, cols - j};
+  }
+};
+
+// Brings ROWS × COLS of a matrix into shared memory, where rows are STRIDE apart: by packs where
+// they are aligned, which may still be on their way if ASYNC (see mma.cuh).
+template <int ROWS, int COLS, int STRIDE, bool ASYNC = false, class T>
+__device__ void load_tile(const Matrix<T>& x, T* tile) {
+  constexpr int W = ACCESS / sizeof(T);
+  const bool packs = x.col == 1 && x.cols % W == 0 && x.row % W == 0 &&
+                     reinterpret_cast<uint64_t>(x.data) % ACCESS == 0;
+  if (packs) {
+#pragma unroll 2
+    for (int i = threadIdx.x; i < ROWS * COLS / W; i += BLOCK) {
+      const int r = i / (COLS / W), c = i % (COLS / W) * W;
+      const bool there = r < x.rows && c < x.cols;
+      const auto* from =
+          reinterpret_cast<const Pack<T, W>*>(there ? x.data + r * x.row + c : x.data);
+      auto* to = reinterpret_cast<Pack<T, W>*>(tile + r * STRIDE + c);
+      if constexpr (ASYNC)
+        copy_async(to, from, there);
+      else
+        *to = there ? *from : Pack<T, W>{};
+    }
+  } else {
+#pragma unroll 2
+    for (int i = threadIdx.x; i < ROWS * COLS; i += BLOCK) {
+      const int r = i / COLS, c = i % COLS;
+      tile[r * STRIDE + c] = r < x.rows && c < x.cols ? x.data[r * x.row + c * x.col] : T{};
+    }
+  }
+}
+
+template <int LANES, class T, class Combine>
+__device__ T over_lanes(T value, Combine combine) {
+#pragma unroll
+  for (int step = LANES / 2; step > 0; step /= 2) {
+    value = combine(value, __shfl_xor_sync(ALL_LANES, value, step));
+  }
+  return value;
+}
+
+// ---- by the threads' own arithmetic -----------------------------------------------------------
+
+// Registers hold R × R sums of a thread, each number from shared memory is used R times (Volkov and
+// Demmel, 2008, as in gemm.cuh). A held tile lies in shared memory.
+template <class T, int WIDTH_>
+struct FmaTiles {
+  using Number = T;
+  using Sum = T;
+  static constexpr int WIDTH = WIDTH_, SIDE = 16, R = is_same<T, float> ? 4 : 2;
+  static constexpr int ROWS = R * SIDE, COLS = R * SIDE, LANES = SIDE;
+  static constexpr int MINE = R, SCORES = R, WIDE = WIDTH / SIDE;
+
+  static constexpr int W = ACCESS / sizeof(T), P = WIDE < W ? WIDE : W, GAP = BANKS_GAP / sizeof(T);
+  static constexpr int DEPTH = 32, STEP = DEPTH + GAP;       // of the panels of `multiply`
+  static constexpr int CHUNK = 32, WIDE_STEP = WIDTH + GAP;  // rows at a time in `add_held`
+  static constexpr int HELD_STEP = COLS + GAP;
+  static constexpr int PANELS = (ROWS + COLS) * STEP, WIDE_PANEL = CHUNK * WIDE_STEP;
+
+  struct Shared {
+    alignas(ACCESS) T panels[PANELS > WIDE_PANEL ? PANELS : WIDE_PANEL];
+    alignas(ACCESS) T held[ROWS * HELD_STEP];
+  };
+  struct Held {};
+
+  static __device__ int row(int r) { return threadIdx.x / SIDE + r * SIDE; }
+  static __device__ int col(int c) { return threadIdx.x % SIDE + c * SIDE; }
+  static __device__ int wide(int c) { return c / P * P * SIDE + threadIdx.x % SIDE * P + c % P; }
+
+  template <class Combine>
+  static __device__ T over_row(T value, Combine combine) {
+    return over_lanes<LANES>(value, combine);
+  }
+
+  static __device__ void multiply(T (&sums)[MINE][SCORES], const Matrix<T>& a, const Matrix<T>& b,
+                                  Shared& shared) {
+    T *const left = shared.panels, *const right = left + ROWS * STEP;
+    for (int64_t k = 0; k < a.cols; k += DEPTH) {
+      __syncthreads();  // what was there has been used
+      load_tile<ROWS, DEPTH, STEP>(a.from(0, k), left);
+      load_tile<COLS, DEPTH, STEP>(b.from(0, k), right);
+      __syncthreads();
+#pragma unroll 2
+      for (int d = 0; d < DEPTH; d += W) {
+        Pack<T, W> y[SCORES];
+#pragma unroll
+        for (int c = 0; c < SCORES; ++c) y[c] = pack_at<W>(right + col(c) * STEP + d);
+#pragma unroll
+        for (int r = 0; r < MINE; ++r) {
+          const Pack<T, W> x = pack_at<W>(left + row(r) * STEP + d);
+#pragma unroll
+          for (int c = 0; c < SCORES; ++c) {
+#pragma unroll
+            for (int i = 0; i < W; ++i) sums[r][c] += x.item[i] * y[c].item[i];
+          }
+        }
+      }
+    }
+  }
+
+  // A row is written and read by the lanes that share it: their warp alone waits.
+  static __device__ Held hold(const T (&sums)[MINE][SCORES], Shared& shared) {
+    __syncwarp();
+#pragma unroll
+    for (int r = 0; r < MINE; ++r) {
+#pragma unroll
+      for (int c = 0; c < SCORES; ++c) shared.held[row(r) * HELD_STEP + col(c)] = sums[r][c];
+    }
+    __syncwarp();
+    return {};
+  }
+
+  static __device__ void add_held(T (&sums)[MINE][WIDE], const Held&, const Matrix<T>& b,
+                                  Shared& shared) {
+    for (int first = 0; first < COLS && first < b.rows; first += CHUNK) {
+      __syncthreads();
+      load_tile<CHUNK, WIDTH, WIDE_STEP>(b.from(first, 0), shared.panels);
+      __syncthreads();
+#pragma unroll 1
+      for (int j = 0; j < CHUNK; j += W) {
+        Pack<T, W> x[MINE];
+#pragma unroll
+        for (int r = 0; r < MINE; ++r) {
+          x[r] = pack_at<W>(shared.held + row(r) * HELD_STEP + first + j);
+        }
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+#pragma unroll
+          for (int c = 0; c < WIDE; c += P) {
+            const Pack<T, P> y = pack_at<P>(shared.panels + (j + i) * WIDE_STEP + wide(c));
+#pragma unroll
+            for (int r = 0; r < MINE; ++r) {
+#pragma unroll
+              for (int p = 0; p < P; ++p) sums[r][c + p] += x[r].item[i] * y.item[p];
+            }
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  template <int N>
+  static __device__ Pack<T, N> pack_at(const T* x) {
+    return *reinterpret_cast<const Pack<T, N>*>(x);
+  }
+};
+
+// ---- by tensor cores --------------------------------------------------------------------------
+
+// A warp has 16 rows. A held tile stays in registers: sums of 16 × 16 lie where a left operand's
+// numbers lie (Dao, "FlashAttention-2", 2023, section 3.3).
+template <class T, int WIDTH_>
+struct MmaTiles {
+  using Number = T;
+  using Sum = float;
+  static constexpr int WIDTH = WIDTH_, WARPS = BLOCK / WARP;
+  static constexpr int ROWS = 16 * WARPS, COLS = 64, LANES = 4;
+  static constexpr int MINE = 2, SCORES = COLS / LANES, WIDE = WIDTH / LANES;
+
+  static constexpr int GAP = BANKS_GAP / sizeof(T);
+  static constexpr int DEPTH = 64, STEP = DEPTH + GAP, WIDE_STEP = WIDTH + GAP;
+  static constexpr int PANELS = (ROWS + COLS) * STEP, WIDE_PANEL = COLS * WIDE_STEP;
+
+  struct Shared {
+    alignas(ACCESS) T panels[PANELS > WIDE_PANEL ? PANELS : WIDE_PANEL];
+  };
+  struct Held {
+    Fragment part[COLS / 16];
+  };
+
+  static __device__ int row(int r) {
+    return threadIdx.x / WARP * 16 + threadIdx.x % WARP / LANES + 8 * r;
+  }
+  static __device__ int col(int c) { return c / 2 * 8 + threadIdx.x % LANES * 2 + c % 2; }
+  static __device__ int wide(int c) { return col(c); }
+
+  template <class Combine>
+  static __device__ float over_row(float value, Combine combine) {
+    return over_lanes<LANES>(value, combine);
+  }
+
+  static __device__ void multiply(float (&sums)[MINE][SCORES], const Matrix<T>& a,
+                                  const Matrix<T>& b, Shared& shared) {
+    T *const left = shared.panels, *const right = left + ROWS * STEP;
+    for (int64_t k = 0; k < a.cols; k += DEPTH) {
+      __syncthreads();  // what was there has been used
+      load_tile<ROWS, DEPTH, STEP>(a.from(0, k), left);
+      load_tile<COLS, DEPTH, STEP>(b.from(0, k), right);
+      __syncthreads();
+#pragma unroll
+      for (int d = 0; d < DEPTH; d += 16) {
+        const Fragment x = load_left(left + threadIdx.x / WARP * 16 * STEP + d, STEP);
+#pragma unroll
+        for (int j = 0; j < COLS; j += 16) {
+          add(sums, j / LANES, x, load_right_transposed(right + j * STEP + d, STEP));
+        }
+      }
+    }
+  }
+
+  static __device__ Held hold(const float (&sums)[MINE][SCORES], Shared&) {
+    Held held;
+#pragma unroll
+    for (int s = 0; s < COLS / 4; ++s) {  // squares of 8 × 8
+      const int c = s / 4 * 4 + s / 2 % 2 * 2;
+      held.part[s / 4].square[s % 4] = pack<T>(sums[s % 2][c], sums[s % 2][c + 1]);
+    }
+    return held;
+  }
+
+  static __device__ void add_held(float (&sums)[MINE][WIDE], const Held& held, const Matrix<T>& b,
+                                  Shared& shared) {
+    __syncthreads();
+    load_tile<COLS, WIDTH, WIDE_STEP>(b, shared.panels);
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < COLS; j += 16) {
+#pragma unroll
+      for (int e = 0; e < WIDTH; e += 16) {
+        add(sums, e / LANES, held.part[j / 16],
+            load_right(shared.panels + j * WIDE_STEP + e, WIDE_STEP));
+      }
+    }
+  }
+
+ private:
+  // Adds to the sums of 16 columns from number c of this thread on.
+  template <int N>
+  static __device__ void add(float (&sums)[MINE][N], int c, const Fragment& a, const Fragment& b) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half, c += 2) {
+      multiply_add<T>(sums[0][c], sums[0][c + 1], sums[1][c], sums[1][c + 1], a, b, half);
+    }
+  }
+};
+
+}  // namespace needle
