@@ -2,6 +2,8 @@
 
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
+float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
+bfloat16), fill, copy, where and take_rows. NDArray does the arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
 
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .dtypes import as_dtype
+from .dtypes import as_dtype, host_dtype
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -127,7 +129,7 @@ class BackendDevice:
                 f"[one_hot] indices must be in 0 … {n - 1} for n={n}, "
                 f"got values from {index.min()} to {index.max()}"
             )
-        rows = np.zeros((*index.shape, n), dtype=as_dtype(dtype))
+        rows = np.zeros((*index.shape, n), dtype=host_dtype(as_dtype(dtype)))
         np.put_along_axis(rows, index[..., None], 1, axis=-1)
         return self.array_type(rows, device=self, dtype=dtype)
 

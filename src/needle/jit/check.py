@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # (ε) up or down, drawn anew for each of SEEDS. Sums of thousands of float32 products in another
 # order differ by some 1e-6 of their largest term, and a training step multiplies that a few times.
 # Integers and booleans must be equal.
-RTOL = {"float32": 1e-4, "float64": 1e-10}
-ATOL = {"float32": 1e-5, "float64": 1e-10}
+RTOL = {"float32": 1e-4, "float64": 1e-10, "bfloat16": 2e-2, "float16": 2e-3}
+ATOL = {"float32": 1e-5, "float64": 1e-10, "bfloat16": 1e-2, "float16": 1e-3}
 SWAY, MOVE, SEEDS = 16.0, 8.0, (1, 2)
 
 # Whether a rehearsal goes on: compiled functions inside of it run eagerly.
@@ -144,7 +144,8 @@ def _moved(seed: int, data: NDArray) -> NDArray:
     array = data.numpy()
     if array.dtype.kind == "f":
         signs = np.random.RandomState(seed).choice([-1.0, 1.0], array.shape)
-        near = array * (1 + MOVE * signs * np.finfo(array.dtype).eps)
+        epsilon = 2.0**-7 if data.dtype == "bfloat16" else np.finfo(array.dtype).eps
+        near = array * (1 + MOVE * signs * epsilon)
         array = np.where(array == np.rint(array), array, near).astype(array.dtype)
     return NDArray(array, device=data.device, dtype=data.dtype)
 
@@ -264,9 +265,10 @@ def _compared(pairs: Pairs, rounded: bool) -> str | None:
     if not isinstance(eager, (NDArray, float, int)):
         return f" is an array {compiled.shape} compiled, {eager!r} eagerly"
     (a, b), *moved = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
-    if a.shape != b.shape or (isinstance(eager, NDArray) and a.dtype != b.dtype):
-        return f" is {a.dtype} {a.shape} compiled, {b.dtype} {b.shape} eagerly"
-    kind = "float32" if rounded and a.dtype == "float64" else a.dtype.name
+    if a.shape != b.shape or (isinstance(eager, NDArray) and compiled.dtype != eager.dtype):
+        expected = eager.dtype if isinstance(eager, NDArray) else b.dtype
+        return f" is {compiled.dtype} {a.shape} compiled, {expected} {b.shape} eagerly"
+    kind = "float32" if rounded and a.dtype == "float64" else compiled.dtype.name
     sway = max(_distance(b, near) for _, near in moved)
     problem = _elements(a, b, kind, sway)
     if problem is None or not all(_elements(*pair, kind, sway) for pair in moved):

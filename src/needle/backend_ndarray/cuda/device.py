@@ -109,7 +109,7 @@ class CudaDevice(BackendDevice):
         return buffer
 
     def view(self, x: Any) -> np.ndarray:
-        """A copy on the host, when all work is done."""
+        """A copy on the host, when all work is done. NumPy has no bfloat16."""
         if not is_compact(x._shape, x._strides):
             compact = self.empty(x._shape, x._dtype)
             self.copy(x, compact)

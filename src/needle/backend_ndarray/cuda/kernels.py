@@ -15,7 +15,7 @@ from .context import Context
 
 TYPES = {
     "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "uint8": "uint8_t", "bool": "bool",
+    "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
 }  # fmt: skip
 THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 8
