@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -137,6 +137,7 @@ def changed(undo: Callable[[], Any]) -> None:
 
 class _Mode(threading.local):
     recording = True
+    autocast: np.dtype | None = None
 
 
 _mode = _Mode()
@@ -171,6 +172,21 @@ def is_grad_enabled() -> bool:
     return _mode.recording
 
 
+def autocast_dtype() -> np.dtype | None:
+    """The dtype in which products run in this thread (see `needle.amp`); None: in their inputs'."""
+    return _mode.autocast
+
+
+@contextmanager
+def autocasting(dtype: np.dtype | None) -> Iterator[None]:
+    """Inside, products run in `dtype`; None turns it off."""
+    before, _mode.autocast = _mode.autocast, dtype
+    try:
+        yield
+    finally:
+        _mode.autocast = before
+
+
 # Counts replacements of a Value's data, so that backward can tell when a recorded value changed.
 _modification_clock = 0
 
@@ -190,9 +206,11 @@ class Op:
 
     `saves_values` says whether `gradient` reads the data of the inputs: then modifying an input
     between forward and backward is an error. Ops whose gradient needs only shapes set it False.
+    `precision` is what the table of `needle.ops.precision` says of the op.
     """
 
     saves_values = True
+    precision: ClassVar[Any] = None
 
     def __call__(self, *args: Value) -> Any:
         raise NotImplementedError
@@ -220,6 +238,8 @@ class TensorOp(Op):
     """An Op whose result is a Tensor."""
 
     def __call__(self, *args: Value) -> Tensor:
+        if self.precision is not None:
+            return ops.precision.call(self, args)
         return Tensor.make_from_op(self, args)
 
 
@@ -227,6 +247,8 @@ class TensorTupleOp(Op):
     """An Op whose result is a TensorTuple."""
 
     def __call__(self, *args: Value) -> TensorTuple:
+        if self.precision is not None:
+            return ops.precision.call(self, args)
         return TensorTuple.make_from_op(self, args)
 
 
@@ -847,8 +869,14 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
 def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
     """The gradients of `output` by the id of the value, through the nodes of `order`.
 
-    `order` is topological. Recorded or not as the mode says.
+    `order` is topological. Recorded or not as the mode says; gradients have their values' dtypes,
+    so nothing is cast automatically.
     """
+    with autocasting(None):
+        return _accumulated(order, output, out_grad)
+
+
+def _accumulated(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
     pending: dict[int, Any] = {id(output): out_grad}
     for node in reversed(order):
         gradient = pending.get(id(node))

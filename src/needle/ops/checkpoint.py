@@ -14,6 +14,8 @@ from ..autograd import (
     Tensor,
     TensorOp,
     Value,
+    autocast_dtype,
+    autocasting,
     enable_grad,
     is_grad_enabled,
     moment,
@@ -47,11 +49,12 @@ class Checkpoint(TensorOp):
 
 
 class _Replay:
-    """The random numbers of a run, for another run of the same function."""
+    """The random numbers and the dtype of products of a run, for another run of the function."""
 
     def __init__(self) -> None:
         self.state: Any = None
         self.mark: Any = None  # what a trace knows the run by
+        self.autocast = autocast_dtype()
 
     @contextmanager
     def first(self) -> Iterator[None]:
@@ -65,6 +68,11 @@ class _Replay:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
+        with autocasting(self.autocast), self._draws_again():
+            yield
+
+    @contextmanager
+    def _draws_again(self) -> Iterator[None]:
         if autograd.tracer is not None:
             with autograd.tracer.again(self.mark):
                 yield

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..autograd import Tensor, TensorOp
+from ..autograd import Tensor, TensorOp, autocast_dtype
 from ..backend_ndarray import NDArray, Shape, promote
 from .shape import pad, permute, squeeze, unsqueeze
 
@@ -373,6 +373,8 @@ def _check_shapes(what: str, a: Tensor, b: Tensor, groups: int, channels: int, w
 
 
 def _one_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if autocast_dtype() is not None:  # the op itself casts both
+        return a, b
     dtype = promote(a.dtype, b.dtype)
     return a.astype(dtype), b.astype(dtype)
 

@@ -18,6 +18,8 @@ from ..autograd import (
     TensorTuple,
     TensorTupleOp,
     Value,
+    autocast_dtype,
+    autocasting,
     enable_grad,
     is_grad_enabled,
     moment,
@@ -192,6 +194,7 @@ class Scan(TensorTupleOp):
     ) -> None:
         self.steps, self.carries, self.slices, self.reverse = steps, carries, slices, reverse
         self.data: tuple[NDArray, ...] | None = data
+        self.autocast = autocast_dtype()
 
     def compute(self, *arrays: NDArray) -> tuple[NDArray, ...]:
         data, self.data = self.data, None
@@ -236,7 +239,8 @@ class Scan(TensorTupleOp):
             carries, ys = self.steps(before, slices)
             return make_tuple(*carries, *ys)
 
-        return vjp(flat, [*before, *slices, *others], make_tuple(*d_out))
+        with autocasting(self.autocast):
+            return vjp(flat, [*before, *slices, *others], make_tuple(*d_out))
 
 
 def _compiled(
