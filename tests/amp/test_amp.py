@@ -302,6 +302,33 @@ def test_training_reaches_the_loss_of_float32(kind, compiled):
     assert abs(low - wide) < 0.05 * first
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("make", [optim.SGD, optim.AdamW, optim.RMSProp, optim.Adagrad])
+def test_parameters_of_16_bits_are_updated_in_float32(make, dtype, device):
+    start, slope = RNG.randn(8), RNG.randn(8)
+    stored = ndl.Tensor(start, dtype=dtype, device=device)
+    wide = ndl.Tensor(stored.numpy(), dtype="float32", device=device)
+    for p in (stored, wide):
+        optimizer = make([p], lr=0.1)
+        (p * ndl.Tensor(slope, dtype=dtype, device=device).astype(p.dtype)).sum().backward()
+        optim.clip_grad_norm([p], 1e9)
+        optimizer.step()
+        kept = [x for x in optimizer.state[p].values() if isinstance(x, ndl.Tensor)]
+        assert all(x.dtype == "float32" for x in kept)
+        optimizer.step()
+    assert stored.dtype == dtype
+    np.testing.assert_allclose(stored.numpy(), wide.numpy(), rtol=2e-2, atol=2e-2)
+
+
+def test_a_model_of_16_bits(device):
+    model = models.GPT(17, 16, width=32, num_layers=1, num_heads=2, dropout=0.1, device=device)
+    tokens = ndl.Tensor(RNG.randint(0, 17, (2, 16)), dtype="int64", device=device)
+    out = model.to("bfloat16")(tokens)
+    out.sum().backward()
+    assert out.dtype == "bfloat16"
+    assert all(p.grad.dtype == "bfloat16" for p in model.parameters())
+
+
 # ---- GradScaler ---------------------------------------------------------------------------------
 
 
