@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_table import RUNS, Case
+from op_table import CASES, RUNS, Case
 
 import needle as ndl
 from needle.backend_ndarray import is_float
@@ -78,3 +78,26 @@ def test_long_sums_do_not_stall(dtype, device):
     labels = np.zeros(300, "int64")
     loss = ndl.ops.cross_entropy(x, labels)
     np.testing.assert_allclose(loss.item(), np.log(300), rtol=STORED[dtype][0])
+
+
+@pytest.mark.parametrize("mode", ["stored", "autocast"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.grad], ids=lambda c: c.name)
+def test_gradients_of_gradients(case, mode):
+    """Conversions are part of what is differentiated a second time."""
+    device, found = ndl.cpu_numpy(), []
+    for dtype in ("float16", "float32"):
+        stored = [ndl.Tensor(x, device=device, dtype="float16") for x in case.inputs(case.shapes[0])]
+        kept = "float32" if mode == "autocast" else dtype
+        inputs = [ndl.Tensor(x.numpy(), device=device, dtype=kept) for x in stored]
+        with ndl.amp.autocast("float16", enabled=mode == "autocast" and dtype == "float16"):
+            result = case.needle(*inputs)
+            weights = np.random.RandomState(3).rand(*result.shape)
+            seed = ndl.Tensor(weights, device=device, dtype=result.dtype, requires_grad=False)
+            first = ndl.grad((result * result * seed).sum(), inputs)
+            total = sum((g * g).astype("float32").sum() for g in first if g is not None)
+        found.append([None if g is None else g.numpy() for g in ndl.grad(total, inputs)])
+    for low, wide in zip(*found, strict=True):
+        assert (low is None) == (wide is None)
+        if low is not None and np.abs(wide).max(initial=0.0) < 1e3:
+            scale = max(1.0, np.abs(wide).max(initial=0.0))
+            np.testing.assert_allclose(low, wide, rtol=0.02, atol=0.02 * scale)
