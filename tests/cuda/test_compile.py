@@ -70,6 +70,7 @@ def _moves(device: CudaDevice, dtype: np.dtype) -> None:
         device.copy(x, device.empty(x.shape, other))
         device.copy(x.permute((2, 0, 1)), device.empty((4, 8, 6), other))
     device.take_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
+    device.matmul(x, x.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
 
 
 def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
@@ -92,7 +93,6 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
         device.cumsum(x, 1, device.empty(x.shape, dtype))
     for descending in (False, True):
         device.argsort(x, 2, descending, device.empty(x.shape, INT64))
-    device.matmul(x, x.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
     device.add_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 

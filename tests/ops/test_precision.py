@@ -86,7 +86,9 @@ def test_gradients_of_gradients(case, mode):
     """Conversions are part of what is differentiated a second time."""
     device, found = ndl.cpu_numpy(), []
     for dtype in ("float16", "float32"):
-        stored = [ndl.Tensor(x, device=device, dtype="float16") for x in case.inputs(case.shapes[0])]
+        stored = [
+            ndl.Tensor(x, device=device, dtype="float16") for x in case.inputs(case.shapes[0])
+        ]
         kept = "float32" if mode == "autocast" else dtype
         inputs = [ndl.Tensor(x.numpy(), device=device, dtype=kept) for x in stored]
         with ndl.amp.autocast("float16", enabled=mode == "autocast" and dtype == "float16"):

@@ -3,7 +3,8 @@
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
 float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
-bfloat16), fill, copy, where and take_rows. NDArray does the arithmetic on them in float32.
+bfloat16), fill, copy, where, take_rows and, where the device says so, matmul. NDArray does all
+other arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
 
@@ -42,6 +43,8 @@ class BackendDevice:
 
     name: str = "abstract"
     array_type: ClassVar[type[NDArray]]
+    # Whether `matmul` takes float16 and bfloat16 as they are stored.
+    multiplies_stored: ClassVar[bool] = False
 
     # Every primitive takes NDArrays and writes `out`; see the module's table.
     allocate: Callable[..., Any]

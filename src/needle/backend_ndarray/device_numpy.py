@@ -78,6 +78,7 @@ class NumpyDevice(BackendDevice):
     """`cpu_numpy()`: slow, obvious, and the definition the other devices are tested against."""
 
     name = "cpu_numpy"
+    multiplies_stored = True
 
     def allocate(self, size: int, dtype: np.dtype) -> NumpyBuffer:
         return NumpyBuffer(np.empty(size, dtype="u2" if dtype is BFLOAT16 else dtype), dtype)
@@ -150,8 +151,11 @@ class NumpyDevice(BackendDevice):
         self._store(out, order)
 
     def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
-        product = np.matmul(self.view(a), self.view(b))
-        self._store(out, product if bias is None else product + self.view(bias))
+        a, b, row = (None if x is None else self.view(x) for x in (a, b, bias))
+        if is_stored(out._dtype):
+            a, b = a.astype(np.float32), b.astype(np.float32)
+        product = np.matmul(a, b)
+        self._store(out, product if row is None else product + row)
 
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])

@@ -761,16 +761,16 @@ class NDArray:
         if a._dtype is not b._dtype:
             common = promote(a._dtype, b._dtype)
             a, b = a.astype(common), b.astype(common)
-        stored = a._dtype
-        if is_stored(stored):
+        dtype = a._dtype
+        if is_stored(dtype) and not a._device.multiplies_stored:
             a, b = a.astype(FLOAT32), b.astype(FLOAT32)
-            bias = None if bias is None else bias.astype(FLOAT32)
+        bias = None if bias is None else bias.astype(a._dtype)
         if a.ndim > 2 or b.ndim > 2:
             batch = broadcast_shapes(a._shape[:-2], b._shape[:-2], "matmul")
             a, b = a.broadcast_to(batch + a._shape[-2:]), b.broadcast_to(batch + b._shape[-2:])
         out = NDArray._empty(a._shape[:-1] + b._shape[-1:], a._device, a._dtype)
         a._device.matmul(a, b, out, bias)
-        out = out.astype(stored)
+        out = out.astype(dtype)
         out = out.squeeze(-2) if drop_row else out
         return out.squeeze(-1) if drop_column else out
 

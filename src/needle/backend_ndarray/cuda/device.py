@@ -45,6 +45,8 @@ class CudaDevice(BackendDevice):
     raises CudaUnavailable, which names the part that is missing.
     """
 
+    multiplies_stored = True
+
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
         self.name = "cuda" if ordinal == 0 else f"cuda:{ordinal}"
