@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .backend_ndarray import DTYPES, HostNumber, Shape, as_dtype, is_float
+from .backend_ndarray.dtypes import BFLOAT16, FLOAT16
 from .backend_selection import Device, NDArray, default_device, default_float
 
 __all__ = [
@@ -234,11 +235,22 @@ class Op:
         return tuple(result) if isinstance(result, list) else (result,)
 
 
+def _is_mixed(inputs: Sequence[Value]) -> bool:
+    """Whether an op of the table of precisions may have to convert its inputs."""
+    if _mode.autocast is not None:
+        return True
+    for x in inputs:  # each of them is looked at in every call of a product: no comprehension
+        dtype = x.realize_cached_data()._dtype
+        if dtype is BFLOAT16 or dtype is FLOAT16:
+            return True
+    return False
+
+
 class TensorOp(Op):
     """An Op whose result is a Tensor."""
 
     def __call__(self, *args: Value) -> Tensor:
-        if self.precision is not None:
+        if self.precision is not None and _is_mixed(args):
             return ops.precision.call(self, args)
         return Tensor.make_from_op(self, args)
 
@@ -247,7 +259,7 @@ class TensorTupleOp(Op):
     """An Op whose result is a TensorTuple."""
 
     def __call__(self, *args: Value) -> TensorTuple:
-        if self.precision is not None:
+        if self.precision is not None and _is_mixed(args):
             return ops.precision.call(self, args)
         return TensorTuple.make_from_op(self, args)
 
@@ -503,7 +515,7 @@ class Tensor(Value):
         return self.realize_cached_data().size
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array with a copy of the data."""
+        """A NumPy array with a copy of the data; float32 for bfloat16."""
         return self.realize_cached_data().numpy()
 
     def item(self) -> Any:

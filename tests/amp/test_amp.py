@@ -192,6 +192,21 @@ def test_another_thread_has_its_own_mode():
     assert seen == ["float32"]
 
 
+@pytest.mark.parametrize("device", [ndl.cpu_numpy()], ids=str)
+def test_lazy_values_run_as_they_were_asked_for(device, monkeypatch):
+    monkeypatch.setattr(ndl.autograd, "LAZY_MODE", True)
+    q = randn(1, 1, 3, 4, device=device)
+    with amp.autocast("bfloat16"):
+        low = q @ q.transpose()
+    wide = ops.scaled_dot_product_attention(q, q, q)
+    with amp.autocast("bfloat16"):
+        exact = wide.numpy()
+    monkeypatch.setattr(ndl.autograd, "LAZY_MODE", False)
+    assert low.dtype == "bfloat16"
+    expected = ops.scaled_dot_product_attention(q, q, q).numpy()
+    np.testing.assert_array_equal(exact, expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8", "cuda", None, np.float64])
 def test_unknown_dtypes(dtype):
     with pytest.raises(ValueError, match=r"\[autocast\] dtype must be 'bfloat16' or 'float16'"):

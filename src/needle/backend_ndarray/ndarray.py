@@ -748,6 +748,12 @@ class NDArray:
         Sums of float16 and bfloat16 are float32, rounded at the end.
         """
         a, b = self, self._coerce(other)
+        if a._dtype is not b._dtype:
+            common = promote(a._dtype, b._dtype)
+            a, b = a.astype(common), b.astype(common)
+        if is_stored(a._dtype) and not a._device.multiplies_stored:
+            bias = None if bias is None else bias.astype(FLOAT32)
+            return a.astype(FLOAT32).matmul(b.astype(FLOAT32), bias).astype(a._dtype)
         if not a._shape or not b._shape:
             raise ValueError(f"[matmul] needs at least 1-d operands, got {a._shape} @ {b._shape}")
         drop_row, drop_column = a.ndim == 1, b.ndim == 1
@@ -758,19 +764,11 @@ class NDArray:
                 f"[matmul] {self._shape} @ {b._shape}: the inner dimensions "
                 f"{a._shape[-1]} and {b._shape[-2]} differ"
             )
-        if a._dtype is not b._dtype:
-            common = promote(a._dtype, b._dtype)
-            a, b = a.astype(common), b.astype(common)
-        dtype = a._dtype
-        if is_stored(dtype) and not a._device.multiplies_stored:
-            a, b = a.astype(FLOAT32), b.astype(FLOAT32)
-        bias = None if bias is None else bias.astype(a._dtype)
         if a.ndim > 2 or b.ndim > 2:
             batch = broadcast_shapes(a._shape[:-2], b._shape[:-2], "matmul")
             a, b = a.broadcast_to(batch + a._shape[-2:]), b.broadcast_to(batch + b._shape[-2:])
         out = NDArray._empty(a._shape[:-1] + b._shape[-1:], a._device, a._dtype)
         a._device.matmul(a, b, out, bias)
-        out = out.astype(dtype)
         out = out.squeeze(-2) if drop_row else out
         return out.squeeze(-1) if drop_column else out
 

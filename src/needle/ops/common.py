@@ -15,6 +15,7 @@ from ..autograd import (
     TensorTupleOp,
     Value,
     autocast_dtype,
+    autocasting,
     no_grad,
     vjp,
 )
@@ -123,8 +124,8 @@ class Fused(Op):
         return x._device.fused(self.kernel)
 
     def compute_by_parts(self, *arrays: NDArray) -> Any:
-        """`decompose` on plain arrays."""
-        with no_grad():
+        """`decompose` on plain arrays, which have the dtypes that it is to run in."""
+        with no_grad(), autocasting(None):
             return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
 
     def gradient(self, out_grad: Any, node: Any) -> tuple[Value | None, ...]:

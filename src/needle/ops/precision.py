@@ -1,7 +1,7 @@
 """In which dtype each op runs: for float16 and bfloat16 Tensors, and under `needle.amp.autocast`.
 
-The table is all there is to it: every op in it passes through `call`. An op that is not in it runs
-in the widest of its inputs' dtypes.
+The table is all there is to it: every op in it passes through `call` then. An op that is not in it
+runs in the widest of its inputs' dtypes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from ..autograd import (
     TensorTuple,
     TensorTupleOp,
     autocast_dtype,
-    autocasting,
     is_grad_enabled,
 )
-from ..backend_ndarray import is_float, is_stored, promote, widened
+from ..backend_ndarray import is_float, promote, widened
 from .activation import LogSoftmax, Softmax
 from .attention import Attention
 from .convolution import Conv, ConvInputGrad, ConvWeightGrad
@@ -73,10 +72,8 @@ for _precision, _ops in TABLE.items():
 
 
 def call(op: Any, inputs: Sequence[Any]) -> Any:
-    """The result of `op`, which is in the table, on Tensors."""
+    """The result of `op`, which is in the table, on Tensors; under autocast or of 16 bits."""
     target = autocast_dtype()
-    if target is None and not any(is_stored(x.dtype) for x in inputs):
-        return _recorded(op, inputs)
     dtype = reduce(promote, (x.dtype for x in inputs))
     if not is_float(dtype) or dtype == "float64":
         return _recorded(op, inputs)
@@ -88,8 +85,7 @@ def call(op: Any, inputs: Sequence[Any]) -> Any:
         Precision.WIDE: (widened(dtype),),
     }[op.precision]
     if len(steps) == 1 and steps[0] is dtype and all(x.dtype is dtype for x in inputs):
-        with autocasting(None):
-            return _recorded(op, inputs)
+        return _recorded(op, inputs)
     kind = _ConvertedTuple if isinstance(op, TensorTupleOp) else _Converted
     return _recorded(kind(op, steps, dtype), inputs)
 
@@ -122,8 +118,7 @@ class _Conversion(Op):
         return tuple(a.astype(dtype) for a in x) if isinstance(x, tuple) else x.astype(dtype)
 
     def compute(self, *arrays: Any) -> Any:
-        with autocasting(None):
-            return self._each(self.op.compute(*map(self._converted, arrays)), self.dtype)
+        return self._each(self.op.compute(*map(self._converted, arrays)), self.dtype)
 
     def gradient(self, out_grad: Any, node: Any) -> tuple[Any, ...]:
         inputs = [self._input(x) for x in node.inputs]
