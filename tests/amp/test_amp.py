@@ -266,6 +266,13 @@ def test_a_compiled_function_has_a_program_for_each_dtype():
     assert f.compilations == 3
 
 
+@native
+def test_compiled_steps_pass_the_check(monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "check")
+    x, y = randn(64, 16), ndl.Tensor(RNG.randint(0, 10, 64), dtype="int64")
+    train(mlp, x, y, "bfloat16", True, 3)
+
+
 # ---- training -----------------------------------------------------------------------------------
 
 
