@@ -119,6 +119,7 @@ def test_arrays_of_the_host(dtype, device):
     assert "2.5" in repr(x)
     with pytest.raises(TypeError, match="cannot be an index"):
         x[0].__index__()
+    assert np.from_dlpack(x).tolist() == [1.0, 2.5, -3.0]
     again = pickle.loads(pickle.dumps(x))
     assert again.dtype is x.dtype
     same_bits(again.numpy(), x.numpy())

@@ -252,7 +252,8 @@ class NDArray:
         return host.copy() if copy else host
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._host().__dlpack__(**options)
+        host = self._host()
+        return (host if host.flags.writeable else host.copy()).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._host().__dlpack_device__()
