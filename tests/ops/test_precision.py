@@ -103,3 +103,20 @@ def test_gradients_of_gradients(case, mode):
         if low is not None and np.abs(wide).max(initial=0.0) < 1e3:
             scale = max(1.0, np.abs(wide).max(initial=0.0))
             np.testing.assert_allclose(low, wide, rtol=0.02, atol=0.02 * scale)
+
+
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("case", [c for c in CASES if c.torch], ids=lambda c: c.name)
+def test_against_torch(case, dtype):
+    torch = pytest.importorskip("torch")
+    arrays = case.inputs(case.shapes[0])
+    ours = [ndl.Tensor(x, dtype=dtype) for x in arrays]
+    theirs = [torch.tensor(x).to(getattr(torch, dtype)) for x in arrays]
+    try:
+        expected = case.torch(*theirs)
+    except RuntimeError as error:
+        pytest.skip(f"PyTorch has no such kernel: {error}")
+    result = case.needle(*ours)
+    assert f"torch.{result.dtype}" == str(expected.dtype)
+    # PyTorch rounds between the steps of some of them.
+    assert_near(result, ndl.Tensor(expected.float().numpy()), dtype, rounds=4)
