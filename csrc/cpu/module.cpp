@@ -419,6 +419,10 @@ nb::dlpack::dtype dlpack_dtype(DType dtype) {
       return nb::dtype<int64_t>();
     case DType::UInt8:
       return nb::dtype<uint8_t>();
+    case DType::Float16:
+      return {static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    case DType::BFloat16:
+      throw nb::type_error("[view] NumPy has no bfloat16");
     default:
       return nb::dtype<bool>();
   }

@@ -29,7 +29,8 @@ Py_ssize_t slot_offset(nb::handle type, const char* name) {
 }
 
 void register_types(nb::handle ndarray, nb::list dtypes, nb::handle device) {
-  if (dtypes.size() != DTYPE_COUNT) throw nb::value_error("[register] needs six dtypes");
+  if (dtypes.size() != DTYPE_COUNT)
+    throw nb::value_error("[register] needs one dtype for each of DType");
   if (registered.ndarray != nullptr) return;  // a copy of the device, as unpickling makes
   registered.shape = slot_offset(ndarray, "_shape");
   registered.strides = slot_offset(ndarray, "_strides");

@@ -25,6 +25,39 @@ constexpr bool is_same = false;
 template <class A>
 constexpr bool is_same<A, A> = true;
 
+// Numbers of 16 bits are stored, never computed with, as in csrc/cpu/view.h; the conversions are
+// those of csrc/cpu/kernels/functions.h.
+enum class float16 : unsigned short {};
+enum class bfloat16 : unsigned short {};
+template <class T>
+constexpr bool is_stored = is_same<T, float16> || is_same<T, bfloat16>;
+
+__device__ inline float widen(bfloat16 x) {
+  return __int_as_float(static_cast<int>(static_cast<unsigned>(x) << 16));
+}
+__device__ inline float widen(float16 x) {
+  const unsigned bits = static_cast<unsigned>(x), size = (bits & 0x7fffu) << 13;
+  const unsigned value = __float_as_int(__int_as_float(static_cast<int>(size)) * 0x1p112f);
+  const unsigned special = size >= 0x0f800000u ? 0x7f800000u : 0u;
+  return __int_as_float(static_cast<int>(value | special | (bits & 0x8000u) << 16));
+}
+template <class T>
+__device__ T narrow(float x) {
+  const unsigned bits = __float_as_int(x);
+  if constexpr (is_same<T, bfloat16>) {
+    const unsigned rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return static_cast<T>(x == x ? rounded : 0x7fc0u);
+  } else {
+    const unsigned exponent = bits << 1 & 0xff000000u;
+    const float size = ((x < 0.0f ? -x : x) * 0x1p112f) * 0x1p-110f;
+    const unsigned bias = exponent < 0x71000000u ? 0x71000000u : exponent;
+    const unsigned sum =
+        __float_as_int(__int_as_float(static_cast<int>((bias >> 1) + 0x07800000u)) + size);
+    const unsigned finite = (sum >> 13 & 0x7c00u) + (sum & 0x0fffu);
+    return static_cast<T>((bits >> 16 & 0x8000u) | (x == x ? finite : 0x7e00u));
+  }
+}
+
 template <class T>
 constexpr bool is_float = is_same<T, float> || is_same<T, double>;
 template <class T>
@@ -55,7 +88,9 @@ struct Scalar {
 
   template <class T>
   __device__ T as() const {
-    if constexpr (is_float<T>)
+    if constexpr (is_stored<T>)
+      return narrow<T>(static_cast<float>(real));
+    else if constexpr (is_float<T>)
       return static_cast<T>(real);
     else if constexpr (is_same<T, bool>)
       return real != 0;

@@ -35,10 +35,16 @@ NEEDLE_FLOAT_FUNCTION(round, ::rintf(x), ::rint(d))
 #undef NEEDLE_FLOAT_FUNCTION
 
 // A cast between element types. A float outside of an integer's range has no defined conversion:
-// it goes through int64, as on the CPU.
+// it goes through int64, as on the CPU. What is stored in 16 bits goes through float.
 template <class To, class From>
 __device__ To convert(From x) {
-  if constexpr (is_same<To, bool>)
+  if constexpr (is_same<To, From>)
+    return x;
+  else if constexpr (is_stored<From>)
+    return convert<To>(widen(x));
+  else if constexpr (is_stored<To>)
+    return narrow<To>(convert<float>(x));
+  else if constexpr (is_same<To, bool>)
     return x != From(0);
   else if constexpr (is_float<From> && !is_float<To>) {
     const bool fits = x > From(-9.2e18) && x < From(9.2e18);

@@ -8,7 +8,7 @@
 // are two places for panels, so that one barrier a step is enough.
 #pragma once
 
-#include "common.cuh"
+#include "functions.cuh"
 
 namespace needle {
 
@@ -24,16 +24,16 @@ struct Tiles {
 
 // A thread's share of the panels of one operand: element (i, k) of a panel of TILE × DEPTH is
 // x[i·row + k·col], 0 beyond the edges. Neighbouring threads read along the smaller stride.
-template <class T>
+template <class T, class Stored>
 struct PanelLoader {
   using S = Tiles<T>;
-  const T* next;        // its first number in the next panel
+  const Stored* next;   // its first number in the next panel
   int64_t step, turn;   // from one of its numbers to the next, and from panel to panel
   int place, hop;       // where in the panel the first one goes, and how far off the next
   unsigned inside = 0;  // bit j: the j-th one lies in a row that there is
   int left, down;       // how deep the operand goes on below the first one, and below the next
 
-  __device__ PanelLoader(const T* x, int64_t row, int64_t col, int64_t rows, int64_t depth) {
+  __device__ PanelLoader(const Stored* x, int64_t row, int64_t col, int64_t rows, int64_t depth) {
     const int t = threadIdx.x;
     const bool along_k = col == 1;
     const int i = along_k ? t / S::DEPTH : t % S::TILE, k = along_k ? t % S::DEPTH : t / S::TILE;
@@ -48,7 +48,7 @@ struct PanelLoader {
   __device__ void load(T (&loaded)[S::LOADS]) {
 #pragma unroll
     for (int j = 0; j < S::LOADS; ++j) {
-      loaded[j] = (inside >> j & 1u) && j * down < left ? next[j * step] : T(0);
+      loaded[j] = (inside >> j & 1u) && j * down < left ? f::convert<T>(next[j * step]) : T(0);
     }
     next += turn, left -= S::DEPTH;
   }
@@ -60,12 +60,13 @@ struct PanelLoader {
 };
 
 // `batch` is the shape of the batch, the strides of the matrices are those of their two axes.
-template <int N, class T>
+// The arrays hold numbers of type Stored, which are added up as T.
+template <int N, class T, class Stored>
 __device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
-                     const Array<const T, N>& a, int64_t a_row, int64_t a_col,
-                     const Array<const T, N>& b, int64_t b_row, int64_t b_col,
-                     const Array<T, N>& out, int64_t out_row, int64_t out_col, const T* bias,
-                     int64_t bias_stride) {
+                     const Array<const Stored, N>& a, int64_t a_row, int64_t a_col,
+                     const Array<const Stored, N>& b, int64_t b_row, int64_t b_col,
+                     const Array<Stored, N>& out, int64_t out_row, int64_t out_col,
+                     const Stored* bias, int64_t bias_stride) {
   using S = Tiles<T>;
   __shared__ T left[2][S::DEPTH][S::TILE + 1], right[2][S::DEPTH][S::TILE + 1];
   const int64_t down = (m + S::TILE - 1) / S::TILE, across = (n + S::TILE - 1) / S::TILE;
@@ -73,8 +74,8 @@ __device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
   int64_t index[N];
   unravel(static_cast<int64_t>(blockIdx.x) / (down * across), batch, index);
   const int64_t i0 = blockIdx.x / across % down * S::TILE, j0 = blockIdx.x % across * S::TILE;
-  PanelLoader<T> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
-  PanelLoader<T> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
+  PanelLoader<T, Stored> a_panels(&a.at(index) + i0 * a_row, a_row, a_col, m - i0, k);
+  PanelLoader<T, Stored> b_panels(&b.at(index) + j0 * b_col, b_col, b_row, n - j0, k);
   T sums[S::ROWS][S::ROWS] = {}, next_left[S::LOADS], next_right[S::LOADS];
   a_panels.load(next_left), b_panels.load(next_right);
   for (int left_over = static_cast<int>(k), place = 0; left_over > 0; place ^= 1) {
@@ -95,15 +96,16 @@ __device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
       }
     }
   }
-  T* const op = &out.at(index);
+  Stored* const op = &out.at(index);
 #pragma unroll
   for (int r = 0; r < S::ROWS; ++r) {
 #pragma unroll
     for (int c = 0; c < S::ROWS; ++c) {
       const int64_t i = i0 + ty + r * S::SIDE, j = j0 + tx + c * S::SIDE;
       if (i < m && j < n) {
-        op[i * out_row + j * out_col] =
-            bias == nullptr ? sums[r][c] : T(sums[r][c] + bias[j * bias_stride]);
+        T sum = sums[r][c];
+        if (bias != nullptr) sum += f::convert<T>(bias[j * bias_stride]);
+        op[i * out_row + j * out_col] = f::convert<Stored>(sum);
       }
     }
   }

@@ -1,6 +1,6 @@
 """needle: a deep-learning framework small enough to read and fast enough to keep."""
 
-from . import autograd, data, init, nn, ops, optim
+from . import amp, autograd, data, init, nn, ops, optim
 from .autograd import Tensor, TensorTuple, enable_grad, grad, no_grad
 from .backend_ndarray import get_num_threads, memory_stats, set_num_threads
 from .backend_selection import (

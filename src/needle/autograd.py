@@ -11,11 +11,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from .backend_ndarray import DTYPES, HostNumber, Shape, as_dtype, is_float
+from .backend_ndarray.dtypes import BFLOAT16, FLOAT16
 from .backend_selection import Device, NDArray, default_device, default_float
 
 __all__ = [
@@ -153,6 +154,7 @@ def changed(undo: Callable[[], Any]) -> None:
 
 class _Mode(threading.local):
     recording = True
+    autocast: np.dtype | None = None
 
 
 _mode = _Mode()
@@ -187,6 +189,21 @@ def is_grad_enabled() -> bool:
     return _mode.recording
 
 
+def autocast_dtype() -> np.dtype | None:
+    """The dtype in which products run in this thread (see `needle.amp`); None: in their inputs'."""
+    return _mode.autocast
+
+
+@contextmanager
+def autocasting(dtype: np.dtype | None) -> Iterator[None]:
+    """Inside, products run in `dtype`; None turns it off."""
+    before, _mode.autocast = _mode.autocast, dtype
+    try:
+        yield
+    finally:
+        _mode.autocast = before
+
+
 # Counts replacements of a Value's data, so that backward can tell when a recorded value changed.
 _modification_clock = 0
 
@@ -206,11 +223,13 @@ class Op:
 
     `saves_values` says whether `gradient` reads the data of the inputs: then modifying an input
     between forward and backward is an error. Ops whose gradient needs only shapes set it False.
+    `precision` is what the table of `needle.ops.precision` says of the op.
     """
 
     saves_values = True
     # Whether `gradient` takes the `Members` of a TensorTuple's gradient that there are.
     takes_members = False
+    precision: ClassVar[Any] = None
 
     def __call__(self, *args: Value) -> Any:
         raise NotImplementedError
@@ -234,10 +253,23 @@ class Op:
         return tuple(result) if isinstance(result, list) else (result,)
 
 
+def _is_mixed(inputs: Sequence[Value]) -> bool:
+    """Whether an op of the table of precisions may have to convert its inputs."""
+    if _mode.autocast is not None:
+        return True
+    for x in inputs:  # each of them is looked at in every call of a product: no comprehension
+        dtype = x.realize_cached_data()._dtype
+        if dtype is BFLOAT16 or dtype is FLOAT16:
+            return True
+    return False
+
+
 class TensorOp(Op):
     """An Op whose result is a Tensor."""
 
     def __call__(self, *args: Value) -> Tensor:
+        if self.precision is not None and _is_mixed(args):
+            return ops.precision.call(self, args)
         return Tensor.make_from_op(self, args)
 
 
@@ -245,6 +277,8 @@ class TensorTupleOp(Op):
     """An Op whose result is a TensorTuple."""
 
     def __call__(self, *args: Value) -> TensorTuple:
+        if self.precision is not None and _is_mixed(args):
+            return ops.precision.call(self, args)
         return TensorTuple.make_from_op(self, args)
 
 
@@ -502,7 +536,7 @@ class Tensor(Value):
         return self.realize_cached_data().size
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array with a copy of the data."""
+        """A NumPy array with a copy of the data; float32 for bfloat16."""
         return self.realize_cached_data().numpy()
 
     def item(self) -> Any:
@@ -871,8 +905,14 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
 def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
     """The gradients of `output` by the id of the value, through the nodes of `order`.
 
-    `order` is topological. Recorded or not as the mode says.
+    `order` is topological. Recorded or not as the mode says; gradients have their values' dtypes,
+    so nothing is cast automatically.
     """
+    with autocasting(None):
+        return _accumulated(order, output, out_grad)
+
+
+def _accumulated(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
     pending: dict[int, Any] = {id(output): out_grad}
     for node in reversed(order):
         gradient = pending.get(id(node))

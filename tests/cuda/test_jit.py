@@ -35,12 +35,13 @@ def test_compiled_equals_eager(group, gpu):
                 )
 
 
-def steps_of(device, compiled: bool, make, n: int = 5) -> list[float]:
+def steps_of(device, compiled: bool, make, n: int = 5, cast: bool = False) -> list[float]:
     np.random.seed(0)
     model, x, y, optimizer = make(device)
 
     def step(x, y):
-        loss = nn.CrossEntropyLoss()(model(x), y)
+        with ndl.amp.autocast("bfloat16", enabled=cast):
+            loss = nn.CrossEntropyLoss()(model(x), y)
         optimizer.reset_grad()
         loss.backward()
         optimizer.step()
@@ -89,6 +90,16 @@ def tagger(device):
 def test_training_steps(make, gpu):
     expected = steps_of(ndl.cpu_numpy(), False, make)
     np.testing.assert_allclose(steps_of(gpu, True, make), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [mlp, tagger])
+def test_training_steps_under_autocast(make, gpu):
+    compiled, eager, wide = (
+        steps_of(gpu, compiled, make, cast=cast)
+        for compiled, cast in ((True, True), (False, True), (False, False))
+    )
+    np.testing.assert_allclose(compiled, eager, rtol=2e-2)
+    np.testing.assert_allclose(compiled, wide, rtol=3e-2)
 
 
 def test_a_step_is_one_launch(emulated, emulator_folder):

@@ -10,7 +10,7 @@ import needle as ndl
 
 IDS = [f"{case.name} {' '.join(map(str, shapes))}".strip() for case, shapes in RUNS]
 # A GPU's functions of one number are within a few units in the last place.
-TOLERANCES = {"float32": 2e-5, "float64": 1e-11}
+TOLERANCES = {"float32": 2e-5, "float64": 1e-11, "bfloat16": 2.0**-5, "float16": 2.0**-8}
 
 
 def spread(x: np.ndarray, device: ndl.Device, dtype: str) -> ndl.Tensor:
@@ -22,7 +22,10 @@ def spread(x: np.ndarray, device: ndl.Device, dtype: str) -> ndl.Tensor:
     return ndl.Tensor.make_const(data[key].transpose() if x.ndim else data, requires_grad=True)
 
 
-@pytest.mark.parametrize("layout", ["compact float32", "strided float64"])
+LAYOUTS = ["compact float32", "strided float64", "compact bfloat16", "strided float16"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("case", "shapes"), RUNS, ids=IDS)
 def test_value_and_gradient(case: Case, shapes, layout, gpu):
     kind, dtype = layout.split()
@@ -40,6 +43,6 @@ def test_value_and_gradient(case: Case, shapes, layout, gpu):
     assert all(x.device == gpu for x in ours)
     for a, b in zip(ours, reference, strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(
-            a.numpy(), b.numpy(), rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype]
-        )
+        x, y = a.numpy().astype("float64"), b.numpy().astype("float64")
+        scale = max(1.0, np.abs(y).max(initial=0.0)) if dtype.endswith("16") else 1.0
+        np.testing.assert_allclose(x, y, rtol=TOLERANCES[dtype], atol=scale * TOLERANCES[dtype])

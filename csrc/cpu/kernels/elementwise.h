@@ -15,7 +15,9 @@ constexpr int64_t CHEAP = 1, FUNCTION = 8;  // costs of one element, for `for_ea
 
 template <typename T>
 T scalar_as(Scalar value) {
-  if constexpr (std::is_floating_point_v<T>)
+  if constexpr (is_stored<T>)
+    return convert<T>(value.real);
+  else if constexpr (std::is_floating_point_v<T>)
     return static_cast<T>(value.real);
   else if constexpr (std::is_same_v<T, bool>)
     return value.real != 0;
@@ -26,7 +28,7 @@ T scalar_as(Scalar value) {
 inline void fill(const View& out, Scalar value) {
   const View* views[] = {&out};
   const Nest<1> nest = make_nest<1>(views);
-  NEEDLE_DISPATCH(out.dtype, {
+  NEEDLE_DISPATCH_STORED(out.dtype, {
     const T v = scalar_as<T>(value);
     const int64_t step = nest.strides[0][nest.ndim - 1];
     for_each_run<1>(nest, CHEAP, [&](char* const* at, int64_t n) {
@@ -111,7 +113,7 @@ bool copy_as_transpose(const View& x, const View& out) {
 
 template <typename From>
 void copy_from(const View& x, const View& out) {
-  NEEDLE_DISPATCH(out.dtype, {
+  NEEDLE_DISPATCH_STORED(out.dtype, {
     if constexpr (std::is_same_v<From, T>) {
       if (copy_as_transpose<T>(x, out)) return;
     }
@@ -119,7 +121,9 @@ void copy_from(const View& x, const View& out) {
   })
 }
 
-inline void copy(const View& x, const View& out) { NEEDLE_DISPATCH(x.dtype, copy_from<T>(x, out)) }
+inline void copy(const View& x, const View& out) {
+  NEEDLE_DISPATCH_STORED(x.dtype, copy_from<T>(x, out))
+}
 
 constexpr int64_t unary_cost(UnaryOp op) {
   switch (op) {
@@ -266,7 +270,7 @@ void where_run(char* const* at, const int64_t* step, int64_t n) {
 
 inline void where(const View& cond, const View& a, const View& b, const View& out) {
   const View* views[] = {&out, &cond, &a, &b};
-  NEEDLE_DISPATCH(out.dtype, walk<4>(views, CHEAP, where_run<T>))
+  NEEDLE_DISPATCH_STORED(out.dtype, walk<4>(views, CHEAP, where_run<T>))
 }
 
 }  // namespace needle::NEEDLE_ISA

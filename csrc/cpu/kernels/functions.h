@@ -11,6 +11,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "../view.h"
+
 namespace needle::NEEDLE_ISA {
 
 constexpr float INF = std::numeric_limits<float>::infinity();
@@ -143,10 +145,53 @@ inline float sine_f(float x, double quarter) {
   return q >= 2.0f ? -value : value;
 }
 
-// A cast between element types.
+template <typename T>
+constexpr bool is_stored = std::is_same_v<T, float16> || std::is_same_v<T, bfloat16>;
+
+inline float widen(bfloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
+
+// The exponents of the two formats differ by 112; the product is exact, for subnormals too.
+inline float widen(float16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x), size = (bits & 0x7fff) << 13;
+  const uint32_t value = std::bit_cast<uint32_t>(std::bit_cast<float>(size) * 0x1p112f);
+  const uint32_t special = size >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity or NaN
+  return std::bit_cast<float>(value | special | (bits & 0x8000) << 16);
+}
+
+// To nearest even; a NaN is quiet.
+template <typename T>
+T narrow(float x);
+
+template <>
+inline bfloat16 narrow(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  return static_cast<bfloat16>(x == x ? rounded : 0x7fc0u);
+}
+
+// The addition of a number whose last bit is that of the result rounds (M. Dukhan, FP16, 2017).
+template <>
+inline float16 narrow(float x) {
+  const uint32_t twice = std::bit_cast<uint32_t>(x) << 1, exponent = twice & 0xff000000u;
+  const float size = (std::fabs(x) * 0x1p112f) * 0x1p-110f;  // infinite where it overflows
+  const uint32_t bias = exponent < 0x71000000u ? 0x71000000u : exponent;
+  const float sum = std::bit_cast<float>((bias >> 1) + 0x07800000u) + size;
+  const uint32_t bits = std::bit_cast<uint32_t>(sum);
+  const uint32_t finite = (bits >> 13 & 0x7c00u) + (bits & 0x0fffu);
+  const uint32_t sign = std::bit_cast<uint32_t>(x) >> 16 & 0x8000u;
+  return static_cast<float16>(sign | (x == x ? finite : 0x7e00u));
+}
+
+// A cast between element types. What is stored in 16 bits goes through float.
 template <typename To, typename From>
 To convert(From x) {
-  if constexpr (std::is_same_v<To, bool>)
+  if constexpr (std::is_same_v<To, From>)
+    return x;
+  else if constexpr (is_stored<From>)
+    return convert<To>(widen(x));
+  else if constexpr (is_stored<To>)
+    return narrow<To>(convert<float>(x));
+  else if constexpr (std::is_same_v<To, bool>)
     return x != From(0);
   else if constexpr (std::is_same_v<From, bool>)
     return x ? To(1) : To(0);  // a select of a comparison; the cast goes through bytes, 10 x slower

@@ -41,7 +41,7 @@ class Rows {
 inline void take_rows(const View& x, const View& index, const View& out) {
   const Rows rows(index, x.shape[0]);
   const int64_t width = x.shape[1];
-  NEEDLE_DISPATCH(x.dtype, {
+  NEEDLE_DISPATCH_STORED(x.dtype, {
     const T* source = reinterpret_cast<const T*>(x.data);
     T* target = reinterpret_cast<T*>(out.data);
     parallel_range(rows.size, width, [&](int64_t begin, int64_t end) {

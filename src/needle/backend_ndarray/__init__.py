@@ -2,7 +2,7 @@
 
 from .device import BackendDevice
 from .device_cpu import get_num_threads, memory_stats, set_num_threads, simd_level
-from .dtypes import DTYPES, as_dtype, is_float, promote
+from .dtypes import DTYPES, as_dtype, is_float, is_stored, promote, widened
 from .layout import Shape
 from .ndarray import (
     NDArray,
@@ -56,6 +56,7 @@ __all__ = [
     "full",
     "get_num_threads",
     "is_float",
+    "is_stored",
     "is_traced",
     "log",
     "maximum",
@@ -71,4 +72,5 @@ __all__ = [
     "sum",
     "tanh",
     "where",
+    "widened",
 ]

@@ -2,6 +2,9 @@
 
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
+float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
+bfloat16), fill, copy, where, take_rows and, where the device says so, matmul. NDArray does all
+other arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
 
@@ -29,7 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .dtypes import as_dtype
+from .dtypes import as_dtype, host_dtype
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -41,6 +44,8 @@ class BackendDevice:
     name: str = "abstract"
     shares_memory = True  # `wrap` takes a NumPy array's memory as it is
     array_type: ClassVar[type[NDArray]]
+    # Whether `matmul` takes float16 and bfloat16 as they are stored.
+    multiplies_stored: ClassVar[bool] = False
 
     # Every primitive takes NDArrays and writes `out`; see the module's table.
     allocate: Callable[..., Any]
@@ -128,7 +133,7 @@ class BackendDevice:
                 f"[one_hot] indices must be in 0 … {n - 1} for n={n}, "
                 f"got values from {index.min()} to {index.max()}"
             )
-        rows = np.zeros((*index.shape, n), dtype=as_dtype(dtype))
+        rows = np.zeros((*index.shape, n), dtype=host_dtype(as_dtype(dtype)))
         np.put_along_axis(rows, index[..., None], 1, axis=-1)
         return self.array_type(rows, device=self, dtype=dtype)
 

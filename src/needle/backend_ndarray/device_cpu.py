@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .device import BackendDevice
-from .dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8
+from .dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, UINT8
 
 core: Any
 try:
@@ -29,7 +29,8 @@ class CpuDevice(BackendDevice):
     def __init__(self) -> None:
         if core is None:
             return
-        core.register(self.array_type, [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL], self)
+        dtypes = [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL, FLOAT16, BFLOAT16]
+        core.register(self.array_type, dtypes, self)
         # The native functions become the device's own: one call from NDArray to the kernel.
         for name in PRIMITIVES:
             setattr(self, name, getattr(core, name))

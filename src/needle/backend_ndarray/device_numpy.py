@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from .device import BackendDevice
+from .dtypes import BFLOAT16, bfloat16_bits, bfloat16_values, is_stored
 
 
 class NumpyBuffer:
-    """A flat NumPy array that serves as the memory of NDArrays."""
+    """A flat NumPy array that serves as the memory of NDArrays; of uint16 for bfloat16."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "dtype")
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray, dtype: np.dtype | None = None) -> None:
         self.array = array
+        self.dtype = array.dtype if dtype is None else dtype
 
     def ptr(self) -> int:
         """The address of the first element."""
@@ -25,11 +27,6 @@ class NumpyBuffer:
     def size(self) -> int:
         """The number of elements."""
         return self.array.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The element type."""
-        return self.array.dtype
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -81,32 +78,40 @@ class NumpyDevice(BackendDevice):
     """`cpu_numpy()`: slow, obvious, and the definition the other devices are tested against."""
 
     name = "cpu_numpy"
+    multiplies_stored = True
 
     def allocate(self, size: int, dtype: np.dtype) -> NumpyBuffer:
-        return NumpyBuffer(np.empty(size, dtype=dtype))
+        return NumpyBuffer(np.empty(size, dtype="u2" if dtype is BFLOAT16 else dtype), dtype)
 
     def wrap(self, array: np.ndarray) -> NumpyBuffer:
         return NumpyBuffer(array)
 
     def view(self, x: Any) -> np.ndarray:
+        """The elements where they are; the values of bfloat16 ones."""
+        stored = self._stored(x)
+        return bfloat16_values(stored) if x._dtype is BFLOAT16 else stored
+
+    def _stored(self, x: Any) -> np.ndarray:
         itemsize = x._dtype.itemsize
         return np.ndarray(
             x._shape,
-            dtype=x._dtype,
+            dtype=x._handle.array.dtype,
             buffer=x._handle.array,
             offset=x._offset * itemsize if x.size else 0,
             strides=tuple(s * itemsize for s in x._strides),
         )
 
     def fill(self, out: Any, value: Any) -> None:
-        self.view(out)[...] = value
+        self._store(out, value)
 
     def copy(self, x: Any, out: Any) -> None:
-        with np.errstate(invalid="ignore"):
-            self.view(out)[...] = self.view(x)
+        self._store(out, self.view(x))
 
     def _store(self, out: Any, value: Any) -> None:
-        self.view(out)[...] = value
+        with np.errstate(invalid="ignore", over="ignore"):
+            if is_stored(out._dtype):  # rounded from float32, as on the other devices
+                value = np.asarray(value).astype(np.float32)
+            self._stored(out)[...] = bfloat16_bits(value) if out._dtype is BFLOAT16 else value
 
     def unary(self, op: str, x: Any, out: Any) -> None:
         with np.errstate(all="ignore"):
@@ -146,8 +151,11 @@ class NumpyDevice(BackendDevice):
         self._store(out, order)
 
     def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
-        product = np.matmul(self.view(a), self.view(b))
-        self._store(out, product if bias is None else product + self.view(bias))
+        a, b, row = (None if x is None else self.view(x) for x in (a, b, bias))
+        if is_stored(out._dtype):
+            a, b = a.astype(np.float32), b.astype(np.float32)
+        product = np.matmul(a, b)
+        self._store(out, product if row is None else product + row)
 
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .dtypes import BOOL, INT64, is_float
+from .dtypes import BOOL, FLOAT32, INT64, is_float, is_stored
 from .layout import Shape, broadcast_shapes, compact_strides
 
 if TYPE_CHECKING:
@@ -245,6 +245,9 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
 
     `out` must be compact. This is the transpose of `take`.
     """
+    if is_stored(out._dtype):
+        _add_in_float32(add_at, out, key, src)
+        return
     index = plan(out, key)
     moved = out[index.basic].permute(index.order)
     rest = moved._shape[index.indexed :]
@@ -278,11 +281,21 @@ def take_rows(x: NDArray, index: NDArray) -> NDArray:
 
 def add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
     """out[index] += src along axis 0 for a compact `out`: the transpose of `take_rows`."""
+    if is_stored(out._dtype):
+        _add_in_float32(add_rows, out, index, src)
+        return
     width = prod(out._shape[1:])
     flat = _as_rows(out, index).reshape((index.size,)).compact()
     out._device.add_rows(
         out.reshape((out._shape[0], width)), flat, src.reshape((flat.size, width)).compact()
     )
+
+
+def _add_in_float32(add: Any, out: NDArray, key: Any, src: NDArray) -> None:
+    """Sums of numbers of 16 bits, rounded once."""
+    sums = out.astype(FLOAT32)
+    add(sums, key, src.astype(FLOAT32))
+    out[...] = sums
 
 
 def _to_device(x: NDArray, rows: np.ndarray) -> NDArray:

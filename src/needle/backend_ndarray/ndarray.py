@@ -22,6 +22,7 @@ from .device import BackendDevice
 from .device_cpu import CpuDevice
 from .device_numpy import NumpyDevice
 from .dtypes import (
+    BFLOAT16,
     BOOL,
     FLOAT32,
     INT32,
@@ -29,8 +30,10 @@ from .dtypes import (
     as_dtype,
     float_dtype,
     is_float,
+    is_stored,
     promote,
     promote_scalar,
+    widened,
 )
 from .layout import (
     Shape,
@@ -92,6 +95,9 @@ class NDArray:
         if isinstance(source, NDArray):
             self._handle = device.allocate(source.size, dtype)
             device.copy(source, self)
+        elif is_stored(dtype) and source.dtype != dtype:
+            self._handle = device.allocate(source.size, dtype)
+            device.copy(NDArray(source, device, FLOAT32), self)
         else:
             # A fresh contiguous array of the right dtype becomes the buffer itself.
             own = np.array if device.shares_memory else np.asarray
@@ -223,11 +229,18 @@ class NDArray:
     # ---- to and from the host -------------------------------------------------------------------
 
     def _host(self) -> np.ndarray:
-        """This array's elements as a NumPy array; on CPU devices they share memory."""
-        return self._device.view(self)
+        """This array's elements as a NumPy array; on CPU devices they share memory.
+
+        Those of bfloat16 are float32 and cannot be written to.
+        """
+        if self._dtype is not BFLOAT16:
+            return self._device.view(self)
+        values = self._device.view(self.astype(FLOAT32))
+        values.flags.writeable = False
+        return values
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array with a copy of the elements."""
+        """A NumPy array with a copy of the elements; float32 for bfloat16."""
         return np.array(self._host(), order="C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -239,7 +252,8 @@ class NDArray:
         return host.copy() if copy else host
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._host().__dlpack__(**options)
+        host = self._host()
+        return (host if host.flags.writeable else host.copy()).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._host().__dlpack_device__()
@@ -293,11 +307,14 @@ class NDArray:
         )
 
     def astype(self, dtype: Any) -> NDArray:
-        """The elements converted to `dtype`; this array itself when it has that dtype."""
+        """The elements converted to `dtype`; this array itself when it has that dtype.
+
+        float16 and bfloat16 round to nearest even, from float32.
+        """
         dtype = as_dtype(dtype)
         if dtype is self._dtype:
             return self
-        out = NDArray._empty(self._shape, self._device, dtype)
+        out = NDArray._empty_like(self, dtype)
         self._device.copy(self, out)
         return out
 
@@ -460,7 +477,13 @@ class NDArray:
 
     # ---- element-wise ---------------------------------------------------------------------------
 
+    def _in_float32(self, method: Any, *args: Any, dtype: np.dtype | None = None) -> NDArray:
+        """`method` of the float32 values of this float16 or bfloat16 array, rounded once."""
+        return method(self.astype(FLOAT32), *args).astype(dtype or self._dtype)
+
     def _unary(self, op: str, dtype: np.dtype | None = None) -> NDArray:
+        if is_stored(self._dtype):
+            return self._in_float32(NDArray._unary, op, dtype, dtype=dtype)
         out = NDArray._empty_like(self, dtype or self._dtype)
         self._device.unary(op, self, out)
         return out
@@ -474,10 +497,14 @@ class NDArray:
         """`self op other` with broadcasting; the result has `dtype` or the promoted dtype."""
         if isinstance(other, SCALARS):
             return self._binary_scalar(op, other, False, dtype)
+        if is_stored(self._dtype) and isinstance(other, HostNumber):
+            return self._in_float32(NDArray._binary, op, other, dtype, dtype=dtype)
         a, b = self, self._coerce(other)
         if a._dtype is not b._dtype:
             common = promote(a._dtype, b._dtype)
             a, b = a.astype(common), b.astype(common)
+        if is_stored(a._dtype):
+            return a._in_float32(NDArray._binary, op, b.astype(FLOAT32), dtype, dtype=dtype)
         if a._shape != b._shape:
             shape = broadcast_shapes(a._shape, b._shape, op)
             a, b = a.broadcast_to(shape), b.broadcast_to(shape)
@@ -489,6 +516,8 @@ class NDArray:
         self, op: str, scalar: Any, reverse: bool, dtype: np.dtype | None = None
     ) -> NDArray:
         x = self
+        if is_stored(x._dtype):
+            return x._in_float32(NDArray._binary_scalar, op, scalar, reverse, dtype, dtype=dtype)
         if not is_float(x._dtype):
             x = x.astype(promote_scalar(x._dtype, scalar))
         out = NDArray._empty_like(x, dtype or x._dtype)
@@ -629,6 +658,8 @@ class NDArray:
     # ---- reductions -----------------------------------------------------------------------------
 
     def _reduce(self, op: str, axis: Any, keepdims: bool) -> NDArray:
+        if is_stored(self._dtype):
+            return self._in_float32(NDArray._reduce, op, axis, keepdims)
         axes = normalize_axes(axis, self.ndim, op)
         dtype = self._dtype
         if op in ("sum", "prod") and not is_float(dtype):
@@ -673,13 +704,16 @@ class NDArray:
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> NDArray:
         """The arithmetic mean over `axis`; integers give float32."""
+        if is_stored(self._dtype):
+            return self._in_float32(NDArray.mean, axis, keepdims)
         axes = normalize_axes(axis, self.ndim, "mean")
         count = prod(self._shape[i] for i in axes)
         total = self._as_float().sum(axes, keepdims)
         return total * (1.0 / count if count else float("nan"))
 
     def _arg_reduce(self, op: str, axis: int | None, keepdims: bool) -> NDArray:
-        x = self if axis is not None else self.flatten()
+        x = self.astype(widened(self._dtype))
+        x = x if axis is not None else x.flatten()
         along = normalize_axis(0 if axis is None else axis, x.ndim, op)
         if x._shape[along] == 0:
             raise ValueError(f"[{op}] shape {self._shape} has no elements along axis {axis}")
@@ -699,6 +733,8 @@ class NDArray:
 
     def cumsum(self, axis: int) -> NDArray:
         """Running sums along `axis`; integers sum to int64."""
+        if is_stored(self._dtype):
+            return self._in_float32(NDArray.cumsum, axis)
         x = self if is_float(self._dtype) else self.astype(INT64)
         out = NDArray._empty(x._shape, x._device, x._dtype)
         x._device.cumsum(x, normalize_axis(axis, x.ndim, "cumsum"), out)
@@ -706,8 +742,9 @@ class NDArray:
 
     def argsort(self, axis: int = -1, descending: bool = False) -> NDArray:
         """The int64 order that sorts along `axis`; stable, NaNs last."""
-        out = NDArray._empty(self._shape, self._device, INT64)
-        self._device.argsort(self, normalize_axis(axis, self.ndim, "argsort"), descending, out)
+        x = self.astype(widened(self._dtype))
+        out = NDArray._empty(x._shape, x._device, INT64)
+        x._device.argsort(x, normalize_axis(axis, x.ndim, "argsort"), descending, out)
         return out
 
     # ---- products and joining -------------------------------------------------------------------
@@ -720,8 +757,17 @@ class NDArray:
         return self._coerce(other).matmul(self)
 
     def matmul(self, other: Any, bias: NDArray | None = None) -> NDArray:
-        """`self @ other`, plus `bias` of shape (n,) added to every row."""
+        """`self @ other`, plus `bias` of shape (n,) added to every row.
+
+        Sums of float16 and bfloat16 are float32, rounded at the end.
+        """
         a, b = self, self._coerce(other)
+        if a._dtype is not b._dtype:
+            common = promote(a._dtype, b._dtype)
+            a, b = a.astype(common), b.astype(common)
+        if is_stored(a._dtype) and not a._device.multiplies_stored:
+            bias = None if bias is None else bias.astype(FLOAT32)
+            return a.astype(FLOAT32).matmul(b.astype(FLOAT32), bias).astype(a._dtype)
         if not a._shape or not b._shape:
             raise ValueError(f"[matmul] needs at least 1-d operands, got {a._shape} @ {b._shape}")
         drop_row, drop_column = a.ndim == 1, b.ndim == 1
@@ -732,9 +778,6 @@ class NDArray:
                 f"[matmul] {self._shape} @ {b._shape}: the inner dimensions "
                 f"{a._shape[-1]} and {b._shape[-2]} differ"
             )
-        if a._dtype is not b._dtype:
-            common = promote(a._dtype, b._dtype)
-            a, b = a.astype(common), b.astype(common)
         if a.ndim > 2 or b.ndim > 2:
             batch = broadcast_shapes(a._shape[:-2], b._shape[:-2], "matmul")
             a, b = a.broadcast_to(batch + a._shape[-2:]), b.broadcast_to(batch + b._shape[-2:])

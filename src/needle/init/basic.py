@@ -163,7 +163,7 @@ def _dtype(dtype: Any) -> np.dtype:
 def _float(name: str, dtype: Any) -> np.dtype:
     dtype = _dtype(dtype)
     if not is_float(dtype):
-        raise TypeError(f"[{name}] dtype must be float32 or float64, got {dtype}")
+        raise TypeError(f"[{name}] dtype must be a floating one, got {dtype}")
     return dtype
 
 

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 # (ε) up or down, drawn anew for each of SEEDS. Sums of thousands of float32 products in another
 # order differ by some 1e-6 of their largest term, and a training step multiplies that a few times.
 # Integers and booleans must be equal.
-RTOL = {"float32": 1e-4, "float64": 1e-10}
-ATOL = {"float32": 1e-5, "float64": 1e-10}
+RTOL = {"float32": 1e-4, "float64": 1e-10, "bfloat16": 2e-2, "float16": 2e-3}
+ATOL = {"float32": 1e-5, "float64": 1e-10, "bfloat16": 1e-2, "float16": 1e-3}
 SWAY, MOVE, SEEDS = 16.0, 8.0, (1, 2)
+EXACT = ("float64", "float32", "float16", "bfloat16")  # from the most exact one on
 
 # Whether a rehearsal goes on: compiled functions inside of it run eagerly.
 rehearsing = False
@@ -144,7 +145,8 @@ def _moved(seed: int, data: NDArray) -> NDArray:
     array = data.numpy()
     if array.dtype.kind == "f":
         signs = np.random.RandomState(seed).choice([-1.0, 1.0], array.shape)
-        near = array * (1 + MOVE * signs * np.finfo(array.dtype).eps)
+        epsilon = 2.0**-7 if data.dtype == "bfloat16" else np.finfo(array.dtype).eps
+        near = array * (1 + MOVE * signs * epsilon)
         array = np.where(array == np.rint(array), array, near).astype(array.dtype)
     return NDArray(array, device=data.device, dtype=data.dtype)
 
@@ -239,11 +241,11 @@ def _difference(
 ) -> str | None:
     """The first difference, as a sentence; None where there is none."""
     outcomes = [outcome for run in runs for outcome in run]
-    rounded = _rounded(trace.graph)
+    exactness = _exactness(trace.graph)
     for parts in zip(*(_parts(trace, known, outcome) for outcome in outcomes), strict=True):
         leaves, part = [part.leaf for part in parts], parts[0]
         pairs = list(zip(leaves[::2], leaves[1::2], strict=True))
-        problem = _compared(pairs, id(part.value) in rounded)
+        problem = _compared(pairs, exactness.get(id(part.value)))
         if problem is not None:
             return part.what + ("" if part.known is None else _name(part.known, trace)) + problem
     compiled, eager = runs[0]
@@ -252,8 +254,9 @@ def _difference(
     return None
 
 
-def _compared(pairs: Pairs, rounded: bool) -> str | None:
-    """How the first pair differs, if all of them do: the rest of a sentence about it."""
+def _compared(pairs: Pairs, kind: str | None) -> str | None:
+    """How the first pair differs, by more than floats of a kind may, if all of them do: the rest
+    of a sentence about it."""
     compiled, eager = pairs[0]
     if not isinstance(compiled, NDArray):
         plain = (bool, int, float, complex, str, bytes, type(None), np.generic, NDArray)
@@ -264,9 +267,10 @@ def _compared(pairs: Pairs, rounded: bool) -> str | None:
     if not isinstance(eager, (NDArray, float, int)):
         return f" is an array {compiled.shape} compiled, {eager!r} eagerly"
     (a, b), *moved = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
-    if a.shape != b.shape or (isinstance(eager, NDArray) and a.dtype != b.dtype):
-        return f" is {a.dtype} {a.shape} compiled, {b.dtype} {b.shape} eagerly"
-    kind = "float32" if rounded and a.dtype == "float64" else a.dtype.name
+    if a.shape != b.shape or (isinstance(eager, NDArray) and compiled.dtype != eager.dtype):
+        expected = eager.dtype if isinstance(eager, NDArray) else b.dtype
+        return f" is {compiled.dtype} {a.shape} compiled, {expected} {b.shape} eagerly"
+    kind = compiled.dtype.name if kind is None else kind
     sway = max(_distance(b, near) for _, near in moved)
     problem = _elements(a, b, kind, sway)
     if problem is None or not all(_elements(*pair, kind, sway) for pair in moved):
@@ -305,12 +309,16 @@ def _elements(a: np.ndarray, b: np.ndarray, kind: str, sway: float) -> str | Non
     )
 
 
-def _rounded(graph: Graph) -> set[int]:
-    """The ids of values that are float32, or float64 from float32: no more exact than those are."""
-    rounded = {id(value) for value in graph.sources() if value.dtype == "float32"}
+def _exactness(graph: Graph) -> dict[int, str]:
+    """The floating dtype by the id of each value that it is no more exact than: its own, or a
+    coarser one that it was computed from."""
+    coarsest: dict[int, str] = {}
+    for value in graph.sources():
+        if value.dtype.name in EXACT:
+            coarsest[id(value)] = value.dtype.name
     for node in graph.nodes:
-        carried = any(id(value) in rounded for value in node.needed())
+        carried = [coarsest[id(value)] for value in node.needed() if id(value) in coarsest]
         for view in node.outputs:
-            if view.dtype == "float32" or (carried and view.dtype == "float64"):
-                rounded.add(id(view.value))
-    return rounded
+            if view.dtype.name in EXACT:
+                coarsest[id(view.value)] = max([view.dtype.name, *carried], key=EXACT.index)
+    return coarsest

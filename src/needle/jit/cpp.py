@@ -17,7 +17,7 @@ from .products import ProductShape, product_shape, result_matrix
 
 DTYPES = {
     "float32": "Float32", "float64": "Float64", "int32": "Int32", "int64": "Int64",
-    "uint8": "UInt8", "bool": "Bool",
+    "uint8": "UInt8", "bool": "Bool", "float16": "Float16", "bfloat16": "BFloat16",
 }  # fmt: skip
 
 HEADER = """\

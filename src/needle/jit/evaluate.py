@@ -10,23 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray import NDArray, cpu_numpy
+from ..backend_ndarray import NDArray, cpu_numpy, is_float
 from ..backend_ndarray.device_numpy import NumpyBuffer
 from .graph import Graph, Loop, Node, Value, View
 from .reference import REFERENCES
 
-Memory = dict[int, np.ndarray]  # the flat contents of values, by id
+Memory = dict[int, np.ndarray]  # the flat contents of values as NumPy stores them, by id
 
 
 def evaluate(
     graph: Graph, arguments: Sequence[np.ndarray], states: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    """(results, new contents of the states that change) of a graph; inputs keep their values."""
+    """(results, new contents of the states that change) of a graph; inputs keep their values.
+
+    Arrays of bfloat16 are given and returned as float32.
+    """
     memory: Memory = {}
     for view, array in zip((*graph.arguments, *graph.states), (*arguments, *states), strict=True):
-        memory[id(view.value)] = np.array(array, dtype=view.dtype, order="C").reshape(-1)
+        memory[id(view.value)] = _stored(np.ravel(array), view.dtype)
     for value, constant in graph.constants:
-        memory[id(value)] = constant.numpy()
+        memory[id(value)] = _stored(constant.numpy(), value.dtype)
     for node in graph.nodes:
         run_node(node, memory)
     results = [_seen(view, memory).copy() for view in graph.results]
@@ -54,7 +57,7 @@ def run_loop(node: Node, memory: Memory) -> None:
     """Compute the values of a loop, step by step."""
     loop: Loop = node.operands[0]
     inputs = [_seen(view, memory) for view in node.inputs]
-    outputs = [_seen(view, memory) for view in node.outputs]
+    outputs = [_array(view, memory) for view in node.outputs]
     first_slice, first_fixed = loop.carries, loop.carries + loop.slices
     carries, slices, fixed = (
         inputs[:first_slice], inputs[first_slice:first_fixed], inputs[first_fixed:],
@@ -63,9 +66,13 @@ def run_loop(node: Node, memory: Memory) -> None:
         results, _ = evaluate(loop.body, [*carries, *(x[t] for x in slices), *fixed], [])
         carries = results[: loop.carries]
         for out, y in zip(outputs[loop.carries :], results[loop.carries :], strict=True):
-            out[t] = y
+            cpu_numpy()._store(out[t], y)  # type: ignore[attr-defined]
     for out, carry in zip(outputs, carries, strict=False):
-        out[...] = carry
+        cpu_numpy()._store(out, carry)  # type: ignore[attr-defined]
+
+
+def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return NDArray(values, device=cpu_numpy(), dtype=dtype)._handle.array
 
 
 def _fresh(value: Value, node: Node, memory: Memory) -> np.ndarray:
@@ -74,18 +81,16 @@ def _fresh(value: Value, node: Node, memory: Memory) -> np.ndarray:
         # A node that writes several parts of one buffer writes them into the same memory.
         together = any(view.value is value.base for view in node.outputs)
         return before if together else before.copy()
-    fresh = np.empty(value.size, value.dtype)
-    if fresh.dtype.kind == "f":
+    fresh = cpu_numpy().empty(value.size, value.dtype)
+    if is_float(value.dtype):
         fresh.fill(np.nan)  # reading what was never written shows
-    return fresh
+    return fresh._handle.array
 
 
 def _array(view: View, memory: Memory) -> NDArray:
     """The view as an array of the reference device."""
-    buffer = NumpyBuffer(memory[id(view.value)])
-    return NDArray._view(
-        view.shape, view.strides, view.offset, buffer, cpu_numpy(), view.value.dtype
-    )
+    buffer = NumpyBuffer(memory[id(view.value)], view.dtype)
+    return NDArray._view(view.shape, view.strides, view.offset, buffer, cpu_numpy(), view.dtype)
 
 
 def _seen(view: View, memory: Memory) -> Any:

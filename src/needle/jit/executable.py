@@ -15,7 +15,7 @@ from . import compiler
 from .cpp import write_program
 from .evaluate import evaluate
 from .explain import read_times, table
-from .graph import Graph
+from .graph import Graph, View
 from .optimize import optimize
 from .plan import make_plan, plan_loops
 from .recompute import units_of
@@ -63,11 +63,11 @@ class Evaluated:
         before = [s.numpy() for s in states]
         results, updates = evaluate(self.graph, [a.numpy() for a in arguments], before)
         for i, array in updates.items():
-            states[i]._replace_data(self._array(array))
-        return [self._array(array) for array in results]
+            states[i]._replace_data(self._array(array, self.graph.updates[i]))
+        return list(map(self._array, results, self.graph.results))
 
-    def _array(self, array: np.ndarray) -> NDArray:
-        return NDArray(array, device=self.device, dtype=array.dtype)
+    def _array(self, array: np.ndarray, view: View) -> NDArray:
+        return NDArray(array, device=self.device, dtype=view.dtype)
 
 
 class Native:

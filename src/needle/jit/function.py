@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import autograd, tree
-from ..autograd import Tensor, is_grad_enabled
+from ..autograd import Tensor, autocast_dtype, is_grad_enabled
 from ..backend_ndarray import NDArray, cpu_numpy, from_numpy
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
@@ -137,7 +137,7 @@ class JitFunction:
             return self._function(*args, **kwargs)
         native = chosen == "on" or (chosen == "check" and not self._eager)
         inputs = (args, kwargs)
-        key = (signature(inputs), is_grad_enabled(), native)
+        key = (signature(inputs), is_grad_enabled(), autocast_dtype(), native)
         arguments = tree.tensors(inputs)
 
         def run(program: CompiledProgram) -> tuple[bool, Any]:

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_ndarray.dtypes import is_stored, stored_bits
 from .graph import Node, Value
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, Nest
 
 CTYPES = {
     "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "uint8": "uint8_t", "bool": "bool",
+    "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
 }  # fmt: skip
 # A nest without rows of its own is walked in blocks of this many points: a row of 16 KiB of floats.
 BLOCK = 4096
@@ -49,6 +50,8 @@ def ctype(dtype: np.dtype) -> str:
 
 def literal(value: Any, dtype: np.dtype) -> str:
     """A Python number as C++ of a type; as the core's `scalar_as`."""
+    if is_stored(dtype):
+        return f"{ctype(dtype)}{{{stored_bits(value, dtype):#06x}}}"
     if dtype.kind == "f":
         number = float(value)
         name = "float" if dtype.name == "float32" else "double"

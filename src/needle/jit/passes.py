@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backend_ndarray import cpu_numpy
 from .graph import Graph, Node, Value, View, replace_values
+from .nest import elementwise_domain
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -78,7 +79,16 @@ class _Sharing:
 
 
 def expression(node: Node, name: Callable[[Value], int] = id) -> object:
-    """What nodes that compute the same from the same have in common; `name` tells values apart."""
+    """What nodes that compute the same from the same have in common; `name` tells values apart.
+
+    Of element-wise nodes it is where their elements lie, in whatever shapes: an array and its
+    transpose are converted alike.
+    """
+    domain = elementwise_domain(node)
+    if domain is not None:
+        inputs = tuple((name(x.value), x.offset) for x in node.inputs)
+        numbers = tuple((type(x), repr(x)) for x in node.attributes)
+        return node.op, inputs, numbers, domain, node.outputs[0].dtype, node.run
     operands = tuple(
         (name(x.value), x.shape, x.strides, x.offset)
         if isinstance(x, View) and not any(x is out for out in node.outputs)

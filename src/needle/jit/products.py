@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
+from ..backend_ndarray import is_stored
 from .convolutions import convolution_shape
 from .graph import Graph, Node, Value, View, move_values, whole
 from .loops import make_walk
@@ -43,7 +44,7 @@ def product_shape(node: Node) -> ProductShape | None:
     if node.op != "matmul":
         return None
     a, b, out, _ = node.operands
-    if out.dtype.kind != "f" or not out.is_compact:
+    if out.dtype.kind != "f" or is_stored(out.dtype) or not out.is_compact:
         return None
     (m, k), n, batch = a.shape[-2:], b.shape[-1], prod(out.shape[:-2])
     of_a, of_b, step_a, step_b = _unit_stride(a), _unit_stride(b), _even_step(a), _even_step(b)

@@ -12,6 +12,7 @@ from typing import Any
 from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
+from ..ops.common import widens
 from .arguments import in_unit_interval, one_of
 from .module import Module
 
@@ -39,6 +40,18 @@ class _Loss(Module):
 
     def extra_repr(self) -> str:
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+
+
+class _ElementLoss(_Loss):
+    """A loss with a number for each element."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """x and target of one shape."""
+        self._check_same_shape(x, target)
+        return self._reduced(widens(self._losses)(x, target))
+
+    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 # ---- classes --------------------------------------------------------------------------------
@@ -102,38 +115,32 @@ CrossEntropy = CrossEntropyLoss
 # ---- numbers --------------------------------------------------------------------------------
 
 
-class MSELoss(_Loss):
+class MSELoss(_ElementLoss):
     """(input - target)²."""
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """x and target of one shape."""
-        self._check_same_shape(x, target)
+    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
         difference = x - target
-        return self._reduced(difference * difference)
+        return difference * difference
 
 
-class L1Loss(_Loss):
+class L1Loss(_ElementLoss):
     """|input - target|."""
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """x and target of one shape."""
-        self._check_same_shape(x, target)
-        return self._reduced(ops.abs(x - target))
+    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.abs(x - target)
 
 
 # ---- probabilities --------------------------------------------------------------------------
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(_ElementLoss):
     """-y·log p - (1 - y)·log(1 - p) for p = sigmoid(x), as softplus(x) - x·y: no overflow."""
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """Logits x and target probabilities of one shape."""
-        self._check_same_shape(x, target)
-        return self._reduced(ops.softplus(x) - x * target)
+    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.softplus(x) - x * target
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(_ElementLoss):
     """target·(log target - input), the Kullback-Leibler divergence; input is log probabilities.
 
     With `log_target` the target is given by its logarithm. "mean" is over all elements, as in
@@ -146,19 +153,18 @@ class KLDivLoss(_Loss):
         super().__init__(reduction)
         self.log_target = log_target
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """Log probabilities x and target of one shape."""
-        self._check_same_shape(x, target)
+    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
         if self.log_target:
-            losses = ops.exp(target) * (target - x)
-        else:
-            positive = ops.where(target > 0, target, 1.0)  # 0·log 0 is 0
-            losses = target * (ops.log(positive) - x)
+            return ops.exp(target) * (target - x)
+        positive = ops.where(target > 0, target, 1.0)  # 0·log 0 is 0
+        return target * (ops.log(positive) - x)
+
+    def _reduced(self, losses: Tensor) -> Tensor:
         if self.reduction != "batchmean":
-            return self._reduced(losses)
-        if not x.ndim:
+            return super()._reduced(losses)
+        if not losses.ndim:
             raise ValueError("[KLDivLoss] batchmean needs an input with a batch axis, got shape ()")
-        return losses.sum() / x.shape[0]
+        return losses.sum() / losses.shape[0]
 
 
 def _integer(loss: str, value: Any) -> int:

@@ -220,7 +220,7 @@ class Module:
             else:
                 dtype = target
         if dtype is not None and not is_float(as_dtype(dtype)):
-            raise TypeError(f"[to] dtype must be float32 or float64, got {dtype}")
+            raise TypeError(f"[to] dtype must be a floating one, got {dtype}")
         tensors = [*self.parameters(), *self.buffers()]
         data = [_moved(tensor, device, dtype) for tensor in tensors]
         gradients = {

@@ -10,6 +10,7 @@ from .. import init, ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, Shape, promote
 from ..backend_selection import Device
+from ..ops.common import widens
 from .arguments import in_unit_interval, non_negative, positive_int
 from .module import Module, Parameter
 
@@ -183,6 +184,9 @@ class RMSNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, *normalized_shape), the shape kept. Raises ValueError where the last axes differ."""
         _check_last_axes(self, x.shape, self.normalized_shape)
+        return widens(self._normalized)(x)
+
+    def _normalized(self, x: Tensor) -> Tensor:
         axes = tuple(range(-len(self.normalized_shape), 0))
         return x * ops.rsqrt((x * x).mean(axes, keepdims=True) + self.eps) * self.weight
 

@@ -3,6 +3,7 @@
 import sys
 
 from .. import autograd
+from . import precision
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .checkpoint import *  # noqa: F403

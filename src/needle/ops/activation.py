@@ -7,7 +7,7 @@ import math
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
-from .common import FusedOp
+from .common import FusedOp, rounds_once, widens
 from .elementwise import abs as abs_
 from .elementwise import erf, exp, expm1, log1p, maximum, minimum, where
 from .reduction import logsumexp, summation
@@ -114,22 +114,26 @@ def leaky_relu(a: Tensor, negative_slope: float = 0.01) -> Tensor:
     return where(a > 0, a, a * negative_slope)
 
 
+@rounds_once
 def elu(a: Tensor, alpha: float = 1.0) -> Tensor:
     """a where positive, else alpha · (e^a - 1)."""
     # exp of a large positive number would overflow and its gradient be inf · 0.
     return where(a > 0, a, expm1(minimum(a, 0.0)) * alpha)
 
 
+@widens
 def softplus(a: Tensor) -> Tensor:
     """ln(1 + e^a), written as max(a, 0) + ln(1 + e^-|a|) so that nothing overflows."""
     return maximum(a, 0.0) + log1p(exp(-abs_(a)))
 
 
+@rounds_once
 def silu(a: Tensor) -> Tensor:
     """a · sigmoid(a)."""
     return a * sigmoid(a)
 
 
+@rounds_once
 def gelu(a: Tensor, approximate: str = "none") -> Tensor:
     """a · Φ(a), Φ the standard normal distribution (Hendrycks & Gimpel, 2016).
 

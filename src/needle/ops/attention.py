@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, is_grad_enabled
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, is_float, widened
 from ..backend_ndarray.layout import broadcast_shapes
 from .activation import softmax
-from .common import FusedOp
+from .common import FusedOp, of_one_dtype
 from .linalg import matmul
 from .shape import chunk, permute, reshape
 
@@ -163,7 +163,7 @@ def scaled_dot_product_attention(
             f"[attention] q {q.shape} and k {k.shape} must have equal features, k and v {v.shape} "
             "equal lengths"
         )
-    if not q.dtype == k.dtype == v.dtype or not is_float(q.dtype):
+    if not of_one_dtype(q, k, v) or not is_float(q.dtype):
         raise TypeError(
             f"[attention] q, k and v must have one float dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
         )
@@ -198,10 +198,11 @@ def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
 
     True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast.
     """
+    number = widened(q.dtype)  # in which scores are added up
     data = mask.realize_cached_data() if isinstance(mask, Tensor) else mask
     if not isinstance(data, NDArray):
         host = np.asarray(data)
-        dtype = host.dtype if host.dtype == bool else q.dtype
+        dtype = host.dtype if host.dtype == bool else number
         data = NDArray(host, device=q.device, dtype=dtype)
     try:
         fits = broadcast_shapes(data.shape, shape, "attention") == shape
@@ -213,8 +214,8 @@ def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
         )
     data = data.to(q.device)
     if data.dtype == bool:
-        data = nd.where(data, q.device.zeros((), q.dtype), -np.inf)
-    return data.astype(q.dtype).broadcast_to(shape)
+        data = nd.where(data, q.device.zeros((), number), -np.inf)
+    return data.astype(number).broadcast_to(shape)
 
 
 __all__ = [

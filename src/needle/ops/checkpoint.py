@@ -13,6 +13,8 @@ from ..autograd import (
     Tensor,
     TensorOp,
     Value,
+    autocast_dtype,
+    autocasting,
     current_trace,
     enable_grad,
     is_grad_enabled,
@@ -48,11 +50,12 @@ class Checkpoint(TensorOp):
 
 
 class _Replay:
-    """The random numbers of a run, for another run of the same function."""
+    """The random numbers and the dtype of products of a run, for another run of the function."""
 
     def __init__(self) -> None:
         self.state: Any = None
         self.run: Any = None  # what a trace knows the run by
+        self.autocast = autocast_dtype()
 
     @contextmanager
     def first(self, inputs: Sequence[Tensor]) -> Iterator[None]:
@@ -68,6 +71,11 @@ class _Replay:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
+        with autocasting(self.autocast), self._draws_again():
+            yield
+
+    @contextmanager
+    def _draws_again(self) -> Iterator[None]:
         trace = current_trace()
         if trace is not None:
             with trace.again(self.run):

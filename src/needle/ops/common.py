@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..autograd import Op, Tensor, TensorOp, TensorTupleOp, Value, no_grad, vjp
-from ..backend_ndarray import NDArray, Shape
+from ..autograd import (
+    Op,
+    Tensor,
+    TensorOp,
+    TensorTupleOp,
+    Value,
+    autocast_dtype,
+    autocasting,
+    no_grad,
+    vjp,
+)
+from ..backend_ndarray import NDArray, Shape, is_float, is_stored
 from ..backend_ndarray.layout import broadcast_shapes
 from ..backend_ndarray.ndarray import SCALARS
 
@@ -94,6 +105,38 @@ def _frozen(function: Any, known: dict[int, Any]) -> Any:
     return copy
 
 
+def of_one_dtype(*tensors: Tensor) -> bool:
+    """Whether a product of these runs in one dtype: theirs, or that of `autocast`."""
+    if autocast_dtype() is not None and all(is_float(x.dtype) for x in tensors):
+        return True
+    return len({x.dtype for x in tensors}) == 1
+
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+
+def rounds_once(function: Function) -> Function:
+    """`function`, a composition of ops, whose result for a float16 or bfloat16 Tensor is computed
+    in float32 and rounded to the Tensor's dtype at the end."""
+    return _in_float32(function, lambda: False)
+
+
+def widens(function: Function) -> Function:
+    """`rounds_once` that leaves the result in float32 under `autocast`."""
+    return _in_float32(function, lambda: autocast_dtype() is not None)
+
+
+def _in_float32(function: Function, stays: Callable[[], bool]) -> Function:
+    @functools.wraps(function)
+    def call(a: Tensor, *args: Any, **options: Any) -> Tensor:
+        if not isinstance(a, Tensor) or not is_stored(a.dtype):
+            return function(a, *args, **options)
+        result = function(a.astype("float32"), *args, **options)
+        return result if stays() else result.astype(a.dtype)
+
+    return call  # type: ignore[return-value]
+
+
 class Fused(Op):
     """An op with a kernel of its own that equals a composition of simpler ops.
 
@@ -113,8 +156,8 @@ class Fused(Op):
         return x._device.fused(self.kernel)
 
     def compute_by_parts(self, *arrays: NDArray) -> Any:
-        """`decompose` on plain arrays."""
-        with no_grad():
+        """`decompose` on plain arrays, which have the dtypes that it is to run in."""
+        with no_grad(), autocasting(None):
             return self.decompose(*map(Tensor.make_const, arrays)).realize_cached_data()
 
     def gradient(self, out_grad: Any, node: Any) -> tuple[Value | None, ...]:

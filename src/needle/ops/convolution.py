@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..autograd import Tensor, TensorOp
-from ..backend_ndarray import NDArray, Shape, promote
+from ..autograd import Tensor, TensorOp, autocast_dtype
+from ..backend_ndarray import NDArray, Shape, is_stored, promote, widened
 from .shape import pad, permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
@@ -57,6 +57,15 @@ class _Convolution(TensorOp):
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
 
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        dtype = a._dtype
+        if is_stored(dtype):
+            a, b = a.astype(widened(dtype)), b.astype(widened(dtype))
+        return self._convolved(a, b).astype(dtype)
+
+    def _convolved(self, a: NDArray, b: NDArray) -> NDArray:
+        raise NotImplementedError
+
     def _apply(self, a: NDArray, b: NDArray, out: NDArray) -> bool:
         """Run the device's kernel. False where it has none."""
         kernel = a._device.fused(self.kernel)
@@ -88,7 +97,7 @@ class Conv(_Convolution):
             geometry = make_geometry("conv", geometry, padding)
         super().__init__(geometry)
 
-    def compute(self, x: NDArray, w: NDArray) -> NDArray:
+    def _convolved(self, x: NDArray, w: NDArray) -> NDArray:
         size = self.geometry.out_size(x.shape[1:3], w.shape[:2])
         out = NDArray._empty((x.shape[0], *size, w.shape[3]), x._device, x._dtype)
         if self._apply(x, w, out):
@@ -117,7 +126,7 @@ class ConvInputGrad(_Convolution):
         super().__init__(geometry)
         self.shape = shape
 
-    def compute(self, g: NDArray, w: NDArray) -> NDArray:
+    def _convolved(self, g: NDArray, w: NDArray) -> NDArray:
         out = NDArray._empty(self.shape, g._device, g._dtype)
         if self._apply(g.compact(), w, out):
             return out
@@ -148,7 +157,7 @@ class ConvWeightGrad(_Convolution):
         super().__init__(geometry)
         self.shape = shape
 
-    def compute(self, x: NDArray, g: NDArray) -> NDArray:
+    def _convolved(self, x: NDArray, g: NDArray) -> NDArray:
         out = NDArray._empty(self.shape, x._device, x._dtype)
         if self._apply(x, g, out):
             return out
@@ -373,6 +382,8 @@ def _check_shapes(what: str, a: Tensor, b: Tensor, groups: int, channels: int, w
 
 
 def _one_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if autocast_dtype() is not None:  # the op itself casts both
+        return a, b
     dtype = promote(a.dtype, b.dtype)
     return a.astype(dtype), b.astype(dtype)
 

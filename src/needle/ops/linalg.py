@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
-from .common import as_tensors, unbroadcast
+from .common import as_tensors, of_one_dtype, unbroadcast
 from .shape import permute, reshape, transpose
 
 
@@ -75,7 +75,7 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     if b is not None and b.size != w.shape[1]:
         raise ValueError(f"[linear] bias must have {w.shape[1]} elements, got shape {b.shape}")
     rows = x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
-    if b is not None and x.dtype is w.dtype is b.dtype:
+    if b is not None and of_one_dtype(x, w, b):
         out = Linear()(rows, w, b)
     else:
         out = MatMul()(rows, w) if b is None else MatMul()(rows, w) + reshape(b, (b.size,))

@@ -10,7 +10,7 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, one_hot
 from .activation import log_softmax, softmax
-from .common import FusedOp, is_scalar
+from .common import FusedOp, is_scalar, widens
 from .elementwise import where
 from .reduction import summation
 from .shape import gather, reshape, unsqueeze
@@ -137,6 +137,7 @@ def _as_labels(labels: Any, logits: Tensor) -> NDArray:
     return data.astype("int64").compact()
 
 
+@widens
 def cross_entropy(
     logits: Tensor,
     labels: Any,

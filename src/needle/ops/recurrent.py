@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
 from ..backend_ndarray import NDArray
 from .activation import relu, sigmoid, tanh
-from .common import FusedTupleOp
+from .common import FusedTupleOp, of_one_dtype
 from .elementwise import add
 from .linalg import linear
 from .scan import scan
@@ -254,8 +254,8 @@ def _check(
             raise ValueError(
                 f"[{what}] the initial state must be ({x.shape[1]}, {hidden}), got {state.shape}"
             )
-    dtypes = {v.dtype for v in (x, *states, w_ih, w_hh)}
-    if len(dtypes) > 1:
+    if not of_one_dtype(x, *states, w_ih, w_hh):
+        dtypes = {v.dtype for v in (x, *states, w_ih, w_hh)}
         raise TypeError(f"[{what}] x, states and weights must have one dtype, got {dtypes}")
 
 

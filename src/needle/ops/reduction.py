@@ -9,6 +9,7 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape
+from .common import widens
 from .elementwise import equal, exp, sqrt, where
 from .shape import broadcast_to, flip, gather, reshape
 
@@ -116,12 +117,14 @@ def summation(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
     return Summation(axes, keepdims)(a)
 
 
+@widens
 def mean(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean over `axes`."""
     count = _count(a.shape, axes, "mean")
     return summation(a, axes, keepdims) * (1.0 / count if count else float("nan"))
 
 
+@widens
 def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance over `axes`: squared deviations summed and divided by n - correction."""
     deviation = a - mean(a, axes, keepdims=True)
@@ -131,6 +134,7 @@ def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1
     )
 
 
+@widens
 def std(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The standard deviation over `axes`, the square root of `var`."""
     return sqrt(var(a, axes, keepdims, correction))
@@ -160,6 +164,7 @@ def logsumexp(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
     return LogSumExp(axes, keepdims)(a)
 
 
+@widens
 def norm(a: Tensor, axes: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """The vector norm (Σ|a|^ord)^(1/ord) over `axes`."""
     if ord == 2:

@@ -18,6 +18,8 @@ from ..autograd import (
     TensorTupleOp,
     Tracer,
     Value,
+    autocast_dtype,
+    autocasting,
     current_trace,
     enable_grad,
     is_grad_enabled,
@@ -234,6 +236,7 @@ class Scan(TensorTupleOp):
     ) -> None:
         self.steps, self.flow, self.slices, self.reverse = steps, flow, slices, reverse
         self.data: tuple[NDArray, ...] | None = data
+        self.autocast = autocast_dtype()
 
     def compute(self, *arrays: NDArray) -> tuple[NDArray, ...]:
         data, self.data = self.data, None
@@ -298,7 +301,8 @@ class Scan(TensorTupleOp):
             return make_tuple(*(x for x, d in pairs if d is not None))
 
         known = make_tuple(*(d for d in d_out if d is not None))
-        return vjp(flat, [*before, *slices, *others], known)
+        with autocasting(self.autocast):
+            return vjp(flat, [*before, *slices, *others], known)
 
 
 def _compiled(

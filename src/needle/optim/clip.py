@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, is_traced
+from ..backend_ndarray import NDArray, is_traced, widened
 
 
 def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
@@ -64,4 +64,5 @@ def _with_gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
 
 def _square_norm(grad: Tensor) -> NDArray:
     data = grad.realize_cached_data()
+    data = data.astype(widened(data.dtype))
     return (data * data).sum()

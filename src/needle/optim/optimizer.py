@@ -16,14 +16,15 @@ import numpy as np
 
 from .. import autograd
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, is_float, widened
 
 Group = dict[str, Any]
 
 
 @dataclass
 class Batch:
-    """Parameters that are updated together, in parallel lists; their arrays are compact.
+    """Parameters that are updated together, in parallel lists; their arrays are compact, and
+    float32 (as is what is remembered of them) where the parameters are float16 or bfloat16.
 
     `step` counts their updates, this one included. `states` holds what the optimizer remembers of
     each parameter.
@@ -174,7 +175,7 @@ class Optimizer:
         for group, batch in work:
             options = group if tracer is None else _traced(batch, group, tracer)
             for p, data in zip(batch.params, self._update(batch, options), strict=True):
-                p._replace_data(data)
+                p._replace_data(data.astype(p.dtype))
                 p.grad._drop_graph()
             if tracer is None:
                 batch.count()
@@ -201,13 +202,13 @@ class Optimizer:
             if batch is None:
                 batch = batches[key] = Batch(step)
             batch.params.append(p)
-            batch.data.append(data.compact())
+            batch.data.append(data.astype(widened(data._dtype)).compact())
             batch.grads.append(grad.compact())
             batch.states.append(state)
         return batches.values()
 
     def _gradient(self, p: Tensor, data: NDArray) -> NDArray:
-        """The data of p.grad, checked against that of p and with its dtype."""
+        """The data of p.grad, checked against that of p, in the dtype p is updated in."""
         if not isinstance(p.grad, Tensor):
             raise TypeError(f"[{self._name}] grad must be a Tensor, got {type(p.grad).__name__}")
         grad = p.grad.realize_cached_data()
@@ -220,7 +221,7 @@ class Optimizer:
             raise ValueError(
                 f"[{self._name}] a parameter on {data._device} has a gradient on {grad._device}"
             )
-        return grad if grad._dtype is data._dtype else grad.astype(data._dtype)
+        return grad.astype(widened(data._dtype))
 
     def _check_state(self, state: dict[str, Any], data: NDArray) -> None:
         for name, value in state.items():
@@ -228,7 +229,7 @@ class Optimizer:
                 kept = value.realize_cached_data()
                 if (
                     kept._shape != data._shape
-                    or kept._dtype is not data._dtype
+                    or kept._dtype is not widened(data._dtype)
                     or (kept._device is not data._device and kept._device != data._device)
                 ):
                     raise ValueError(

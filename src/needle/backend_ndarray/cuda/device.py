@@ -52,6 +52,7 @@ class CudaDevice(BackendDevice):
     """
 
     shares_memory = False
+    multiplies_stored = True
 
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
@@ -136,7 +137,7 @@ class CudaDevice(BackendDevice):
         return copy
 
     def view(self, x: Any) -> np.ndarray:
-        """A copy on the host, when all work is done."""
+        """A copy on the host, when all work is done. NumPy has no bfloat16."""
         if not is_compact(x._shape, x._strides):
             compact = self.empty(x._shape, x._dtype)
             self.copy(x, compact)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+from ..dtypes import widened
 from ..layout import Shape, compact_strides, is_compact
 from .context import Context
 
 TYPES = {
     "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "uint8": "uint8_t", "bool": "bool",
+    "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
 }  # fmt: skip
 THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 8
@@ -271,11 +272,12 @@ def along_axis(
 
 
 def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
-    """out = a @ b + bias for a batch of matrices; see gemm.cuh."""
+    """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh."""
     if out.size == 0:
         return
     batch = out._shape[:-2] or (1,)
     n, kind = len(batch), type_of(out)
+    sums = TYPES[widened(out._dtype).name]
     arrays = [
         (f"{'const ' if i < 2 else ''}{kind}", name, x)
         for i, (name, x) in enumerate((("a", a), ("b", b), ("out", out)))
@@ -293,10 +295,10 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
     text = source(
         "gemm.cuh",
         parameters,
-        f"gemm<{n}, {kind}>({', '.join([*names, 'bias', 'bias_stride'])});",
+        f"gemm<{n}, {sums}>({', '.join([*names, 'bias', 'bias_stride'])});",
         resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
     )
-    tile = 128 if kind == "float" else 64
+    tile = 128 if sums == "float" else 64
     tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
     context.launch(f"matmul of {shapes_of(a, b)}", text, tiles, THREADS, values)
 
