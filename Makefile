@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 	$(BIN)/needle train digits
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -36,26 +36,52 @@ __device__ inline float widen(bfloat16 x) {
   return __int_as_float(static_cast<int>(static_cast<unsigned>(x) << 16));
 }
 __device__ inline float widen(float16 x) {
+#ifdef NEEDLE_EMULATOR
   const unsigned bits = static_cast<unsigned>(x), size = (bits & 0x7fffu) << 13;
   const unsigned value = __float_as_int(__int_as_float(static_cast<int>(size)) * 0x1p112f);
   const unsigned special = size >= 0x0f800000u ? 0x7f800000u : 0u;
   return __int_as_float(static_cast<int>(value | special | (bits & 0x8000u) << 16));
+#else
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(x)));
+  return value;
+#endif
 }
-template <class T>
-__device__ T narrow(float x) {
-  const unsigned bits = __float_as_int(x);
-  if constexpr (is_same<T, bfloat16>) {
-    const unsigned rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    return static_cast<T>(x == x ? rounded : 0x7fc0u);
-  } else {
-    const unsigned exponent = bits << 1 & 0xff000000u;
-    const float size = ((x < 0.0f ? -x : x) * 0x1p112f) * 0x1p-110f;
-    const unsigned bias = exponent < 0x71000000u ? 0x71000000u : exponent;
-    const unsigned sum =
-        __float_as_int(__int_as_float(static_cast<int>((bias >> 1) + 0x07800000u)) + size);
-    const unsigned finite = (sum >> 13 & 0x7c00u) + (sum & 0x0fffu);
-    return static_cast<T>((bits >> 16 & 0x8000u) | (x == x ? finite : 0x7e00u));
-  }
+// Rounded to the nearest, ties to even.
+__device__ inline float16 to_float16(float x) {
+#ifdef NEEDLE_EMULATOR
+  const unsigned bits = __float_as_int(x), exponent = bits << 1 & 0xff000000u;
+  const float size = ((x < 0.0f ? -x : x) * 0x1p112f) * 0x1p-110f;
+  const unsigned bias = exponent < 0x71000000u ? 0x71000000u : exponent;
+  const unsigned sum =
+      __float_as_int(__int_as_float(static_cast<int>((bias >> 1) + 0x07800000u)) + size);
+  const unsigned finite = (sum >> 13 & 0x7c00u) + (sum & 0x0fffu);
+  return static_cast<float16>((bits >> 16 & 0x8000u) | (x == x ? finite : 0x7e00u));
+#else
+  unsigned short stored;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored) : "f"(x));
+  return static_cast<float16>(stored);
+#endif
+}
+__device__ inline bfloat16 to_bfloat16(float x) {
+#if defined(NEEDLE_EMULATOR) || __CUDA_ARCH__ < 800
+  const unsigned bits = __float_as_int(x), rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  return static_cast<bfloat16>(x == x ? rounded : 0x7fc0u);
+#else
+  unsigned short stored;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(stored) : "f"(x));
+  return static_cast<bfloat16>(stored);
+#endif
+}
+// A number as it is stored.
+template <class T, class Number>
+__device__ T narrow(Number x) {
+  if constexpr (is_same<T, float16>)
+    return to_float16(x);
+  else if constexpr (is_same<T, bfloat16>)
+    return to_bfloat16(x);
+  else
+    return x;
 }
 
 template <class T>

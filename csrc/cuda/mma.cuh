@@ -14,93 +14,39 @@ namespace needle {
 
 // ---- numbers of 2 bytes -----------------------------------------------------------------------
 
-// IEEE binary16 and bfloat16, as they are stored.
-struct HalfBits {
-  uint16_t bits;
-};
-struct BrainBits {
-  uint16_t bits;
-};
-
-template <class T>
-constexpr bool is_two_bytes = is_same<T, HalfBits> || is_same<T, BrainBits>;
-
 // The type in which numbers of a stored type are added.
 template <class T>
 struct SumOf {
   using type = T;
 };
 template <>
-struct SumOf<HalfBits> {
+struct SumOf<float16> {
   using type = float;
 };
 template <>
-struct SumOf<BrainBits> {
+struct SumOf<bfloat16> {
   using type = float;
 };
 template <class T>
 using sum_of = typename SumOf<T>::type;
 
-template <class T>
-__device__ sum_of<T> widen(T x) {
-  if constexpr (is_same<T, HalfBits>) {
-#ifdef NEEDLE_EMULATOR
-    const uint32_t magnitude = uint32_t(x.bits & 0x7fffu) << 13;
-    // The exponent is biased by 15 and not by 127; multiplying also makes subnormal numbers normal.
-    float value = __uint_as_float(magnitude) * 5.192296858534828e33f;  // 2^112
-    if (magnitude >= 0x0f800000u) value = __uint_as_float(magnitude | 0x7f800000u);
-    return x.bits >> 15 ? -value : value;
-#else
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
-    return value;
-#endif
-  } else if constexpr (is_same<T, BrainBits>) {
-    return __uint_as_float(uint32_t(x.bits) << 16);
-  } else {
-    return x;
-  }
-}
-
-#ifdef NEEDLE_EMULATOR
-// Rounded to the nearest, ties to even.
-template <class T>
-__device__ uint32_t narrowed(float value) {
-  const uint32_t all = __float_as_uint(value), sign = all >> 31 << 15, x = all & 0x7fffffffu;
-  if constexpr (is_same<T, BrainBits>) {
-    if (x > 0x7f800000u) return 0x7fffu;
-    return sign | (x + 0x7fffu + (x >> 16 & 1u)) >> 16;
-  } else {
-    if (x > 0x7f800000u) return 0x7fffu;
-    if (x >= 0x47800000u) return sign | 0x7c00u;
-    if (x < 0x38800000u)  // subnormal: adding 0.5 rounds at the last place there is
-      return sign | (__float_as_uint(__uint_as_float(x) + 0.5f) - 0x3f000000u);
-    return sign | (x - 0x38000000u + 0xfffu + (x >> 13 & 1u)) >> 13;
-  }
-}
-#endif
+// Those of other types are added as they are.
+__device__ inline float widen(float x) { return x; }
+__device__ inline double widen(double x) { return x; }
 
 // Two numbers in a register, the first in its lower half.
 template <class T>
 __device__ uint32_t pack(float low, float high) {
 #ifdef NEEDLE_EMULATOR
-  return narrowed<T>(low) | narrowed<T>(high) << 16;
+  return uint32_t(narrow<T>(low)) | uint32_t(narrow<T>(high)) << 16;
 #else
   uint32_t both;
-  if constexpr (is_same<T, HalfBits>)
+  if constexpr (is_same<T, float16>)
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   else
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   return both;
 #endif
-}
-
-template <class T>
-__device__ T narrow(sum_of<T> x) {
-  if constexpr (is_two_bytes<T>)
-    return T{static_cast<uint16_t>(pack<T>(x, 0.0f))};
-  else
-    return x;
 }
 
 // ---- fragments --------------------------------------------------------------------------------
@@ -123,7 +69,7 @@ __device__ Fragment load_squares(const T* tile, int stride) {
     const int i = lane / 4, j = lane % 4 * 2;
     const T* low = square + (TRANSPOSED ? j * stride + i : i * stride + j);
     const T* high = low + (TRANSPOSED ? stride : 1);
-    result.square[s] = low->bits | uint32_t(high->bits) << 16;
+    result.square[s] = uint32_t(*low) | uint32_t(*high) << 16;
   }
 #else
   const int s = lane / 8;
@@ -191,7 +137,7 @@ __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const F
   __syncwarp();
 #else
   const uint32_t b0 = b.square[2 * half], b1 = b.square[2 * half + 1];
-  if constexpr (is_same<T, HalfBits>)
+  if constexpr (is_same<T, float16>)
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

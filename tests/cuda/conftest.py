@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -26,10 +27,11 @@ def forget_libraries() -> None:
 
 @pytest.fixture(scope="session")
 def emulator_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the emulated libraries."""
+    """A folder with the emulated libraries and their kernels, one for all processes of a run."""
     if shutil.which("c++") is None:
         pytest.skip("needs a C++ compiler")
-    return str(build(tmp_path_factory.mktemp("cuda")))
+    base = tmp_path_factory.getbasetemp()
+    return str(build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cuda"))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[ndl.Device]:
 @pytest.fixture
 def lazy(emulated: ndl.Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndl.Device]:
     """`cuda()` on the emulator, whose streams do nothing before they are waited for."""
+    _ = emulated.context.streams.current  # this thread's, before another one's is free to take
     emulated.synchronize()
     monkeypatch.setenv("NEEDLE_EMULATOR_DELAY", "1")
     yield emulated

@@ -113,7 +113,7 @@ def mma_launch(gpu: ndl.Device, name: str, kind: str, wide: int, blocks: int, op
     gpu.context.launch(name, text, blocks, THREADS, [value for _, value in operands])
 
 
-@pytest.mark.parametrize("kind", ["HalfBits", "BrainBits"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 @pytest.mark.parametrize(
     "case",
     [(1, 2, 20, 70, 16, 16, True, False), (1, 1, 150, 130, 72, 40, False, True),
@@ -159,7 +159,7 @@ def test_attention_by_tensor_cores(case, kind, emulated):
     ])  # fmt: skip
     outs = ((out, wanted[0]), (dq, wanted[2]), (dk, wanted[3]), (dv, wanted[4]))
     ours = [download(device, buffer, like.shape, kind) for buffer, like in outs]
-    tolerance = 4e-3 if kind == "HalfBits" else 3e-2
+    tolerance = 4e-3 if kind == "float16" else 3e-2
     for result, like in zip(ours, [wanted[0], *wanted[2:]], strict=True):
         np.testing.assert_allclose(
             result, like, rtol=tolerance, atol=tolerance * np.abs(like).max()
@@ -170,7 +170,7 @@ def test_two_byte_numbers_are_rounded_as_numpy_rounds(emulated):
     edges = np.array([0.0, -0.0, np.inf, -np.inf, 65504, 65519, 65520, 6e-8, 2.98e-8, 6.1e-5, 1.0])
     values = np.concatenate([edges, np.logspace(-9, 6, 800) * np.tile([1, -1], 400)])
     x = np.resize(values, (len(values) + 3) // 4 * 4).astype(np.float32)
-    for kind in ("HalfBits", "BrainBits"):
+    for kind in ("float16", "bfloat16"):
         text = source(
             "mma.cuh", (f"{kind}* bits", "float* back", "const float* x", "int64_t size"),
             "for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {",

@@ -51,7 +51,7 @@ def multiply(
     return download(gpu, out, (batch, m, n), kind)
 
 
-@pytest.mark.parametrize("kind", ["HalfBits", "BrainBits"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("sizes", [(1, 136, 144, 72), (2, 13, 37, 5)], ids=str)
 def test_all_layouts(sizes, turned, kind, emulated):
@@ -61,5 +61,5 @@ def test_all_layouts(sizes, turned, kind, emulated):
         rounded(random.randn(*shape), kind) for shape in ((batch, m, k), (batch, k, n), (n,))
     )
     ours = multiply(emulated, kind, a, b, bias, turned)
-    tolerance = 1e-3 if kind == "HalfBits" else 8e-3
+    tolerance = 1e-3 if kind == "float16" else 8e-3
     np.testing.assert_allclose(ours, x @ y + z, rtol=tolerance, atol=tolerance)

@@ -11,7 +11,7 @@ import needle as ndl
 
 def rounded(x: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The bits of x in a 2-byte type, and the float32 numbers that they are."""
-    if kind == "HalfBits":
+    if kind == "float16":
         bits = x.astype(np.float16).view(np.uint16)
     else:
         words = x.astype(np.float32).view(np.uint32)
@@ -21,7 +21,7 @@ def rounded(x: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 def widened(bits: np.ndarray, kind: str) -> np.ndarray:
     """The float32 numbers of the bits."""
-    if kind == "HalfBits":
+    if kind == "float16":
         return bits.view(np.float16).astype(np.float32)
     return (bits.astype(np.uint32) << 16).view(np.float32)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import kernels
 from .attention import attention, attention_grad
+from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import THREADS, address, source, type_of
 
 if TYPE_CHECKING:
@@ -172,6 +173,6 @@ FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad, sgd,
-        adam, attention, attention_grad,
+        adam, attention, attention_grad, conv2d, conv2d_input_grad, conv2d_weight_grad,
     )
 }  # fmt: skip
