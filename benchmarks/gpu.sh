@@ -5,8 +5,10 @@
 #   benchmarks/gpu.sh --emulated [results.json]   on the tests' emulated one: the timings mean nothing
 #
 # It needs Python with NumPy, pytest and hypothesis, the driver and NVRTC; PyTorch to compare with.
-# Nothing is installed: the sources run where they lie, also without needle's C++ core. The timings
-# go to benchmarks/results/gpu-DATE-GPU.json where no other file is named.
+# Nothing is installed: the sources run where they lie. Timings need no more; of the tests, a dozen
+# compare with cpu() or read checkpoints, and fail without needle's C++ core and safetensors:
+# PYTHON=.venv/bin/python takes those that `make test` has installed. The timings go to
+# benchmarks/results/gpu-DATE-GPU.json where no other file is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD/src:$PWD/tests:$PWD${PYTHONPATH:+:$PYTHONPATH}"
