@@ -64,9 +64,9 @@ class _Recomputation:
     def __init__(self, graph: Graph, units: list[Unit]) -> None:
         self.units = [Unit(u.number, u.nest, u.node) for u in units]
         self.filled = graph.filled()
-        self.outputs = {id(view.value) for view in graph.outputs()}
         self.stored = values_needed_outside(units, graph) | set(map(id, graph.sources()))
         self.overwritten = {id(v.value.base) for n in graph.nodes for v in n.outputs}
+        self.fixed = self.overwritten | {id(view.value) for view in graph.outputs()}
         self.copies: dict[tuple[int, int], Node] = {}  # by the unit's position and the value's id
         # By the id of a value: its node and that one's kind in a nest; where it is made and read.
         self.maker: dict[int, tuple[Node, str | None]] = {}
@@ -91,11 +91,7 @@ class _Recomputation:
     def consider(self, value: Value) -> None:
         """Let the readers of a value compute it, where all can and none reads more then."""
         key = id(value)
-        if (
-            value.size < fusion.SMALL
-            or key not in self.stored
-            or key in self.outputs | self.overwritten
-        ):
+        if value.size < fusion.SMALL or key not in self.stored or key in self.fixed:
             return
         chain = _Chain(value)
         if not self._trace(value, chain) or chain.cost > MOST:

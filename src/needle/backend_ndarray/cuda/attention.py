@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..layout import Shape
-from .kernels import THREADS, address, source, type_of
+from .kernels import Operand, address, call, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -56,9 +56,6 @@ def attention_grad(
         )  # fmt: skip
 
 
-Operand = tuple[str, Any]  # a declaration and a value
-
-
 def _array(name: str, x: Any, const: bool = True) -> Operand:
     return f"Array<{'const ' if const else ''}{type_of(x)}, 4> {name}", (address(x), *x._strides)
 
@@ -83,12 +80,6 @@ def _launch(
     blocks = prod(shape[:2]) * -(-shape[2] // rows) * max(-(-width // wide), 1)
     if not blocks:
         return
-    declared = [operands, *others]
-    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
-    text = source(
-        "attention.cuh", [declaration for declaration, _ in declared],
-        f"{name}<FmaTiles<{kind}, {wide}>>({', '.join(names)});",
-        resident="1",
-    )  # fmt: skip
     what = f"{name} of heads {shape[:2]}, {shape[2]} rows, {width} features"
-    device.context.launch(what, text, blocks, THREADS, [value for _, value in declared])
+    function = f"{name}<FmaTiles<{kind}, {wide}>>"
+    call(device.context, what, "attention.cuh", function, [operands, *others], blocks)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from . import kernels
-from .kernels import THREADS, address, index_type, source, type_of
+from .kernels import Operand, address, call, index_type, shapes_of, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -21,7 +20,6 @@ DEPTH = 8  # of a panel
 FEWEST_COLUMNS = 2
 LEAST_PIXELS = 512  # of a part of the sums over all pixels
 Pair = tuple[int, int]
-Operand = tuple[str, Any]  # a declaration and a value
 
 
 def conv2d(
@@ -113,15 +111,10 @@ def _launch(
         *image[:3], *weights[:3], weights[3] // groups, groups, *result[1:3], *stride, *dilation,
         *padding,
     )  # fmt: skip
-    declared = [("Convolution p", problem), *operands]
-    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
     # Rows, columns and depths, and what the last tile and panel reach beyond them.
     most = max(prod(image[:3]), prod(result[:3]), prod(weights)) + ROWS[kind] * SIDE
-    text = source(
-        "convolution.cuh", [declaration for declaration, _ in declared],
-        f"{name}<{_columns(kind, size[1])}, {index_type(most)}>({', '.join(names)});",
-        resident="1",
+    call(
+        device.context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
+        f"{name}<{_columns(kind, size[1])}, {index_type(most)}>",
+        [("Convolution p", problem), *operands], _tiles(kind, size) * groups * parts,
     )  # fmt: skip
-    what = f"{name} of {kernels.shapes_of(*arrays)}"
-    blocks = _tiles(kind, size) * groups * parts
-    device.context.launch(what, text, blocks, THREADS, [value for _, value in declared])

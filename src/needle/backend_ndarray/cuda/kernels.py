@@ -77,6 +77,24 @@ def source(header: str, parameters: Sequence[str], *body: str, resident: str = "
     )
 
 
+Operand = tuple[str, Any]  # a declaration and a value
+
+
+def call(
+    context: Context,
+    what: str,
+    header: str,
+    function: str,
+    operands: Sequence[Operand],
+    blocks: int,
+) -> None:
+    """Run a function of a header, which may fill a multiprocessor alone, with these operands."""
+    declarations = [declaration for declaration, _ in operands]
+    names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
+    text = source(header, declarations, f"{function}({names});", resident="1")
+    context.launch(what, text, blocks, THREADS, [value for _, value in operands])
+
+
 def grid(context: Context, threads: int) -> int:
     """Blocks for so many threads of work: as many as the GPU runs at once, if that is enough."""
     needed = -(-threads // THREADS)
