@@ -148,6 +148,15 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
         weights = device.empty((3, 3, filters, 6), dtype)
         y, image = device.empty(image.shape, dtype), device.empty((8, 16, 16, 2 * filters), dtype)
         call("conv2d_input_grad", y, weights, image, *geometry)
+    gates, weights, states = (
+        device.empty(shape, dtype) for shape in ((2, 5, 48), (12, 48), (3, 5, 12))
+    )
+    call("lstm", gates, weights, states, states)
+    call("lstm_grad", gates, weights, states, states, states, states[0], states[0])
+    gates, weights = device.empty((2, 5, 12), dtype), device.empty((12, 12), dtype)
+    for relu in (False, True):
+        call("rnn", gates, weights, states, relu)
+        call("rnn_grad", gates, weights, states, states, states[0], relu)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)

@@ -11,6 +11,7 @@ from . import kernels
 from .attention import attention, attention_grad
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import THREADS, address, source, type_of
+from .recurrent import lstm, lstm_grad, rnn, rnn_grad
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -173,6 +174,7 @@ FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad, sgd,
-        adam, attention, attention_grad, conv2d, conv2d_input_grad, conv2d_weight_grad,
+        adam, attention, attention_grad, conv2d, conv2d_input_grad, conv2d_weight_grad, lstm,
+        lstm_grad, rnn, rnn_grad,
     )
 }  # fmt: skip
