@@ -4,17 +4,25 @@
 #   benchmarks/gpu.sh [results.json]              on this machine's GPU
 #   benchmarks/gpu.sh --emulated [results.json]   on the tests' emulated one: the timings mean nothing
 #
-# It needs Python with NumPy, pytest and hypothesis, the driver and NVRTC; PyTorch to compare with.
-# Nothing is installed: the sources run where they lie. Timings need no more; of the tests, a dozen
-# compare with cpu() or read checkpoints, and fail without needle's C++ core and safetensors:
-# PYTHON=.venv/bin/python takes those that `make test` has installed. The timings go to
-# benchmarks/results/gpu-DATE-GPU.json where no other file is named.
+# It needs a C++ compiler, Python, the driver and NVRTC; PyTorch to compare with (its wheels bring
+# NVRTC). needle is built in build/gpu, beside the packages that python3 has; PYTHON=.venv/bin/python
+# takes what `make test` has built. Where the package index is out of reach the sources run where they
+# lie: timings need no more, but the tests need pytest and hypothesis, and a dozen that compare with
+# cpu() or read checkpoints fail. The timings go to benchmarks/results/gpu-DATE-GPU.json where no
+# other file is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD/src:$PWD/tests:$PWD${PYTHONPATH:+:$PYTHONPATH}"
-PYTHON=${PYTHON:-python3}
 section() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 tests() { "$PYTHON" -m pytest -q -p no:cacheprovider "$@"; }
+
+if [ -z "${PYTHON:-}" ]; then
+  section "needle and its C++ core"
+  python3 -m venv --system-site-packages build/gpu
+  PYTHON=build/gpu/bin/python
+  "$PYTHON" -m pip install --quiet --editable '.[cli,test]' ||
+    echo "not built: the sources run where they lie, without the C++ core"
+fi
 
 options=()
 rooms=(tests/ops tests/autograd tests/nn tests/optim tests/models tests/init tests/data)

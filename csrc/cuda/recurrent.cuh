@@ -20,8 +20,9 @@ namespace needle {
 constexpr int STEP_ROWS = 16, STEP_UNITS = 8, STEP_WARPS = BLOCK / WARP;
 constexpr int STEP_PARTS = WARP / STEP_UNITS;  // gates, or shares of the depth
 
-// Sums over the depth of left (rows, depth) · w (depth, columns), for a thread's row and unit: those
-// of column unit + gate·units for each of STEP_PARTS gates, or with ONE the sum of column `unit`.
+// Sums over the depth of left (rows, depth) · w (depth, columns), for a thread's row and unit:
+// those of column unit + gate·units for each of STEP_PARTS gates, or with ONE the sum of column
+// `unit`.
 template <bool ONE, class T>
 struct StepProduct {
   static constexpr int W = ACCESS / sizeof(T), DEPTH = 1024 / sizeof(T), STEP = DEPTH + W;

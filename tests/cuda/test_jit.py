@@ -125,17 +125,18 @@ def test_a_step_is_one_launch(emulated, emulator_folder):
     assert "cuMemAllocAsync" not in calls
 
 
-def test_a_failed_capture_leaks_nothing(emulated, emulator_folder):
-    fake = ctypes.CDLL(f"{emulator_folder}/libcuda.so.1")
+def test_a_failed_capture_leaks_nothing(fake, emulated):
     x = ndl.Tensor(np.random.RandomState(0).randn(200, 70), device=emulated)
     total = ndl.jit(lambda x: ndl.exp(x).sum())
     expected = total(x).numpy()  # also finds the memory for results
     again = ndl.jit(lambda x: ndl.exp(x).sum())
     gc.collect()
     before = emulated.memory_stats()["in_use"]
+    fake.emulator_clear_calls()
     fake.emulator_fail(b"cuGraphInstantiateWithFlags", 0, 1)
     with pytest.raises(CudaError, match="cuGraphInstantiateWithFlags"):
         again(x)
+    assert fake.emulator_calls().decode().count("cuGraphDestroy") == 1
     del again
     gc.collect()
     assert emulated.memory_stats()["in_use"] == before

@@ -221,13 +221,15 @@ class Context:
         graph = c_void_p()
         here.capturing = True
         try:
-            work()
+            try:
+                work()
+            finally:
+                here.capturing = False
+                self.call("cuStreamEndCapture", here.handle, byref(graph))
+            return self.create("cuGraphInstantiateWithFlags", graph, c_uint64(0))
         finally:
-            here.capturing = False
-            self.call("cuStreamEndCapture", here.handle, byref(graph))
-        executable = self.create("cuGraphInstantiateWithFlags", graph, c_uint64(0))
-        self.call("cuGraphDestroy", graph)
-        return executable
+            if graph:
+                self.call("cuGraphDestroy", graph)
 
     # ---- kernels ----------------------------------------------------------------------------
 
