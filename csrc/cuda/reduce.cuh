@@ -76,24 +76,79 @@ struct Min {
   }
 };
 
+// The packs first, first + step, … below end, combined into `value`; several loads are under way at
+// a time.
+template <class A, class Combine, class Read>
+__device__ A over_packs(Combine combine, A value, int64_t first, int64_t end, int64_t step,
+                        Read read) {
+  constexpr int LOADS = 4;
+  using Loaded = decltype(read(first));
+  constexpr int W = sizeof(Loaded::item) / sizeof(Loaded::item[0]);
+  int64_t i = first;
+  for (; i + (LOADS - 1) * step < end; i += LOADS * step) {
+    Loaded x[LOADS];
+#pragma unroll
+    for (int j = 0; j < LOADS; ++j) x[j] = read(i + j * step);
+#pragma unroll
+    for (int j = 0; j < LOADS; ++j) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) value = combine(value, static_cast<A>(x[j].item[k]));
+    }
+  }
+  for (; i < end; i += step) {
+    const Loaded x = read(i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) value = combine(value, static_cast<A>(x.item[k]));
+  }
+  return value;
+}
+
+// Part `part` of `parts` of the elements that result `result` is made of: [begin, end) of them,
+// from `start` on. `kept` and `reduced` are the axes of x, the axes that vary fastest last.
+template <class Index, int K, int R, class T>
+struct Share {
+  const Shape<R>& reduced;
+  const Array<const T, R>& along;
+  const T* start;
+  int64_t begin, end;
+
+  __device__ Share(int64_t result, int64_t part, int64_t parts, const Shape<K>& kept,
+                   const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
+                   const Array<const T, R>& along)
+      : reduced(reduced),
+        along(along),
+        begin(count * part / parts),
+        end(count * (part + 1) / parts) {
+    Index index[K];
+    unravel(static_cast<Index>(result), kept, index);
+    start = &x.at(index);
+  }
+  __device__ Pack<T, 1> operator()(int64_t j) const {
+    Index inner[R];
+    unravel(static_cast<Index>(j), reduced, inner);
+    return {start[&along.at(inner) - along.data]};
+  }
+};
+
 // One block a result: its threads stride over the reduced elements, then combine what they have.
-// Block `part` of `parts` takes its share of them: part p of result i goes to out[p, i].
-// `kept` and `reduced` are the axes of x, the axes that vary fastest last.
-template <class Combine, class A, class Index, int K, int R, class T>
+// Part p of result i goes to out[p, i]. With W > 1 the elements lie one after the other, a whole
+// number of aligned packs in each of the lines.
+template <int W, class Combine, class A, class Index, int K, int R, class T>
 __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& kept,
                               const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
                               const Array<const T, R>& along, int64_t parts, A* out) {
   const A identity = Combine::template identity<A>();
   for (int64_t job = blockIdx.x; job < results * parts; job += gridDim.x) {
-    const int64_t result = job % results, part = job / results;
-    Index index[K], inner[R];
-    unravel(static_cast<Index>(result), kept, index);
-    const T* start = &x.at(index);
-    const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
+    const Share<Index, K, R, T> share(job % results, job / results, parts, kept, x, count / W,
+                                      reduced, along);
+    const int64_t first = share.begin + threadIdx.x;
     A value = identity;
-    for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) {
-      unravel(static_cast<Index>(j), reduced, inner);
-      value = combine(value, static_cast<A>(start[&along.at(inner) - along.data]));
+    if constexpr (W > 1) {
+      const auto* packs = reinterpret_cast<const Pack<T, W>*>(share.start);
+      value = over_packs(combine, value, first, share.end, blockDim.x,
+                         [&](int64_t j) { return packs[j]; });
+    } else {
+      value = over_packs(combine, value, first, share.end, blockDim.x, share);
     }
     value = over_block(value, identity, combine);
     if (threadIdx.x == 0) out[job] = value;
@@ -109,17 +164,10 @@ __device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>&
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t job = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; job < results * parts;
        job += step) {
-    const int64_t result = job % results, part = job / results;
-    Index index[K], inner[R];
-    unravel(static_cast<Index>(result), kept, index);
-    const T* start = &x.at(index);
-    const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
-    A value = Combine::template identity<A>();
-    for (int64_t j = begin; j < end; ++j) {
-      unravel(static_cast<Index>(j), reduced, inner);
-      value = combine(value, static_cast<A>(start[&along.at(inner) - along.data]));
-    }
-    out[job] = value;
+    const Share<Index, K, R, T> share(job % results, job / results, parts, kept, x, count, reduced,
+                                      along);
+    const A identity = Combine::template identity<A>();
+    out[job] = over_packs(combine, identity, share.begin, share.end, int64_t(1), share);
   }
 }
 

@@ -18,10 +18,11 @@ TYPES = {
     "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
     "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
 }  # fmt: skip
-THREADS = 256
+THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
 ACCESS = 16  # bytes that one instruction moves
 REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
+MANY_PARTS = 32  # so many are too many to be added up by one thread
 REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
 
 
@@ -199,9 +200,9 @@ def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, e
     if parts > 1:
         final = empty(results, out._dtype)
         across = Axes((results,), ((1,),)), Axes((parts,), ((results,),))
-        whole = _Flat(target, out._dtype)
+        whole, rows = _Flat(target, out._dtype), parts >= MANY_PARTS
         _reduce_into(
-            context, op, whole, *across, parts, results, 1, False, out._dtype, final.address
+            context, op, whole, *across, parts, results, 1, rows, out._dtype, final.address
         )
         target = final
     if target is not out._handle:
@@ -228,7 +229,8 @@ def _reduce_into(
     parts: int, rows: bool, dtype: Any, target: int,
 ) -> None:  # fmt: skip
     kind, k, r = type_of(x), len(kept.shape), len(reduced.shape)
-    name = "reduce_blocks" if rows else "reduce_threads"
+    width = _pack_width(x, kept, reduced) if rows else 1
+    name = f"reduce_blocks<{width}, " if rows else "reduce_threads<"
     text = source(
         "reduce.cuh",
         (
@@ -236,19 +238,39 @@ def _reduce_into(
             f"Shape<{r}> reduced", f"Array<const {kind}, {r}> along", "int64_t parts",
             f"{TYPES[dtype.name]}* out",
         ),
-        f"{name}<{REDUCTIONS[op]}, {TYPES[dtype.name]}, {index_type(max(count, results))}>("
+        f"{name}{REDUCTIONS[op]}, {TYPES[dtype.name]}, {index_type(max(count, results))}>("
         f"{REDUCTIONS[op]}{{}}, results, kept, x, count, reduced, along, parts, out);",
     )  # fmt: skip
     jobs = results * parts
-    blocks = min(jobs, context.multiprocessors * 64) if rows else grid(context, jobs)
+    threads = _threads_a_row(count // parts // width) if rows else THREADS
+    per_multiprocessor = 64 * THREADS // threads
+    blocks = (
+        min(jobs, context.multiprocessors * per_multiprocessor) if rows else grid(context, jobs)
+    )
     data = address(x)
     context.launch(
-        f"{op} of {shapes_of(x)}", text, blocks, THREADS,
+        f"{op} of {shapes_of(x)}", text, blocks, threads,
         (
             results, kept.shape, (data, *kept.strides[0]), count, reduced.shape,
             (data, *reduced.strides[0]), parts, target,
         ),
     )  # fmt: skip
+
+
+def _pack_width(x: Any, kept: Axes, reduced: Axes) -> int:
+    """The elements of an access of 16 bytes where all lines can be read so, else 1."""
+    width = ACCESS // x._dtype.itemsize
+    steps = (reduced.shape[-1], *kept.strides[0])
+    aligned = address(x) % ACCESS == 0 and all(step % width == 0 for step in steps)
+    return width if aligned and reduced.strides == ((1,),) else 1
+
+
+def _threads_a_row(loads: int) -> int:
+    """Threads of a block for a row of so many loads: whole warps, about four loads for each."""
+    threads = WARP
+    while threads < THREADS and threads * 4 < loads:
+        threads *= 2
+    return threads
 
 
 # ---- along one axis ---------------------------------------------------------------------------
