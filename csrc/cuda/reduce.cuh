@@ -76,12 +76,12 @@ struct Min {
   }
 };
 
-// The packs first, first + step, … below end, combined into `value`; several loads are under way at
-// a time.
+constexpr int LOADS = 4;  // of a thread that are under way at a time
+
+// The packs first, first + step, … below end, combined into `value`.
 template <class A, class Combine, class Read>
 __device__ A over_packs(Combine combine, A value, int64_t first, int64_t end, int64_t step,
                         Read read) {
-  constexpr int LOADS = 4;
   using Loaded = decltype(read(first));
   constexpr int W = sizeof(Loaded::item) / sizeof(Loaded::item[0]);
   int64_t i = first;

@@ -9,6 +9,21 @@
 
 namespace needle {
 
+// out[j] = f(j) for the columns of a row, where f reads nothing that is written.
+template <class T, class F>
+__device__ void map_row(F f, int64_t cols, T* out) {
+  const int64_t step = blockDim.x;
+  int64_t j = threadIdx.x;
+  for (; j + (LOADS - 1) * step < cols; j += LOADS * step) {
+    T y[LOADS];
+#pragma unroll
+    for (int i = 0; i < LOADS; ++i) y[i] = f(j + i * step);
+#pragma unroll
+    for (int i = 0; i < LOADS; ++i) out[j + i * step] = y[i];
+  }
+  for (; j < cols; j += step) out[j] = f(j);
+}
+
 // The largest number of a row and the sum of exp(x - largest), found in one reading: whenever a
 // larger one comes, the sum so far is scaled (Milakov and Gimelshein, "Online normalizer
 // calculation for softmax", 2018).
@@ -26,12 +41,29 @@ __device__ Exponentials<T> joined(const Exponentials<T>& a, const Exponentials<T
   return {top, a.sum * left + b.sum * right};
 }
 
+// Those of some numbers.
+template <class T>
+__device__ Exponentials<T> exponentials(const T (&x)[LOADS]) {
+  Exponentials<T> e{x[0], T(0)};
+#pragma unroll
+  for (int i = 1; i < LOADS; ++i) e.top = f::maximum(e.top, x[i]);
+#pragma unroll
+  for (int i = 0; i < LOADS; ++i) e.sum += x[i] == e.top ? T(1) : f::exp(x[i] - e.top);
+  return e;
+}
+
 template <class T>
 __device__ Exponentials<T> row_exponentials(const T* x, int64_t cols) {
   Exponentials<T> mine{lowest<T>(), T(0)};
-  for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-    mine = joined(mine, Exponentials<T>{x[j], T(1)});
+  const int64_t step = blockDim.x;
+  int64_t j = threadIdx.x;
+  for (; j + (LOADS - 1) * step < cols; j += LOADS * step) {
+    T some[LOADS];
+#pragma unroll
+    for (int i = 0; i < LOADS; ++i) some[i] = x[j + i * step];
+    mine = joined(mine, exponentials(some));
   }
+  for (; j < cols; j += step) mine = joined(mine, Exponentials<T>{x[j], T(1)});
   const T top = over_block(mine.top, lowest<T>(), Max{});
   const T scaled = mine.top == top ? mine.sum : mine.sum * f::exp(mine.top - top);
   return {top, over_block(scaled, T(0), Sum{})};
@@ -41,12 +73,12 @@ template <bool LOGARITHM, class T>
 __device__ void softmax(int64_t rows, int64_t cols, const T* x, T* out) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* from = x + row * cols;
-    T* to = out + row * cols;
     const Exponentials<T> e = row_exponentials(from, cols);
     const T shift = LOGARITHM ? f::log(e.sum) : T(1) / e.sum;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-      to[j] = LOGARITHM ? from[j] - e.top - shift : f::exp(from[j] - e.top) * shift;
-    }
+    const auto value = [&](int64_t j) {
+      return LOGARITHM ? from[j] - e.top - shift : f::exp(from[j] - e.top) * shift;
+    };
+    map_row(value, cols, out + row * cols);
   }
 }
 
@@ -96,12 +128,14 @@ __device__ void cross_entropy_grad(int64_t rows, int64_t cols, const T* logits,
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t label = labels[row];
     const bool kept = label != ignored;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-      const int64_t at = row * cols + j;
-      T difference = f::exp(logits[at] - lse[row]) - spread;
+    const T* x = logits + row * cols;
+    const T shift = lse[row], factor = kept ? scale[row] : T(0);
+    const auto value = [&](int64_t j) {
+      T difference = f::exp(x[j] - shift) - spread;
       if (j == label) difference -= T(1 - smoothing);
-      out[at] = kept ? scale[row] * difference : T(0);
-    }
+      return kept ? factor * difference : T(0);
+    };
+    map_row(value, cols, out + row * cols);
   }
 }
 
@@ -117,9 +151,8 @@ __device__ void layer_norm(int64_t rows, int64_t cols, const T* x, const T* weig
     const T mean = over_block(sum, T(0), Sum{}) / T(cols);
     for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) squares += f::square(from[j] - mean);
     const T var = over_block(squares, T(0), Sum{}) / T(cols), rstd = f::rsqrt(var + T(eps));
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-      out[row * cols + j] = (from[j] - mean) * rstd * weight[j] + bias[j];
-    }
+    const auto value = [&](int64_t j) { return (from[j] - mean) * rstd * weight[j] + bias[j]; };
+    map_row(value, cols, out + row * cols);
     if (threadIdx.x == 0) means[row] = mean, rstds[row] = rstd;
   }
 }
@@ -139,10 +172,11 @@ __device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T*
     }
     sum = over_block(sum, T(0), Sum{}) / T(cols);
     product = over_block(product, T(0), Sum{}) / T(cols);
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
+    const auto value = [&](int64_t j) {
       const T h = (from[j] - mean) * rstd;
-      dx[row * cols + j] = rstd * (grad[j] * weight[j] - sum - h * product);
-    }
+      return rstd * (grad[j] * weight[j] - sum - h * product);
+    };
+    map_row(value, cols, dx + row * cols);
   }
 }
 
