@@ -47,4 +47,35 @@ __device__ void map_strided(F f, int64_t size, const Shape<N>& shape, const Arra
   }
 }
 
+// Copies where neighbours in memory of the one array are not those of the other: rows follow each
+// other in `in`, columns in `out`. A tile is read along rows and written along columns; its rows in
+// shared memory are one number longer, so that they begin in different banks (Ruetsch and
+// Micikevicius, "Optimizing matrix transpose in CUDA", 2009).
+template <int N, class Out, class In>
+__device__ void copy_turned(int64_t rows, int64_t cols, const Shape<N>& batch, int64_t matrices,
+                            const Array<Out, N>& out, int64_t out_row, const Array<const In, N>& in,
+                            int64_t in_col) {
+  constexpr int SIDE = WARP;
+  __shared__ In tile[SIDE][SIDE + 1];
+  const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE, step = blockDim.x / SIDE;
+  const int64_t down = (rows + SIDE - 1) / SIDE, across = (cols + SIDE - 1) / SIDE;
+  for (int64_t job = blockIdx.x; job < matrices * down * across; job += gridDim.x) {
+    int64_t index[N];
+    unravel(job / (down * across), batch, index);
+    const int64_t r0 = job / across % down * SIDE, c0 = job % across * SIDE;
+    const In* from = &in.at(index) + r0;
+    Out* to = &out.at(index) + c0;
+    for (int i = ty; i < SIDE; i += step) {
+      if (r0 + tx < rows && c0 + i < cols) tile[i][tx] = from[(c0 + i) * in_col + tx];
+    }
+    __syncthreads();
+    for (int i = ty; i < SIDE; i += step) {
+      if (r0 + i < rows && c0 + tx < cols) {
+        to[(r0 + i) * out_row + tx] = f::convert<Out>(tile[tx][i]);
+      }
+    }
+    __syncthreads();
+  }
+}
+
 }  // namespace needle

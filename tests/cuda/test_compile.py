@@ -91,6 +91,7 @@ def _moves(device: CudaDevice, dtype: np.dtype) -> None:
     for other in DTYPES:
         device.copy(x, device.empty(x.shape, other))
         device.copy(x.permute((2, 0, 1)), device.empty((4, 8, 6), other))
+        device.copy(device.empty((64, 48), dtype).permute((1, 0)), device.empty((48, 64), other))
     device.take_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
     device.matmul(x, x.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
 

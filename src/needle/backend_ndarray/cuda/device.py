@@ -153,8 +153,7 @@ class CudaDevice(BackendDevice):
         kernels.elementwise(self.context, "fill", "s", out, scalar=value)
 
     def copy(self, x: Any, out: Any) -> None:
-        to = kernels.type_of(out)
-        kernels.elementwise(self.context, "copy", f"f::convert<{to}>(a)", out, x)
+        kernels.copy(self.context, x, out)
 
     def unary(self, op: str, x: Any, out: Any) -> None:
         kernels.elementwise(self.context, op, f"f::{op}<T>(a)", out, x)

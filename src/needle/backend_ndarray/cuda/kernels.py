@@ -170,6 +170,35 @@ def elementwise(
                    values)  # fmt: skip
 
 
+def copy(context: Context, x: Any, out: Any) -> None:
+    """out = x, converted; by tiles where what is next to each other in x is far apart in out."""
+    axes = merged(out._shape, out._strides, x._strides)
+    (*_, out_last), (*_, x_last) = axes.strides
+    row = axes.strides[1].index(1) if 1 in axes.strides[1] else None
+    if row is None or (out_last, x_last) == (1, 1) or out_last != 1 or not _is_wide(axes, row):
+        elementwise(context, "copy", f"f::convert<{type_of(out)}>(a)", out, x)
+        return
+    rest = [i for i in range(len(axes.shape) - 1) if i != row]
+    shape = tuple(axes.shape[i] for i in rest) or (1,)
+    to, given = (tuple(s[i] for i in rest) or (0,) for s in axes.strides)
+    n, rows, cols = len(shape), axes.shape[row], axes.shape[-1]
+    tiles = prod(shape) * -(-rows // WARP) * -(-cols // WARP)
+    operands: list[Operand] = [
+        ("int64_t rows", rows), ("int64_t cols", cols), (f"Shape<{n}> batch", shape),
+        ("int64_t matrices", prod(shape)), (f"Array<{type_of(out)}, {n}> out", (address(out), *to)),
+        ("int64_t out_row", axes.strides[0][row]),
+        (f"Array<const {type_of(x)}, {n}> in", (address(x), *given)), ("int64_t in_col", x_last),
+    ]  # fmt: skip
+    blocks = min(tiles, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
+    what = f"copy of {shapes_of(x, out)}"
+    call(context, what, "elementwise.cuh", f"copy_turned<{n}>", operands, blocks)
+
+
+def _is_wide(axes: Axes, row: int) -> bool:
+    """Whether tiles of rows along axis `row` and of columns along the last axis are half full."""
+    return min(axes.shape[row], axes.shape[-1]) >= WARP // 2
+
+
 def _scalar(value: Any) -> tuple[float, int]:
     """A Python number as the kernels' `Scalar`."""
     real = float(value)
