@@ -22,13 +22,14 @@ __device__ void map_packed(F f, int64_t size, Out* out, const In*... in) {
     return y;
   };
   int64_t i = first;
-  for (; i + step < packs; i += 2 * step) {  // the loads of both are under way at a time
+  // The loads of two packs are under way at a time; more elements do not fit the registers.
+  for (; W <= 4 && i + step < packs; i += 2 * step) {
     const auto low = one(reinterpret_cast<const Pack<In, W>*>(in)[i]...);
     const auto high = one(reinterpret_cast<const Pack<In, W>*>(in)[i + step]...);
     reinterpret_cast<Pack<Out, W>*>(out)[i] = low;
     reinterpret_cast<Pack<Out, W>*>(out)[i + step] = high;
   }
-  if (i < packs) {
+  for (; i < packs; i += step) {
     reinterpret_cast<Pack<Out, W>*>(out)[i] = one(reinterpret_cast<const Pack<In, W>*>(in)[i]...);
   }
   for (int64_t i = packs * W + first; i < size; i += step) out[i] = f(in[i]...);
