@@ -3,8 +3,8 @@
     python benchmarks/cuda_resources.py           print what has changed since the record
     python benchmarks/cuda_resources.py --write   write the record, results/cuda_resources.json
 
-The kernels are those of `tests/cuda/test_compile.py` for float32; the numbers are the assembler's,
-in NVRTC's log.
+The kernels are those of `tests/cuda/test_compile.py` for float32, and the products of bfloat16; the
+numbers are the assembler's, in NVRTC's log.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cuda.test_compile import ARCHITECTURES, recorded, resources
+from cuda.test_compile import ARCHITECTURES, everything, products, recorded, resources
 
-from needle.backend_ndarray.cuda import compiler
-from needle.backend_ndarray.dtypes import FLOAT32
+from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.dtypes import BFLOAT16, FLOAT32
 
 RECORD = Path(__file__).parent / "results" / "cuda_resources.json"
 Resources = dict[str, dict[str, int]]  # by architecture
@@ -41,9 +41,14 @@ def _call(source: str) -> str:
     return f": {calls[-1]}" if calls else ""
 
 
+def _on_record(device: CudaDevice) -> None:
+    everything(device, FLOAT32)
+    products(device, BFLOAT16)
+
+
 def measured(architectures: tuple[str, ...] = ARCHITECTURES) -> dict[str, Resources]:
     """The resources of all kernels, by name."""
-    kernels = names(recorded([FLOAT32]))
+    kernels = names(recorded(_on_record))
     return {
         name: {architecture: resources(source, architecture) for architecture in architectures}
         for name, source in kernels.items()

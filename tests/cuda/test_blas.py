@@ -17,6 +17,7 @@ from needle.backend_ndarray.cuda import CudaError, kernels
 from .conftest import forget_libraries
 
 NOT_SUPPORTED, EXECUTION_FAILED = 15, 13
+TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 @pytest.fixture
@@ -38,16 +39,18 @@ def products(fake: Any) -> list[str]:
     return [line for line in lines if line.startswith("cublasLtMatmul ")]
 
 
-def array(gpu: ndl.Device, x: np.ndarray) -> NDArray:
-    return NDArray(x, device=gpu, dtype=x.dtype)
+def array(gpu: ndl.Device, x: np.ndarray, dtype: str | None = None) -> NDArray:
+    return NDArray(x, device=gpu, dtype=dtype or x.dtype)
 
 
-def placed(gpu: ndl.Device, x: np.ndarray, turned: bool, gap: int, shift: int) -> NDArray:
+def placed(
+    gpu: ndl.Device, x: np.ndarray, dtype: str, turned: bool, gap: int, shift: int
+) -> NDArray:
     """x on the GPU: by columns if `turned`, with a gap between lines, off the alignment."""
     host = np.ascontiguousarray(x.swapaxes(1, 2)) if turned else x
     wide = np.full((*host.shape[:-1], host.shape[-1] + gap + shift), np.nan, x.dtype)
     wide[..., shift : shift + host.shape[-1]] = host
-    there = array(gpu, wide)[:, :, shift : shift + host.shape[-1]]
+    there = array(gpu, wide, dtype)[:, :, shift : shift + host.shape[-1]]
     return there.permute((0, 2, 1)) if turned else there
 
 
@@ -56,24 +59,42 @@ def placed(gpu: ndl.Device, x: np.ndarray, turned: bool, gap: int, shift: int) -
     m=st.integers(1, 20), k=st.integers(1, 12), n=st.integers(1, 20), batch=st.integers(1, 3),
     turned=st.tuples(st.booleans(), st.booleans()), gap=st.integers(0, 3),
     shift=st.integers(0, 3), bias=st.booleans(), relu=st.booleans(),
-    dtype=st.sampled_from(["float32", "float64"]),
+    dtype=st.sampled_from(list(TOLERANCES)),
 )  # fmt: skip
 def test_all_layouts(emulated, m, k, n, batch, turned, gap, shift, bias, relu, dtype):
     random = np.random.RandomState(m * n + k)
-    a, b = (random.randn(batch, *s).astype(dtype) for s in ((m, k), (k, n)))
-    c = random.randn(n).astype(dtype) if bias else None
-    left, right = placed(emulated, a, turned[0], gap, shift), placed(emulated, b, turned[1], gap, 0)
-    added = None if c is None else array(emulated, c)
+    a, b, c = (
+        array(ndl.cpu_numpy(), random.randn(*shape), dtype).numpy()
+        for shape in ((batch, m, k), (batch, k, n), (n,))
+    )
+    left, right = (
+        placed(emulated, x, dtype, turn, gap, by)
+        for x, turn, by in zip((a, b), turned, (shift, 0), strict=True)
+    )
+    added = array(emulated, c, dtype) if bias else None
     out, own = emulated.empty((batch, m, n), dtype), emulated.empty((batch, m, n), dtype)
     taken = emulated.blas.matmul(left, right, out, added, relu)
-    assert taken == (dtype == "float32" or not (bias or relu))
+    assert taken == (dtype != "float64" or not (bias or relu))
     kernels.matmul(emulated.context, left, right, own, added)
-    expected = a @ b + (0 if c is None else c)
-    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    wide = a.dtype if dtype == "float64" else np.float32
+    expected = a.astype(wide) @ b.astype(wide) + (c if bias else 0)
+    tolerance = TOLERANCES[dtype]
     np.testing.assert_allclose(own.numpy(), expected, rtol=tolerance, atol=tolerance)
     if taken:
         expected = np.maximum(expected, 0) if relu else expected
         np.testing.assert_allclose(out.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "type_"), [("float16", 2), ("bfloat16", 14)])
+def test_16_bit_tensors_are_multiplied_as_they_are(dtype, type_, fake, emulated):
+    x, w, bias = (
+        ndl.Tensor(np.random.RandomState(0).randn(*shape), device=emulated, dtype=dtype)
+        for shape in ((6, 5), (5, 4), (4,))
+    )
+    fake.emulator_clear_calls()
+    ndl.ops.linear(x, w, bias).sum().backward()
+    assert len(products(fake)) == 3
+    assert all(f"of type {type_} compute 68" in line for line in products(fake))
 
 
 def test_what_it_cannot_do_is_left_to_the_own_kernel(fake, emulated):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,9 +14,16 @@ from needle.backend_ndarray.cuda import CudaDevice, compiler, kernels
 from needle.backend_ndarray.cuda.memory import Block
 from needle.backend_ndarray.cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
-from needle.backend_ndarray.dtypes import BOOL, DTYPES, INT64, is_float, is_stored
-
-from .test_gemm_mma import mma_source
+from needle.backend_ndarray.dtypes import (
+    BFLOAT16,
+    BOOL,
+    DTYPES,
+    FLOAT16,
+    FLOAT32,
+    INT64,
+    is_float,
+    is_stored,
+)
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
@@ -69,19 +77,32 @@ class Recorder:
         pass
 
 
-def recorded(dtypes: Any) -> dict[str, str]:
-    """The kernels of every primitive and fused function for arrays of the dtypes."""
+def recorded(work: Callable[[CudaDevice], None]) -> dict[str, str]:
+    """The kernels that `work` launches, on a GPU with tensor cores and on one without."""
     device, recorder = CudaDevice(), Recorder()
     device._context = recorder  # type: ignore[assignment]
-    for dtype in dtypes:
-        _moves(device, dtype)
-        if is_stored(dtype):
-            continue
+    for recorder.capability in ((9, 0), (7, 5)):
+        work(device)
+    device._context = None
+    return recorder.sources
+
+
+def everything(device: CudaDevice, dtype: np.dtype) -> None:
+    """Every primitive and fused function that takes arrays of the dtype."""
+    _moves(device, dtype)
+    products(device, dtype)
+    if not is_stored(dtype):
         _primitives(device, dtype)
         if is_float(dtype):
             _fused(device, dtype)
-    device._context = None
-    return recorder.sources
+
+
+def products(device: CudaDevice, dtype: np.dtype) -> None:
+    """Matrix products in all layouts, and attention where the device has it for the dtype."""
+    x = device.empty((8, 6, 4), dtype)
+    turned = device.empty((8, 4, 6), dtype).permute((0, 2, 1))
+    for a, b in ((x, x), (x, turned), (turned, x), (turned, turned)):
+        device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
 
 
 def _moves(device: CudaDevice, dtype: np.dtype) -> None:
@@ -93,7 +114,6 @@ def _moves(device: CudaDevice, dtype: np.dtype) -> None:
         device.copy(x.permute((2, 0, 1)), device.empty((4, 8, 6), other))
         device.copy(device.empty((64, 48), dtype).permute((1, 0)), device.empty((48, 64), other))
     device.take_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
-    device.matmul(x, x.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
 
 
 def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
@@ -182,7 +202,7 @@ def resources(source: str, architecture: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_kernels_compile_and_spill_nothing(dtype, nvrtc):
-    sources = recorded([dtype])
+    sources = recorded(lambda device: everything(device, dtype))
     assert len(sources) > (15 if is_stored(dtype) else 40)
     for number, (source, what) in enumerate(sources.items()):
         # Each for one GPU in turn: all for all of them would take minutes and find no more.
@@ -192,17 +212,15 @@ def test_kernels_compile_and_spill_nothing(dtype, nvrtc):
         assert used["shared"] <= 48 * 1024, (what, architecture, used)
 
 
-def test_the_matrix_product_keeps_its_tile_in_registers(nvrtc):
-    device, recorder = CudaDevice(), Recorder()
-    device._context = recorder  # type: ignore[assignment]
-    a = device.empty((64, 64), "float32")
-    device.matmul(a, a, a)
-    device._context = None
-    (source,) = recorder.sources
-    for architecture in ARCHITECTURES:
-        used = resources(source, architecture)
-        assert used["stack"] == used["spilled"] == 0
-    assert used["registers"] <= 128, "two blocks of 256 threads fit a multiprocessor"
+def test_products_keep_their_tiles_in_registers(nvrtc):
+    for dtype in (FLOAT32, FLOAT16, BFLOAT16):
+        sources = recorded(lambda device, dtype=dtype: products(device, dtype))
+        for source in (text for text, what in sources.items() if what.startswith("matmul")):
+            for architecture in ARCHITECTURES:
+                used = resources(source, architecture)
+                assert used["stack"] == used["spilled"] == 0
+                if dtype is FLOAT32 and architecture != "sm_80":
+                    assert used["registers"] <= 128, "two blocks of 256 threads fit"
 
 
 ATTENTION = {
@@ -227,14 +245,6 @@ def test_attention_by_tensor_cores(name, kind, nvrtc):
         call = f"{name}<MmaTiles<{kind}, {width}>>({names});"
         source = kernels.source("attention.cuh", parameters, call, resident="1")
         assert resources(source, architecture)["spilled"] == 0
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_product_on_tensor_cores(architecture, nvrtc):
-    for kind, turned in (("float16", (False, False)), ("bfloat16", (True, True))):
-        used = resources(mma_source(kind, *turned), architecture)
-        assert used["spilled"] == used["stack"] == 0
-        assert used["shared"] <= 48 * 1024
 
 
 def test_a_mistake_in_a_kernel_is_shown(nvrtc):

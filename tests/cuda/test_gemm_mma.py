@@ -1,65 +1,97 @@
-"""The matrix product on tensor cores: every layout, on buffers of 2-byte numbers."""
+"""The matrix product of 2-byte numbers without cuBLASLt: on tensor cores where there are some."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import needle as ndl
+from needle.backend_ndarray import NDArray
 from needle.backend_ndarray.cuda import kernels
 
-from .two_bytes import download, rounded, upload
+from .conftest import forget_libraries
+from .spy import launched
+
+TOLERANCES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
-def mma_source(kind: str, a_turned: bool, b_turned: bool) -> str:
-    """The kernel for matrices without a batch."""
-    parameters = ["Shape<1> batch", *(f"int64_t {name}" for name in "mnk")]
-    names = ["batch", "m", "n", "k"]
-    for name in ("a", "b", "out"):
-        const = "" if name == "out" else "const "
-        parameters += [f"Array<{const}{kind}, 1> {name}"]
-        parameters += [f"int64_t {name}_row", f"int64_t {name}_col"]
-        names += [name, f"{name}_row", f"{name}_col"]
-    flags = ", ".join(str(flag).lower() for flag in (a_turned, b_turned))
-    return kernels.source(
-        "gemm_mma.cuh",
-        [*parameters, f"const {kind}* bias", "int64_t bias_stride"],
-        f"gemm_mma<{flags}>({', '.join([*names, 'bias', 'bias_stride'])});",
-        resident="1",
-    )
+def matrices(
+    gpu: ndl.Device, dtype: str, shape: tuple[int, ...], turned: bool, shift: int = 0
+) -> tuple[NDArray, np.ndarray]:
+    """Random ones on the GPU, column by column if `turned`, and the float32 numbers they are."""
+    order = (*range(len(shape) - 2), -1, -2) if turned else tuple(range(len(shape)))
+    *lead, width = (shape[i] for i in order)
+    wide = np.random.RandomState(sum(shape)).randn(*lead, width + shift)
+    there = NDArray(wide, device=gpu, dtype=dtype)[..., shift:].permute(order)
+    return there, there.numpy().astype("float32")
 
 
-def multiply(
-    gpu: ndl.Device, kind: str, a: np.ndarray, b: np.ndarray, bias: Any, turned: tuple[bool, bool]
-) -> np.ndarray:
-    """a @ b + bias from bits; `turned` operands lie column by column for a, row by row for b."""
-    (batch, m, k), n = a.shape, b.shape[-1]
-    left = upload(gpu, a.swapaxes(1, 2) if turned[0] else a)
-    right = upload(gpu, b if turned[1] else b.swapaxes(1, 2))
-    out, added = upload(gpu, np.zeros((batch, m, n), np.uint16)), upload(gpu, bias)
-    values = [
-        (batch,), m, n, k,
-        (left.address, m * k), *((1, m) if turned[0] else (k, 1)),
-        (right.address, k * n), *((n, 1) if turned[1] else (1, k)),
-        (out.address, m * n), n, 1, added.address, 1,
-    ]  # fmt: skip
-    blocks = batch * -(-m // 128) * -(-n // 128)
-    text = mma_source(kind, *turned)
-    gpu.context.launch("gemm_mma", text, blocks, kernels.THREADS, values)
-    return download(gpu, out, (batch, m, n), kind)
-
-
-@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("sizes", [(1, 136, 144, 72), (2, 13, 37, 5)], ids=str)
-def test_all_layouts(sizes, turned, kind, emulated):
+def test_all_layouts(sizes, turned, dtype, gpu):
     batch, m, n, k = sizes
-    random = np.random.RandomState(m)
-    (a, x), (b, y), (bias, z) = (
-        rounded(random.randn(*shape), kind) for shape in ((batch, m, k), (batch, k, n), (n,))
+    (a, x), (b, y) = (
+        matrices(gpu, dtype, shape, turn)
+        for shape, turn in zip(((batch, m, k), (batch, k, n)), turned, strict=True)
     )
-    ours = multiply(emulated, kind, a, b, bias, turned)
-    tolerance = 1e-3 if kind == "float16" else 8e-3
-    np.testing.assert_allclose(ours, x @ y + z, rtol=tolerance, atol=tolerance)
+    bias, z = matrices(gpu, dtype, (1, n), False)
+    out = gpu.empty((batch, m, n), dtype)
+    with launched(gpu) as sources:
+        kernels.matmul(gpu.context, a, b, out, bias[0])
+    flags = (str(flag).lower() for flag in (turned[0], not turned[1]))
+    assert [f"gemm_mma<{', '.join(flags)}>" in source for source in sources] == [True]
+    tolerance = TOLERANCES[dtype]
+    np.testing.assert_allclose(out.numpy(), x @ y + z, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((3, 1, 20, 9), (2, 9, 30)), ((5, 0), (0, 4)), ((1, 40), (40, 1)), ((130, 8), (8, 130))],
+    ids=str,
+)
+def test_batches_and_views(left, right, gpu):
+    a, x = matrices(gpu, "bfloat16", left, False, shift=3)
+    b, y = matrices(gpu, "bfloat16", right, True)
+    a, x = a[..., ::-1, :], x[..., ::-1, :]
+    batch = np.broadcast_shapes(left[:-2], right[:-2])
+    out = gpu.empty((*batch, left[-2], right[-1]), "bfloat16")
+    a, b = (m.broadcast_to((*batch, *m.shape[-2:])) for m in (a, b))
+    kernels.matmul(gpu.context, a, b, out, None)
+    np.testing.assert_allclose(out.numpy(), x @ y, rtol=2.0**-7, atol=2.0**-7)
+
+
+@pytest.fixture
+def without_cublas(gpu: ndl.Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndl.Device]:
+    """`cuda()` where needle multiplies by itself."""
+    monkeypatch.setenv("NEEDLE_CUDA_MATMUL", "own")
+    forget_libraries()
+    yield gpu
+    monkeypatch.undo()
+    forget_libraries()
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernel"), [((7, 5), "gemm<1, float>"), ((8, 0), "gemm_mma<false, true>")]
+)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_a_linear_layer(dtype, capability, kernel, without_cublas, monkeypatch):
+    gpu = without_cublas
+    monkeypatch.setattr(gpu.context, "capability", capability)
+    results = []
+    for device in (gpu, ndl.cpu_numpy()):
+        x, w, bias = (
+            ndl.Tensor(np.random.RandomState(i).randn(*shape), device=device, dtype=dtype)
+            for i, shape in enumerate(((6, 5), (5, 4), (4,)))
+        )
+        with launched(gpu) as sources:
+            y = ndl.ops.linear(x, w, bias)
+        if device == gpu:
+            assert [kernel in source for source in sources] == [True]
+        y.sum().backward()
+        results.append([t.numpy().astype("float32") for t in (y, x.grad, w.grad, bias.grad)])
+    for ours, theirs in zip(*results, strict=True):
+        tolerance = 2 * TOLERANCES[dtype]
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)

@@ -1,10 +1,13 @@
 // A cuBLASLt library without a device: the part that needle calls, on the emulated driver's memory.
 //
 // Products are computed by their definition. The kernel that the heuristic offers relies on the
-// alignments it was told of, and a product with others fails. TF32 rounds what is multiplied.
-// Calls are logged and made to fail by the driver's emulator_calls and emulator_fail.
+// alignments it was told of, and a product with others fails. TF32 rounds what is multiplied;
+// numbers of 16 bits are added in float and rounded once. Calls are logged and made to fail by the
+// driver's emulator_calls and emulator_fail.
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +20,7 @@ namespace {
 
 enum Status : int { SUCCESS = 0, INVALID_VALUE = 7, INTERNAL_ERROR = 14, NOT_SUPPORTED = 15 };
 enum Compute : int { COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_TF32 = 77 };
+enum Type : int { R_32F = 0, R_64F = 1, R_16F = 2, R_16BF = 14 };
 
 using Work = void (*)(void*);
 
@@ -94,6 +98,33 @@ float as_tf32(float x) {
   return x;
 }
 
+/// A number of 16 bits with DIGITS of a fraction, as IEEE 754 has them.
+template <int DIGITS>
+struct Number16 {
+  static constexpr int BIAS = (1 << (14 - DIGITS)) - 1, INFINITE = 0x7fff >> DIGITS << DIGITS;
+  uint16_t bits = 0;
+
+  Number16() = default;
+  explicit Number16(float x) {
+    const float size = std::abs(x);
+    int rest = INFINITE + std::isnan(x);
+    if (size < std::ldexp(1.0f, BIAS) * 2) {
+      const int exponent = std::max(std::ilogb(size), 1 - BIAS);
+      // What rounding carries over makes the exponent one larger.
+      rest = ((exponent + BIAS - 1) << DIGITS) + std::lrint(std::ldexp(size, DIGITS - exponent));
+    }
+    bits = uint16_t(rest | (std::signbit(x) ? 0x8000 : 0));
+  }
+  operator float() const {
+    const int rest = bits & 0x7fff, exponent = std::max(rest >> DIGITS, 1);
+    const int digits = rest - ((exponent - 1) << DIGITS);
+    const float size = rest < INFINITE   ? std::ldexp(float(digits), exponent - BIAS - DIGITS)
+                       : rest > INFINITE ? NAN
+                                         : INFINITY;
+    return bits & 0x8000 ? -size : size;
+  }
+};
+
 struct Product {
   Description what;
   Layout a, b, d;
@@ -104,24 +135,25 @@ struct Product {
 
 template <class T>
 void compute(const Product& p) {
+  using Sum = decltype(+T());
   const auto number = [&](const void* data, const Layout& x, int batch, uint64_t i, uint64_t j,
                           bool transposed) {
-    const T value = static_cast<const T*>(
+    const Sum value = static_cast<const T*>(
         data)[batch * x.batch_step + (transposed ? j + i * x.step : i + j * x.step)];
-    return p.what.compute == COMPUTE_TF32 ? T(as_tf32(float(value))) : value;
+    return p.what.compute == COMPUTE_TF32 ? Sum(as_tf32(float(value))) : value;
   };
   const uint64_t depth = p.what.transposed[0] ? p.a.rows : p.a.cols;
   for (int batch = 0; batch < p.d.batch; ++batch) {
     for (uint64_t j = 0; j < p.d.cols; ++j) {
       for (uint64_t i = 0; i < p.d.rows; ++i) {
-        T sum = 0;
+        Sum sum = 0;
         for (uint64_t k = 0; k < depth; ++k) {
           sum += number(p.pa, p.a, batch, i, k, p.what.transposed[0]) *
                  number(p.pb, p.b, batch, k, j, p.what.transposed[1]);
         }
         if (p.what.epilogue & 4) sum += static_cast<const T*>(p.what.bias)[i];
-        if (p.what.epilogue & 2) sum = sum > 0 ? sum : T(0);
-        static_cast<T*>(p.pd)[batch * p.d.batch_step + i + j * p.d.step] = sum;
+        if (p.what.epilogue & 2) sum = sum > 0 ? sum : Sum(0);
+        static_cast<T*>(p.pd)[batch * p.d.batch_step + i + j * p.d.step] = T(sum);
       }
     }
   }
@@ -130,7 +162,23 @@ void compute(const Product& p) {
 void run(void* data) {
   const Product& p = *static_cast<const Product*>(data);
   if (p.workspace_bytes != 0) std::memset(p.workspace, 0xFF, p.workspace_bytes);
-  p.d.type == 0 ? compute<float>(p) : compute<double>(p);
+  switch (p.d.type) {
+    case R_32F:
+      return compute<float>(p);
+    case R_64F:
+      return compute<double>(p);
+    case R_16F:
+      return compute<Number16<10>>(p);
+    case R_16BF:
+      return compute<Number16<7>>(p);
+  }
+}
+
+/// Whether products of matrices of the type are computed and scaled so.
+bool computes(const Description& what, int type) {
+  if (type == R_64F) return what.compute == COMPUTE_64F && what.scale == R_64F;
+  const bool tf32 = what.compute == COMPUTE_TF32 && type == R_32F;
+  return (what.compute == COMPUTE_32F || tf32) && what.scale == R_32F;
 }
 
 }  // namespace
@@ -204,6 +252,7 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void*, const Description* what, const 
   const int failed = call("cublasLtMatmulAlgoGetHeuristic");
   if (failed != SUCCESS) return failed;
   if (wanted < 1 || !match(*what, *a, *b, *d)) return INVALID_VALUE;
+  if (!computes(*what, d->type)) return NOT_SUPPORTED;
   // Like the library, it has no epilogues in double.
   if (what->compute == COMPUTE_64F && what->epilogue != 1) return NOT_SUPPORTED;
   Choice& choice = choices[0];
@@ -227,7 +276,8 @@ EXPORT int cublasLtMatmul(void*, const Description* what, const void*, const voi
   void* memory = std::malloc(sizeof(Product));
   new (memory) Product{*what, *a_layout, *b_layout, *d_layout, a, b, d, workspace, workspace_bytes};
   const std::string about = std::to_string(d_layout->cols) + "x" + std::to_string(d_layout->rows) +
-                            " compute " + std::to_string(what->compute);
+                            " of type " + std::to_string(d_layout->type) + " compute " +
+                            std::to_string(what->compute);
   const auto enqueue = reinterpret_cast<int (*)(const char*, const char*, void*, Work, void*)>(
       driver_function("emulator_enqueue"));
   return enqueue("cublasLtMatmul", about.c_str(), stream, run, memory);

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .context import Context
 
 OLDEST_VERSION = 120000
-# cublasComputeType_t and cudaDataType.
+# cublasComputeType_t and cudaDataType. Products of 16-bit numbers are added and scaled in float32.
 COMPUTE_FLOAT, COMPUTE_DOUBLE, COMPUTE_TF32 = 68, 70, 77
-DATA_TYPES = {"float32": 0, "float64": 1}
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 # cublasLtMatmulDescAttributes_t, cublasLtEpilogue_t.
 DESC_TRANSPOSE_A, DESC_TRANSPOSE_B, DESC_EPILOGUE, DESC_BIAS = 3, 4, 7, 8
 EPILOGUE_PLAIN, EPILOGUE_RELU, EPILOGUE_BIAS = 1, 2, 4
@@ -148,7 +148,8 @@ class Blas:
     ) -> bool:
         """out = a @ b + bias, no less than 0 with `relu`; False where it is left to others.
 
-        That is so for other dtypes, layouts that cuBLASLt does not have, and where it offers no
+        All arrays have one float dtype; those of 16 bits are rounded once, at the end. It is left
+        to others for other dtypes, layouts that cuBLASLt does not have, and where it offers no
         kernel. Raises CudaError where its kernel cannot be launched.
         """
         product = None if self.missing else product_of(a, b, out, bias, relu, tf32)
@@ -193,9 +194,10 @@ class Blas:
 
     def _plan(self, p: Product) -> _Plan | None:
         """The library's kernel for a product, with descriptors; None if it has none."""
-        single = COMPUTE_TF32 if p.tf32 else COMPUTE_FLOAT
-        compute = single if p.kind == "float32" else COMPUTE_DOUBLE
-        descriptor = self._create("cublasLtMatmulDescCreate", compute, DATA_TYPES[p.kind])
+        scale, compute = "float32", COMPUTE_TF32 if p.tf32 else COMPUTE_FLOAT
+        if p.kind == "float64":
+            scale, compute = "float64", COMPUTE_DOUBLE
+        descriptor = self._create("cublasLtMatmulDescCreate", compute, DATA_TYPES[scale])
         # The first operand is bᵀ, the second aᵀ: a matrix that lies row by row is its transpose.
         self._set("MatmulDesc", descriptor, DESC_TRANSPOSE_A, c_int32(p.b.by_columns))
         self._set("MatmulDesc", descriptor, DESC_TRANSPOSE_B, c_int32(p.a.by_columns))
@@ -241,7 +243,7 @@ class Blas:
             self._set("MatmulDesc", plan.descriptor, DESC_BIAS, c_uint64(address(bias)))
         here = self._context.streams.current
         workspace = here.workspace.address if here.workspace else 0
-        number = c_float if a._dtype.name == "float32" else c_double
+        number = c_double if a._dtype.name == "float64" else c_float
         one, zero = number(1), number(0)
         self._call(
             "cublasLtMatmul", self._handle, plan.descriptor, byref(one), address(b), plan.b,

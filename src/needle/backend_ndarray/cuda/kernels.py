@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..dtypes import widened
+from ..dtypes import is_stored, widened
 from ..layout import Shape, compact_strides, is_compact
 from .context import Context
 
@@ -20,6 +20,7 @@ TYPES = {
 }  # fmt: skip
 THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
+TENSOR_CORES = (8, 0)  # the compute capability from which on they do what mma.cuh asks of them
 ACCESS = 16  # bytes that one instruction moves
 REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
 MANY_PARTS = 32  # so many are too many to be added up by one thread
@@ -88,11 +89,12 @@ def call(
     function: str,
     operands: Sequence[Operand],
     blocks: int,
+    resident: str = "1",
 ) -> None:
-    """Run a function of a header, which may fill a multiprocessor alone, with these operands."""
+    """Run a function of a header with these operands; `resident` as in `source`."""
     declarations = [declaration for declaration, _ in operands]
     names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
-    text = source(header, declarations, f"{function}({names});", resident="1")
+    text = source(header, declarations, f"{function}({names});", resident=resident)
     context.launch(what, text, blocks, THREADS, [value for _, value in operands])
 
 
@@ -341,35 +343,37 @@ def along_axis(
 
 
 def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
-    """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh."""
+    """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh and gemm_mma.cuh."""
     if out.size == 0:
         return
     batch = out._shape[:-2] or (1,)
     n, kind = len(batch), type_of(out)
-    sums = TYPES[widened(out._dtype).name]
-    arrays = [
-        (f"{'const ' if i < 2 else ''}{kind}", name, x)
-        for i, (name, x) in enumerate((("a", a), ("b", b), ("out", out)))
+    operands: list[Operand] = [
+        (f"Shape<{n}> batch", batch), ("int64_t m", out._shape[-2]), ("int64_t n", out._shape[-1]),
+        ("int64_t k", a._shape[-1]),
+    ]  # fmt: skip
+    for name, x in (("a", a), ("b", b), ("out", out)):
+        element = kind if x is out else f"const {kind}"
+        strides = x._strides[:-2] or (0,)
+        operands += [
+            (f"Array<{element}, {n}> {name}", (address(x), *strides)),
+            (f"int64_t {name}_row", x._strides[-2]), (f"int64_t {name}_col", x._strides[-1]),
+        ]  # fmt: skip
+    operands += [
+        (f"const {kind}* bias", 0 if bias is None else address(bias)),
+        ("int64_t bias_stride", 0 if bias is None else bias._strides[0]),
     ]
-    parameters = [f"Shape<{n}> batch", "int64_t m", "int64_t n", "int64_t k"]
-    values: list[Any] = [batch, *out._shape[-2:], a._shape[-1]]
-    names = ["batch", "m", "n", "k"]
-    for element, name, x in arrays:
-        parameters += [f"Array<{element}, {n}> {name}", f"int64_t {name}_row",
-                       f"int64_t {name}_col"]  # fmt: skip
-        values += [(address(x), *(x._strides[:-2] or (0,))), *x._strides[-2:]]
-        names += [name, f"{name}_row", f"{name}_col"]
-    parameters += [f"const {kind}* bias", "int64_t bias_stride"]
-    values += [0, 0] if bias is None else [address(bias), bias._strides[0]]
-    text = source(
-        "gemm.cuh",
-        parameters,
-        f"gemm<{n}, {sums}>({', '.join([*names, 'bias', 'bias_stride'])});",
-        resident="(__CUDA_ARCH__ < 900 ? 1 : 2)",  # before Hopper it takes 129 registers and more
-    )
-    tile = 128 if sums == "float" else 64
-    tiles = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
-    context.launch(f"matmul of {shapes_of(a, b)}", text, tiles, THREADS, values)
+    sums, tile, what = widened(out._dtype).name, 128, f"matmul of {shapes_of(a, b)}"
+    if is_stored(out._dtype) and context.capability >= TENSOR_CORES:
+        turned = a._strides[-2] == 1, b._strides[-1] == 1
+        header, resident = "gemm_mma.cuh", "1"
+        function = "gemm_mma<{}, {}>".format(*(str(flag).lower() for flag in turned))
+    else:
+        header, function = "gemm.cuh", f"gemm<{n}, {TYPES[sums]}>"
+        resident = "(__CUDA_ARCH__ < 900 ? 1 : 2)"  # before Hopper it takes 129 registers and more
+        tile = 128 if sums == "float32" else 64
+    blocks = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
+    call(context, what, header, function, operands, blocks, resident)
 
 
 # ---- rows by index ----------------------------------------------------------------------------
