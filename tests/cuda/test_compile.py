@@ -132,6 +132,8 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("cross_entropy_grad", x, labels, column, column, x, -100, 0.1)
     call("layer_norm", x, row, row, 1e-5, x, column, column)
     call("layer_norm_grad", x, x, row, column, column, x, row, row)
+    call("batch_norm", x, row, row, 1e-5, x, row, row)
+    call("batch_norm_grad", x, x, row, row, row, 1e-5, x, row, row)
     for features in (16, 32, 64, 128):
         q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), dtype)
         call("attention", q, q, q, None, q, lse, 0.1, True)
