@@ -150,6 +150,13 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
         weights = device.empty((3, 3, filters, 6), dtype)
         y, image = device.empty(image.shape, dtype), device.empty((8, 16, 16, 2 * filters), dtype)
         call("conv2d_input_grad", y, weights, image, *geometry)
+    image, pooled = device.empty((2, 9, 9, 4), dtype), device.empty((2, 4, 4, 4), dtype)
+    for size in ((2, 2), (3, 3), (5, 5)):
+        window = size, (2, 2), (1, 1), (1, 1)
+        call("max_pool2d", image, pooled, pooled, *window)
+        call("avg_pool2d", image, pooled, *window)
+    call("max_pool2d_grad", pooled, image, pooled, pooled, image, *window)
+    call("avg_pool2d_grad", pooled, image, *window)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)

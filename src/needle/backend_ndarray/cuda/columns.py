@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..layout import Shape
-from .kernels import THREADS, Operand, address, call, type_of
+from .kernels import THREADS, Operand, address, call, given, output, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -36,10 +36,10 @@ def batch_norm(
 ) -> None:
     """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
     with device.context.streams.current.together():
-        _sums(device, "column_moments", x, [_input("x", x)], MOMENTS, mean, var)
+        _sums(device, "column_moments", x, [given("x", x)], MOMENTS, mean, var)
         _by_strips(device, "batch_norm", x, [
-            _input("x", x), _input("weight", weight), _input("bias", bias), _input("mean", mean),
-            _input("var", var), ("double eps", float(eps)), _output("out", out),
+            given("x", x), given("weight", weight), given("bias", bias), given("mean", mean),
+            given("var", var), ("double eps", float(eps)), output("out", out),
         ])  # fmt: skip
 
 
@@ -48,13 +48,13 @@ def batch_norm_grad(
     dweight: Any, dbias: Any,
 ) -> None:  # fmt: skip
     """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `batch_norm` has left."""
-    data = [_input("g", g), _input("x", x)]
-    statistics = [_input("mean", mean), _input("var", var), ("double eps", float(eps))]
+    data = [given("g", g), given("x", x)]
+    statistics = [given("mean", mean), given("var", var), ("double eps", float(eps))]
     with device.context.streams.current.together():
         _sums(device, "batch_norm_weight_grads", x, [*data, *statistics], GRADS, dweight, dbias)
         _by_strips(device, "batch_norm_grad", x, [
-            *data, _input("weight", weight), *statistics, _input("dweight", dweight),
-            _input("dbias", dbias), _output("dx", dx),
+            *data, given("weight", weight), *statistics, given("dweight", dweight),
+            given("dbias", dbias), output("dx", dx),
         ])  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def layer_norm_weight_grads(
     device: CudaDevice, g: Any, x: Any, mean: Any, rstd: Any, dweight: Any, dbias: Any
 ) -> None:
     """dweight (c,) and dbias (c,) from g and x (n, c), and the means and 1/deviations (n,)."""
-    operands = [_input("g", g), _input("x", x), _input("means", mean), _input("rstds", rstd)]
+    operands = [given("g", g), given("x", x), given("means", mean), given("rstds", rstd)]
     with device.context.streams.current.together():
         _sums(device, "layer_norm_weight_grads", x, operands, GRADS, dweight, dbias)
 
@@ -76,7 +76,7 @@ def _sums(
     memory = device.empty((parts, cols, found.fields), x._dtype)
     pointer = f"{found.struct}<{type_of(x)}>* found", address(memory)
     _launch(device, name, x._shape, parts, [*operands, pointer])
-    results = [_output("first", first), _output("second", second)]
+    results = [output("first", first), output("second", second)]
     _launch(device, found.sum, (parts, cols), 1, [pointer, *results])
 
 
@@ -109,11 +109,3 @@ def _parts(device: CudaDevice, shape: Shape) -> int:
     width, strips = _strips(shape[1])
     wanted = device.context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR // max(strips, 1)
     return max(min(wanted, shape[0] * width // (THREADS * LEAST_ROWS)), 1)
-
-
-def _input(name: str, x: Any) -> Operand:
-    return f"const {type_of(x)}* {name}", address(x)
-
-
-def _output(name: str, x: Any) -> Operand:
-    return f"{type_of(x)}* {name}", address(x)

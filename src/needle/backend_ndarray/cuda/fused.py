@@ -12,6 +12,7 @@ from .attention import attention, attention_grad
 from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import THREADS, address, source, type_of
+from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -165,6 +166,7 @@ FUSED: dict[str, Callable[..., None]] = {
     for function in (
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
         batch_norm, batch_norm_grad, sgd, adam, attention, attention_grad, conv2d,
-        conv2d_input_grad, conv2d_weight_grad,
+        conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad, avg_pool2d,
+        avg_pool2d_grad,
     )
 }  # fmt: skip
