@@ -42,11 +42,15 @@ def _elements(small: bool) -> int:
 
 
 def bandwidth(device: Any, torch: Any, small: bool) -> list[Kernel]:
-    """Element-wise operations and reductions: at least 85 % of the copy's bandwidth."""
+    """Element-wise operations, reductions, pooling: at least 85 % of the copy's bandwidth."""
     n = _elements(small)
     host = np.random.RandomState(0).rand(n).astype("float32")
     x, tx = _both(host, device, torch)
     rows, trows = (a if a is None else a.reshape((-1, min(n // 8, 4096))) for a in (x, tx))
+    side = 4 if small else 64
+    pixels, tpixels = (a if a is None else a.reshape((-1, side, side, 64)) for a in (x, tx))
+    columns, tcolumns = (a if a is None else a.reshape((-1, 64)) for a in (x, tx))
+    weight, tweight = _both(host[:64], device, torch)
     gb = 4 * n / 1e9
     share = 0.85
     cases = [
@@ -58,6 +62,11 @@ def bandwidth(device: Any, torch: Any, small: bool) -> list[Kernel]:
         ("sum of columns", lambda: rows.sum(0), lambda: trows.sum(0), gb, share),
         ("sum of rows", lambda: rows.sum(1), lambda: trows.sum(1), gb, share),
         ("softmax", lambda: ndl.softmax(rows), lambda: trows.softmax(-1), 2 * gb, share),
+        ("batch norm", lambda: ndl.batch_norm(columns, weight, weight)[0],
+         lambda: torch.nn.functional.batch_norm(tcolumns, None, None, tweight, tweight, True),
+         3 * gb, share),
+        ("max pool", lambda: ndl.max_pool2d(pixels, 2),
+         lambda: torch.nn.functional.max_pool2d(tpixels.permute(0, 3, 1, 2), 2), 1.5 * gb, share),
     ]  # fmt: skip
     return [
         Kernel(name, ours, theirs if torch else None, work, "GB", share)

@@ -20,6 +20,12 @@ namespace needle {
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
+// A number of the code, as an argument.
+template <int N>
+struct Number {
+  static constexpr int value = N;
+};
+
 template <class A, class B>
 constexpr bool is_same = false;
 template <class A>

@@ -1,4 +1,5 @@
-// rows.cuh: softmax, cross-entropy and layer norm of the rows of a matrix, with their gradients.
+// rows.cuh: softmax, cross-entropy and layer norm of the rows of a matrix, with their gradients;
+// those of layer norm's weights are in columns.cuh.
 //
 // Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes
 // a row: its threads stride over the columns and combine what they have in a fixed order. Bound:
@@ -177,24 +178,6 @@ __device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T*
       return rstd * (grad[j] * weight[j] - sum - h * product);
     };
     map_row(value, cols, dx + row * cols);
-  }
-}
-
-// Sums of g·h and of g over a part of the rows, a thread a column: to dweight[part, column] and
-// dbias[part, column].
-template <class T>
-__device__ void layer_norm_weight_grad(int64_t rows, int64_t cols, const T* g, const T* x,
-                                       const T* means, const T* rstds, int64_t parts, T* dweight,
-                                       T* dbias) {
-  const int64_t step = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < cols * parts; i += step) {
-    const int64_t column = i % cols, part = i / cols;
-    T product = 0, sum = 0;
-    for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
-      const T d = g[row * cols + column];
-      sum += d, product += d * (x[row * cols + column] - means[row]) * rstds[row];
-    }
-    dweight[i] = product, dbias[i] = sum;
   }
 }
 

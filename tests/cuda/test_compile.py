@@ -153,6 +153,8 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("cross_entropy_grad", x, labels, column, column, x, -100, 0.1)
     call("layer_norm", x, row, row, 1e-5, x, column, column)
     call("layer_norm_grad", x, x, row, column, column, x, row, row)
+    call("batch_norm", x, row, row, 1e-5, x, row, row)
+    call("batch_norm_grad", x, x, row, row, row, 1e-5, x, row, row)
     for features in (16, 32, 64, 128):
         q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), dtype)
         call("attention", q, q, q, None, q, lse, 0.1, True)
@@ -178,6 +180,13 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     for relu in (False, True):
         call("rnn", gates, weights, states, relu)
         call("rnn_grad", gates, weights, states, states, states[0], relu)
+    image, pooled = device.empty((2, 9, 9, 4), dtype), device.empty((2, 4, 4, 4), dtype)
+    for size in ((2, 2), (3, 3), (5, 5)):
+        window = size, (2, 2), (1, 1), (1, 1)
+        call("max_pool2d", image, pooled, pooled, *window)
+        call("avg_pool2d", image, pooled, *window)
+    call("max_pool2d_grad", pooled, image, pooled, pooled, image, *window)
+    call("avg_pool2d_grad", pooled, image, *window)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)

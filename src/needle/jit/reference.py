@@ -56,20 +56,92 @@ def _by_group(x: Array, groups: int) -> Array:
 
 
 def _canvas(
-    x: Array, kernel: Sequence[int], out: Sequence[int], stride: Pair, dilation: Pair, padding: Pair
+    x: Array,
+    kernel: Sequence[int],
+    out: Sequence[int],
+    stride: Pair,
+    dilation: Pair,
+    padding: Pair,
+    fill: float = 0,
 ) -> tuple[Array, Array]:
-    """Zeros around room for x (N, H, W, groups, c): that room, and the windows below the kernel.
+    """`fill` in room for x (N, H, W, groups, c) and around it: that room, and the windows.
 
     Both are views of one array; the windows are (N, OH, OW, groups, c, KH, KW).
     """
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     ends = [padding[i] + x.shape[1 + i] for i in (0, 1)]
     sides = [max(ends[i], stride[i] * max(out[i] - 1, 0) + reach[i]) for i in (0, 1)]
-    canvas = np.zeros((x.shape[0], *sides, *x.shape[3:]), x.dtype)
+    canvas = np.full((x.shape[0], *sides, *x.shape[3:]), fill, x.dtype)
     windows = sliding_window_view(canvas, reach, (1, 2), writeable=True)
     windows = windows[:, :: stride[0], :: stride[1], :, :, :: dilation[0], :: dilation[1]]
     image = canvas[:, padding[0] : ends[0], padding[1] : ends[1]]
     return image, windows[:, : out[0], : out[1]]
+
+
+# ---- pooling --------------------------------------------------------------------------------
+
+
+def max_pool2d(
+    x: Array, out: Array, ties: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Pair
+) -> None:
+    """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties.
+
+    Padding counts as -inf. NaN wins, and no number equals it.
+    """
+    image, below = _image(x, kernel, out, stride, dilation, padding, -np.inf)
+    image[...] = x
+    out[...] = below.max((-2, -1))
+    ties[...] = (below == out[..., None, None]).sum((-2, -1))
+
+
+def max_pool2d_grad(
+    g: Array,
+    x: Array,
+    out: Array,
+    ties: Array,
+    dx: Array,
+    kernel: Pair,
+    stride: Pair,
+    dilation: Pair,
+    padding: Pair,
+) -> None:
+    """dx (N, H, W, C) from g (N, OH, OW, C) and what `max_pool2d` has left in out and ties."""
+    image, below = _image(x, kernel, out, stride, dilation, padding)
+    grads, grads_below = _image(dx, kernel, out, stride, dilation, padding)
+    image[...] = x
+    for i, j in np.ndindex(*kernel):
+        with np.errstate(invalid="ignore"):  # of a NaN there are 0
+            grads_below[..., i, j] += g * ((below[..., i, j] == out) / ties)
+    dx[...] = grads
+
+
+def avg_pool2d(
+    x: Array, out: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Pair
+) -> None:
+    """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C). Padding counts as zeros."""
+    image, below = _image(x, kernel, out, stride, dilation, padding)
+    image[...] = x
+    out[...] = below.mean((-2, -1))
+
+
+def avg_pool2d_grad(
+    g: Array, dx: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Pair
+) -> None:
+    """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
+    image, below = _image(dx, kernel, g, stride, dilation, padding)
+    for i, j in np.ndindex(*kernel):
+        below[..., i, j] += g / np.prod(kernel)
+    dx[...] = image
+
+
+def _image(
+    x: Array, kernel: Pair, out: Array, stride: Pair, dilation: Pair, padding: Pair, fill: float = 0
+) -> tuple[Array, Array]:
+    """As `_canvas`, without groups."""
+    image, windows = _canvas(
+        x[..., None, :], kernel, out.shape[1:3], stride, dilation, padding, fill
+    )
+    return image[..., 0, :], windows[..., 0, :, :, :]
 
 
 # ---- recurrence -----------------------------------------------------------------------------
@@ -304,8 +376,9 @@ def layer_norm_grad(
 REFERENCES: dict[str, Callable[..., None]] = {
     reference.__name__: reference
     for reference in (
-        conv2d, conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, attention,
-        attention_grad, softmax, log_softmax, cross_entropy, cross_entropy_grad, batch_norm,
-        batch_norm_grad, layer_norm, layer_norm_grad,
+        conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad, avg_pool2d,
+        avg_pool2d_grad, lstm, lstm_grad, rnn, rnn_grad, attention, attention_grad, softmax,
+        log_softmax, cross_entropy, cross_entropy_grad, batch_norm, batch_norm_grad, layer_norm,
+        layer_norm_grad,
     )
 }  # fmt: skip

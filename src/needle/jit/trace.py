@@ -42,8 +42,9 @@ from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
 # are traced through their definition in simpler ops, so that passes can fuse them anew.
 KERNELS = frozenset(
-    ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "lstm", "lstm_grad", "rnn", "rnn_grad",
-     "attention", "attention_grad")
+    ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
+     "avg_pool2d", "avg_pool2d_grad", "lstm", "lstm_grad", "rnn", "rnn_grad", "attention",
+     "attention_grad")
 )  # fmt: skip
 
 # Recorders answer for devices that all threads share.

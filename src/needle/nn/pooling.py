@@ -14,13 +14,18 @@ from .module import Module
 class _Pool2d(Module):
     """`stride` defaults to `kernel_size`."""
 
+    pool: Callable[..., Tensor]
+
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
-    def _windows(self, x: Tensor, fill: float) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
         _check_ndim(self, x)
-        return ops.windows(x, self.kernel_size, self.stride, self.padding, axes=(2, 3), fill=fill)
+        pool = type(self).pool
+        pixels = ops.channels_last(x)
+        return ops.channels_first(pool(pixels, self.kernel_size, self.stride, self.padding))
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -29,21 +34,18 @@ class _Pool2d(Module):
 class MaxPool2d(_Pool2d):
     """The largest pixel below the kernel at each of its positions; padding never wins."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
-        return ops.max(self._windows(x, float("-inf")), (-2, -1))
+    pool = staticmethod(ops.max_pool2d)
 
 
 class AvgPool2d(_Pool2d):
     """The mean below the kernel at each of its positions; padding counts as zeros."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
-        return ops.mean(self._windows(x, 0.0), (-2, -1))
+    pool = staticmethod(ops.avg_pool2d)
 
 
 class _AdaptivePool2d(Module):
     reduce: Callable[..., Tensor]
+    pool: Callable[..., Tensor]
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
@@ -52,11 +54,13 @@ class _AdaptivePool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, *output_size): bin i covers pixels ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ - 1."""
         _check_ndim(self, x)
-        reduce = type(self).reduce
+        reduce, pool = type(self).reduce, type(self).pool
         size = x.shape[2:]
+        if self.output_size == (1, 1):
+            return reduce(x, (2, 3), keepdims=True)
         if all(n % m == 0 for n, m in zip(size, self.output_size, strict=True)):
             kernel = tuple(n // m for n, m in zip(size, self.output_size, strict=True))
-            return reduce(ops.windows(x, kernel, axes=(2, 3)), (-2, -1))
+            return ops.channels_first(pool(ops.channels_last(x), kernel))
         rows, columns = (_bins(n, m) for n, m in zip(size, self.output_size, strict=True))
         cells = [[reduce(x[:, :, i, j], (2, 3)) for j in columns] for i in rows]
         return ops.stack([ops.stack(row, 2) for row in cells], 2)
@@ -68,13 +72,13 @@ class _AdaptivePool2d(Module):
 class AdaptiveAvgPool2d(_AdaptivePool2d):
     """Means over bins, so that the result has `output_size`."""
 
-    reduce = staticmethod(ops.mean)
+    reduce, pool = staticmethod(ops.mean), staticmethod(ops.avg_pool2d)
 
 
 class AdaptiveMaxPool2d(_AdaptivePool2d):
     """Maxima over bins, so that the result has `output_size`."""
 
-    reduce = staticmethod(ops.max)
+    reduce, pool = staticmethod(ops.max), staticmethod(ops.max_pool2d)
 
 
 def _bins(n: int, parts: int) -> list[slice]:

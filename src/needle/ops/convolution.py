@@ -1,4 +1,4 @@
-"""2-d convolution, its two gradients and sliding windows, channels last.
+"""2-d convolution and its two gradients, channels last.
 
 The three convolutions are one bilinear map seen from its three arguments, so each one's gradients
 are the other two: y = Conv(x, w), dx = ConvInputGrad(dy, w), dw = ConvWeightGrad(x, dy).
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..autograd import Tensor, TensorOp, autocast_dtype
 from ..backend_ndarray import NDArray, Shape, is_stored, promote, widened
-from .shape import pad, permute, squeeze, unsqueeze
+from .shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
 
@@ -242,87 +242,6 @@ def conv1d(
     return squeeze(y, 1)
 
 
-# ---- windows and pooling ----------------------------------------------------------------------
-
-
-class Windows(TensorOp):
-    """The windows below a kernel as a view: (…, H, W, …) → (…, OH, OW, …, KH, KW)."""
-
-    saves_values = False
-
-    def __init__(self, axes: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> None:
-        self.axes, self.kernel, self.stride, self.dilation = axes, kernel, stride, dilation
-
-    def compute(self, x: NDArray) -> NDArray:
-        shape, strides = list(x.shape), list(x.strides)
-        for i, axis in enumerate(self.axes):
-            reach = self.dilation[i] * (self.kernel[i] - 1)
-            shape[axis] = (x.shape[axis] - reach - 1) // self.stride[i] + 1
-            strides[axis] *= self.stride[i]
-        inner = (x.strides[axis] * self.dilation[i] for i, axis in enumerate(self.axes))
-        return x.as_strided((*shape, *self.kernel), (*strides, *inner))
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return Fold(self, node.inputs[0].shape)(out_grad)
-
-
-class Fold(TensorOp):
-    """Windows added onto the places they were taken from: the transpose of `Windows`."""
-
-    saves_values = False
-
-    def __init__(self, windows: Windows, shape: Shape) -> None:
-        self.windows, self.shape = windows, shape
-
-    def compute(self, g: NDArray) -> NDArray:
-        w, out = self.windows, g.device.zeros(self.shape, g.dtype)
-        for i in range(w.kernel[0]):
-            for j in range(w.kernel[1]):
-                index = [slice(None)] * len(self.shape)
-                for k, offset in enumerate((i, j)):
-                    start, n = offset * w.dilation[k], g.shape[w.axes[k]]
-                    end = start + w.stride[k] * (n - 1) + 1
-                    index[w.axes[k]] = slice(start, end, w.stride[k])
-                out[tuple(index)] = out[tuple(index)] + g[..., i, j]
-        return out
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return self.windows(out_grad)
-
-
-def windows(
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    axes: Pair = (1, 2),
-    fill: float = 0.0,
-) -> Tensor:
-    """What lies below a kernel at each of its positions, as two new last axes (KH, KW).
-
-    `axes` are the image's height and width; `stride` defaults to `kernel_size`; `padding` brings
-    `fill` in. Raises ValueError for a kernel larger than the padded image.
-    """
-    kernel = as_pair("pooling", "kernel_size", kernel_size)
-    stride = kernel if stride is None else as_pair("pooling", "stride", stride)
-    spread = as_pair("pooling", "dilation", dilation)
-    before = as_pair("pooling", "padding", padding, least=0)
-    axes = axes[0] % x.ndim, axes[1] % x.ndim
-    if any(2 * p > k for p, k in zip(before, kernel, strict=True)):
-        raise ValueError(f"[pooling] padding {before} exceeds half of the kernel {kernel}")
-    for i, axis in enumerate(axes):
-        if x.shape[axis] + 2 * before[i] < spread[i] * (kernel[i] - 1) + 1:
-            raise ValueError(
-                f"[pooling] the kernel {kernel} with dilation {spread} is larger than the image "
-                f"{tuple(x.shape[a] for a in axes)} padded by {before}"
-            )
-    if any(before):
-        amounts = dict(zip(axes, before, strict=True))
-        x = pad(x, [(amounts.get(i, 0),) * 2 for i in range(x.ndim)], fill)
-    return Windows(axes, kernel, stride, spread)(x)
-
-
 # ---- arguments --------------------------------------------------------------------------------
 
 
@@ -399,6 +318,6 @@ def channels_first(x: Tensor) -> Tensor:
 
 
 __all__ = [
-    "Conv", "ConvInputGrad", "ConvWeightGrad", "Fold", "Geometry", "Windows", "channels_first",
-    "channels_last", "conv", "conv1d", "conv_transpose", "windows",
+    "Conv", "ConvInputGrad", "ConvWeightGrad", "Geometry", "channels_first", "channels_last",
+    "conv", "conv1d", "conv_transpose",
 ]  # fmt: skip

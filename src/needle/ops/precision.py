@@ -40,6 +40,7 @@ from .elementwise import (
 from .linalg import Linear, MatMul
 from .loss import CrossEntropy, CrossEntropyGrad
 from .normalization import BatchNorm, LayerNorm
+from .pooling import AvgPool, AvgPoolGrad
 from .recurrent import LSTM, RNN
 from .reduction import CumSum, LogSumExp, Prod, Summation
 from .shape import make_tuple
@@ -62,7 +63,7 @@ TABLE: dict[Precision, tuple[Any, ...]] = {
     Precision.WIDE_PRODUCT: (Attention, LSTM, RNN),
     Precision.WIDE: (
         Exp, Expm1, Log, Log1p, Rsqrt, EWisePow, PowerScalar, RPowScalar, RDivScalar,
-        Summation, Prod, CumSum, LogSumExp,
+        Summation, Prod, CumSum, LogSumExp, AvgPool, AvgPoolGrad,
         Softmax, LogSoftmax, CrossEntropy, CrossEntropyGrad, BatchNorm, LayerNorm,
     ),
 }  # fmt: skip

@@ -9,8 +9,10 @@ import numpy as np
 
 from . import kernels
 from .attention import attention, attention_grad
+from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import THREADS, address, source, type_of
+from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .recurrent import lstm, lstm_grad, rnn, rnn_grad
 
 if TYPE_CHECKING:
@@ -102,19 +104,9 @@ def layer_norm_grad(
     dbias: Any,
 ) -> None:  # fmt: skip
     """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `layer_norm` has left."""
-    kind, (rows, cols) = type_of(x), x._shape
     _rows(device, "layer_norm_grad", x,
-          _pointers(kind, g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
-    parts = max(min(rows // 64, device.context.multiprocessors * THREADS * 4 // max(cols, 1)), 1)
-    sums = [device.empty((parts, cols), x._dtype) for _ in range(2)]
-    for part in sums:
-        device.fill(part, 0)  # where there are no rows
-    _rows(device, "layer_norm_weight_grad", x, [
-        *_pointers(kind, g=g, x=x, mean=mean, rstd=rstd), ("int64_t parts", parts),
-        *_pointers(kind, dweight=sums[0], dbias=sums[1]),
-    ])  # fmt: skip
-    for part, out in zip(sums, (dweight, dbias), strict=True):
-        device.reduce("sum", part, (0,), out.reshape((1, cols)))
+          _pointers(type_of(x), g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
+    layer_norm_weight_grads(device, g, x, mean, rstd, dweight, dbias)
 
 
 # ---- optimizers -------------------------------------------------------------------------------
@@ -173,8 +165,9 @@ def adam(
 FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad, sgd,
-        adam, attention, attention_grad, conv2d, conv2d_input_grad, conv2d_weight_grad, lstm,
-        lstm_grad, rnn, rnn_grad,
+        softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
+        batch_norm, batch_norm_grad, sgd, adam, attention, attention_grad, conv2d,
+        conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, max_pool2d,
+        max_pool2d_grad, avg_pool2d, avg_pool2d_grad,
     )
 }  # fmt: skip

@@ -82,6 +82,16 @@ def source(header: str, parameters: Sequence[str], *body: str, resident: str = "
 Operand = tuple[str, Any]  # a declaration and a value
 
 
+def given(name: str, x: Any) -> Operand:
+    """A compact array that a kernel reads."""
+    return f"const {type_of(x)}* {name}", address(x)
+
+
+def output(name: str, x: Any) -> Operand:
+    """A compact array that a kernel writes."""
+    return f"{type_of(x)}* {name}", address(x)
+
+
 def call(
     context: Context,
     what: str,

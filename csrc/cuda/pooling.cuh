@@ -1,0 +1,133 @@
+// pooling.cuh: the largest pixel, or the mean, below a kernel at each of its positions on an image,
+// and the gradients.
+//
+// Contract: that of needle/jit/reference.py. Images x (N, H, W, C) have any strides; what has the
+// size of the result, (N, OH, OW, C), and gradients of images are compact. Results are overwritten.
+// A thread makes one element, neighbouring threads those of neighbouring channels. A pixel collects
+// its gradient from the windows that it is in, in their order: nothing is added with atomics.
+// Bound: memory bandwidth; pixels of overlapping windows come from the caches again.
+#pragma once
+
+#include "reduce.cuh"
+
+namespace needle {
+
+// Images and results; the kernel's size, steps, spread, and the padding before, as {y, x}.
+struct Pooling {
+  Shape<4> image, result;
+  int64_t kernel[2], stride[2], dilation[2], padding[2];
+};
+
+// body(i, index) for the elements of an array, a thread at a time.
+template <class Index, class Body>
+__device__ void each_element(const Shape<4>& shape, Body body) {
+  const Index size = static_cast<Index>(shape.n[0] * shape.n[1] * shape.n[2] * shape.n[3]);
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += step) {
+    Index index[4];
+    unravel(i, shape, index);
+    body(i, index);
+  }
+}
+
+// visit(pixel) for all that lies below the kernel at a place of the result; `outside` for padding.
+// Small kernels have a size known to the compiler (else 0): all their pixels are loaded at once.
+template <int HEIGHT, int WIDTH, class Index, class T, class Visit>
+__device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const Index (&place)[4],
+                           T outside, Visit visit) {
+  const int64_t height = HEIGHT ? HEIGHT : p.kernel[0], width = WIDTH ? WIDTH : p.kernel[1];
+  int64_t pixel[4] = {place[0], 0, 0, place[3]};
+#pragma unroll
+  for (int64_t i = 0; i < height; ++i) {
+    pixel[1] = place[1] * p.stride[0] - p.padding[0] + i * p.dilation[0];
+#pragma unroll
+    for (int64_t j = 0; j < width; ++j) {
+      pixel[2] = place[2] * p.stride[1] - p.padding[1] + j * p.dilation[1];
+      const bool inside =
+          pixel[1] >= 0 && pixel[1] < p.image.n[1] && pixel[2] >= 0 && pixel[2] < p.image.n[2];
+      visit(inside ? x.at(pixel) : outside);
+    }
+  }
+}
+
+// The places along one side of the result whose windows a pixel is in.
+struct Covering {
+  int first, end, stride, dilation, pixel;
+
+  __device__ Covering(const Pooling& p, int side, int64_t place)
+      : stride(static_cast<int>(p.stride[side])), dilation(static_cast<int>(p.dilation[side])) {
+    const int reach = (static_cast<int>(p.kernel[side]) - 1) * dilation + 1;
+    pixel = static_cast<int>(place + p.padding[side]);  // counted from the padding's edge
+    first = pixel < reach ? 0 : (pixel - reach) / stride + 1;
+    const int last = pixel / stride, most = static_cast<int>(p.result.n[1 + side]) - 1;
+    end = (last < most ? last : most) + 1;
+  }
+
+  // Whether the pixel lies below a position of the kernel and not between two of them.
+  __device__ bool meets(int place) const {
+    return dilation == 1 || (pixel - place * stride) % dilation == 0;
+  }
+};
+
+// visit(i) for all elements of the result whose windows a pixel is in.
+template <class Index, class Visit>
+__device__ void each_above(const Pooling& p, const Index (&pixel)[4], Visit visit) {
+  const Covering rows(p, 0, pixel[1]), columns(p, 1, pixel[2]);
+  for (int y = rows.first; y < rows.end; ++y) {
+    if (!rows.meets(y)) continue;
+    for (int x = columns.first; x < columns.end; ++x) {
+      if (!columns.meets(x)) continue;
+      const Index line = (pixel[0] * p.result.n[1] + y) * p.result.n[2] + x;
+      visit(line * static_cast<Index>(p.result.n[3]) + pixel[3]);
+    }
+  }
+}
+
+template <int HEIGHT, int WIDTH, class Index, class T>
+__device__ void max_pool2d(const Pooling& p, const Array<const T, 4>& x, T* out, T* ties) {
+  each_element<Index>(p.result, [&](Index i, const Index(&place)[4]) {
+    T top = lowest<T>();
+    int count = 0;
+    each_below<HEIGHT, WIDTH>(p, x, place, lowest<T>(), [&](T value) {
+      if (value > top || value != value)
+        top = value, count = value == value;
+      else
+        count += value == top;
+    });
+    out[i] = top, ties[i] = T(count);
+  });
+}
+
+// Equal largest pixels share the gradient. In a window with NaN, of which there are 0, all get NaN.
+template <class Index, class T>
+__device__ void max_pool2d_grad(const Pooling& p, const T* g, const Array<const T, 4>& x,
+                                const T* out, const T* ties, T* dx) {
+  each_element<Index>(p.image, [&](Index i, const Index(&pixel)[4]) {
+    const T value = x.at(pixel);
+    T sum = 0;
+    each_above(p, pixel, [&](Index j) { sum += g[j] * (T(value == out[j]) / ties[j]); });
+    dx[i] = sum;
+  });
+}
+
+template <int HEIGHT, int WIDTH, class Index, class T>
+__device__ void avg_pool2d(const Pooling& p, const Array<const T, 4>& x, T* out) {
+  const T share = T(1) / T(p.kernel[0] * p.kernel[1]);
+  each_element<Index>(p.result, [&](Index i, const Index(&place)[4]) {
+    T sum = 0;
+    each_below<HEIGHT, WIDTH>(p, x, place, T(0), [&](T value) { sum += value; });
+    out[i] = sum * share;
+  });
+}
+
+template <class Index, class T>
+__device__ void avg_pool2d_grad(const Pooling& p, const T* g, T* dx) {
+  const T share = T(1) / T(p.kernel[0] * p.kernel[1]);
+  each_element<Index>(p.image, [&](Index i, const Index(&pixel)[4]) {
+    T sum = 0;
+    each_above(p, pixel, [&](Index j) { sum += g[j] * share; });
+    dx[i] = sum;
+  });
+}
+
+}  // namespace needle

@@ -1,0 +1,111 @@
+"""What is summed over the rows of a matrix on `cuda()`: batch norm and gradients of weights.
+
+The kernels are in columns.cuh. Each sum is one over parts of the rows, then one over the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..layout import Shape
+from .kernels import THREADS, Operand, address, call, given, output, type_of
+
+if TYPE_CHECKING:
+    from .device import CudaDevice
+
+WIDEST = 32  # columns of a strip
+LEAST_ROWS = 8  # of a thread
+BLOCKS_PER_MULTIPROCESSOR = 4  # they fit at the same time, and have enough rows in flight
+
+
+class _Found(NamedTuple):
+    """What a kernel finds for a part of a column: a struct of columns.cuh."""
+
+    struct: str
+    fields: int
+    sum: str  # the kernel that makes two results of those of all parts
+
+
+MOMENTS = _Found("Moments", 3, "sum_moments")
+GRADS = _Found("WeightGrads", 2, "sum_weight_grads")
+
+
+def batch_norm(
+    device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, var: Any
+) -> None:
+    """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
+    with device.context.streams.current.together():
+        _sums(device, "column_moments", x, [given("x", x)], MOMENTS, mean, var)
+        _by_strips(device, "batch_norm", x, [
+            given("x", x), given("weight", weight), given("bias", bias), given("mean", mean),
+            given("var", var), ("double eps", float(eps)), output("out", out),
+        ])  # fmt: skip
+
+
+def batch_norm_grad(
+    device: CudaDevice, g: Any, x: Any, weight: Any, mean: Any, var: Any, eps: float, dx: Any,
+    dweight: Any, dbias: Any,
+) -> None:  # fmt: skip
+    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `batch_norm` has left."""
+    data = [given("g", g), given("x", x)]
+    statistics = [given("mean", mean), given("var", var), ("double eps", float(eps))]
+    with device.context.streams.current.together():
+        _sums(device, "batch_norm_weight_grads", x, [*data, *statistics], GRADS, dweight, dbias)
+        _by_strips(device, "batch_norm_grad", x, [
+            *data, given("weight", weight), *statistics, given("dweight", dweight),
+            given("dbias", dbias), output("dx", dx),
+        ])  # fmt: skip
+
+
+def layer_norm_weight_grads(
+    device: CudaDevice, g: Any, x: Any, mean: Any, rstd: Any, dweight: Any, dbias: Any
+) -> None:
+    """dweight (c,) and dbias (c,) from g and x (n, c), and the means and 1/deviations (n,)."""
+    operands = [given("g", g), given("x", x), given("means", mean), given("rstds", rstd)]
+    with device.context.streams.current.together():
+        _sums(device, "layer_norm_weight_grads", x, operands, GRADS, dweight, dbias)
+
+
+def _sums(
+    device: CudaDevice, name: str, x: Any, operands: Sequence[Operand], found: _Found,
+    first: Any, second: Any,
+) -> None:  # fmt: skip
+    """The two results (c,) of what kernel `name` finds in the parts of x (n, c)."""
+    parts, cols = _parts(device, x._shape), x._shape[1]
+    memory = device.empty((parts, cols, found.fields), x._dtype)
+    pointer = f"{found.struct}<{type_of(x)}>* found", address(memory)
+    _launch(device, name, x._shape, parts, [*operands, pointer])
+    results = [output("first", first), output("second", second)]
+    _launch(device, found.sum, (parts, cols), 1, [pointer, *results])
+
+
+def _by_strips(device: CudaDevice, name: str, x: Any, operands: Sequence[Operand]) -> None:
+    _launch(device, name, x._shape, _parts(device, x._shape), operands)
+
+
+def _launch(
+    device: CudaDevice, name: str, shape: Shape, parts: int, operands: Sequence[Operand]
+) -> None:
+    """A kernel of columns.cuh for a matrix of that shape, a block a strip and part."""
+    width, strips = _strips(shape[1])
+    if not strips:
+        return
+    sizes = zip(("rows", "cols", "width", "parts"), (*shape, width, parts), strict=True)
+    call(
+        device.context, f"{name} of {shape}", "columns.cuh", name,
+        [*((f"int64_t {size}", value) for size, value in sizes), *operands], strips * parts,
+    )  # fmt: skip
+
+
+def _strips(cols: int) -> tuple[int, int]:
+    """The columns of a strip, a power of two, and how many strips there are."""
+    width = min(1 << max(cols - 1, 0).bit_length(), WIDEST)
+    return width, -(-cols // width)
+
+
+def _parts(device: CudaDevice, shape: Shape) -> int:
+    """Into how many parts the rows are cut: as many as fill the GPU."""
+    width, strips = _strips(shape[1])
+    wanted = device.context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR // max(strips, 1)
+    return max(min(wanted, shape[0] * width // (THREADS * LEAST_ROWS)), 1)

@@ -1,0 +1,270 @@
+"""Sliding windows over images, and the largest pixel or the mean below each of them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple
+
+from ..autograd import Tensor, TensorOp, is_grad_enabled
+from ..backend_ndarray import NDArray, Shape, is_float, widened
+from .common import FusedOp
+from .convolution import Pair, as_pair, channels_first, channels_last
+from .reduction import max as largest
+from .reduction import mean
+from .shape import broadcast_to, pad, reshape
+
+
+class Window(NamedTuple):
+    """How a kernel moves over an image: (height, width) pairs."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padding: Pair  # before and after
+
+    def padded(self, size: Shape) -> Pair:
+        """An image's height and width with the padding."""
+        return size[0] + 2 * self.padding[0], size[1] + 2 * self.padding[1]
+
+    def out_size(self, size: Shape) -> Pair:
+        """The number of positions along the height and the width of an image."""
+        height, width = (
+            (n - spread * (k - 1) - 1) // step + 1
+            for n, k, step, spread in zip(
+                self.padded(size), self.kernel, self.stride, self.dilation, strict=True
+            )
+        )
+        return height, width
+
+
+class Windows(TensorOp):
+    """The windows below a kernel as a view: (…, H, W, …) → (…, OH, OW, …, KH, KW)."""
+
+    saves_values = False
+
+    def __init__(self, axes: Pair, window: Window) -> None:
+        self.axes, self.window = axes, window
+
+    def compute(self, x: NDArray) -> NDArray:
+        kernel, stride, dilation, _ = self.window
+        shape, strides = list(x.shape), list(x.strides)
+        for i, axis in enumerate(self.axes):
+            reach = dilation[i] * (kernel[i] - 1)
+            shape[axis] = (x.shape[axis] - reach - 1) // stride[i] + 1
+            strides[axis] *= stride[i]
+        inner = (x.strides[axis] * dilation[i] for i, axis in enumerate(self.axes))
+        return x.as_strided((*shape, *kernel), (*strides, *inner))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return Fold(self, node.inputs[0].shape)(out_grad)
+
+
+class Fold(TensorOp):
+    """Windows added onto the places they were taken from: the transpose of `Windows`."""
+
+    saves_values = False
+
+    def __init__(self, windows: Windows, shape: Shape) -> None:
+        self.windows, self.shape = windows, shape
+
+    def compute(self, g: NDArray) -> NDArray:
+        axes, (kernel, stride, dilation, _) = self.windows.axes, self.windows.window
+        out = g.device.zeros(self.shape, g.dtype)
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                index = [slice(None)] * len(self.shape)
+                for k, offset in enumerate((i, j)):
+                    start, n = offset * dilation[k], g.shape[axes[k]]
+                    index[axes[k]] = slice(start, start + stride[k] * (n - 1) + 1, stride[k])
+                out[tuple(index)] = out[tuple(index)] + g[..., i, j]
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return self.windows(out_grad)
+
+
+def windows(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    axes: Pair = (1, 2),
+    fill: float = 0.0,
+) -> Tensor:
+    """What lies below a kernel at each of its positions, as two new last axes (KH, KW).
+
+    `axes` are the image's height and width; `stride` defaults to `kernel_size`; `padding` brings
+    `fill` in. Raises ValueError for a kernel larger than the padded image.
+    """
+    axes = axes[0] % x.ndim, axes[1] % x.ndim
+    size = x.shape[axes[0]], x.shape[axes[1]]
+    return _below(x, _window(size, kernel_size, stride, padding, dilation), axes, fill)
+
+
+def _window(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Window:
+    """The checked geometry on an image of that height and width."""
+    kernel = as_pair("pooling", "kernel_size", kernel_size)
+    window = Window(
+        kernel,
+        kernel if stride is None else as_pair("pooling", "stride", stride),
+        as_pair("pooling", "dilation", dilation),
+        as_pair("pooling", "padding", padding, least=0),
+    )
+    if any(2 * p > k for p, k in zip(window.padding, kernel, strict=True)):
+        raise ValueError(f"[pooling] padding {window.padding} exceeds half of the kernel {kernel}")
+    if min(window.out_size(size)) < 1:
+        raise ValueError(
+            f"[pooling] the kernel {kernel} with dilation {window.dilation} is larger than the "
+            f"image {size} padded by {window.padding}"
+        )
+    return window
+
+
+def _below(x: Tensor, window: Window, axes: Pair, fill: float) -> Tensor:
+    """The windows of x, the image's `axes` padded with `fill`."""
+    if any(window.padding):
+        amounts = dict(zip(axes, window.padding, strict=True))
+        x = pad(x, [(amounts.get(i, 0),) * 2 for i in range(x.ndim)], fill)
+    return Windows(axes, window)(x)
+
+
+# ---- pooling ----------------------------------------------------------------------------------
+
+
+class MaxPool(FusedOp):
+    """The largest pixel below a kernel at each of its positions: (N, H, W, C) → (N, OH, OW, C).
+
+    Equal largest pixels share the gradient. The forward pass keeps how many there are.
+    """
+
+    kernel = "max_pool2d"
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.ties: NDArray | None = None
+
+    def decompose(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        below = _below(channels_first(x), self.window, (2, 3), float("-inf"))
+        return channels_last(largest(below, (-2, -1)))
+
+    def compute(self, x: NDArray) -> NDArray:
+        kernel = self.fused(x)
+        if kernel is None:
+            return self.compute_by_parts(x)
+        wide = x.astype(widened(x._dtype))
+        out, self.ties = (_pooled_like(wide, self.window) for _ in range(2))
+        kernel(wide, out, self.ties, *self.window)
+        return out.astype(x._dtype)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        if self.ties is None or is_grad_enabled():
+            return super().gradient(out_grad, node)
+        x = node.inputs[0].realize_cached_data()
+        g, wide, out = (
+            v.astype(self.ties._dtype)
+            for v in (out_grad.realize_cached_data(), x, node.realize_cached_data())
+        )
+        dx = NDArray._empty(x._shape, x._device, wide._dtype)
+        kernel = x._device.fused(self.kernel + "_grad")
+        kernel(g.compact(), wide, out.compact(), self.ties, dx, *self.window)
+        return (Tensor.make_const(dx.astype(x._dtype)),)
+
+
+class AvgPool(FusedOp):
+    """The mean below a kernel at each of its positions: (N, H, W, C) → (N, OH, OW, C).
+
+    Padding counts as zeros.
+    """
+
+    kernel = "avg_pool2d"
+    saves_values = False
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+    def decompose(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return channels_last(mean(_below(channels_first(x), self.window, (2, 3), 0.0), (-2, -1)))
+
+    def compute(self, x: NDArray) -> NDArray:
+        kernel = self.fused(x)
+        if kernel is None:
+            return self.compute_by_parts(x)
+        out = _pooled_like(x, self.window)
+        kernel(x, out, *self.window)
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        return (AvgPoolGrad(self.window, node.inputs[0].shape)(out_grad),)
+
+
+class AvgPoolGrad(FusedOp):
+    """The transpose of `AvgPool`: g (N, OH, OW, C) spread evenly over the image of `shape`."""
+
+    kernel = "avg_pool2d_grad"
+    saves_values = False
+
+    def __init__(self, window: Window, shape: Shape) -> None:
+        self.window, self.shape = window, shape
+
+    def decompose(self, g: Tensor) -> Tensor:  # type: ignore[override]
+        (n, height, width, channels), window = self.shape, self.window
+        share = channels_first(g) * (1 / prod(window.kernel))
+        below = broadcast_to(reshape(share, (*share.shape, 1, 1)), (*share.shape, *window.kernel))
+        padded = n, channels, *window.padded((height, width))
+        image = Fold(Windows((2, 3), window), padded)(below)
+        top, left = window.padding
+        return channels_last(image[:, :, top : top + height, left : left + width])
+
+    def compute(self, g: NDArray) -> NDArray:
+        kernel = self.fused(g)
+        if kernel is None:
+            return self.compute_by_parts(g)
+        dx = NDArray._empty(self.shape, g._device, g._dtype)
+        kernel(g.compact(), dx, *self.window)
+        return dx
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+        return (AvgPool(self.window)(out_grad),)
+
+
+def max_pool2d(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1
+) -> Tensor:
+    """The largest pixel of x (N, H, W, C) below a kernel at each of its positions.
+
+    The result is (N, OH, OW, C). All but x are an int or (height, width); `stride` defaults to
+    `kernel_size`, and padding never wins. Raises ValueError where x has another number of axes,
+    for padding beyond half of the kernel and for a kernel larger than the padded image.
+    """
+    return _pool(MaxPool, x, kernel_size, stride, padding, dilation)
+
+
+def avg_pool2d(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1
+) -> Tensor:
+    """The mean of x (N, H, W, C) below a kernel; shapes and errors as in `max_pool2d`.
+
+    Padding counts as zeros.
+    """
+    return _pool(AvgPool, x, kernel_size, stride, padding, dilation)
+
+
+def _pool(kind: type[MaxPool | AvgPool], x: Tensor, *geometry: Any) -> Tensor:
+    if x.ndim != 4:
+        raise ValueError(f"[pooling] needs images (N, H, W, C), got shape {x.shape}")
+    op = kind(_window((x.shape[1], x.shape[2]), *geometry))
+    # Without a kernel the definition's own ops are recorded: they keep what their gradients need.
+    fused = is_float(x.dtype) and x.device.fused(op.kernel) is not None
+    return op(x) if fused else op.decompose(x)
+
+
+def _pooled_like(x: NDArray, window: Window) -> NDArray:
+    size = window.out_size(x._shape[1:3])
+    return NDArray._empty((x._shape[0], *size, x._shape[3]), x._device, x._dtype)
+
+
+__all__ = [
+    "AvgPool", "AvgPoolGrad", "Fold", "MaxPool", "Window", "Windows", "avg_pool2d", "max_pool2d",
+    "windows",
+]  # fmt: skip
