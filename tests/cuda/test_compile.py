@@ -221,7 +221,9 @@ def test_attention_by_tensor_cores(name, kind, nvrtc):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_product_on_tensor_cores(architecture, nvrtc):
-    for kind, turned in (("float16", (False, False)), ("bfloat16", (True, True))):
+    for kind, turned in (
+        ("float16", (False, False)), ("bfloat16", (True, True)), ("float", (True, True))
+    ):  # fmt: skip
         used = resources(mma_source(kind, *turned), architecture)
         assert used["spilled"] == used["stack"] == 0
         assert used["shared"] <= 48 * 1024

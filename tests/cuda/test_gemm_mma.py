@@ -1,4 +1,4 @@
-"""The matrix product on tensor cores: every layout, on buffers of 2-byte numbers."""
+"""The matrix product on tensor cores: every layout, on buffers of 2-byte numbers and of floats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def multiply(
     (batch, m, k), n = a.shape, b.shape[-1]
     left = upload(gpu, a.swapaxes(1, 2) if turned[0] else a)
     right = upload(gpu, b if turned[1] else b.swapaxes(1, 2))
-    out, added = upload(gpu, np.zeros((batch, m, n), np.uint16)), upload(gpu, bias)
+    out, added = upload(gpu, np.zeros((batch, m, n), a.dtype)), upload(gpu, bias)
     values = [
         (batch,), m, n, k,
         (left.address, m * k), *((1, m) if turned[0] else (k, 1)),
@@ -51,15 +51,16 @@ def multiply(
     return download(gpu, out, (batch, m, n), kind)
 
 
-@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float"])
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("sizes", [(1, 136, 144, 72), (2, 13, 37, 5)], ids=str)
 def test_all_layouts(sizes, turned, kind, emulated):
     batch, m, n, k = sizes
     random = np.random.RandomState(m)
-    (a, x), (b, y), (bias, z) = (
-        rounded(random.randn(*shape), kind) for shape in ((batch, m, k), (batch, k, n), (n,))
+    (a, x), (b, y) = (
+        rounded(random.randn(*shape), kind) for shape in ((batch, m, k), (batch, k, n))
     )
+    bias, z = rounded(random.randint(-4, 4, n), kind)
     ours = multiply(emulated, kind, a, b, bias, turned)
-    tolerance = 1e-3 if kind == "float16" else 8e-3
+    tolerance = {"float16": 1e-3, "bfloat16": 8e-3, "float": 1e-5}[kind]
     np.testing.assert_allclose(ours, x @ y + z, rtol=tolerance, atol=tolerance)
