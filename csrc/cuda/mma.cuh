@@ -1,9 +1,11 @@
-// mma.cuh: tensor cores, which multiply tiles of 2-byte numbers and add in float.
+// mma.cuh: tensor cores, which multiply tiles of 2-byte numbers, or of floats rounded to TF32, and
+// add in float.
 //
-// A warp holds a tile of 16 × 16 numbers as a Fragment, two numbers a register, and sums of 16 × 8
-// as 4 floats a lane: lane l has those of rows l / 4 and l / 4 + 8 and of columns l % 4 · 2 and the
-// next (NVIDIA, "PTX ISA", sections on mma.m16n8k16 and ldmatrix). Compute capability 8.0 and
-// later. The emulator of the tests has no PTX: there the same is computed in C++.
+// A warp holds a tile of 16 × 16 numbers as a Fragment, two numbers a register, or one of 16 × 8
+// floats, and sums of 16 × 8 as 4 floats a lane: lane l has those of rows l / 4 and l / 4 + 8 and
+// of columns l % 4 · 2 and the next (NVIDIA, "PTX ISA", sections on mma.m16n8k16, mma.m16n8k8 and
+// ldmatrix). Compute capability 8.0 and later. The emulator of the tests has no PTX: there the same
+// is computed in C++.
 #pragma once
 
 #include "common.cuh"
@@ -49,45 +51,79 @@ __device__ uint32_t pack(float low, float high) {
 #endif
 }
 
+// A float with the 10 bits that TF32 keeps; ties go away from zero, as the hardware rounds.
+__device__ inline uint32_t to_tf32(uint32_t bits) {
+#ifdef NEEDLE_EMULATOR
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
+#else
+  uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+  return rounded;
+#endif
+}
+
 // ---- fragments --------------------------------------------------------------------------------
 
-// 16 × 16 numbers over a warp, in four squares of 8 × 8. As the left operand of a product they are
-// in the order of columns; as the right one, two blocks of 8 columns, each in the order of depth.
+// 16 numbers by 32 bytes of depth over a warp, in four squares of 8 by 16 bytes. As the left
+// operand of a product they are in the order of columns; as the right one, two blocks of 8 columns,
+// each in the order of depth.
 struct Fragment {
   uint32_t square[4];
 };
 
-// Square s of a fragment lies at row 8·(s % 2) and column 8·(s / 2) of the tile in shared memory,
-// or at row 8·(s / 2) and column 8·(s % 2) if ACROSS. Each is transposed if TRANSPOSED.
+template <class T>
+constexpr int SQUARE_DEPTH = 16 / sizeof(T);
+template <class T>
+constexpr int FRAGMENT_DEPTH = 2 * SQUARE_DEPTH<T>;
+
+// Square s of a fragment lies s % 2 squares down and s / 2 squares on in the tile in shared memory,
+// or the other way round if ACROSS. Each is transposed if TRANSPOSED. Floats are rounded to TF32.
 template <bool ACROSS, bool TRANSPOSED, class T>
 __device__ Fragment load_squares(const T* tile, int stride) {
+  constexpr int ROWS = TRANSPOSED ? SQUARE_DEPTH<T> : 8, COLS = TRANSPOSED ? 8 : SQUARE_DEPTH<T>;
   const int lane = threadIdx.x % WARP;
+  const auto square = [&](int s) {
+    return tile + ROWS * (ACROSS ? s / 2 : s % 2) * stride + COLS * (ACROSS ? s % 2 : s / 2);
+  };
   Fragment result;
 #ifdef NEEDLE_EMULATOR
-  for (int s = 0; s < 4; ++s) {
-    const T* square = tile + 8 * (ACROSS ? s / 2 : s % 2) * stride + 8 * (ACROSS ? s % 2 : s / 2);
-    const int i = lane / 4, j = lane % 4 * 2;
-    const T* low = square + (TRANSPOSED ? j * stride + i : i * stride + j);
-    const T* high = low + (TRANSPOSED ? stride : 1);
-    result.square[s] = uint32_t(*low) | uint32_t(*high) << 16;
-  }
+  constexpr bool ONE_BY_ONE = true;
 #else
-  const int s = lane / 8;
-  const int row = 8 * (ACROSS ? s / 2 : s % 2) + lane % 8, col = 8 * (ACROSS ? s % 2 : s / 2);
-  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(tile + row * stride + col));
-  if constexpr (TRANSPOSED)
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
-                   "=r"(result.square[3])
-                 : "r"(at)
-                 : "memory");
-  else
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
-                   "=r"(result.square[3])
-                 : "r"(at)
-                 : "memory");
+  constexpr bool ONE_BY_ONE = TRANSPOSED && sizeof(T) == 4;  // which ldmatrix cannot transpose
 #endif
+  if constexpr (ONE_BY_ONE) {
+    constexpr int WORD = 4 / sizeof(T);  // numbers of a register
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+      const int i = lane / 4, j = lane % 4 * WORD;
+      const T* first = square(s) + (TRANSPOSED ? j * stride + i : i * stride + j);
+      if constexpr (sizeof(T) == 4)
+        result.square[s] = __float_as_uint(*first);
+      else
+        result.square[s] = uint32_t(first[0]) | uint32_t(first[TRANSPOSED ? stride : 1]) << 16;
+    }
+  } else {
+#ifndef NEEDLE_EMULATOR
+    const T* row = square(lane / 8) + lane % 8 * stride;
+    const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    if constexpr (TRANSPOSED)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
+                     "=r"(result.square[3])
+                   : "r"(at)
+                   : "memory");
+    else
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(result.square[0]), "=r"(result.square[1]), "=r"(result.square[2]),
+                     "=r"(result.square[3])
+                   : "r"(at)
+                   : "memory");
+#endif
+  }
+  if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (uint32_t& number : result.square) number = to_tf32(number);
+  }
   return result;
 }
 
@@ -101,7 +137,7 @@ template <class T>
 __device__ Fragment load_left_transposed(const T* tile, int stride) {
   return load_squares<true, true>(tile, stride);
 }
-// The right operand: 16 rows of the depth, in each the columns of the product.
+// The right operand: rows of the depth, in each the columns of the product.
 template <class T>
 __device__ Fragment load_right(const T* tile, int stride) {
   return load_squares<false, true>(tile, stride);
@@ -122,16 +158,20 @@ __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const F
   for (int s = 0; s < 4; ++s) left[warp][lane][s] = a.square[s];
   for (int s = 0; s < 2; ++s) right[warp][lane][s] = b.square[2 * half + s];
   __syncwarp();
-  const auto number = [](uint32_t both, int k) {
-    return widen(T{static_cast<uint16_t>(k % 2 ? both >> 16 : both)});
+  const auto number = [](uint32_t word, int k) {
+    if constexpr (sizeof(T) == 4)
+      return __uint_as_float(word & ~0x1fffu);  // the hardware does not see the other bits
+    else
+      return widen(T{static_cast<uint16_t>(k % 2 ? word >> 16 : word)});
   };
+  constexpr int DEPTH = SQUARE_DEPTH<T>;
   float* const sums[4] = {&s0, &s1, &s2, &s3};
   for (int s = 0; s < 4; ++s) {
     const int row = lane / 4, col = lane % 4 * 2 + s % 2;
-    for (int k = 0; k < 16; ++k) {
-      const int from = k % 8 / 2;
-      *sums[s] += number(left[warp][row * 4 + from][s / 2 + k / 8 * 2], k) *
-                  number(right[warp][col * 4 + from][k / 8], k);
+    for (int k = 0; k < 2 * DEPTH; ++k) {
+      const int from = k % DEPTH * 4 / DEPTH;
+      *sums[s] += number(left[warp][row * 4 + from][s / 2 + k / DEPTH * 2], k) *
+                  number(right[warp][col * 4 + from][k / DEPTH], k);
     }
   }
   __syncwarp();
@@ -140,6 +180,12 @@ __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const F
   if constexpr (is_same<T, float16>)
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(s0), "+f"(s1), "+f"(s2), "+f"(s3)
+        : "r"(a.square[0]), "r"(a.square[1]), "r"(a.square[2]), "r"(a.square[3]), "r"(b0), "r"(b1));
+  else if constexpr (is_same<T, float>)
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(s0), "+f"(s1), "+f"(s2), "+f"(s3)
         : "r"(a.square[0]), "r"(a.square[1]), "r"(a.square[2]), "r"(a.square[3]), "r"(b0), "r"(b1));

@@ -1,4 +1,4 @@
-"""The matrix product of 2-byte numbers without cuBLASLt: on tensor cores where there are some."""
+"""The matrix product without cuBLASLt on tensor cores: of 2-byte numbers, and of floats as TF32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from needle.backend_ndarray.cuda import kernels
 from .conftest import forget_libraries
 from .spy import launched
 
-TOLERANCES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+TOLERANCES = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-18}
+STORED = ("float16", "bfloat16")
 
 
 def matrices(
@@ -25,7 +26,10 @@ def matrices(
     *lead, width = (shape[i] for i in order)
     wide = np.random.RandomState(sum(shape)).randn(*lead, width + shift)
     there = NDArray(wide, device=gpu, dtype=dtype)[..., shift:].permute(order)
-    return there, there.numpy().astype("float32")
+    numbers = there.numpy().astype("float32")
+    if dtype == "float32":  # what TF32 keeps of them
+        numbers = ((numbers.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
+    return there, numbers
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -37,14 +41,16 @@ def test_all_layouts(sizes, turned, dtype, gpu):
         matrices(gpu, dtype, shape, turn)
         for shape, turn in zip(((batch, m, k), (batch, k, n)), turned, strict=True)
     )
-    bias, z = matrices(gpu, dtype, (1, n), False)
+    bias, _ = matrices(gpu, dtype, (1, n), False)
     out = gpu.empty((batch, m, n), dtype)
     with launched(gpu) as sources:
-        kernels.matmul(gpu.context, a, b, out, bias[0])
+        kernels.matmul(gpu.context, a, b, out, bias[0], tf32=True)
     flags = (str(flag).lower() for flag in (turned[0], not turned[1]))
     assert [f"gemm_mma<{', '.join(flags)}>" in source for source in sources] == [True]
     tolerance = TOLERANCES[dtype]
-    np.testing.assert_allclose(out.numpy(), x @ y + z, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        out.numpy(), x @ y + bias.numpy().astype("float32"), rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def without_cublas(gpu: ndl.Device, monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.mark.parametrize(
     ("capability", "kernel"), [((7, 5), "gemm<1, float>"), ((8, 0), "gemm_mma<false, true>")]
 )
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", STORED)
 def test_a_linear_layer(dtype, capability, kernel, without_cublas, monkeypatch):
     gpu = without_cublas
     monkeypatch.setattr(gpu.context, "capability", capability)

@@ -1,4 +1,4 @@
-"""Numbers of 2 bytes on the GPU, as the structs of mma.cuh, for tests."""
+"""What tensor cores multiply, on the GPU: numbers of 2 bytes, and floats rounded to TF32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import needle as ndl
 
 
 def rounded(x: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The bits of x in a 2-byte type, and the float32 numbers that they are."""
+    """The bits of x in a 2-byte type, and the float32 numbers that they are.
+
+    Of a "float" the number itself, and what TF32 keeps of it.
+    """
+    if kind == "float":
+        numbers = x.astype(np.float32)
+        return numbers, ((numbers.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
     if kind == "float16":
         bits = x.astype(np.float16).view(np.uint16)
     else:
@@ -33,6 +39,6 @@ def upload(gpu: ndl.Device, bits: np.ndarray) -> Any:
 
 def download(gpu: ndl.Device, buffer: Any, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """The float32 numbers of a buffer's words."""
-    bits = np.empty(shape, np.uint16)
+    bits = np.empty(shape, np.float32 if kind == "float" else np.uint16)
     gpu.context.download(buffer.address, bits)
-    return widened(bits, kind)
+    return bits if kind == "float" else widened(bits, kind)

@@ -195,7 +195,7 @@ class CudaDevice(BackendDevice):
 
     def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
         if not self.blas.matmul(a, b, out, bias, tf32=self.allow_tf32):
-            kernels.matmul(self.context, a, b, out, bias)
+            kernels.matmul(self.context, a, b, out, bias, self.allow_tf32)
 
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
         if index.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from . import kernels
 from .attention import attention, attention_grad
 from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
-from .kernels import THREADS, address, source, type_of
+from .kernels import Operand, address, call, source, type_of
 from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .recurrent import lstm, lstm_grad, rnn, rnn_grad
 
@@ -112,15 +113,34 @@ def layer_norm_grad(
 # ---- optimizers -------------------------------------------------------------------------------
 
 
-def _step(device: CudaDevice, call: str, out: Any, parameters: Sequence[tuple[str, Any]]) -> None:
-    if not out.size:
-        return
-    declared = [("int64_t size", out.size), *parameters]
-    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
-    text = source("optimizer.cuh", [d for d, _ in declared], f"{call}({', '.join(names)});")
-    device.context.launch(
-        f"{call.split('<')[0]} of {kernels.shapes_of(out)}", text,
-        kernels.grid(device.context, out.size), THREADS, [value for _, value in declared],
+TABLE = 64  # parameters of a launch, and
+BLOCK_BYTES = 16384  # of an array that a block updates, as in optimizer.cuh
+
+
+def _update(
+    device: CudaDevice, step: str, arrays: Sequence[list[Any]], numbers: Sequence[Operand]
+) -> None:
+    """A step of optimizer.cuh of all parameters; `arrays` are the lists of its table."""
+    rows = [row for row in zip(*arrays, strict=True) if row[0].size]
+    for start in range(0, len(rows), TABLE):
+        with device.context.streams.current.together():
+            _update_table(device, step, rows[start : start + TABLE], numbers)
+
+
+def _update_table(
+    device: CudaDevice, step: str, rows: Sequence[Sequence[Any]],
+    numbers: Sequence[Operand],
+) -> None:  # fmt: skip
+    first, unused = rows[0][0], (0,) * (TABLE - len(rows))
+    share = BLOCK_BYTES // first._dtype.itemsize
+    sizes = [row[0].size for row in rows]
+    blocks = list(accumulate(-(-size // share) for size in sizes))
+    columns = [blocks, sizes, *([address(x) for x in column] for column in zip(*rows, strict=True))]
+    table = sum(((*column, *unused) for column in columns), (len(rows),))
+    declared = f"Table<{type_of(first)}, {len(rows[0]) - 3}> table"
+    call(
+        device.context, f"{step.split('<')[0]} of {len(rows)} parameters", "optimizer.cuh", step,
+        [(declared, table), *numbers], blocks[-1],
     )  # fmt: skip
 
 
@@ -129,18 +149,13 @@ def sgd(
     lr: float, momentum: float, weight_decay: float, dampening: float, nesterov: bool,
 ) -> None:  # fmt: skip
     """One step of each parameter into `outs`; momenta, where there are any, are updated."""
-    flags = f"{'true' if momenta else 'false'}, {'true' if nesterov else 'false'}"
     numbers = [
         ("double lr", float(lr)), ("double momentum", float(momentum)),
         ("double decay", float(weight_decay)), ("double dampening", float(dampening)),
     ]  # fmt: skip
-    for i, (p, g, out) in enumerate(zip(params, grads, outs, strict=True)):
-        kind = type_of(p)
-        u = address(momenta[i]) if momenta else 0
-        _step(device, f"sgd<{flags}>", out, [
-            *_pointers(f"const {kind}", p=p, grad=g), (f"{kind}* u", u),
-            *_pointers(kind, out=out), *numbers,
-        ])  # fmt: skip
+    moments = [momenta] if momenta else []
+    step = f"sgd<{str(nesterov).lower()}>"
+    _update(device, step, [params, grads, outs, *moments], numbers)
 
 
 def adam(
@@ -154,12 +169,7 @@ def adam(
     names = ("lr", "beta1", "beta2", "eps", "l2", "keep", "unbias1", "unbias2")
     values = (lr, beta1, beta2, eps, l2, keep, *unbias)
     numbers = [(f"double {n}", float(v)) for n, v in zip(names, values, strict=True)]
-    for p, g, m, v, out in zip(params, grads, ms, vs, outs, strict=True):
-        kind = type_of(p)
-        _step(device, "adam", out, [
-            *_pointers(f"const {kind}", p=p, grad=g), *_pointers(kind, m=m, v=v, out=out),
-            *numbers,
-        ])  # fmt: skip
+    _update(device, "adam", [params, grads, outs, ms, vs], numbers)
 
 
 FUSED: dict[str, Callable[..., None]] = {

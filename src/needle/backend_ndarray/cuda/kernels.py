@@ -352,8 +352,11 @@ def along_axis(
 # ---- products ---------------------------------------------------------------------------------
 
 
-def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
-    """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh and gemm_mma.cuh."""
+def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = False) -> None:
+    """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh and gemm_mma.cuh.
+
+    With `tf32` floats may be rounded to TF32 before they are multiplied.
+    """
     if out.size == 0:
         return
     batch = out._shape[:-2] or (1,)
@@ -374,7 +377,8 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
         ("int64_t bias_stride", 0 if bias is None else bias._strides[0]),
     ]
     sums, tile, what = widened(out._dtype).name, 128, f"matmul of {shapes_of(a, b)}"
-    if is_stored(out._dtype) and context.capability >= TENSOR_CORES:
+    rounded = is_stored(out._dtype) or (tf32 and kind == "float")
+    if rounded and context.capability >= TENSOR_CORES:
         turned = a._strides[-2] == 1, b._strides[-1] == 1
         header, resident = "gemm_mma.cuh", "1"
         function = "gemm_mma<{}, {}>".format(*(str(flag).lower() for flag in turned))
