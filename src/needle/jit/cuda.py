@@ -142,6 +142,19 @@ class CudaProgram:
             here.watch = None
 
 
+def launch_on(graph: Graph, device: CudaDevice) -> None:
+    """Launch the kernels of a graph once, on new memory with whatever is in it."""
+    graph = plan_loops(graph, kernels_of)
+    units = kernels_of(graph)
+    plan = make_plan(graph, units)
+    views = {"argument": graph.arguments, "state": graph.states, "result": graph.results}
+    arrays = {kind: [device.empty(x.shape, x.dtype) for x in of] for kind, of in views.items()}
+    arrays["constant"] = [array for _, array in graph.constants]
+    arrays["arena"] = [device.empty((max(plan.arena_bytes, 1),), "uint8")]
+    buffers = {kind: list(map(_address, of)) for kind, of in arrays.items()}
+    _Launcher(graph, plan, device, buffers).run(units)
+
+
 def _address(x: Any) -> int:
     return x._handle.address + x._offset * x._dtype.itemsize
 
