@@ -87,7 +87,10 @@ def record(case: cases.Case) -> Counter:
     with counting(device) as counter:
         model = case.model.to(device)
         optimizer = getattr(optim, case.optimizer)(model.parameters(), **case.options)
-        x, y = (ndl.Tensor(a, device=device, dtype=a.dtype) for a in (case.x, case.y))
+        x, y = (
+            ndl.Tensor(a, device=device, dtype=a.dtype, requires_grad=False)
+            for a in (case.x, case.y)
+        )
 
         def step(x: ndl.Tensor, y: ndl.Tensor) -> ndl.Tensor:
             loss = nn.CrossEntropyLoss()(case.logits(x), y)

@@ -1,4 +1,4 @@
-"""How many kernels a compiled training step is."""
+"""How many kernels a compiled training step is, and what they take of a GPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from types import ModuleType
 
 import pytest
 
+from .test_compile import resources
+
 # Kernels of a step at most: no change to the passes or to the fusion may make them more.
-MOST = {"two_layer": 25, "mlp_resnet": 186, "lstm": 154, "gpt": 331, "resnet9": 238}
+MOST = {"two_layer": 14, "mlp_resnet": 51, "lstm": 130, "gpt": 146, "resnet9": 63}
 
 
 @pytest.fixture
@@ -27,3 +29,15 @@ def test_a_step_has_few_kernels(name, launches):
     counter = launches.record(launches.CASES[name]())
     assert len(counter.launches) <= MOST[name]
     assert counter.copies == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"), [("mlp_resnet", "sm_80"), ("gpt", "sm_90"), ("resnet9", "sm_100")]
+)
+def test_generated_kernels_spill_nothing(name, architecture, launches, nvrtc):
+    counter = launches.record(launches.CASES[name]())
+    for source, what in counter.sources.items():
+        if "generated.cuh" in source:
+            used = resources(source, architecture)
+            assert used["spilled"] == used["stack"] == 0, what
+            assert used["shared"] <= 16 * 1024, what
