@@ -21,6 +21,22 @@ namespace needle {
 
 using f::convert;
 
+// What the blocks of a launch work on: job j has the blocks from first[j] to first[j + 1].
+template <int JOBS, int POINTERS>
+struct Jobs {
+  int64_t first[JOBS + 1], size[JOBS];
+  void* pointer[JOBS][POINTERS];
+
+  // The job of a block, by bisection.
+  __device__ int of(int64_t block) const {
+    int job = 0;
+    for (int step = 512; step > 0; step /= 2) {
+      if (job + step < JOBS && first[job + step] <= block) job += step;
+    }
+    return job;
+  }
+};
+
 // What `combine` makes of a value over the WIDTH threads of a row of the block, in all of them: at
 // most a warp, or all of the block.
 template <int WIDTH, class Combine, class T>

@@ -62,7 +62,7 @@ LOOPS = {
     "totals with what follows": Loop(log_of_sum, (3000,), 1),
     "a total of rows": Loop(sum_of_logs, (50, 20), 1),
     "integers": Loop(
-        lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 2, "int32"
+        lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
     ),
     "a sum over axes in the middle": Loop(lambda x: [ndl.summation(x * 2, 1)], (4, 50, 6), 2),
 }
@@ -125,3 +125,50 @@ def test_running_means_are_updated_in_place(emulated, fake):
     calls = fake.emulator_calls().decode()
     captured = calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
     assert "cuMemcpy" not in captured
+
+
+def test_updates_of_all_parameters_are_one_launch(emulated, fake):
+    random = np.random.RandomState(0)
+    shapes = [(3, 5), (70,), (20, 30), (1,), (64, 40), (7, 7)]
+    states = [ndl.Tensor(random.randn(*shape), device=emulated) for shape in shapes]
+    expected = [s.numpy() for s in states]
+
+    @ndl.jit
+    def step(rate):
+        for state in states:
+            state.data = state.data * 0.9 - rate
+
+    rate = ndl.Tensor(np.float32(0.25), device=emulated)
+    for _ in range(2):
+        step(rate)
+        expected = [x * 0.9 - 0.25 for x in expected]
+        for state, x in zip(states, expected, strict=True):
+            np.testing.assert_allclose(state.numpy(), x, 1e-5)
+    assert kernels_of(fake) == 1
+
+
+def test_many_updates_are_few_launches(emulated, fake):
+    states = [ndl.Tensor(np.full(i + 1, i), device=emulated) for i in range(300)]
+
+    @ndl.jit
+    def step():
+        for state in states:
+            state.data = state.data + 1
+
+    step()
+    for i, state in enumerate(states):
+        np.testing.assert_array_equal(state.numpy(), np.full(i + 1, i + 1))
+    assert 1 < kernels_of(fake) <= 3
+
+
+def test_what_waits_is_launched_before_it_is_needed(emulated):
+    """A product between two loops reads what the first writes and writes what it reads."""
+    x = ndl.Tensor(np.random.RandomState(0).randn(8, 8), device=emulated)
+
+    def function(x):
+        for _ in range(3):
+            y = x * 2 + 1
+            x = ndl.tanh(y @ x) + ndl.sigmoid(x)
+        return x
+
+    np.testing.assert_allclose(ndl.jit(function)(x).numpy(), function(x).numpy(), 1e-5, 1e-6)

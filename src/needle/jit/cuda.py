@@ -20,8 +20,8 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.cuda import CudaDevice
-from ..backend_ndarray.cuda.kernels import THREADS, source
-from .cuda_loops import COUNTERS, write_kernel
+from .cuda_jobs import COUNTERS, Job, Jobs, Span
+from .cuda_loops import write_kernel
 from .explain import nest_name
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
@@ -187,16 +187,21 @@ class _Launcher:
     device: CudaDevice
     buffers: dict[str, list[int]]
 
+    def __post_init__(self) -> None:
+        (counters,) = self.buffers["counters"]
+        self.jobs = Jobs(self.device, counters)
+
     def run(self, units: list[Unit]) -> None:
         """Launch all of it."""
         needed = values_needed_outside(units, self.graph)
         for unit in units:
             if unit.nest is not None:
                 self._nest(unit.nest, needed)
-            elif unit.node is not None and unit.node.op == "scan":
-                self._scan(unit.node)
             elif unit.node is not None:
-                self._node(unit.node)
+                written = (view.value for view in unit.node.outputs)
+                self.jobs.before(map(self._span, unit.node.needed()), map(self._span, written))
+                (self._scan if unit.node.op == "scan" else self._node)(unit.node)
+        self.jobs.launch()
         for view, kind, number in self.plan.copies:
             target = self.buffers[kind][number]
             self.device.context.move(self._at(view.value), target, view.value.nbytes)
@@ -248,14 +253,10 @@ class _Launcher:
 
     def _nest(self, nest: Nest, needed: set[int]) -> None:
         assert isinstance(nest, LineNest)
-        context = self.device.context
-        kernel = write_kernel(nest, needed, self.graph.filled(), context.multiprocessors)
-        parts = [self.device.allocate(count, dtype) for dtype, count in kernel.parts]
-        parameters = [self._at(value) for value in kernel.values]
-        parameters += [array.address for array in parts]
-        text = source(
-            "generated.cuh", [*kernel.parameters, "unsigned* counters"],
-            "const uint32_t block = blockIdx.x, blocks = gridDim.x;", *kernel.body,
-        )  # fmt: skip
-        parameters += self.buffers["counters"]
-        context.launch(nest_name(nest), text, kernel.blocks, THREADS, parameters)
+        multiprocessors = self.device.context.multiprocessors
+        kernel = write_kernel(nest, needed, self.graph.filled(), multiprocessors)
+        self.jobs.add(Job(nest_name(nest), kernel, list(map(self._span, kernel.values))))
+
+    def _span(self, value: Value) -> Span:
+        start = self._at(value)
+        return Span(start, start + value.nbytes)

@@ -29,7 +29,6 @@ from .loops import expression, literal, phases_of
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
 
 WARP = 32
-COUNTERS = 1024  # of blocks that have come: as many columns of blocks as a kernel can have
 
 
 class Member(NamedTuple):
@@ -47,14 +46,20 @@ class Member(NamedTuple):
 
 @dataclass
 class LoopKernel:
-    """The statements of a kernel and what they work on: `p0`, `p1`, … are the addresses of values,
-    `parts0`, … arrays of so many elements, `block` of `blocks` the one that runs them."""
+    """The statements of a kernel and what they work on.
 
-    body: list[str]
+    They use the pointers of `declarations` (to values, to the parts of sums, to counters of blocks
+    that are 0), `size` in a flat one, and `block` of `blocks`, which runs them.
+    """
+
+    text: str
+    size: int
     blocks: int
-    parameters: list[str] = field(default_factory=list)
+    declarations: list[str] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
-    parts: list[tuple[np.dtype, int]] = field(default_factory=list)
+    written: list[bool] = field(default_factory=list)  # whether a value is written, or read
+    parts: list[tuple[np.dtype, int]] = field(default_factory=list)  # dtypes and lengths
+    counters: int = 0
 
 
 @dataclass
@@ -79,6 +84,7 @@ class _Writer:
     line: str | None = None  # the variable that counts lines
     guard = ""  # what a thread must be to write at a point
     writes_line = ""  # and to write the value of a line
+    counters = 1  # of the blocks that sum the same
 
     def __init__(
         self, nest: LineNest, needed: set[int], filled: dict[int, Any], multiprocessors: int
@@ -101,14 +107,18 @@ class _Writer:
 
     def write(self) -> LoopKernel:
         """The kernel."""
-        kernel = LoopKernel(list(self.text()), self.blocks)
+        text = "\n".join(self.text())
+        kernel = LoopKernel(text, self.nest.size, self.blocks, parts=self.parts)
         for key, (name, value) in self.pointers.items():
-            const = "" if key in self.written else "const "
-            kernel.parameters.append(f"{const}{_type(value)}* {name}")
+            kernel.written.append(key in self.written)
+            const = "" if kernel.written[-1] else "const "
+            kernel.declarations.append(f"{const}{_type(value)}* {name}")
             kernel.values.append(value)
         for i, (dtype, _) in enumerate(self.parts):
-            kernel.parameters.append(f"{TYPES[dtype.name]}* parts{i}")
-        kernel.parts = self.parts
+            kernel.declarations.append(f"{TYPES[dtype.name]}* parts{i}")
+        if self.parts:
+            kernel.declarations.append("unsigned* counters")
+            kernel.counters = self.counters
         return kernel
 
     # ---- what differs: how threads go over the points -----------------------------------------
@@ -123,7 +133,7 @@ class _Writer:
         yield from self._totals_start()
         yield f"const {self.index} step = {self.index}(blocks) * blockDim.x;"
         start = f"{self.index}(block) * blockDim.x + threadIdx.x"
-        yield f"for ({self.index} i = {start}; i < {self.nest.size}; i += step) {{"
+        yield f"for ({self.index} i = {start}; i < size; i += step) {{"
         yield from _indented(self._points(0))
         yield "}"
         yield from self._totals_end()
@@ -387,6 +397,10 @@ class _Columns(_Lines):
         """Blocks side by side."""
         assert self.nest.cols is not None
         return -(-self.nest.cols // self.width)
+
+    @property
+    def counters(self) -> int:  # type: ignore[override]
+        return self.groups
 
     @property
     def slices(self) -> int:
