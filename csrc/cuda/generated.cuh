@@ -1,4 +1,6 @@
 // generated.cuh: what the loops that needle.jit generates are written in.
+//
+// A block is 256 threads in rows of WIDTH, which is a power of two.
 #pragma once
 
 #include "reduce.cuh"
@@ -18,5 +20,64 @@ struct numeric_limits {
 namespace needle {
 
 using f::convert;
+
+// What the blocks of a launch work on: job j has the blocks from first[j] to first[j + 1].
+template <int JOBS, int POINTERS>
+struct Jobs {
+  int64_t first[JOBS + 1], size[JOBS];
+  void* pointer[JOBS][POINTERS];
+
+  // The job of a block, by bisection.
+  __device__ int of(int64_t block) const {
+    int job = 0;
+    for (int step = 512; step > 0; step /= 2) {
+      if (job + step < JOBS && first[job + step] <= block) job += step;
+    }
+    return job;
+  }
+};
+
+// What `combine` makes of a value over the WIDTH threads of a row of the block, in all of them: at
+// most a warp, or all of the block.
+template <int WIDTH, class Combine, class T>
+__device__ T over_row(T value, Combine combine) {
+  if constexpr (WIDTH > WARP) return over_block(value, Combine::template identity<T>(), combine);
+#pragma unroll
+  for (int step = WIDTH / 2; step > 0; step /= 2) {
+    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
+  }
+  return value;
+}
+
+// The same over the threads that are in one place of their rows, where WIDTH is at most a warp;
+// wider rows fill the block.
+template <int WIDTH, class Combine, class T>
+__device__ T over_column(T value, Combine combine) {
+  if constexpr (WIDTH > WARP) return value;
+  __shared__ T parts[256];
+#pragma unroll
+  for (int step = WARP / 2; step >= WIDTH; step /= 2) {
+    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
+  }
+  const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP, place = threadIdx.x % WIDTH;
+  __syncthreads();  // the parts of an earlier call have been read
+  if (lane < WIDTH) parts[threadIdx.x / WARP * WIDTH + lane] = value;
+  __syncthreads();
+  value = parts[place];
+  for (int warp = 1; warp < warps; ++warp) value = combine(value, parts[warp * WIDTH + place]);
+  return value;
+}
+
+// Whether this block is the last of `blocks` to come here: it sees what the others have written
+// before, and leaves the counter at 0, as it was (threadFenceReduction of NVIDIA's CUDA samples).
+__device__ inline bool is_last(unsigned* counter, unsigned blocks) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;
+  __syncthreads();
+  __threadfence();
+  return last;
+}
 
 }  // namespace needle

@@ -65,9 +65,9 @@ class Program:
         self._code = compile("\n".join(self.lines), "<random program>", "exec")
 
     def tensors(self, arrays: dict[str, np.ndarray]) -> dict[str, ndl.Tensor]:
-        """Fresh Tensors of the inputs or states."""
+        """Fresh Tensors of the inputs or states, on the default device."""
         return {
-            name: ndl.Tensor(array, device=ndl.cpu(), dtype=array.dtype, requires_grad=self.pure)
+            name: ndl.Tensor(array, dtype=array.dtype, requires_grad=self.pure)
             for name, array in arrays.items()
         }
 

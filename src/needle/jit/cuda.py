@@ -1,7 +1,7 @@
 """Programs on `cuda()`: the kernels of a graph, captured as one CUDA graph.
 
-The passes, the units and the memory plan are those of the CPU. A loop nest of element-wise nodes
-becomes a kernel of its own; every other node runs through the device's primitive. All of this is
+The passes, the units and the memory plan are those of the CPU. A loop nest becomes a kernel of its
+own (`lines`, `cuda_loops`); every other node runs through the device's primitive. All of this is
 recorded once by the driver, and a call of the program is one launch.
 """
 
@@ -13,23 +13,24 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray import NDArray
 from ..backend_ndarray.cuda import CudaDevice
-from ..backend_ndarray.cuda.kernels import THREADS, TYPES, grid, index_type, source
+from .cuda_jobs import COUNTERS, Job, Jobs, Span
+from .cuda_loops import write_kernel
+from .explain import nest_name
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
-from .loops import expression, literal
-from .nest import ROW, Domain, Nest, elementwise_domain, is_linear
+from .lines import LineNest
+from .nest import Nest
 from .plan import Plan, aligned, make_plan, plan_loops
 from .recompute import units_of
 
-kernels_of = partial(units_of, domain_of=elementwise_domain, into_products=False)
+kernels_of = partial(units_of, new_nest=LineNest, into_products=False, small=1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class CudaProgram:
         self._arguments = device.empty((max(total, 1),), "uint8")
         self._results = [device.empty(x.shape, x.dtype) for x in graph.results]
         self._arena = device.empty((max(self.plan.arena_bytes, 1),), "uint8")
+        self._counters = _counters(device)
         self._constants = [array.compact() for _, array in graph.constants]
         self._watch = device.context.watch()
         self._states: list[int] = []  # the addresses that the captured graph works on
@@ -90,7 +92,7 @@ class CudaProgram:
         for i in self.graph.updates:
             _own(states[i])
         addresses = [_address(s.cached_data) for s in states]
-        for own in (self._arena, *self._constants):
+        for own in (self._arena, self._counters, *self._constants):
             _address(own)
         context = self.device.context
         if self._captured is None or addresses != self._states:
@@ -133,6 +135,7 @@ class CudaProgram:
             "constant": [_address(x) for x in self._constants],
             "result": [_address(x) for x in self._results],
             "arena": [_address(self._arena)],
+            "counters": [_address(self._counters)],
         }
         here = device.context.streams.current
         here.watch = self._watch.block.address
@@ -140,6 +143,27 @@ class CudaProgram:
             _Launcher(graph, self.plan, device, buffers).run(self.units)
         finally:
             here.watch = None
+
+
+def launch_on(graph: Graph, device: CudaDevice) -> None:
+    """Launch the kernels of a graph once, on new memory with whatever is in it."""
+    graph = plan_loops(graph, kernels_of)
+    units = kernels_of(graph)
+    plan = make_plan(graph, units)
+    views = {"argument": graph.arguments, "state": graph.states, "result": graph.results}
+    arrays = {kind: [device.empty(x.shape, x.dtype) for x in of] for kind, of in views.items()}
+    arrays["constant"] = [array for _, array in graph.constants]
+    arrays["arena"] = [device.empty((max(plan.arena_bytes, 1),), "uint8")]
+    arrays["counters"] = [device.empty((COUNTERS,), "int32")]
+    buffers = {kind: list(map(_address, of)) for kind, of in arrays.items()}
+    _Launcher(graph, plan, device, buffers).run(units)
+
+
+def _counters(device: CudaDevice) -> NDArray:
+    """Zeros, as kernels find and leave them that count their blocks; see `is_last`."""
+    counters = device.empty((COUNTERS,), "int32")
+    device.fill(counters, 0)
+    return counters
 
 
 def _address(x: Any) -> int:
@@ -163,16 +187,21 @@ class _Launcher:
     device: CudaDevice
     buffers: dict[str, list[int]]
 
+    def __post_init__(self) -> None:
+        (counters,) = self.buffers["counters"]
+        self.jobs = Jobs(self.device, counters)
+
     def run(self, units: list[Unit]) -> None:
         """Launch all of it."""
         needed = values_needed_outside(units, self.graph)
         for unit in units:
             if unit.nest is not None:
                 self._nest(unit.nest, needed)
-            elif unit.node is not None and unit.node.op == "scan":
-                self._scan(unit.node)
             elif unit.node is not None:
-                self._node(unit.node)
+                written = (view.value for view in unit.node.outputs)
+                self.jobs.before(map(self._span, unit.node.needed()), map(self._span, written))
+                (self._scan if unit.node.op == "scan" else self._node)(unit.node)
+        self.jobs.launch()
         for view, kind, number in self.plan.copies:
             target = self.buffers[kind][number]
             self.device.context.move(self._at(view.value), target, view.value.nbytes)
@@ -215,97 +244,19 @@ class _Launcher:
             ]
             buffers = {
                 "argument": [*carries, *slices, *inputs[last:]], "result": [*new, *ys],
-                "arena": [self._at(memory.value)],
+                "arena": [self._at(memory.value)], "counters": self.buffers["counters"],
             }  # fmt: skip
             _Launcher(loop.body, loop.plan, self.device, buffers).run(loop.units)
             carries = new
 
-    # ---- element-wise loops -----------------------------------------------------------------
+    # ---- loops ------------------------------------------------------------------------------
 
     def _nest(self, nest: Nest, needed: set[int]) -> None:
-        text, values = _LoopWriter(nest, needed, self.graph.filled()).write()
-        context = self.device.context
-        names = " ".join(
-            node.op if node.op != "binary" else node.attributes[0] for node in nest.nodes
-        )
-        context.launch(
-            f"a loop over {nest.size} elements ({names})", text, grid(context, nest.size), THREADS,
-            [self._at(value) for value in values],
-        )  # fmt: skip
+        assert isinstance(nest, LineNest)
+        multiprocessors = self.device.context.multiprocessors
+        kernel = write_kernel(nest, needed, self.graph.filled(), multiprocessors)
+        self.jobs.add(Job(nest_name(nest), kernel, list(map(self._span, kernel.values))))
 
-
-class _LoopWriter:
-    """A kernel with one thread a point of the nest.
-
-    A thread reads all it needs before it writes anything: an output may be where an input was.
-    """
-
-    def __init__(self, nest: Nest, needed: set[int], filled: dict[int, Any]) -> None:
-        self.nest, self.needed, self.filled = nest, needed, filled
-        self.pointers: dict[int, tuple[str, Value]] = {}
-        self.written: set[int] = set()
-        self.names: dict[int, str] = {}  # of the nest's values
-        self.loads: dict[tuple[str, str], str] = {}  # by pointer and place
-        self.lines: list[str] = []
-        self.stores: list[str] = []
-
-    def write(self) -> tuple[str, list[Value]]:
-        """The source, and the values whose addresses the kernel takes."""
-        nest = self.nest
-        for node, domain, kind in zip(nest.nodes, nest.domains, nest.kinds, strict=True):
-            self._point(node, domain, "row" if kind == ROW else "i")
-        index = index_type(nest.size)
-        parameters = [
-            f"{'' if key in self.written else 'const '}{TYPES[value.dtype.name]}* {name}"
-            for key, (name, value) in self.pointers.items()
-        ]
-        row = [f"const {index} row = i / {nest.cols};"] if ROW in nest.kinds else []
-        loads = [f"const auto {name} = {p}[{at}];" for (p, at), name in self.loads.items()]
-        text = source(
-            "generated.cuh", parameters,
-            f"const {index} step = {index}(gridDim.x) * blockDim.x;",
-            f"for ({index} i = {index}(blockIdx.x) * blockDim.x + threadIdx.x; i < {nest.size}; "
-            "i += step) {",
-            *(f"  {line}" for line in (*row, *loads, *self.lines, *self.stores)),
-            "}",
-        )  # fmt: skip
-        return text, [value for _, value in self.pointers.values()]
-
-    def _point(self, node: Node, domain: Domain, at: str) -> None:
-        """The statements for one node; `at` is the point of its domain."""
-        inputs = [
-            self._operand(x, _offset(domain.shape, access, x.offset, at))
-            for x, access in zip(node.inputs, domain.accesses, strict=True)
-        ]
-        (out,) = node.outputs
-        name = self.names[id(out.value)] = f"v{len(self.names)}"
-        self.lines.append(f"const {TYPES[out.dtype.name]} {name} = {expression(node, inputs)};")
-        if id(out.value) in self.needed:
-            self.written.add(id(out.value))
-            once = f"if (i % {self.nest.cols} == 0) " if at == "row" else ""
-            self.stores.append(f"{once}{self._pointer(out.value)}[{at}] = {name};")
-
-    def _operand(self, x: View, place: str) -> str:
-        if id(x.value) in self.names:
-            return self.names[id(x.value)]
-        if id(x.value) in self.filled:
-            return literal(self.filled[id(x.value)], x.dtype)
-        return self.loads.setdefault((self._pointer(x.value), place), f"x{len(self.loads)}")
-
-    def _pointer(self, value: Value) -> str:
-        return self.pointers.setdefault(id(value), (f"p{len(self.pointers)}", value))[0]
-
-
-def _offset(shape: Shape, strides: Shape, offset: int, at: str) -> str:
-    """The place of point `at` of a domain in an array: C++ with constants alone."""
-    if is_linear(shape, strides):
-        return at if not offset else f"{at} + {offset}"
-    terms = [str(offset)] if offset or not any(strides) else []
-    for axis, (n, stride) in enumerate(zip(shape, strides, strict=True)):
-        if not stride or n == 1:
-            continue
-        below = prod(shape[axis + 1 :])
-        index = at if below == 1 else f"{at} / {below}"
-        index = index if axis == 0 else f"({index}) % {n}"
-        terms.append(f"int64_t({index}) * {stride}")
-    return " + ".join(terms)
+    def _span(self, value: Value) -> Span:
+        start = self._at(value)
+        return Span(start, start + value.nbytes)

@@ -44,11 +44,12 @@ def _name(unit: Unit) -> str:
         shapes = " ".join("x".join(map(str, view.shape)) for view in unit.node.inputs[:2])
         parts.append(f"{unit.node.op} {shapes}")
     if unit.nest is not None:
-        parts.append(_nest_name(unit.nest))
+        parts.append(nest_name(unit.nest))
     return ", then ".join(parts)
 
 
-def _nest_name(nest: Nest) -> str:
+def nest_name(nest: Nest) -> str:
+    """A nest's shape and what it computes."""
     plain = ("fill", "copy", "where")
     counts = Counter(n.op if n.op in plain else str(n.attributes[0]) for n in nest.nodes)
     names = " ".join(name if n == 1 else f"{name}*{n}" for name, n in counts.items())

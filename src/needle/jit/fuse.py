@@ -40,6 +40,8 @@ class Unit:
 class _Schedule:
     """The units so far, and who makes and reads each value."""
 
+    new_nest: Callable[[int], Nest] = Nest  # of so many points
+    small: int = SMALL
     units: list[Unit] = field(default_factory=list)
     maker: dict[int, Unit] = field(default_factory=dict)
     readers: dict[int, list[Unit]] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class _Schedule:
         """A unit for the node alone."""
         nest = None
         if domain is not None:
-            nest = Nest(domain.size)
+            nest = self.new_nest(domain.size)
             if not nest.add(node, domain):
                 nest = None
         unit = Unit(self.count, nest, None if nest else node)
@@ -87,7 +89,7 @@ class _Schedule:
         return any(
             other is not unit
             and not unit.before >> other.number & 1
-            and (other.nest is None or other.nest.size >= SMALL)
+            and (other.nest is None or other.nest.size >= self.small)
             for other in self.predecessors(node)
         )
 
@@ -146,14 +148,16 @@ class _Schedule:
 def fuse(
     graph: Graph,
     enabled: bool = True,
-    domain_of: Callable[[Node], Domain | None] = domain_of,
+    new_nest: Callable[[int], Nest] = Nest,
     into_products: bool = True,
+    small: int | None = None,
 ) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
-    `domain_of` says which nodes can be in a nest; `into_products`, whether products take nests in.
+    A nest from `new_nest` says what fits into it; `into_products`, whether products take nests in;
+    `small`, up to how many points (`SMALL`) to wait for others costs more than to run alone.
     """
-    schedule = _Schedule()
+    schedule = _Schedule(new_nest, SMALL if small is None else small)
     domains = [domain_of(node) for node in graph.nodes]
     numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
     for number, (node, domain) in enumerate(zip(graph.nodes, domains, strict=True)):
@@ -195,7 +199,7 @@ def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
         assert nest is not None
         if len(nest.nodes) >= MAX_NODES or not schedule.can_wait_for(unit, node):
             continue
-        if nest.size < SMALL and schedule.would_delay(unit, node):
+        if nest.size < schedule.small and schedule.would_delay(unit, node):
             continue
         if nest.add(node, domain):
             schedule.connect(unit, node)
@@ -215,11 +219,9 @@ def _merged(a: Nest | None, b: Nest | None, order: dict[int, int]) -> Nest | Non
     """One nest of the nodes of both, in the order of the program; None where they do not fit."""
     assert a is not None
     assert b is not None
-    if a.size != b.size or len(a.nodes) + len(b.nodes) > MAX_NODES:
+    nest = a.merged_with(b)
+    if nest is None or len(a.nodes) + len(b.nodes) > MAX_NODES:
         return None
-    if None not in (a.cols, b.cols) and a.cols != b.cols:
-        return None
-    nest = Nest(a.size, a.cols if b.cols is None else b.cols)
     members = [*zip(a.nodes, a.domains, strict=True), *zip(b.nodes, b.domains, strict=True)]
     for node, domain in sorted(members, key=lambda member: order[id(member[0])]):
         if not nest.add(node, domain):
@@ -235,7 +237,7 @@ def _candidates(schedule: _Schedule, node: Node) -> Iterator[Unit]:
     """
     seen: set[int] = set()
     makers = [schedule.maker[id(x.value)] for x in node.inputs if id(x.value) in schedule.maker]
-    shared = [x.value for x in node.inputs if x.value.size >= SMALL]
+    shared = [x.value for x in node.inputs if x.value.size >= schedule.small]
     fellows = [unit for value in shared for unit in schedule.readers.get(id(value), ())]
     for units in (makers, fellows):
         for unit in sorted(units, key=lambda u: -u.number):

@@ -235,13 +235,13 @@ def _joined(
 
 def phases_of(nest: Nest) -> dict[int, int]:
     """The phase of each node by its id: that in which it is computed, or, for values of a whole
-    row, that before which it is known."""
+    row (on a GPU also of a column), that before which it is known."""
     known: dict[int, int] = {}
     phase: dict[int, int] = {}
     for node, kind in zip(nest.nodes, nest.kinds, strict=True):
         at = max((known.get(id(x.value), 0) for x in node.inputs), default=0)
         phase[id(node)] = at
-        known[id(node.outputs[0].value)] = at + 1 if kind == ROW_SUM else at
+        known[id(node.outputs[0].value)] = at + 1 if kind in (ROW_SUM, COLUMN_SUM) else at
     return phase
 
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import ClassVar, Self
 
-from ..backend_ndarray.layout import compact_strides
+from ..backend_ndarray.layout import Shape, compact_strides
 from .graph import ELEMENTWISE, Node, Value, View
 
 Strides = tuple[int, ...]
@@ -89,7 +90,7 @@ def _reduction_domain(node: Node) -> Domain | None:
     shape = tuple(x.shape[i] for i in order)
     reduced = tuple(i in axes for i in order)
     domain = _collapsed(Domain(shape, reduced, (tuple(x.strides[i] for i in order),)))
-    return domain if _reduction_shape(domain) is not None else None
+    return domain if reduction_shape(domain) is not None else None
 
 
 def _memory_order(view: View) -> list[int]:
@@ -125,8 +126,6 @@ def _collapsed(domain: Domain) -> Domain:
 # ---- nests ----------------------------------------------------------------------------------
 
 FULL, ROW, ROW_SUM, COLUMN_SUM, TOTAL = "full", "row", "row sum", "column sum", "total"
-# What a consumer in the same nest may read.
-READABLE = (FULL, ROW, ROW_SUM)
 
 
 @dataclass(eq=False)
@@ -139,6 +138,8 @@ class Nest:
     domains: list[Domain] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     produced: dict[int, str] = field(default_factory=dict)  # the kind of a value, by its id
+    # The kinds of values that may be written where the nest has read others.
+    in_place: ClassVar[tuple[str, ...]] = (FULL,)
 
     def add(self, node: Node, domain: Domain) -> bool:
         """Take the node in if it fits; returns whether it did."""
@@ -159,17 +160,32 @@ class Nest:
         self.produced[id(node.outputs[0].value)] = kind
         return True
 
-    def only(self, chosen: Sequence[bool]) -> Nest | None:
+    def empty(self) -> Self:
+        """A nest of the same points without nodes."""
+        return type(self)(self.size, self.cols)
+
+    def merged_with(self, other: Self) -> Self | None:
+        """An empty nest for the nodes of both, or None where their points are not the same."""
+        if self.size != other.size or not {self.cols, other.cols} <= {
+            None,
+            self.cols or other.cols,
+        }:
+            return None
+        return (other if self.cols is None else self).empty()
+
+    def only(self, chosen: Sequence[bool]) -> Self | None:
         """The nest with the chosen ones of its nodes; None where there are none."""
-        nodes = list(itertools.compress(self.nodes, chosen))
-        domains = list(itertools.compress(self.domains, chosen))
-        kinds = list(itertools.compress(self.kinds, chosen))
-        produced = {id(n.outputs[0].value): k for n, k in zip(nodes, kinds, strict=True)}
-        return Nest(self.size, self.cols, nodes, domains, kinds, produced) if nodes else None
+        nest = self.empty()
+        nest.nodes = list(itertools.compress(self.nodes, chosen))
+        nest.domains = list(itertools.compress(self.domains, chosen))
+        nest.kinds = list(itertools.compress(self.kinds, chosen))
+        pairs = zip(nest.nodes, nest.kinds, strict=True)
+        nest.produced = {id(node.outputs[0].value): kind for node, kind in pairs}
+        return nest if nest.nodes else None
 
     def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
         """(what the node is in this nest, the columns of the nest then), or None."""
-        wanted = _reduction_shape(domain)
+        wanted = reduction_shape(domain)
         if wanted is None:
             return None
         kind, cols = wanted
@@ -193,18 +209,20 @@ class Nest:
         made = self.produced.get(id(x.value))
         if made is None:
             return True
-        if made not in READABLE or x.offset:
+        if made not in (FULL, ROW, ROW_SUM) or x.offset:
             return False
-        on_rows = domain.size != self.size
-        if on_rows:
-            return made in (ROW, ROW_SUM) and is_linear(domain.shape, domain.accesses[i])
         if made == FULL:
+            return domain.size == self.size and is_linear(domain.shape, domain.accesses[i])
+        return self.reads_line(domain, i, cols)
+
+    def reads_line(self, domain: Domain, i: int, cols: int | None) -> bool:
+        """Whether input `i` of a node has an element a row of `cols` points, read at each point."""
+        if domain.size != self.size:
             return is_linear(domain.shape, domain.accesses[i])
-        assert cols is not None
-        split = domain.split([self.size, cols, 1])
-        at = _position(split.shape, cols)
-        outer, inner = split.accesses[i][:at], split.accesses[i][at:]
-        return is_linear(split.shape[:at], outer) and not any(inner)
+        if cols is None:
+            return False
+        (shape, outer), (_, inner) = halves(domain, i, cols)
+        return is_linear(shape, outer) and not any(inner)
 
     def can_have_columns(self, cols: int) -> bool:
         """Whether rows of `cols` points suit every node."""
@@ -221,7 +239,7 @@ class Nest:
         return [node.outputs[0].value for node in self.nodes]
 
 
-def _reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
+def reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
     """(kind, columns) that a domain asks for; columns None where it does not care."""
     flags = domain.reduced
     if not any(flags):
@@ -232,6 +250,16 @@ def _reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
     if any(flags[i] != flags[0] for i in range(cut)) or len(set(flags[cut:])) != 1:
         return None
     return (COLUMN_SUM if flags[0] else ROW_SUM), prod(domain.shape[cut:])
+
+
+def halves(
+    domain: Domain, i: int, cols: int
+) -> tuple[tuple[Shape, Strides], tuple[Shape, Strides]]:
+    """The axes over rows of `cols` points with the strides of input `i` along them, and those
+    within a row."""
+    split = domain.split([domain.size, cols, 1])
+    at, strides = _position(split.shape, cols), split.accesses[i]
+    return (split.shape[:at], strides[:at]), (split.shape[at:], strides[at:])
 
 
 def _position(shape: Sequence[int], inner: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from .fuse import Unit, base_of, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View, whole
 from .loops import phases_of
-from .nest import FULL, is_linear
+from .nest import FULL, Domain, is_linear
 from .recompute import units_of
 
 ALIGNMENT = 64
@@ -165,23 +165,30 @@ def may_overwrite(unit: Unit, old: Value, new: Value) -> bool:
     """Whether the unit can write `new` where `old` is, as far as it itself is concerned.
 
     Each point must read the very element that it then writes, before it writes it (loops read
-    first), and no later walk over the row may read it again.
+    first), and no later walk over the row may read it again. Of a line, what it has one of is read
+    before anything of that kind is written.
     """
     nest = unit.nest
-    if nest is None or nest.produced.get(id(new)) != FULL:
+    kind = None if nest is None else nest.produced.get(id(new))
+    if nest is None or kind not in nest.in_place:
         return False
     if unit.node is not None and any(x.value is old for x in unit.node.inputs):
         return False
     phases, pairs = phases_of(nest), list(zip(nest.nodes, nest.domains, strict=True))
     walks = [phases[id(node)] for node, domain in pairs if domain.size == nest.size]
     maker = next(node for node in nest.nodes if node.outputs[0].value is new)
-    if phases[id(maker)] != max(walks):
+    if kind == FULL and phases[id(maker)] != max(walks):
         return False
+
+    def is_read_first(domain: Domain, i: int) -> bool:
+        if kind != FULL:
+            return nest.reads_line(domain, i, nest.cols)
+        return domain.size == nest.size and is_linear(domain.shape, domain.accesses[i])
+
     return all(
-        x.value is not old
-        or (domain.size == nest.size and x.offset == 0 and is_linear(domain.shape, access))
+        x.value is not old or (x.offset == 0 and is_read_first(domain, i))
         for node, domain in pairs
-        for x, access in zip(node.inputs, domain.accesses, strict=True)
+        for i, x in enumerate(node.inputs)
     )
 
 

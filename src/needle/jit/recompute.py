@@ -16,7 +16,7 @@ from . import fuse as fusion
 from .fuse import Unit, base_of, values_needed_outside
 from .graph import Graph, Node, Value, View, replace_values
 from .loops import cost_of
-from .nest import FULL, ROW, ROW_SUM, Domain, Nest, elementwise_domain
+from .nest import FULL, Domain, Nest, elementwise_domain
 from .products import fits_epilogue
 
 # What an element may cost a reader, an addition being 1. To read 4 bytes that lie in memory or in
@@ -131,8 +131,8 @@ class _Recomputation:
         """Whether a value is in memory, or can be there for almost nothing."""
         if id(value) in self.stored:
             return True
-        of_rows = self.maker.get(id(value), (None, None))[1] in (ROW, ROW_SUM)
-        return of_rows and value.size * FEWER <= points
+        made_in_nest = self.maker.get(id(value), (None, None))[1] not in (None, FULL)
+        return made_in_nest and value.size * FEWER <= points
 
     def _computing(self, position: int, chain: _Chain) -> tuple[Nest, dict[int, Node]] | None:
         """A reader's nest with copies of the chain's nodes in it, and these by the ids of the old
@@ -152,7 +152,7 @@ class _Recomputation:
             for node, domain in zip(unit.nest.nodes, unit.nest.domains, strict=True)
             if id(node) not in own
         ]
-        nest = Nest(unit.nest.size, unit.nest.cols)
+        nest = unit.nest.empty()
         if not all(domain is not None and nest.add(node, domain) for node, domain in members):
             return None
         if unit.node is not None and not fits_epilogue(nest, unit.node):

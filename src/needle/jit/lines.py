@@ -1,0 +1,139 @@
+"""Nests on a GPU: what one kernel computes along the rows or along the columns of its points.
+
+A nest becomes one of three kernels (see `cuda_loops`), by what its nodes are:
+
+- *flat*, a thread a point: full values and totals.
+- *along rows*, some threads a row: also sums of rows, values of a row, and full values that read
+  them in a later walk over the row.
+- *along columns*, some threads a column: the same with columns, as the sums of a batch norm. Tall
+  ones are cut into parts for several blocks, the last of which makes the sum: then no full value
+  can read it.
+
+Values that follow from totals (*scalars*) are computed by the last block too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .graph import Node, View
+from .nest import (
+    COLUMN_SUM,
+    FULL,
+    ROW,
+    ROW_SUM,
+    TOTAL,
+    Domain,
+    Nest,
+    halves,
+    is_linear,
+    reduction_shape,
+)
+
+COLUMN, SCALAR = "column", "scalar"
+# What has one value a line, by the lines that a nest with them walks along.
+LINES = {ROW_SUM: ROW, ROW: ROW, COLUMN_SUM: COLUMN, COLUMN: COLUMN}
+# Rows of a column that one block sums alone, and again for each later walk.
+SHORT_COLUMN = 512
+# Rows this long are not left to one block each, unless they are as many.
+LONG_ROW, MANY_ROWS = 1 << 14, 128
+
+
+@dataclass(eq=False)
+class LineNest(Nest):
+    """A nest that is one kernel of a GPU. `along` is ROW, COLUMN, or None while it is flat."""
+
+    along: str | None = None
+    in_place = (FULL, *LINES)
+
+    def add(self, node: Node, domain: Domain) -> bool:
+        """Take the node in if it fits; returns whether it did."""
+        if not super().add(node, domain):
+            return False
+        self.along = LINES.get(self.kinds[-1], self.along)
+        return True
+
+    def empty(self) -> LineNest:
+        """A nest of the same points and lines without nodes."""
+        return LineNest(self.size, self.cols, along=self.along)
+
+    def merged_with(self, other: Nest) -> LineNest | None:
+        """An empty nest for the nodes of both; None where they do not fit together.
+
+        All points of a flat one can be the lines of the other.
+        """
+        assert isinstance(other, LineNest)
+        for flat, lined in ((self, other), (other, self)):
+            if flat.along is None and flat.size == lined.lines:
+                return lined.empty()
+        if self.along is not None and other.along not in (None, self.along):
+            return None
+        nest = super().merged_with(other)
+        assert nest is None or isinstance(nest, LineNest)
+        return nest
+
+    @property
+    def lines(self) -> int | None:
+        """How many there are; None for a flat nest."""
+        return {ROW: self.rows, COLUMN: self.cols, None: None}[self.along]
+
+    @property
+    def rows(self) -> int:
+        """The rows of a nest; 1 where it has no columns."""
+        return self.size // (self.cols or self.size)
+
+    def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
+        wanted = reduction_shape(domain)
+        if wanted is None:
+            return None
+        kind, cols = wanted
+        if domain.size == self.size:
+            fits = cols is None or self.cols in (None, cols)
+            return (kind, cols or self.cols) if fits and self._takes(kind, cols) else None
+        return self._kind_of_line(kind, domain.size)
+
+    def _takes(self, kind: str, cols: int | None) -> bool:
+        """Whether a node of all points can be in the kernel."""
+        if kind == ROW_SUM:
+            assert cols is not None
+            is_long = cols > LONG_ROW and self.size < cols * MANY_ROWS
+            return self.along != COLUMN and not is_long
+        if kind == COLUMN_SUM:
+            return self.along != ROW and TOTAL not in self.kinds
+        return kind == FULL or self.along != COLUMN
+
+    def _kind_of_line(self, kind: str, size: int) -> tuple[str, int | None] | None:
+        """(kind, columns) of a node with a value a line, or one in all."""
+        if self.along is not None and size == self.lines:
+            if kind == FULL:
+                return self.along, self.cols
+            return (TOTAL, self.cols) if (kind, self.along) == (TOTAL, ROW) else None
+        return (SCALAR, self.cols) if size == 1 and TOTAL in self.kinds else None
+
+    def _axes(self, domains: Sequence[Domain], cols: int | None) -> list[int] | None:
+        if self.along == COLUMN:  # values of columns have no axes of rows
+            domains = [domain for domain in domains if domain.size == self.size]
+        return super()._axes(domains, cols)
+
+    def _readable(self, x: View, domain: Domain, i: int, kind: str, cols: int | None) -> bool:
+        made = self.produced.get(id(x.value))
+        if made is None:
+            return True
+        if x.offset:
+            return False
+        if kind == SCALAR:
+            return made in (TOTAL, SCALAR)
+        if made == FULL:
+            return domain.size == self.size and is_linear(domain.shape, domain.accesses[i])
+        if domain.size == self.size and self.along == COLUMN and self.rows > SHORT_COLUMN:
+            return False
+        return made in LINES and self.reads_line(domain, i, cols)
+
+    def reads_line(self, domain: Domain, i: int, cols: int | None) -> bool:
+        """Whether input `i` of a node has an element a line, read at each point."""
+        if self.along != COLUMN or domain.size != self.size:
+            return super().reads_line(domain, i, cols)
+        assert cols is not None
+        (_, outer), (columns, inner) = halves(domain, i, cols)
+        return is_linear(columns, inner) and not any(outer)

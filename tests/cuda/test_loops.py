@@ -1,0 +1,174 @@
+"""Loops of compiled code as kernels: along rows, along columns, over all."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import needle as ndl
+from needle import ops
+
+
+class Loop(NamedTuple):
+    """A function of one array, and how many kernels it is."""
+
+    function: Callable[[ndl.Tensor], list[ndl.Tensor]]
+    shape: tuple[int, ...]
+    kernels: int
+    dtype: str = "float32"
+
+
+def softmax(x):
+    e = ndl.exp(x - ndl.max(x, axes=1, keepdims=True))
+    return [e / ndl.summation(e, axes=1, keepdims=True)]
+
+
+def normalized(x, axis):
+    mean = ops.mean(x, axes=axis, keepdims=True)
+    difference = x - mean
+    variance = ops.mean(difference**2, axes=axis, keepdims=True)
+    return [difference / ndl.sqrt(variance + 1e-5), mean, variance]
+
+
+def sums(x, axis):
+    return [f(x * 0.5 + 1, axis) for f in (ndl.summation, ndl.max, ndl.min)]
+
+
+def log_of_sum(x):
+    return [ndl.log(ndl.summation(x * x) + 1), ndl.max(x)]
+
+
+def sum_of_logs(x):
+    return [ndl.summation(ndl.logsumexp(x, axes=1))]
+
+
+LOOPS = {
+    "short rows": Loop(softmax, (33, 5), 1),
+    "rows of a warp": Loop(softmax, (9, 300), 1),
+    "rows of a block": Loop(softmax, (3, 1100), 1),
+    "rows of doubles": Loop(lambda x: normalized(x, 1), (20, 70), 1, "float64"),
+    "columns": Loop(lambda x: normalized(x, 0), (40, 70), 1),
+    "columns of doubles": Loop(lambda x: normalized(x, 0), (300, 3), 1, "float64"),
+    "tall columns": Loop(lambda x: normalized(x, 0), (3000, 33), 3),
+    "tall columns of few": Loop(lambda x: sums(x, 0), (2000, 3), 1),
+    "few rows": Loop(lambda x: sums(x, 0), (3, 1000), 1),
+    "sums of rows": Loop(lambda x: sums(x, 1), (65, 40), 1),
+    "totals": Loop(lambda x: sums(x, None), (130, 70), 1),
+    "a total of few": Loop(log_of_sum, (4, 3), 1),
+    "totals with what follows": Loop(log_of_sum, (3000,), 1),
+    "a total of rows": Loop(sum_of_logs, (50, 20), 1),
+    "integers": Loop(
+        lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
+    ),
+    "a sum over axes in the middle": Loop(lambda x: [ndl.summation(x * 2, 1)], (4, 50, 6), 2),
+}
+
+
+def kernels_of(fake: ctypes.CDLL) -> int:
+    """The kernels of the graph that was captured last."""
+    calls = fake.emulator_calls().decode()
+    return calls[calls.rindex("cuStreamBeginCapture") :].count("cuLaunchKernel")
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop(name, emulated, fake):
+    loop = LOOPS[name]
+    x = np.random.RandomState(0).randn(*loop.shape) * 3
+    x = ndl.Tensor(x.astype(loop.dtype), device=emulated, dtype=loop.dtype)
+    compiled = ndl.jit(loop.function)
+    first, again = compiled(x), compiled(x)
+    assert kernels_of(fake) == loop.kernels
+    expected = loop.function(ndl.Tensor(x.numpy(), device=ndl.cpu_numpy(), dtype=loop.dtype))
+    limit = {"float32": 1e-5, "float64": 1e-12, "int32": 0}[loop.dtype]
+    for ours, twice, theirs in zip(first, again, expected, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), twice.numpy())
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), limit, limit)
+
+
+def test_special_numbers(gpu):
+    x = np.random.RandomState(0).randn(6, 40).astype("float32")
+    x[2, 3] = x[4, 39] = np.nan
+    x[3, 7], x[5, 0] = np.inf, -np.inf
+    x = ndl.Tensor(x, device=gpu)
+
+    def function(x):
+        reductions = (ndl.summation, ndl.max, ndl.min, ops.prod)
+        return [f(x * 0.5, axes) for f in reductions for axes in (0, 1, None)]
+
+    for ours, theirs in zip(ndl.jit(function)(x), function(x), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), 1e-5)
+
+
+def test_running_means_are_updated_in_place(emulated, fake):
+    running = ndl.Tensor(np.zeros(70), device=emulated)
+    x = ndl.Tensor(np.random.RandomState(0).randn(40, 70), device=emulated)
+
+    @ndl.jit
+    def step(x):
+        mean = ops.mean(x, axes=0)
+        y = x - ndl.broadcast_to(ndl.reshape(mean * running, (1, 70)), x.shape)
+        running.data = running.data * 0.9 + mean.detach() * 0.1
+        return y
+
+    was, means = np.zeros(70), x.numpy().mean(0)
+    for _ in range(3):
+        y = step(x)
+        np.testing.assert_allclose(y.numpy(), x.numpy() - means * was, 1e-5, 1e-5)
+        was = was * 0.9 + means * 0.1
+        np.testing.assert_allclose(running.numpy(), was, 1e-5, 1e-6)
+    assert kernels_of(fake) == 1
+    calls = fake.emulator_calls().decode()
+    captured = calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
+    assert "cuMemcpy" not in captured
+
+
+def test_updates_of_all_parameters_are_one_launch(emulated, fake):
+    random = np.random.RandomState(0)
+    shapes = [(3, 5), (70,), (20, 30), (1,), (64, 40), (7, 7)]
+    states = [ndl.Tensor(random.randn(*shape), device=emulated) for shape in shapes]
+    expected = [s.numpy() for s in states]
+
+    @ndl.jit
+    def step(rate):
+        for state in states:
+            state.data = state.data * 0.9 - rate
+
+    rate = ndl.Tensor(np.float32(0.25), device=emulated)
+    for _ in range(2):
+        step(rate)
+        expected = [x * 0.9 - 0.25 for x in expected]
+        for state, x in zip(states, expected, strict=True):
+            np.testing.assert_allclose(state.numpy(), x, 1e-5)
+    assert kernels_of(fake) == 1
+
+
+def test_many_updates_are_few_launches(emulated, fake):
+    states = [ndl.Tensor(np.full(i + 1, i), device=emulated) for i in range(300)]
+
+    @ndl.jit
+    def step():
+        for state in states:
+            state.data = state.data + 1
+
+    step()
+    for i, state in enumerate(states):
+        np.testing.assert_array_equal(state.numpy(), np.full(i + 1, i + 1))
+    assert 1 < kernels_of(fake) <= 3
+
+
+def test_what_waits_is_launched_before_it_is_needed(emulated):
+    """A product between two loops reads what the first writes and writes what it reads."""
+    x = ndl.Tensor(np.random.RandomState(0).randn(8, 8), device=emulated)
+
+    def function(x):
+        for _ in range(3):
+            y = x * 2 + 1
+            x = ndl.tanh(y @ x) + ndl.sigmoid(x)
+        return x
+
+    np.testing.assert_allclose(ndl.jit(function)(x).numpy(), function(x).numpy(), 1e-5, 1e-6)
