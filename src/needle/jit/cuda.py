@@ -22,6 +22,7 @@ from ..backend_ndarray import NDArray
 from ..backend_ndarray.cuda import CudaDevice
 from .cuda_jobs import COUNTERS, Job, Jobs, Span
 from .cuda_loops import write_kernel
+from .epilogues import fuse_epilogues
 from .explain import nest_name
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
@@ -50,19 +51,17 @@ class CudaProgram:
     """
 
     def __init__(self, graph: Graph, device: CudaDevice) -> None:
-        self.graph = graph = plan_loops(graph, kernels_of)
+        self.graph, self.units, self.plan = _planned(graph)
         self.device = device
-        self.units = kernels_of(graph)
-        self.plan = make_plan(graph, self.units)
         self._offsets, total = [], 0
-        for x in graph.arguments:
+        for x in self.graph.arguments:
             self._offsets.append(total)
             total += aligned(x.value.nbytes)
         self._arguments = device.empty((max(total, 1),), "uint8")
-        self._results = [device.empty(x.shape, x.dtype) for x in graph.results]
+        self._results = [device.empty(x.shape, x.dtype) for x in self.graph.results]
         self._arena = device.empty((max(self.plan.arena_bytes, 1),), "uint8")
         self._counters = _counters(device)
-        self._constants = [array.compact() for _, array in graph.constants]
+        self._constants = [array.compact() for _, array in self.graph.constants]
         self._watch = device.context.watch()
         self._states: list[int] = []  # the addresses that the captured graph works on
         self._captured: Any = None
@@ -145,11 +144,15 @@ class CudaProgram:
             here.watch = None
 
 
+def _planned(graph: Graph) -> tuple[Graph, list[Unit], Plan]:
+    graph = plan_loops(fuse_epilogues(graph), kernels_of)
+    units = kernels_of(graph)
+    return graph, units, make_plan(graph, units)
+
+
 def launch_on(graph: Graph, device: CudaDevice) -> None:
     """Launch the kernels of a graph once, on new memory with whatever is in it."""
-    graph = plan_loops(graph, kernels_of)
-    units = kernels_of(graph)
-    plan = make_plan(graph, units)
+    graph, units, plan = _planned(graph)
     views = {"argument": graph.arguments, "state": graph.states, "result": graph.results}
     arrays = {kind: [device.empty(x.shape, x.dtype) for x in of] for kind, of in views.items()}
     arrays["constant"] = [array for _, array in graph.constants]

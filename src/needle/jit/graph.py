@@ -36,6 +36,7 @@ ROLES: dict[str, str] = {
     "cumsum": "iao",
     "argsort": "iaao",
     "matmul": "iio?",
+    "matmul_relu": "iio?",
     "take_rows": "iio",
     "add_rows": "uii",
     "softmax": "io",

@@ -197,6 +197,13 @@ class CudaDevice(BackendDevice):
         if not self.blas.matmul(a, b, out, bias, tf32=self.allow_tf32):
             kernels.matmul(self.context, a, b, out, bias, self.allow_tf32)
 
+    def matmul_relu(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
+        """out = a @ b + bias where that is positive, else 0. Compiled code knows of it."""
+        if not self.blas.matmul(a, b, out, bias, relu=True, tf32=self.allow_tf32):
+            product = self.empty(out._shape, out._dtype)
+            self.matmul(a, b, product, bias)
+            self.unary("relu", product, out)
+
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
         if index.size:
             self._check_rows(index, x._shape[0])
