@@ -169,6 +169,9 @@ def adam(
         ])  # fmt: skip
 
 
+# Those that take numbers of 16 bits where there are tensor cores for them.
+BY_TENSOR_CORES = frozenset(("attention", "attention_grad"))
+
 FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
