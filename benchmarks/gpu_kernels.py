@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gpu_timing import Run
 
 import needle as ndl
+from needle.backend_ndarray.cuda.kernels import matmul as own_matmul
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def _elements(small: bool) -> int:
 def bandwidth(device: Any, torch: Any, small: bool) -> list[Kernel]:
     """Element-wise operations, reductions, pooling: at least 85 % of the copy's bandwidth."""
     n = _elements(small)
-    host = np.random.RandomState(0).rand(n).astype("float32")
+    host = np.random.RandomState(0).rand(n)
     x, tx = _both(host, device, torch)
     rows, trows = (a if a is None else a.reshape((-1, min(n // 8, 4096))) for a in (x, tx))
     side = 4 if small else 64
@@ -75,41 +77,74 @@ def bandwidth(device: Any, torch: Any, small: bool) -> list[Kernel]:
 
 
 def products(device: Any, torch: Any, small: bool) -> list[Kernel]:
-    """needle's own product of 4096×4096 float32 matrices: at least 80 % of cuBLAS's speed."""
+    """4096×4096 matrices: needle's own float32 kernel at least 80 % as fast as cuBLAS.
+
+    `matmul` is what needle does of itself, by cuBLASLt where that is installed.
+    """
     side = 64 if small else 4096
-    a, ta = _both(np.random.RandomState(0).rand(side, side).astype("float32"), device, torch)
-    work = 2 * side**3 / 1e12
-    return [
-        Kernel("matmul", lambda: a @ a, (lambda: ta @ ta) if torch else None, work, "TFLOP", 0.8),
-        Kernel(
-            "matmul of a transpose", lambda: a.transpose() @ a,
-            (lambda: ta.T @ ta) if torch else None, work, "TFLOP", 0.8,
-        ),
-    ]  # fmt: skip
+    host = np.random.RandomState(0).rand(side, side)
+    kernels = []
+    for dtype, share in (("float32", 0.8), ("bfloat16", None)):
+        a, ta = _both(host, device, torch, dtype)
+        operands = [("", a, ta)]
+        if share:
+            operands.append((" of a transpose", a.transpose(), ta.T if torch else None))
+        for name, b, tb in operands:
+            theirs = partial(torch.matmul, tb, ta) if torch else None
+            for whose, ours, target in (
+                ("", partial(ndl.matmul, b, a), None),
+                ("own ", partial(_own_matmul, device, b, a), share),
+            ):
+                kernels.append(
+                    Kernel(f"{whose}{dtype} matmul{name}", ours, theirs, 2 * side**3 / 1e12,
+                           "TFLOP", target)
+                )  # fmt: skip
+    return kernels
+
+
+def _own_matmul(device: Any, a: Any, b: Any) -> Any:
+    """The product by needle's own kernel, also where cuBLASLt is installed."""
+    x, y = a.realize_cached_data(), b.realize_cached_data()
+    out = device.empty((x.shape[0], y.shape[1]), x.dtype)
+    own_matmul(device.context, x, y, out, None)
+    return out
 
 
 def attention(device: Any, torch: Any, small: bool) -> list[Kernel]:
-    """Causal attention forward: at least 60 % of PyTorch's speed."""
-    shape = (1, 1, 16, 16) if small else (4, 12, 1024, 64)
-    pairs = [
-        _both(np.random.RandomState(i).randn(*shape).astype("float32"), device, torch)
-        for i in range(3)
-    ]
-    (q, k, v), theirs = zip(*pairs, strict=True)
-    b, h, t, d = shape
+    """Causal attention: forward at least 60 % as fast as PyTorch's, which is flash in bfloat16."""
+    kernels = []
+    for dtype, shape in (("float32", (4, 12, 1024, 64)), ("bfloat16", (2, 16, 4096, 64))):
+        b, h, t, d = shape = (1, 1, 16, 16) if small else shape
+        pairs = [
+            _both(np.random.RandomState(i).randn(*shape), device, torch, dtype, i < 3)
+            for i in range(4)
+        ]
+        (*qkv, g), (*theirs, tg) = zip(*pairs, strict=True)
+        ours = partial(ndl.scaled_dot_product_attention, *qkv, causal=True)
+        peer = partial(_torch_attention, torch, *theirs) if torch else None
+        work = 4 * b * h * d * t * (t + 1) / 2 / 1e12
+        kernels.append(Kernel(f"{dtype} attention", ours, peer, work, "TFLOP", 0.6))
+        peer = partial(torch.autograd.grad, peer(), theirs, tg, retain_graph=True) if peer else None
+        kernels.append(
+            Kernel(f"{dtype} attention, gradients", partial(ndl.grad, ours(), qkv, g), peer,
+                   2.5 * work, "TFLOP")
+        )  # fmt: skip
+    return kernels
 
-    def peer() -> Any:
-        return torch.nn.functional.scaled_dot_product_attention(*theirs, is_causal=True)
 
-    return [
-        Kernel(
-            "attention forward",
-            lambda: ndl.scaled_dot_product_attention(q, k, v, causal=True),
-            peer if torch else None, 4 * b * h * d * t * (t + 1) / 2 / 1e12, "TFLOP", 0.6,
-        )
-    ]  # fmt: skip
+def _torch_attention(torch: Any, q: Any, k: Any, v: Any) -> Any:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    flash = q.dtype != torch.float32  # which it has not got
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION if flash else SDPBackend.EFFICIENT_ATTENTION):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-def _both(host: np.ndarray, device: Any, torch: Any) -> tuple[Any, Any]:
-    ours = ndl.Tensor(host, device=device, requires_grad=False)
-    return ours, torch.from_numpy(host).cuda() if torch else None
+def _both(
+    host: np.ndarray, device: Any, torch: Any, dtype: str = "float32", requires_grad: bool = False
+) -> tuple[Any, Any]:
+    ours = ndl.Tensor(host, device=device, dtype=dtype, requires_grad=requires_grad)
+    if not torch:
+        return ours, None
+    theirs = torch.from_numpy(host).to("cuda", getattr(torch, dtype))
+    return ours, theirs.requires_grad_(requires_grad)

@@ -1,7 +1,8 @@
 // attention.cuh: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
 // Contract: that of csrc/cpu/kernels/attention.h. q (B, H, T, d), k (B, H, S, d), v (B, H, S, e)
-// and mask (B, H, T, S) have any strides, results too; lse and dots (B, H, T) are compact. With
+// and mask (B, H, T, S) have any strides, results too; lse and dots (B, H, T) are compact. Numbers
+// of 16 bits are added in float, in which mask, lse and dots are then. With
 // `causal` row t sees columns up to t. A row that sees nothing gives 0 and has an lse of infinity.
 //
 // A block takes a tile of rows and goes over the columns, tile by tile. The softmax is found in one
@@ -24,7 +25,8 @@ template <class T>
 struct AttentionInput {
   int64_t heads, rows, columns, dim, value_dim, causal;
   double scale;
-  Array<const T, 4> q, k, v, mask;  // mask.data may be null
+  Array<const T, 4> q, k, v;
+  Array<const sum_of<T>, 4> mask;  // its data may be null
 };
 
 // What a block computes: rows from `first` on of a head, and columns of its results from `slice`
@@ -68,11 +70,11 @@ __device__ void store(const S (&sums)[Tiles::MINE][Tiles::WIDE], const S (&facto
 
 // The score of row i and column j; -inf where it must not be seen.
 template <class T, class S>
-__device__ S score(const AttentionInput<T>& x, const Matrix<T>& mask, int64_t i, int64_t j,
+__device__ S score(const AttentionInput<T>& x, const Matrix<S>& mask, int64_t i, int64_t j,
                    S product) {
   if (i >= x.rows || j >= x.columns || (x.causal && j > i)) return lowest<S>();
   const S scaled = product * static_cast<S>(x.scale);
-  return mask.data == nullptr ? scaled : scaled + widen(mask.data[i * mask.row + j * mask.col]);
+  return mask.data == nullptr ? scaled : scaled + mask.data[i * mask.row + j * mask.col];
 }
 
 template <class S>
@@ -89,8 +91,8 @@ __device__ void attention(const AttentionInput<T>& x, const Array<T, 4>& out, S*
   const Place at = place_of_block<Tiles>(x.heads, x.rows, x.value_dim);
   const Matrix<T> q = head_of(x.q, at, x.rows, x.dim).from(at.first, 0),
                   k = head_of(x.k, at, x.columns, x.dim),
-                  v = head_of(x.v, at, x.columns, x.value_dim).from(0, at.slice),
-                  mask = head_of(x.mask, at, x.rows, x.columns);
+                  v = head_of(x.v, at, x.columns, x.value_dim).from(0, at.slice);
+  const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
   S top[R], sum[R] = {}, total[R][Tiles::WIDE] = {};
   for (S& t : top) t = lowest<S>();
   const int64_t end = at.first + Tiles::ROWS, seen = x.causal && end < x.columns ? end : x.columns;
@@ -149,9 +151,9 @@ __device__ void attention_query_grad(const AttentionInput<T>& x, const Array<con
   const Matrix<T> q = head_of(x.q, at, x.rows, x.dim).from(at.first, 0),
                   k = head_of(x.k, at, x.columns, x.dim),
                   v = head_of(x.v, at, x.columns, x.value_dim),
-                  mask = head_of(x.mask, at, x.rows, x.columns),
                   dy = head_of(g, at, x.rows, x.value_dim).from(at.first, 0),
                   y = head_of(out, at, x.rows, x.value_dim).from(at.first, 0);
+  const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
   const int64_t start = (at.batch * x.heads + at.head) * x.rows + at.first;
   S log_sum[R] = {}, dot[R] = {}, total[R][Tiles::WIDE] = {}, ones[R];
 #pragma unroll
@@ -197,8 +199,8 @@ __device__ void attention_key_grads(const AttentionInput<T>& x, const Array<cons
   const Matrix<T> q = head_of(x.q, at, x.rows, x.dim),
                   k = head_of(x.k, at, x.columns, x.dim).from(at.first, 0),
                   v = head_of(x.v, at, x.columns, x.value_dim).from(at.first, 0),
-                  mask = head_of(x.mask, at, x.rows, x.columns),
                   dy = head_of(g, at, x.rows, x.value_dim);
+  const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
   const int64_t start = (at.batch * x.heads + at.head) * x.rows;
   S keys[R][Tiles::WIDE] = {}, values[R][Tiles::WIDE] = {}, ones[R];
   for (S& one : ones) one = S(1);

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda.kernels import THREADS, source
+from needle import models, nn, optim
+from needle.backend_ndarray import NDArray, is_stored, widened
 from needle.jit import reference
 
-from .two_bytes import download, rounded, upload
+from .spy import launched
 
 # B, heads, T, S, d, e; whether there is a mask; causal.
 CASES = [
@@ -26,20 +26,27 @@ CASES = [
     (1, 1, 1, 100, 128, 128, False, False),
 ]
 SCALE = 0.3
+TOLERANCES = {"float32": 2e-4, "float64": 1e-10, "float16": 4e-3, "bfloat16": 3e-2}
 
 
-def inputs(case: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x as `dtype` holds it, in a dtype that NumPy computes in."""
+    there = NDArray(x, device=ndl.cpu_numpy(), dtype=dtype)
+    return there.astype(widened(there.dtype)).numpy()
+
+
+def inputs(case: tuple[int, ...], dtype: str) -> tuple[Any, ...]:
     """g, q, k, v and a mask that hides a row; rounded to what `dtype` can hold."""
     b, h, t, s, d, e, masked, _ = case
     random = np.random.RandomState(0)
     arrays = [
-        random.randn(b, h, *shape).astype(dtype) for shape in ((t, e), (t, d), (s, d), (s, e))
+        rounded(random.randn(b, h, *shape), dtype) for shape in ((t, e), (t, d), (s, d), (s, e))
     ]
     mask = None
     if masked:
         mask = np.where(random.rand(b, h, t, s) < 0.7, random.randn(b, h, t, s), -np.inf)
         mask[:, :, 0] = -np.inf
-        mask = mask.astype(dtype)
+        mask = mask.astype(arrays[0].dtype)
     return *arrays, mask
 
 
@@ -53,29 +60,35 @@ def expected(g: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool) -> list[np
     return results
 
 
-def array(gpu: ndl.Device, x: np.ndarray, turned: bool) -> NDArray:
+def array(gpu: ndl.Device, x: np.ndarray, dtype: Any, turned: bool) -> NDArray:
     """x on the GPU, as heads that stand side by side if `turned`."""
     if not turned:
-        return NDArray(x, device=gpu, dtype=x.dtype)
-    there = NDArray(np.ascontiguousarray(x.swapaxes(1, 2)), device=gpu, dtype=x.dtype)
-    return there.permute((0, 2, 1, 3))
+        return NDArray(x, device=gpu, dtype=dtype)
+    there = NDArray(np.ascontiguousarray(x.swapaxes(1, 2)), device=gpu, dtype=dtype)
+    return there.swapaxes(1, 2)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("turned", [False, True], ids=["compact", "turned"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_attention_and_its_gradient(case, turned, dtype, gpu):
-    g, q, k, v, mask = inputs(case, dtype)
-    wanted = expected(g, q, k, v, mask, case[-1])
-    on_gpu = [None if x is None else array(gpu, x, turned) for x in (g, q, k, v, mask)]
-    results = [
-        array(gpu, np.full_like(x, np.nan), turned and x.ndim == 4) for x in wanted
-    ]  # fmt: skip
-    gpu.fused("attention")(*on_gpu[1:], *results[:2], SCALE, case[-1])
-    gpu.fused("attention_grad")(*on_gpu, *results, SCALE, case[-1])
-    tolerance = 2e-4 if dtype == "float32" else 1e-10
+    *arrays, mask = inputs(case, dtype)
+    wanted = expected(*arrays, mask, case[-1])
+    g, q, k, v = (array(gpu, x, dtype, turned) for x in arrays)
+    there = None if mask is None else array(gpu, mask, mask.dtype, turned)
+    results = [array(gpu, np.full_like(x, np.nan), dtype, turned) for x in wanted]
+    results[1] = array(gpu, np.full_like(wanted[1], np.nan), wanted[1].dtype, False)  # lse
+    with launched(gpu) as launches:
+        gpu.fused("attention")(q, k, v, there, *results[:2], SCALE, case[-1])
+        gpu.fused("attention_grad")(g, q, k, v, there, *results, SCALE, case[-1])
+    tiles = "MmaTiles" if is_stored(q.dtype) else "FmaTiles"
+    assert all(tiles in launch.source for launch in launches)
     for ours, theirs in zip(results, wanted, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs, rtol=tolerance, atol=tolerance)
+        tolerance = TOLERANCES[ours.dtype.name]
+        largest = np.abs(theirs).max(initial=1) if is_stored(ours.dtype) else 1
+        np.testing.assert_allclose(
+            ours.numpy(), theirs, rtol=tolerance, atol=tolerance * largest
+        )  # fmt: skip
 
 
 def test_a_broadcast_mask_and_the_order_of_threads(emulated, monkeypatch):
@@ -95,97 +108,95 @@ def test_a_broadcast_mask_and_the_order_of_threads(emulated, monkeypatch):
         np.testing.assert_array_equal(ours, theirs)
 
 
-# ---- tensor cores, on buffers of 2-byte numbers ---------------------------------------------
+# ---- 16 bits ----------------------------------------------------------------------------------
 
 
-def heads(name: str, buffer: Any, shape: tuple[int, ...], kind: str, const: bool = True) -> Any:
-    _, h, t, d = shape
-    declared = f"Array<{'const ' if const else ''}{kind}, 4> {name}"
-    return declared, (buffer.address, h * t * d, t * d, d, 1)
+def gpt_step(gpu: ndl.Device) -> Any:
+    """A step of training in bfloat16, and its arguments."""
+    np.random.seed(0)
+    model = models.GPT(13, 6, width=16, num_layers=1, num_heads=2).to(gpu)
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    ids = np.random.RandomState(0).randint(0, 13, (2, 6))
+    arguments = [ndl.Tensor(i, device=gpu, dtype="int64") for i in (ids, np.roll(ids, -1, 1))]
+
+    def step(x, y):
+        with ndl.amp.autocast("bfloat16"):
+            loss = nn.CrossEntropyLoss()(model(x).reshape((-1, 13)), y.reshape((-1,)))
+        optimizer.reset_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, arguments
 
 
-def mma_launch(gpu: ndl.Device, name: str, kind: str, wide: int, blocks: int, operands: Any):
-    names = [declaration.split()[-1].lstrip("*") for declaration, _ in operands]
-    text = source(
-        "attention.cuh", [declaration for declaration, _ in operands],
-        f"{name}<MmaTiles<{kind}, {wide}>>({', '.join(names)});", resident="1",
-    )  # fmt: skip
-    gpu.context.launch(name, text, blocks, THREADS, [value for _, value in operands])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_step_under_autocast_multiplies_in_16_bits(compiled, fake, emulated):
+    step, arguments = gpt_step(emulated)
+    run = ndl.jit(step) if compiled else step
+    with launched(emulated) as launches:
+        losses = [run(*arguments).item() for _ in range(2)]
+    assert losses[1] < losses[0]
+    calls = fake.emulator_calls().decode().splitlines()
+    products = [call for call in calls if call.startswith("cublasLtMatmul ")]
+    assert products
+    assert all("of type 14 compute 68" in call for call in products)
+    kernels = [launch for launch in launches if launch.what.startswith("attention")]
+    assert len(kernels) == (3 if compiled else 6)  # a captured graph is launched again
+    assert all("<MmaTiles<bfloat16, 16>>" in launch.source for launch in kernels)
+    before = launches[: launches.index(kernels[0])]
+    assert not any(launch.what.startswith("copy of bfloat16") for launch in before)
 
 
-@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize(
-    "case",
-    [(1, 2, 20, 70, 16, 16, True, False), (1, 1, 150, 130, 72, 40, False, True),
-     (1, 1, 5, 6, 3, 70, True, True)],
-    ids=str,
-)  # fmt: skip
-def test_attention_by_tensor_cores(case, kind, emulated):
-    b, h, t, s, d, e, _, causal = case
-    pairs = [None if x is None else rounded(x, kind) for x in inputs(case, np.float32)]
-    wanted = expected(*(None if p is None else p[1] for p in pairs), causal)
-    device = emulated
-    shapes = ((b, h, t, e), (b, h, t, d), (b, h, s, d), (b, h, s, e), (b, h, t, s))
-    buffers = [None if p is None else upload(device, p[0]) for p in pairs]
-    given = [
-        ("", (0,) * 5) if x is None else heads("", x, shape, kind)
-        for x, shape in zip(buffers, shapes, strict=True)
+def test_without_tensor_cores_attention_is_float32(emulated, monkeypatch):
+    q = ndl.Tensor(np.random.RandomState(0).randn(1, 2, 5, 4), device=emulated, dtype="float16")
+    attend = lambda: ndl.scaled_dot_product_attention(q, q, q, causal=True)  # noqa: E731
+    there = attend().numpy()
+    monkeypatch.setattr(emulated.context, "capability", (7, 5))
+    with launched(emulated) as launches:
+        result = attend()
+    kernels = [x.source for x in launches if x.what.startswith("attention")]
+    assert ["<FmaTiles<float, 16>>" in source for source in kernels] == [True]
+    assert result.dtype == "float16"
+    np.testing.assert_allclose(result.numpy(), there, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_gradients_of_16_bits(dtype, gpu):
+    results = []
+    for device in (gpu, ndl.cpu_numpy()):
+        q, k, v = (
+            ndl.Tensor(np.random.RandomState(i).randn(1, 1, 4, 3), device=device, dtype=dtype)
+            for i in range(3)
+        )
+        mask = np.random.RandomState(3).randn(4, 4)
+        y = ndl.scaled_dot_product_attention(q, k, v, mask=mask)
+        (first,) = ndl.grad((y * y).sum(), [q])
+        (second,) = ndl.grad((first * first).sum(), [k])
+        results.append([x.astype("float32").numpy() for x in (first, second)])
+    tolerance = 3 * TOLERANCES[dtype]
+    for ours, theirs in zip(*results, strict=True):
+        largest = np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_evaluator_has_16_bit_attention(dtype, gpu, monkeypatch):
+    def attend(q, k, v):
+        y = ndl.scaled_dot_product_attention(q, k, v, mask=mask, causal=True)
+        return [y, *ndl.grad(y, [q, k, v])]
+
+    mask = np.random.RandomState(3).rand(7, 7) < 0.7
+    tensors = [
+        ndl.Tensor(np.random.RandomState(i).randn(1, 2, 7, 4), device=gpu, dtype=dtype)
+        for i in range(3)
     ]
-    out, dq, dk, dv = (
-        upload(device, np.zeros(shape, np.uint16))
-        for shape in ((b, h, t, e), *shapes[1:4])
-    )  # fmt: skip
-    lse, dots = (device.wrap(np.zeros(b * h * t, np.float32)) for _ in range(2))
-    x = (
-        f"AttentionInput<{kind}> x",
-        (h, t, s, d, e, int(causal), SCALE, *sum((value for _, value in given[1:]), ())),
-    )
-    wide = 64
-
-    def blocks(rows: int, width: int) -> int:
-        return b * h * -(-rows // 128) * -(-width // wide)
-
-    g = (f"Array<const {kind}, 4> g", given[0][1])
-    y = heads("y", out, (b, h, t, e), kind)
-    logs = ("const float* lse", lse.address)
-    mma_launch(device, "attention", kind, wide, blocks(t, e), [
-        x, heads("out", out, (b, h, t, e), kind, False), ("float* lse", lse.address)])  # fmt: skip
-    mma_launch(device, "attention_query_grad", kind, wide, blocks(t, d), [
-        x, g, y, logs, ("float* dots", dots.address), heads("dq", dq, shapes[1], kind, False),
-    ])  # fmt: skip
-    mma_launch(device, "attention_key_grads", kind, wide, blocks(s, max(d, e)), [
-        x, g, logs, ("const float* dots", dots.address), heads("dk", dk, shapes[2], kind, False),
-        heads("dv", dv, shapes[3], kind, False),
-    ])  # fmt: skip
-    outs = ((out, wanted[0]), (dq, wanted[2]), (dk, wanted[3]), (dv, wanted[4]))
-    ours = [download(device, buffer, like.shape, kind) for buffer, like in outs]
-    tolerance = 4e-3 if kind == "float16" else 3e-2
-    for result, like in zip(ours, [wanted[0], *wanted[2:]], strict=True):
+    compiled = [x.numpy().astype("float32") for x in ndl.jit(attend)(*tensors)]
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    results = ndl.jit(attend)(*tensors)
+    assert {x.dtype.name for x in results} == {dtype}
+    for ours, evaluated in zip(compiled, results, strict=True):
         np.testing.assert_allclose(
-            result, like, rtol=tolerance, atol=tolerance * np.abs(like).max()
-        )
-
-
-def test_two_byte_numbers_are_rounded_as_numpy_rounds(emulated):
-    edges = np.array([0.0, -0.0, np.inf, -np.inf, 65504, 65519, 65520, 6e-8, 2.98e-8, 6.1e-5, 1.0])
-    values = np.concatenate([edges, np.logspace(-9, 6, 800) * np.tile([1, -1], 400)])
-    x = np.resize(values, (len(values) + 3) // 4 * 4).astype(np.float32)
-    for kind in ("float16", "bfloat16"):
-        text = source(
-            "mma.cuh", (f"{kind}* bits", "float* back", "const float* x", "int64_t size"),
-            "for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {",
-            f"  bits[i] = narrow<{kind}>(x[i]), back[i] = widen(bits[i]);",
-            "}",
+            ours, evaluated.numpy().astype("float32"), rtol=TOLERANCES[dtype],
+            atol=4 * TOLERANCES[dtype],
         )  # fmt: skip
-        bits, back = emulated.wrap(np.zeros(x.size, np.uint16)), emulated.wrap(np.zeros_like(x))
-        there = emulated.wrap(x)
-        emulated.context.launch(
-            "rounding", text, 1, THREADS, [bits.address, back.address, there.address, x.size]
-        )
-        host, again = np.empty(x.size, np.uint16), np.empty_like(x)
-        emulated.context.download(bits.address, host)
-        emulated.context.download(back.address, again)
-        with np.errstate(over="ignore"):
-            wanted = rounded(x, kind)
-        np.testing.assert_array_equal(host, wanted[0])
-        np.testing.assert_array_equal(again, wanted[1])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from needle.backend_ndarray.cuda import CudaDevice, compiler, kernels
+from needle.backend_ndarray.cuda import CudaDevice, compiler
 from needle.backend_ndarray.cuda.memory import Block
 from needle.backend_ndarray.cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
@@ -18,11 +18,11 @@ from needle.backend_ndarray.dtypes import (
     BFLOAT16,
     BOOL,
     DTYPES,
-    FLOAT16,
     FLOAT32,
     INT64,
     is_float,
     is_stored,
+    widened,
 )
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -103,6 +103,18 @@ def products(device: CudaDevice, dtype: np.dtype) -> None:
     turned = device.empty((8, 4, 6), dtype).permute((0, 2, 1))
     for a, b in ((x, x), (x, turned), (turned, x), (turned, turned)):
         device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
+    if not is_float(dtype) or (is_stored(dtype) and not device.takes_stored("attention")):
+        return
+    for features in (16, 32, 64, 128):
+        q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), widened(dtype))
+        _call(device, "attention", q, q, q, None, q, lse, 0.1, True)
+        _call(device, "attention_grad", q, q, q, q, None, q, lse, q, q, q, 0.1, True)
+
+
+def _call(device: CudaDevice, name: str, *operands: Any) -> None:
+    kernel = device.fused(name)
+    assert kernel is not None
+    kernel(*operands)
 
 
 def _moves(device: CudaDevice, dtype: np.dtype) -> None:
@@ -141,9 +153,7 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
 
 def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     def call(name: str, *operands: Any) -> None:
-        kernel = device.fused(name)
-        assert kernel is not None
-        kernel(*operands)
+        _call(device, name, *operands)
 
     x, row, column = (device.empty(shape, dtype) for shape in ((512, 24), (24,), (512,)))
     labels = device.empty((512,), INT64)
@@ -155,10 +165,6 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("layer_norm_grad", x, x, row, column, column, x, row, row)
     call("batch_norm", x, row, row, 1e-5, x, row, row)
     call("batch_norm_grad", x, x, row, row, row, 1e-5, x, row, row)
-    for features in (16, 32, 64, 128):
-        q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), dtype)
-        call("attention", q, q, q, None, q, lse, 0.1, True)
-        call("attention_grad", q, q, q, q, None, q, lse, q, q, q, 0.1, True)
     for filters in (32, 128, 256):  # in two groups
         image, weights = (
             device.empty((8, 16, 16, 6), dtype),
@@ -221,39 +227,15 @@ def test_kernels_compile_and_spill_nothing(dtype, nvrtc):
         assert used["shared"] <= 48 * 1024, (what, architecture, used)
 
 
-def test_products_keep_their_tiles_in_registers(nvrtc):
-    for dtype in (FLOAT32, FLOAT16, BFLOAT16):
-        sources = recorded(lambda device, dtype=dtype: products(device, dtype))
-        for source in (text for text, what in sources.items() if what.startswith("matmul")):
-            for architecture in ARCHITECTURES:
-                used = resources(source, architecture)
-                assert used["stack"] == used["spilled"] == 0
-                if dtype is FLOAT32 and architecture != "sm_80":
-                    assert used["registers"] <= 128, "two blocks of 256 threads fit"
-
-
-ATTENTION = {
-    "attention": ("out", "float* lse"),
-    "attention_query_grad": ("const g", "const y", "const float* lse", "float* dots", "dq"),
-    "attention_key_grads": ("const g", "const float* lse", "const float* dots", "dk", "dv"),
-}
-
-
-@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ATTENTION)
-def test_attention_by_tensor_cores(name, kind, nvrtc):
-    parameters = [f"AttentionInput<{kind}> x"]
-    for declared in ATTENTION[name]:
-        *const, last = declared.split()
-        array = f"Array<{' '.join([*const, kind])}, 4> {last}"
-        parameters.append(declared if "*" in declared else array)
-    names = ", ".join(parameter.split()[-1] for parameter in parameters)
-    # dk and dv of 128 features need a few registers more than sm_90 has.
-    widths = (64, 64, 64) if name == "attention_key_grads" else (64, 128, 128)
-    for architecture, width in zip(ARCHITECTURES, widths, strict=True):
-        call = f"{name}<MmaTiles<{kind}, {width}>>({names});"
-        source = kernels.source("attention.cuh", parameters, call, resident="1")
-        assert resources(source, architecture)["spilled"] == 0
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
+def test_the_matrix_product_keeps_its_tile_in_registers(dtype, nvrtc):
+    sources = recorded(lambda device: products(device, dtype))
+    for source in (source for source, what in sources.items() if what.startswith("matmul")):
+        for architecture in ARCHITECTURES:
+            used = resources(source, architecture)
+            assert used["stack"] == used["spilled"] == 0
+            if dtype is FLOAT32 and architecture != "sm_80":
+                assert used["registers"] <= 128, "two blocks of 256 threads fit a multiprocessor"
 
 
 def test_a_mistake_in_a_kernel_is_shown(nvrtc):

@@ -42,6 +42,17 @@ def test_there_and_back(shape, dtype, gpu):
         np.testing.assert_array_equal(a.astype(other).numpy(), expected)
 
 
+def test_numbers_of_16_bits_are_rounded_as_on_the_host(gpu):
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, 65504, 65519, 65520, 6e-8, 2.98e-8, 6.1e-5, 1.0])
+    values = np.concatenate([edges, np.logspace(-9, 6, 800) * np.tile([1, -1], 400)])
+    for dtype in ("float16", "bfloat16"):
+        ours, reference = (
+            NDArray(values, device=device).astype(dtype).astype("float32").numpy()
+            for device in (gpu, ndl.cpu_numpy())
+        )
+        np.testing.assert_array_equal(ours, reference)
+
+
 @settings(max_examples=40)
 @given(
     shape=st.lists(st.sampled_from([1, 2, 3, 7, 33, 70]), min_size=1, max_size=3),

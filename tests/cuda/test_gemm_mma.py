@@ -43,10 +43,10 @@ def test_all_layouts(sizes, turned, dtype, gpu):
     )
     bias, _ = matrices(gpu, dtype, (1, n), False)
     out = gpu.empty((batch, m, n), dtype)
-    with launched(gpu) as sources:
+    with launched(gpu) as launches:
         kernels.matmul(gpu.context, a, b, out, bias[0], tf32=True)
-    flags = (str(flag).lower() for flag in (turned[0], not turned[1]))
-    assert [f"gemm_mma<{', '.join(flags)}>" in source for source in sources] == [True]
+    flags = ", ".join(str(flag).lower() for flag in (turned[0], not turned[1]))
+    assert [f"gemm_mma<{flags}>" in launch.source for launch in launches] == [True]
     tolerance = TOLERANCES[dtype]
     np.testing.assert_allclose(
         out.numpy(), x @ y + bias.numpy().astype("float32"), rtol=tolerance, atol=tolerance
@@ -92,10 +92,10 @@ def test_a_linear_layer(dtype, capability, kernel, without_cublas, monkeypatch):
             ndl.Tensor(np.random.RandomState(i).randn(*shape), device=device, dtype=dtype)
             for i, shape in enumerate(((6, 5), (5, 4), (4,)))
         )
-        with launched(gpu) as sources:
+        with launched(gpu) as launches:
             y = ndl.ops.linear(x, w, bias)
         if device == gpu:
-            assert [kernel in source for source in sources] == [True]
+            assert [kernel in launch.source for launch in launches] == [True]
         y.sum().backward()
         results.append([t.numpy().astype("float32") for t in (y, x.grad, w.grad, bias.grad)])
     for ours, theirs in zip(*results, strict=True):

@@ -3,7 +3,7 @@
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
 float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
-bfloat16), fill, copy, where, take_rows and, where the device says so, matmul. NDArray does all
+bfloat16), fill, copy, where, take_rows and what the device says it `takes_stored`. NDArray does all
 other arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
@@ -44,8 +44,6 @@ class BackendDevice:
     name: str = "abstract"
     shares_memory = True  # `wrap` takes a NumPy array's memory as it is
     array_type: ClassVar[type[NDArray]]
-    # Whether `matmul` takes float16 and bfloat16 as they are stored.
-    multiplies_stored: ClassVar[bool] = False
 
     # Every primitive takes NDArrays and writes `out`; see the module's table.
     allocate: Callable[..., Any]
@@ -76,6 +74,13 @@ class BackendDevice:
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The device's fused kernel of that name, or None."""
         return None
+
+    def takes_stored(self, kernel: str) -> bool:
+        """Whether a primitive or a fused kernel takes float16 and bfloat16 as they are stored.
+
+        It adds in float32 then, and rounds what it writes once.
+        """
+        return False
 
     def synchronize(self) -> None:
         """Wait until all work given to the device is done. CPU devices have nothing to wait for."""

@@ -78,7 +78,9 @@ class NumpyDevice(BackendDevice):
     """`cpu_numpy()`: slow, obvious, and the definition the other devices are tested against."""
 
     name = "cpu_numpy"
-    multiplies_stored = True
+
+    def takes_stored(self, kernel: str) -> bool:
+        return kernel == "matmul"
 
     def allocate(self, size: int, dtype: np.dtype) -> NumpyBuffer:
         return NumpyBuffer(np.empty(size, dtype="u2" if dtype is BFLOAT16 else dtype), dtype)

@@ -765,7 +765,7 @@ class NDArray:
         if a._dtype is not b._dtype:
             common = promote(a._dtype, b._dtype)
             a, b = a.astype(common), b.astype(common)
-        if is_stored(a._dtype) and not a._device.multiplies_stored:
+        if is_stored(a._dtype) and not a._device.takes_stored("matmul"):
             bias = None if bias is None else bias.astype(FLOAT32)
             return a.astype(FLOAT32).matmul(b.astype(FLOAT32), bias).astype(a._dtype)
         if not a._shape or not b._shape:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray import NDArray, cpu_numpy, is_float
+from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_stored
 from ..backend_ndarray.device_numpy import NumpyBuffer
 from .graph import Graph, Loop, Node, Value, View
 from .reference import REFERENCES
@@ -43,14 +43,16 @@ def run_node(node: Node, memory: Memory) -> None:
     if node.op == "scan":
         run_loop(node, memory)
         return
-    device, operands = cpu_numpy(), []
     reference = REFERENCES.get(node.op)
-    for role, x in zip(node.roles, node.operands, strict=True):
-        if role == "a" or x is None:
-            operands.append(x)
-        else:
-            operands.append(_array(x, memory) if reference is None else _seen(x, memory))
-    (reference or getattr(device, node.op))(*operands)
+    seen = _array if reference is None else _in_float32
+    operands = [
+        x if role == "a" or x is None else seen(x, memory)
+        for role, x in zip(node.roles, node.operands, strict=True)
+    ]
+    (reference or getattr(cpu_numpy(), node.op))(*operands)
+    for role, view, result in zip(node.roles, node.operands, operands, strict=True):
+        if reference is not None and role in "ou" and is_stored(view.dtype):
+            cpu_numpy()._store(_array(view, memory), result)  # type: ignore[attr-defined]
 
 
 def run_loop(node: Node, memory: Memory) -> None:
@@ -95,3 +97,9 @@ def _array(view: View, memory: Memory) -> NDArray:
 
 def _seen(view: View, memory: Memory) -> Any:
     return cpu_numpy().view(_array(view, memory))
+
+
+def _in_float32(view: View, memory: Memory) -> Any:
+    """The elements where they are; a float32 copy of those of 16 bits."""
+    seen = _seen(view, memory)
+    return seen.astype(np.float32) if is_stored(view.dtype) else seen

@@ -1,7 +1,7 @@
 """The specification of the fused kernels: the most obvious NumPy, with the kernels' own operands.
 
-The arrays are views with any strides. Results are written into `out`, and operands that a kernel
-overwrites (see `ROLES`) are left as it leaves them.
+The arrays are views with any strides; numbers of 16 bits are given as float32. Results are written
+into `out`, and operands that a kernel overwrites (see `ROLES`) are left as it leaves them.
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ def attention(
 ) -> None:
     """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e).
 
+    Where q, k, v and out are of 16 bits, mask and lse are float32.
     lse (B, H, T) gets each row's logsumexp; of a row that sees nothing it is inf and the result 0.
     """
     scores = _scores(q, k, mask, scale, causal)

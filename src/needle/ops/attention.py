@@ -21,8 +21,9 @@ from .shape import chunk, permute, reshape
 class Attention(FusedOp):
     """softmax(q·kᵀ·scale + mask)·v, computed block by block of rows (Dao et al., 2022).
 
-    `mask` is an array (B, H, T, S) to add, or None. The forward pass keeps the logarithm of each
-    row's sum; the gradient computes the probabilities again from it.
+    `mask` is an array (B, H, T, S) to add, or None; float32 where q, k and v are narrower. The
+    forward pass keeps the logarithm of each row's sum; the gradient computes the probabilities
+    again from it.
     """
 
     kernel = "attention"
@@ -32,11 +33,15 @@ class Attention(FusedOp):
         self.lse: NDArray | None = None
 
     def decompose(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        dtype = q.dtype
+        q, k, v = (x.astype(widened(dtype)) for x in (q, k, v))
         scores = matmul(q, k.transpose()) * self.scale
         mask, sees = self._mask_and_rows_that_see(scores)
         if mask is None:
-            return matmul(softmax(scores), v)
-        return matmul(softmax(scores + mask), v) * sees
+            out = matmul(softmax(scores), v)
+        else:
+            out = matmul(softmax(scores + mask), v) * sees
+        return out.astype(dtype)
 
     def _mask_and_rows_that_see(self, scores: Tensor) -> tuple[Tensor | None, Any]:
         """What to add to the scores; rows in which all is hidden count as zero in the result."""
@@ -63,7 +68,7 @@ class Attention(FusedOp):
 
     def _forward(self, qkv: Sequence[NDArray], out: NDArray) -> None:
         q = qkv[0]
-        self.lse = NDArray._empty(q.shape[:3], q._device, q._dtype)
+        self.lse = NDArray._empty(q.shape[:3], q._device, widened(q._dtype))
         q._device.fused("attention")(*qkv, self.mask, out, self.lse, self.scale, self.causal)  # type: ignore[misc]
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
@@ -79,7 +84,7 @@ class Attention(FusedOp):
         self, g: NDArray, qkv: Sequence[NDArray], out: NDArray, grads: Sequence[NDArray]
     ) -> None:
         g._device.fused("attention_grad")(  # type: ignore[misc]
-            g, *qkv, self.mask, out, self.lse, *grads, self.scale, self.causal
+            g.astype(out._dtype), *qkv, self.mask, out, self.lse, *grads, self.scale, self.causal
         )
 
 

@@ -52,7 +52,7 @@ class Precision(Enum):
     # Its inputs are rounded to autocast's dtype or the widest of theirs, and so is its result.
     PRODUCT = "product"
     # The same for products that keep what they compute for the gradient: they run in float32, on
-    # the rounded inputs.
+    # the rounded inputs, where the device's kernel does not take these as they are.
     WIDE_PRODUCT = "wide product"
     # Runs in float32; its result is float32 under autocast, else in its inputs' dtype.
     WIDE = "wide"
@@ -80,11 +80,9 @@ def call(op: Any, inputs: Sequence[Any]) -> Any:
         return _recorded(op, inputs)
     if target is not None:
         dtype = widened(dtype) if op.precision is Precision.WIDE else target
-    steps = {
-        Precision.PRODUCT: (dtype,),
-        Precision.WIDE_PRODUCT: (dtype, widened(dtype)),
-        Precision.WIDE: (widened(dtype),),
-    }[op.precision]
+    steps = [widened(dtype)] if op.precision is Precision.WIDE else [dtype]
+    if op.precision is Precision.WIDE_PRODUCT and not inputs[0].device.takes_stored(op.kernel):
+        steps.append(widened(dtype))
     if len(steps) == 1 and steps[0] is dtype and all(x.dtype is dtype for x in inputs):
         return _recorded(op, inputs)
     kind = _ConvertedTuple if isinstance(op, TensorTupleOp) else _Converted

@@ -6,17 +6,29 @@ The kernels are in attention.cuh; they are made for the type and for the width o
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..dtypes import is_stored
 from ..layout import Shape
 from .kernels import Operand, address, call, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
 
-# Rows of a tile, and the widest tile of results whose sums fit a thread's registers.
-TILES = {"float": (64, 128), "double": (32, 64)}
 NARROWEST = 16
+
+
+class Tiles(NamedTuple):
+    """A struct of tiles.cuh: its rows, and the widest tile of results that registers hold."""
+
+    name: str
+    rows: int
+    widest: int
+    widest_pair: int  # of two results at a time
+
+
+FMA = {"float": Tiles("FmaTiles", 64, 128, 128), "double": Tiles("FmaTiles", 32, 64, 64)}
+TENSOR_CORES = Tiles("MmaTiles", 128, 128, 64)
 
 
 def attention(
@@ -24,10 +36,13 @@ def attention(
     causal: bool,
 ) -> None:  # fmt: skip
     """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e), each row's logsumexp → lse (B, H, T)."""
-    kind = type_of(q)
+    tiles = _tiles_for(q)
     _launch(
-        device, "attention", kind, q._shape, v._shape[3], _input(q, k, v, mask, scale, causal),
-        [_array("out", out, False), (f"{kind}* lse", address(lse))],
+        device, "attention", tiles, tiles.widest, q, v._shape[3],
+        [
+            _input(q, k, v, mask, scale, causal), _array("out", out, False),
+            (f"{type_of(lse)}* lse", address(lse)),
+        ],
     )  # fmt: skip
 
 
@@ -37,23 +52,28 @@ def attention_grad(
 ) -> None:  # fmt: skip
     """dq, dk and dv from g (B, H, T, e) and what `attention` has left in out and lse."""
     with device.context.streams.current.together():
-        kind, operands = type_of(q), _input(q, k, v, mask, scale, causal)
-        dots = device.empty(lse._shape, lse._dtype)
+        tiles, x = _tiles_for(q), _input(q, k, v, mask, scale, causal)
+        dots, sums = device.empty(lse._shape, lse._dtype), type_of(lse)
+        log_sums = (f"const {sums}* lse", address(lse))
         _launch(
-            device, "attention_query_grad", kind, q._shape, q._shape[3], operands,
+            device, "attention_query_grad", tiles, tiles.widest, q, q._shape[3],
             [
-                _array("g", g), _array("y", out), (f"const {kind}* lse", address(lse)),
-                (f"{kind}* dots", address(dots)), _array("dq", dq, False),
+                x, _array("g", g), _array("y", out), log_sums, (f"{sums}* dots", address(dots)),
+                _array("dq", dq, False),
             ],
         )  # fmt: skip
         _launch(
-            device, "attention_key_grads", kind, k._shape, max(k._shape[3], v._shape[3]), operands,
+            device, "attention_key_grads", tiles, tiles.widest_pair, k,
+            max(k._shape[3], v._shape[3]),
             [
-                _array("g", g), (f"const {kind}* lse", address(lse)),
-                (f"const {kind}* dots", address(dots)), _array("dk", dk, False),
-                _array("dv", dv, False),
+                x, _array("g", g), log_sums, (f"const {sums}* dots", address(dots)),
+                _array("dk", dk, False), _array("dv", dv, False),
             ],
         )  # fmt: skip
+
+
+def _tiles_for(x: Any) -> Tiles:
+    return TENSOR_CORES if is_stored(x._dtype) else FMA[type_of(x)]
 
 
 def _array(name: str, x: Any, const: bool = True) -> Operand:
@@ -69,17 +89,17 @@ def _input(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Ope
 
 
 def _launch(
-    device: CudaDevice, name: str, kind: str, shape: Shape, width: int, operands: Operand,
-    others: list[Operand],
+    device: CudaDevice, name: str, tiles: Tiles, widest: int, x: Any, width: int,
+    operands: list[Operand],
 ) -> None:  # fmt: skip
-    """A kernel of attention.cuh: a block for each tile of rows of `shape` and slice of `width`."""
-    rows, widest = TILES[kind]
+    """A kernel of attention.cuh: a block for each tile of rows of x and slice of `width`."""
+    shape: Shape = x._shape
     wide = NARROWEST
     while wide < min(width, widest):
         wide *= 2
-    blocks = prod(shape[:2]) * -(-shape[2] // rows) * max(-(-width // wide), 1)
+    blocks = prod(shape[:2]) * -(-shape[2] // tiles.rows) * max(-(-width // wide), 1)
     if not blocks:
         return
     what = f"{name} of heads {shape[:2]}, {shape[2]} rows, {width} features"
-    function = f"{name}<FmaTiles<{kind}, {wide}>>"
-    call(device.context, what, "attention.cuh", function, [operands, *others], blocks)
+    function = f"{name}<{tiles.name}<{type_of(x)}, {wide}>>"
+    call(device.context, what, "attention.cuh", function, operands, blocks)

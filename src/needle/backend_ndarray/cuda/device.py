@@ -15,7 +15,7 @@ from ..layout import is_compact
 from . import kernels
 from .blas import Blas
 from .context import Context
-from .fused import FUSED
+from .fused import BY_TENSOR_CORES, FUSED
 from .library import CudaUnavailable
 from .pinned import NOTHING_BAD
 
@@ -52,7 +52,6 @@ class CudaDevice(BackendDevice):
     """
 
     shares_memory = False
-    multiplies_stored = True
 
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
@@ -240,6 +239,11 @@ class CudaDevice(BackendDevice):
         launch(bad.address)
         self.context.download(bad.address, first)
         return None if first[0] == NOTHING_BAD else int(first[0])
+
+    def takes_stored(self, kernel: str) -> bool:
+        return kernel == "matmul" or (
+            kernel in BY_TENSOR_CORES and self.context.capability >= kernels.TENSOR_CORES
+        )
 
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The GPU's kernel of that name, or None."""

@@ -172,6 +172,9 @@ def adam(
     _update(device, "adam", [params, grads, outs, ms, vs], numbers)
 
 
+# Those that take numbers of 16 bits where there are tensor cores for them.
+BY_TENSOR_CORES = frozenset(("attention", "attention_grad"))
+
 FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
