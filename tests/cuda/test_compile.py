@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ def recorded(dtypes: Any) -> dict[str, str]:
     device._context = recorder  # type: ignore[assignment]
     for dtype in dtypes:
         _moves(device, dtype)
+        if is_float(dtype):
+            _convolutions(device, dtype)
         if is_stored(dtype):
             continue
         _primitives(device, dtype)
@@ -118,12 +121,28 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
     device.add_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 
-def _fused(device: CudaDevice, dtype: np.dtype) -> None:
-    def call(name: str, *operands: Any) -> None:
-        kernel = device.fused(name)
-        assert kernel is not None
-        kernel(*operands)
+def _call(device: CudaDevice, name: str, *operands: Any) -> None:
+    kernel = device.fused(name)
+    assert kernel is not None
+    kernel(*operands)
 
+
+def _convolutions(device: CudaDevice, dtype: np.dtype) -> None:
+    """Of every width of a tile, with and without packs, by FMAs and by tensor cores."""
+    geometry = (1, 1), (1, 1), (1, 1), 2
+    # In two groups; 131 channels lie in no packs.
+    sizes = ((64, 64), (6, 128), (256, 256), (262, 262))
+    for device.allow_tf32 in (True, False):
+        for channels, filters in sizes:
+            x, y = (device.empty((8, 9, 9, n), dtype) for n in (channels, filters))
+            w = device.empty((3, 3, channels // 2, filters), dtype)
+            _call(device, "conv2d", x, w, y, *geometry)
+            _call(device, "conv2d_input_grad", y, w, x, *geometry)
+            _call(device, "conv2d_weight_grad", x, y, w, *geometry)
+
+
+def _fused(device: CudaDevice, dtype: np.dtype) -> None:
+    call = partial(_call, device)
     x, row, column = (device.empty(shape, dtype) for shape in ((512, 24), (24,), (512,)))
     labels = device.empty((512,), INT64)
     call("softmax", x, x)
@@ -136,18 +155,6 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
         q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), dtype)
         call("attention", q, q, q, None, q, lse, 0.1, True)
         call("attention_grad", q, q, q, q, None, q, lse, q, q, q, 0.1, True)
-    for filters in (32, 128, 256):  # in two groups
-        image, weights = (
-            device.empty((8, 16, 16, 6), dtype),
-            device.empty((3, 3, 3, filters), dtype),
-        )
-        y = device.empty((8, 16, 16, filters), dtype)
-        geometry = (1, 1), (1, 1), (1, 1), 2
-        call("conv2d", image, weights, y, *geometry)
-        call("conv2d_weight_grad", image, y, weights, *geometry)
-        weights = device.empty((3, 3, filters, 6), dtype)
-        y, image = device.empty(image.shape, dtype), device.empty((8, 16, 16, 2 * filters), dtype)
-        call("conv2d_input_grad", y, weights, image, *geometry)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)

@@ -3,8 +3,8 @@
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
 float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
-bfloat16), fill, copy, where, take_rows and, where the device says so, matmul. NDArray does all
-other arithmetic on them in float32.
+bfloat16), fill, copy, where, take_rows and, where the device says so, matmul and convolutions.
+NDArray does all other arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
 
@@ -64,6 +64,11 @@ class BackendDevice:
     matmul: Callable[..., None]
     take_rows: Callable[..., None]
     add_rows: Callable[..., None]
+
+    @property
+    def convolves_stored(self) -> bool:
+        """Whether its fused convolutions take float16 and bfloat16 as they are stored."""
+        return False
 
     def enabled(self) -> bool:
         """Whether this device can be used in this process."""

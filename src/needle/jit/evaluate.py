@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray import NDArray, cpu_numpy, is_float
+from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_stored
 from ..backend_ndarray.device_numpy import NumpyBuffer
 from .graph import Graph, Loop, Node, Value, View
 from .reference import REFERENCES
@@ -49,8 +49,12 @@ def run_node(node: Node, memory: Memory) -> None:
         if role == "a" or x is None:
             operands.append(x)
         else:
-            operands.append(_array(x, memory) if reference is None else _seen(x, memory))
+            operands.append(_array(x, memory) if reference is None else _wide(x, memory))
     (reference or getattr(device, node.op))(*operands)
+    if reference is not None:
+        for x, computed in zip(node.operands, operands, strict=True):
+            if any(x is out for out in node.outputs) and is_stored(x.dtype):
+                device._store(_array(x, memory), computed)  # type: ignore[attr-defined]
 
 
 def run_loop(node: Node, memory: Memory) -> None:
@@ -91,6 +95,12 @@ def _array(view: View, memory: Memory) -> NDArray:
     """The view as an array of the reference device."""
     buffer = NumpyBuffer(memory[id(view.value)], view.dtype)
     return NDArray._view(view.shape, view.strides, view.offset, buffer, cpu_numpy(), view.dtype)
+
+
+def _wide(view: View, memory: Memory) -> np.ndarray:
+    """The values of a view in memory, or a float32 copy of 16-bit ones."""
+    seen = _seen(view, memory)
+    return seen.astype(np.float32) if is_stored(view.dtype) else seen
 
 
 def _seen(view: View, memory: Memory) -> Any:

@@ -19,6 +19,8 @@ from .fused import FUSED
 from .library import CudaUnavailable
 from .pinned import NOTHING_BAD
 
+TENSOR_CORES = (8, 0)  # the compute capability whose instructions mma.cuh uses
+
 
 class CudaBuffer:
     """Memory of a GPU: `size` elements of `dtype`."""
@@ -61,8 +63,8 @@ class CudaDevice(BackendDevice):
         self._context: Context | None = None
         self._missing: str | None = None
         self._blas: tuple[Context, Blas] | None = None
-        # Whether products of float32 may round what they multiply to TF32 (10 bits), on tensor
-        # cores. A program of ndl.jit keeps what was set when it was captured.
+        # Whether products and convolutions of float32 may round what they multiply to TF32 (10
+        # bits), on tensor cores. A program of ndl.jit keeps what was set when it was captured.
         self.allow_tf32 = False
 
     @property
@@ -103,6 +105,15 @@ class CudaDevice(BackendDevice):
             return f"not enabled: {str(missing).removeprefix('cuda() is not available: ')}"
         gpu = f"{self.context.name}, compute capability {major}.{minor}"
         return f"enabled: {gpu}, {self.blas.status()}"
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether it has those that mma.cuh uses."""
+        return self.context.capability >= TENSOR_CORES
+
+    @property
+    def convolves_stored(self) -> bool:
+        return self.has_tensor_cores
 
     def synchronize(self) -> None:
         """Wait until all work given to the GPU is done. Raises CudaError for what has failed."""

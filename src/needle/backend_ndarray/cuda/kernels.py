@@ -87,11 +87,12 @@ def call(
     function: str,
     operands: Sequence[Operand],
     blocks: int,
+    resident: str = "1",
 ) -> None:
-    """Run a function of a header, which may fill a multiprocessor alone, with these operands."""
+    """Run a function of a header with these operands; see `source` for `resident`."""
     declarations = [declaration for declaration, _ in operands]
     names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
-    text = source(header, declarations, f"{function}({names});", resident="1")
+    text = source(header, declarations, f"{function}({names});", resident=resident)
     context.launch(what, text, blocks, THREADS, [value for _, value in operands])
 
 
