@@ -158,6 +158,7 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)
+    call("sum_of_squares", [x], device.empty((), "float64"))
 
 
 # ---- NVRTC ----------------------------------------------------------------------------------
