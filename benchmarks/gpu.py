@@ -3,10 +3,11 @@
     python benchmarks/gpu.py [--small] [--budget SECONDS] [--json FILE] [names]
 
 Steps: the workloads of `cases.py`, eager and compiled, against PyTorch, eager and torch.compile.
-The losses of the first steps are compared; the table says where they differ. Operations: bandwidth
-against the driver's copy, products against cuBLAS, attention against PyTorch's. Times are the
-GPU's, between events, the contenders in turns, medians. What the budget has no time for is left
-out, with a note. The numbers go to results/gpu-DATE-GPU.json, but not those of `--small`.
+The losses of the first steps are compared; the table says where they differ. ResNet9 may use TF32,
+as PyTorch's convolutions do by default. Operations: bandwidth against the driver's copy, products
+against cuBLAS, attention and convolutions against PyTorch's. Times are the GPU's, between events,
+the contenders in turns, medians. What the budget has no time for is left out, with a note. The
+numbers go to results/gpu-DATE-GPU.json, but not those of `--small`.
 """
 
 from __future__ import annotations
@@ -27,25 +28,44 @@ import numpy as np
 from cases import Case
 from contenders import needle_training, torch_training
 from gpu_kernels import Kernel
-from gpu_timing import Budget, Run, Timer, device, in_turns, needle_timer, torch_on_gpu, torch_timer
+from gpu_timing import (
+    Budget,
+    Run,
+    Timer,
+    device,
+    in_turns,
+    needle_timer,
+    tf32_in_convolutions,
+    torch_on_gpu,
+    torch_timer,
+)
 from harness import print_table
 
 import needle as ndl
 
 BUDGET = 480.0  # seconds
-TOLERANCES = {None: 1e-3, "bfloat16": 5e-2}
+TOLERANCES = {"float32": 1e-3, "TF32": 2e-2, "bfloat16": 5e-2}
 CAST = "bfloat16" if hasattr(ndl, "amp") else None
 OURS = ("needle", "needle jit")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A training step, a small one for the emulated GPU, and the most over the fastest peer."""
+    """A training step, a small one for the emulated GPU, and the most over the fastest peer.
+
+    With `tf32` convolutions may round what they multiply to TF32, as PyTorch's do by default.
+    """
 
     make: Callable[[], Case]
     small: Callable[[], Case]
     target: float
     cast: str | None = None
+    tf32: bool = False
+
+    @property
+    def precision(self) -> str:
+        """What its products are computed in."""
+        return "TF32" if self.tf32 else self.cast or "float32"
 
 
 _TINY_GPT = dict(vocabulary=17, length=8, width=16, layers=1, heads=2, batch=2)
@@ -55,7 +75,7 @@ WORKLOADS = {
     f"gpt2 {CAST or 'float32'}": Workload(
         cases.gpt2, partial(cases.gpt, **_TINY_GPT), 1.1, CAST
     ),
-    "resnet9": Workload(partial(cases.resnet9, 512), partial(cases.resnet9, 2), 0.8),
+    "resnet9": Workload(partial(cases.resnet9, 512), partial(cases.resnet9, 2), 0.8, tf32=True),
     "gpt": Workload(cases.gpt, partial(cases.gpt, **_TINY_GPT), 0.5),
     "mlp-resnet": Workload(cases.mlp_resnet, partial(cases.mlp_resnet, 4), 0.5),
     "wide-mlp": Workload(cases.wide_mlp, partial(cases.wide_mlp, 4, 32), 0.5),
@@ -94,6 +114,13 @@ class Bench:
     def step(self, name: str) -> Row:
         """All contenders of a workload."""
         workload, row = WORKLOADS[name], Row(name, {})
+        with tf32_in_convolutions(self.device, self.torch, workload.tf32):
+            self._measure(workload, row)
+        if workload.tf32:
+            row.notes.append("convolutions in TF32, PyTorch's default; needle's products too")
+        return _compared(row, workload.target)
+
+    def _measure(self, workload: Workload, row: Row) -> None:
         contenders, losses = {}, {}
         for who, build, timer in self._contenders(workload):
             if contenders and self.budget.left < 0:
@@ -105,9 +132,8 @@ class Bench:
                 contenders[who] = run, timer
             except Exception as error:  # whatever a compiler may raise
                 row.notes.append(f"{who} failed: {_one_line(error)}")
-        row.notes += _differences(losses, TOLERANCES[workload.cast])
+        row.notes += _differences(losses, TOLERANCES[workload.precision])
         row.ms = self.timed(contenders)
-        return _compared(row, workload.target)
 
     def _contenders(self, workload: Workload) -> list[tuple[str, Callable[[], Run], Timer]]:
         make = workload.small if self.small else workload.make
@@ -136,7 +162,10 @@ class Bench:
         copied = self._operation(copy)
         speed = copy.work / copied.ms["needle"]
         rows = [copied]
-        for make in (gpu_kernels.bandwidth, gpu_kernels.products, gpu_kernels.attention):
+        for make in (
+            gpu_kernels.bandwidth, gpu_kernels.products, gpu_kernels.attention,
+            gpu_kernels.convolutions,
+        ):  # fmt: skip
             for kernel in make(self.device, self.torch, self.small):
                 if self.budget.left < 0:
                     return rows
@@ -147,7 +176,8 @@ class Bench:
         contenders = {"needle": (kernel.ours, self.timer)}
         if kernel.theirs and self.peer_timer:
             contenders["PyTorch"] = kernel.theirs, self.peer_timer
-        row = Row(kernel.name, self.timed(contenders))
+        with tf32_in_convolutions(self.device, self.torch, kernel.tf32):
+            row = Row(kernel.name, self.timed(contenders))
         speed = kernel.work / row.ms["needle"]
         row.rate = f"{1e3 * speed:.1f} {kernel.unit}/s"
         if full_speed is None and "PyTorch" in row.ms:

@@ -1,4 +1,5 @@
-"""Single operations on a GPU: bandwidth against a copy's, products against cuBLAS, attention."""
+"""Single operations on a GPU: bandwidth against a copy's, products against cuBLAS, attention,
+convolutions against cuDNN."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ from gpu_timing import Run
 
 import needle as ndl
 from needle.backend_ndarray.cuda.kernels import matmul as own_matmul
+from needle.ops import convolution
 
 
 @dataclass(frozen=True)
 class Kernel:
     """An operation: needle's, PyTorch's or None, and its work in `unit`s (GB or TFLOP).
 
-    `share` is what part of the copy's bandwidth or of PyTorch's speed is the target.
+    `share` is what part of the copy's bandwidth or of PyTorch's speed is the target. With `tf32`
+    both may round what they multiply to TF32.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Kernel:
     work: float
     unit: str
     share: float | None = None
+    tf32: bool = False
 
 
 def copy_kernel(device: Any, small: bool) -> Kernel:
@@ -138,6 +142,56 @@ def _torch_attention(torch: Any, q: Any, k: Any, v: Any) -> Any:
     flash = q.dtype != torch.float32  # which it has not got
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION if flash else SDPBackend.EFFICIENT_ATTENTION):
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def convolutions(device: Any, torch: Any, small: bool) -> list[Kernel]:
+    """A 3×3 convolution with 128 channels in and out, and its gradients; no target."""
+    images, side, channels = (2, 4, 8) if small else (512, 16, 128)
+    image, weights = (images, side, side, channels), (3, 3, channels, channels)
+    work = 2 * images * side**2 * 9 * channels**2 / 1e12
+    found = []
+    for dtype, name in (("float32", "TF32"), ("bfloat16", "bfloat16")):
+        random = np.random.RandomState(0)
+        (x, tx), (g, tg), (w, tw) = (
+            _both(random.randn(*shape).astype("float32"), device, torch, dtype)
+            for shape in (image, image, weights)
+        )
+        runs = _convolution_runs(x, w, g), _torch_convolution_runs(torch, tx, tw, tg)
+        found += [
+            Kernel(f"convolution {what}, {name}", ours, theirs, work, "TFLOP", tf32=name == "TF32")
+            for what, ours, theirs in zip(
+                ("forward", "input gradient", "weight gradient"), *runs, strict=True
+            )
+        ]
+    return found
+
+
+def _convolution_runs(x: Any, w: Any, g: Any) -> list[Run]:
+    geometry = convolution.make_geometry("conv", padding=1)
+    return [
+        lambda: convolution.Conv(geometry)(x, w),
+        lambda: convolution.ConvInputGrad(geometry, x.shape)(g, w),
+        lambda: convolution.ConvWeightGrad(geometry, w.shape)(x, g),
+    ]
+
+
+def _torch_convolution_runs(torch: Any, x: Any, w: Any, g: Any) -> list[Run | None]:
+    """The same by PyTorch, images channels last."""
+    if not torch:
+        return [None] * 3
+    x, g = x.permute(0, 3, 1, 2), g.permute(0, 3, 1, 2)
+    w = w.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+
+    def gradient(mask: list[bool]) -> Any:
+        return torch.ops.aten.convolution_backward(
+            g, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+        )
+
+    return [
+        lambda: torch.nn.functional.conv2d(x, w, padding=1),
+        lambda: gradient([True, False, False]),
+        lambda: gradient([False, True, False]),
+    ]
 
 
 def _both(

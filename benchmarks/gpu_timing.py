@@ -6,7 +6,8 @@ import ctypes
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import needle as ndl
@@ -93,6 +94,21 @@ def in_turns(
             run, timer = contenders[who]
             times[who].append(timer(run, calls[who]))
     return {who: statistics.median(values) for who, values in times.items()}
+
+
+@contextmanager
+def tf32_in_convolutions(device: Any, torch: Any, allowed: bool) -> Iterator[None]:
+    """Inside, cuDNN may round what convolutions multiply to TF32 if `allowed`, and needle what
+    convolutions and products do: it has one switch for both."""
+    device.allow_tf32 = allowed
+    if torch:
+        torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        device.allow_tf32 = False
+        if torch:
+            torch.backends.cudnn.allow_tf32 = False
 
 
 def device() -> Any:

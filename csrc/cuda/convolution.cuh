@@ -6,18 +6,20 @@
 // Positions outside of the image count as zero.
 //
 // For each group of channels
-//   conv2d:             y (pixels, filters)    = patches (pixels, taps) · w (taps, filters)
-//   conv2d_input_grad:  dx (pixels, channels)  = spread (pixels, taps) · wᵀ (taps, channels)
-//   conv2d_weight_grad: dw (taps, filters)     = patchesᵀ (taps, pixels) · g (pixels, filters)
-// where a tap is a position of the kernel and a channel (a filter in `spread`). Tiles are those of
-// gemm.cuh, but narrower where there are few columns. The numbers of a panel are found by
-// arithmetic on their row and depth; a thread keeps what it knows of the one that stays the same.
-// The gradient of x collects what reaches a pixel, that of w sums over all pixels or over fixed
-// parts of them, which are added up afterwards: nothing is added with atomics.
-// Bound: arithmetic; with few channels or filters a group, the loads of panels that stay empty.
+//   conv2d:             y (pixels, filters)    = patches of x (pixels, taps) · w (taps, filters)
+//   conv2d_input_grad:  dx (pixels, channels)  = patches of g (pixels, taps) · wᵀ (taps, channels)
+//   conv2d_weight_grad: dw (taps, filters)     = patchesᵀ of x (taps, pixels) · g (pixels, filters)
+// where a tap is a position of the kernel and a channel (a filter in the gradient of x).
+// `Product` is how a block multiplies (block_product.cuh), by FMAs or by tensor cores. The numbers
+// of a panel are found by arithmetic on their row and depth; a thread keeps what it knows of the
+// one that stays the same. Where channels lie in whole packs of 16 bytes, a pack is found at a
+// time; the next panels are on their way while these are multiplied. The gradient of x collects
+// what reaches a pixel, that of w sums over all pixels or over fixed parts of them, which are added
+// up afterwards: nothing is added with atomics. Bound: arithmetic; with few channels or filters a
+// group, the loads of panels that stay empty.
 #pragma once
 
-#include "gemm.cuh"
+#include "block_product.cuh"
 
 namespace needle {
 
@@ -29,284 +31,391 @@ struct Convolution {
 
   __device__ int64_t row() const { return groups * filters; }  // of y, g and w
   __device__ int64_t kernel() const { return kernel_height * kernel_width; }
-  __device__ int64_t in_pixels() const { return images * height * width; }
   __device__ int64_t out_pixels() const { return images * out_height * out_width; }
 };
 
-constexpr int NOWHERE = 1 << 29;  // a coordinate beyond any image, also with another one added
+// Division by a number that many are divided by, in three instructions (Granlund and Montgomery,
+// "Division by invariant integers using multiplication", 1994, figure 4.1). Below 2^31.
+template <class Index>
+struct Divisor {
+  Index by;
+  uint32_t magic = 0;
+  int shift = 0;
 
-// A pixel of some image and where a kernel lies on it.
-template <class T>
-struct Pixel {
-  const T* image;
+  __device__ explicit Divisor(Index n) : by(n < 1 ? 1 : n) {
+    if constexpr (sizeof(Index) == 4) {
+      shift = WARP - __clz(by - 1);
+      magic = static_cast<uint32_t>((((uint64_t(1) << shift) - by) << 32) / by + 1);
+    }
+  }
+  __device__ friend Index operator/(Index n, const Divisor& d) {
+    if constexpr (sizeof(Index) == 4)
+      return static_cast<Index>((__umulhi(n, d.magic) + n) >> d.shift);
+    else
+      return n / d.by;
+  }
+};
+
+// ---- operands: where what lies at a row and a depth is found
+// --------------------------------------
+
+// Offsets and counts are an Index, 32 bits wide where that is enough. Neighbours along the depth,
+// or along the rows if not ALONG_DEPTH, lie side by side, PACK of them all there or all not.
+
+// A place on an image and what else its address is made of; a pixel and a tap add up to one.
+template <class Index>
+struct Spot {
+  static constexpr int NOWHERE = 1 << 29;  // beyond any image, also with another one added
+  Index offset;
   int y, x;
 };
 
-// A position of the kernel, and the offset of a channel.
-struct Tap {
-  int64_t channel;
-  int y, x;
-};
+// The points of an image that a grid steps on, and how many there are.
+struct Grid {
+  int height, width;
+  int first_y, first_x, step_y, step_x;
 
-template <class T, class Index>
-struct Places {
-  const Convolution& p;
-  const T* data;
-  int64_t image_stride, y_stride, x_stride, channel_stride;
+  __device__ Grid(int64_t height, int64_t width, int64_t first_y, int64_t first_x, int64_t step_y,
+                  int64_t step_x)
+      : height(static_cast<int>(height)),
+        width(static_cast<int>(width)),
+        first_y(static_cast<int>(first_y)),
+        first_x(static_cast<int>(first_x)),
+        step_y(static_cast<int>(step_y)),
+        step_x(static_cast<int>(step_x)) {}
 
-  // Tap `i` of a kernel over so many channels; one that there is not lies nowhere.
-  __device__ Tap tap(Index i, Index taps, int64_t channels) const {
-    if (i >= taps) return {0, NOWHERE, NOWHERE};
-    const Index n = static_cast<Index>(channels), at = i / n;
-    const Index y = at / static_cast<Index>(p.kernel_width);
-    const Index x = at - y * static_cast<Index>(p.kernel_width);
-    return {static_cast<int64_t>(i - at * n) * channel_stride,
-            static_cast<int>(y) * static_cast<int>(p.dilation_y),
-            static_cast<int>(x) * static_cast<int>(p.dilation_x)};
-  }
-
-  // Pixel `i` of images of that size.
-  __device__ Pixel<T> pixel(Index i, Index pixels, int64_t height, int64_t width) const {
-    if (i >= pixels) return {data, -NOWHERE, -NOWHERE};
-    const Index row = i / static_cast<Index>(width), image = row / static_cast<Index>(height);
-    return {data + static_cast<int64_t>(image) * image_stride,
-            static_cast<int>(row - image * static_cast<Index>(height)),
-            static_cast<int>(i - row * static_cast<Index>(width))};
+  template <class Index>
+  __device__ Spot<Index> at(Index offset, Index y, Index x) const {
+    return {offset, first_y + static_cast<int>(y) * step_y, first_x + static_cast<int>(x) * step_x};
   }
 };
 
-// ---- operands: what lies at a row and a depth -------------------------------------------------
+// What the taps of a kernel see from each pixel. Rows are pixels, or taps if TURNED.
+template <class T, class Index, bool TURNED, int PACK_>
+struct Patches {
+  using Number = T;
+  static constexpr bool ALONG_DEPTH = !TURNED;
+  static constexpr int PACK = PACK_;
 
-// The pixels of x below the kernel. Rows are output pixels, or taps if TURNED.
-template <class T, class Index, bool TURNED>
-struct Patches : Places<T, Index> {
-  static constexpr bool ALONG_DEPTH = !TURNED;  // how neighbouring threads read
-  Index rows, depth;                            // pixels and taps, taps and pixels if TURNED
+  Array<const T, 4> image;
+  int64_t height, width;  // of the image
+  Grid pixels, taps;
+  Index pixel_count, tap_count, channels;
+  Divisor<Index> inner, outer;  // of a depth
 
-  __device__ Pixel<T> output(Index i, Index pixels) const {
-    const Convolution& p = this->p;
-    Pixel<T> found = this->pixel(i, pixels, p.out_height, p.out_width);
-    if (found.y < 0) return found;
-    found.y = found.y * static_cast<int>(p.stride_y) - static_cast<int>(p.top);
-    found.x = found.x * static_cast<int>(p.stride_x) - static_cast<int>(p.left);
-    return found;
+  __device__ Patches(const Array<const T, 4>& image, int64_t height, int64_t width,
+                     const Grid& pixels, int64_t pixel_count, const Grid& taps, int64_t channels)
+      : image(image),
+        height(height),
+        width(width),
+        pixels(pixels),
+        taps(taps),
+        pixel_count(static_cast<Index>(pixel_count)),
+        tap_count(static_cast<Index>(channels) * taps.height * taps.width),
+        channels(static_cast<Index>(channels)),
+        inner(static_cast<Index>(TURNED ? pixels.width : channels)),
+        outer(static_cast<Index>(TURNED ? pixels.height : taps.width)) {}
+
+  template <class Size>
+  __device__ Spot<Index> pixel(Index i, const Size& by_width, const Size& by_height) const {
+    if (i >= pixel_count) return {0, Spot<Index>::NOWHERE, 0};
+    const Index row = i / by_width, n = row / by_height;
+    return pixels.at<Index>(n * static_cast<Index>(image.stride[0]),
+                            row - n * static_cast<Index>(pixels.height),
+                            i - row * static_cast<Index>(pixels.width));
   }
-  __device__ auto row(Index i) const {
+  template <class Size>
+  __device__ Spot<Index> tap(Index i, const Size& by_channels, const Size& by_width) const {
+    if (i >= tap_count) return {0, Spot<Index>::NOWHERE, 0};
+    const Index place = i / by_channels, y = place / by_width;
+    return taps.at<Index>((i - place * channels) * static_cast<Index>(image.stride[3]), y,
+                          place - y * static_cast<Index>(taps.width));
+  }
+  __device__ Spot<Index> row(Index i) const {
     if constexpr (TURNED)
-      return this->tap(i, rows, this->p.channels);
+      return tap(i, channels, static_cast<Index>(taps.width));
     else
-      return output(i, rows);
+      return pixel(i, static_cast<Index>(pixels.width), static_cast<Index>(pixels.height));
   }
-  __device__ auto down(Index k) const {
+  __device__ Spot<Index> down(Index k) const {
     if constexpr (TURNED)
-      return output(k, depth);
+      return pixel(k, inner, outer);
     else
-      return this->tap(k, depth, this->p.channels);
+      return tap(k, inner, outer);
   }
-  __device__ T at(const Pixel<T>& pixel, const Tap& tap) const {
-    const int y = pixel.y + tap.y, x = pixel.x + tap.x;
-    const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(this->p.height) &&
-                        static_cast<unsigned>(x) < static_cast<unsigned>(this->p.width);
-    return inside ? pixel.image[y * this->y_stride + x * this->x_stride + tap.channel] : T(0);
+  __device__ const T* find(const Spot<Index>& a, const Spot<Index>& b) const {
+    const int y = a.y + b.y, x = a.x + b.x;
+    const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(height) &&
+                        static_cast<unsigned>(x) < static_cast<unsigned>(width);
+    const Index at = a.offset + b.offset + y * static_cast<Index>(image.stride[1]) +
+                     x * static_cast<Index>(image.stride[2]);
+    return inside ? image.data + at : nullptr;
   }
-  __device__ T at(const Tap& tap, const Pixel<T>& pixel) const { return at(pixel, tap); }
+  __device__ const T* somewhere() const { return image.data; }
 };
 
-// What g has for a pixel of the image (a row) through each tap (of a kernel over filters).
-template <class T, class Index>
-struct Spread : Places<T, Index> {
-  static constexpr bool ALONG_DEPTH = true;
-  Index rows, depth;
-
-  __device__ Pixel<T> row(Index i) const {
-    Pixel<T> found = this->pixel(i, rows, this->p.height, this->p.width);
-    found.y += static_cast<int>(this->p.top), found.x += static_cast<int>(this->p.left);
-    return found;
-  }
-  __device__ Tap down(Index k) const { return this->tap(k, depth, this->p.filters); }
-  __device__ T at(const Pixel<T>& pixel, const Tap& tap) const {
-    const int dy = pixel.y - tap.y, dx = pixel.x - tap.x;
-    if (dy < 0 || dx < 0) return T(0);
-    const int stride_y = static_cast<int>(this->p.stride_y);
-    const int stride_x = static_cast<int>(this->p.stride_x);
-    const int y = stride_y == 1 ? dy : dy / stride_y, x = stride_x == 1 ? dx : dx / stride_x;
-    const bool hit =
-        y * stride_y == dy && x * stride_x == dx && y < this->p.out_height && x < this->p.out_width;
-    return hit ? pixel.image[y * this->y_stride + x * this->x_stride + tap.channel] : T(0);
-  }
-};
-
-// Columns of a group's filters in w or g: row j, depth k is data[k·stride + j].
-template <class T, class Index>
+// The columns of a group's filters in w or g: row j, depth k is data[k·stride + j].
+template <class T, class Index, int PACK_>
 struct Columns {
+  using Number = T;
   static constexpr bool ALONG_DEPTH = false;
+  static constexpr int PACK = PACK_;
   const T* data;
-  int64_t stride;
-  Index rows, depth;
+  int64_t stride, rows, depth;
 
-  __device__ int64_t row(Index j) const { return j < rows ? static_cast<int64_t>(j) : -1; }
-  __device__ int64_t down(Index k) const { return k < depth ? k * stride : -1; }
-  __device__ T at(int64_t j, int64_t k) const { return j < 0 || k < 0 ? T(0) : data[j + k]; }
-};
-
-// w as (channels, taps): row c, depth (tap, filter).
-template <class T, class Index>
-struct TurnedWeights {
-  static constexpr bool ALONG_DEPTH = true;
-  const T* data;
-  int64_t stride;  // from channel to channel
-  Index rows, depth, filters;
-
-  __device__ int64_t row(Index c) const { return c < rows ? c * stride : -1; }
-  __device__ int64_t down(Index k) const {
-    if (k >= depth) return -1;
-    const Index tap = k / filters;
-    return static_cast<int64_t>(tap) * rows * stride + (k - tap * filters);
+  __device__ Index row(Index j) const { return j < static_cast<Index>(rows) ? j : -1; }
+  __device__ Index down(Index k) const {
+    return k < static_cast<Index>(depth) ? k * static_cast<Index>(stride) : -1;
   }
-  __device__ T at(int64_t c, int64_t k) const { return c < 0 || k < 0 ? T(0) : data[c + k]; }
+  __device__ const T* find(Index j, Index k) const {
+    return j < 0 || k < 0 ? nullptr : data + (j + k);
+  }
+  __device__ const T* somewhere() const { return data; }
 };
 
 // ---- the product ------------------------------------------------------------------------------
 
-// A thread's share of the panels (DEPTH × SIZE) of an operand, as PanelLoader.
-template <class T, class Index, int SIZE, class Operand>
+// A thread's share of the panels of an operand: DEPTHS × ROWS packs. Neighbouring threads take
+// neighbours in memory, at most 8 along the depth or 32 along the rows, so that none has many rows.
+template <class Panel, int DEPTH, class Index, class Operand>
 struct Gathered {
-  using S = Tiles<T>;
-  static constexpr int LOADS = SIZE * S::DEPTH / S::THREADS;
+  using T = typename Operand::Number;
+  static constexpr int W = Operand::PACK;
   static constexpr bool DEEP = Operand::ALONG_DEPTH;
-  static constexpr int HOP = DEEP ? S::THREADS / S::DEPTH : S::THREADS / SIZE;
-  using Row = decltype(static_cast<const Operand*>(nullptr)->row(Index(0)));
-  const Operand& operand;
-  Row rows[DEEP ? LOADS : 1];
-  int i, k;
+  static constexpr bool ASYNC = Panel::IN_PACKS && W * sizeof(T) == ACCESS;
+  static constexpr int ROW_PACK = DEEP ? 1 : W, DEPTH_PACK = DEEP ? W : 1;
+  static constexpr int ALONG = (DEEP ? DEPTH : Panel::SIZE) / W, MOST = DEEP ? 8 : WARP;
+  static constexpr int BESIDE = ALONG < MOST ? ALONG : MOST, ACROSS = BLOCK / BESIDE;
+  static constexpr int ROW_STEP = (DEEP ? ACROSS : BESIDE) * ROW_PACK;
+  static constexpr int DEPTH_STEP = (DEEP ? BESIDE : ACROSS) * DEPTH_PACK;
+  static constexpr int ROWS = (Panel::SIZE + ROW_STEP - 1) / ROW_STEP;
+  static constexpr int DEPTHS = (DEPTH + DEPTH_STEP - 1) / DEPTH_STEP;
 
-  __device__ Gathered(const Operand& x, Index first) : operand(x) {
-    const int t = threadIdx.x;
-    i = DEEP ? t / S::DEPTH : t % SIZE, k = DEEP ? t % S::DEPTH : t / SIZE;
+  const Operand& operand;
+  int i, k;  // the first of its numbers
+  decltype(static_cast<const Operand*>(nullptr)->row(Index(0))) rows[ROWS];
+  Pack<T, W> held[ASYNC ? 1 : DEPTHS][ASYNC ? 1 : ROWS];
+
+  __device__ Gathered(const Operand& operand, Index first) : operand(operand) {
+    const int beside = threadIdx.x % BESIDE, across = threadIdx.x / BESIDE;
+    i = (DEEP ? across : beside) * ROW_PACK, k = (DEEP ? beside : across) * DEPTH_PACK;
 #pragma unroll
-    for (int j = 0; j < (DEEP ? LOADS : 1); ++j) rows[j] = x.row(first + i + j * HOP);
+    for (int r = 0; r < ROWS; ++r) rows[r] = operand.row(first + i + r * ROW_STEP);
   }
 
-  __device__ void load(Index depth, T (&loaded)[LOADS]) const {
-    if constexpr (DEEP) {
-      const auto down = operand.down(depth + k);
+  __device__ bool takes_part() const { return i < Panel::SIZE && k < DEPTH; }
+
+  // What it needs at a depth, into registers or, without waiting, to its place.
+  __device__ void fetch(Index depth, Panel& panel) {
+    if (!takes_part()) return;
 #pragma unroll
-      for (int j = 0; j < LOADS; ++j) loaded[j] = operand.at(rows[j], down);
-    } else {
+    for (int d = 0; d < DEPTHS; ++d) {
+      const auto down = operand.down(depth + k + d * DEPTH_STEP);
 #pragma unroll
-      for (int j = 0; j < LOADS; ++j) {
-        loaded[j] = operand.at(rows[0], operand.down(depth + k + j * HOP));
+      for (int r = 0; r < ROWS; ++r) {
+        const T* from = operand.find(rows[r], down);
+        if constexpr (ASYNC)
+          copy_async(panel.at(i + r * ROW_STEP, k + d * DEPTH_STEP),
+                     from == nullptr ? operand.somewhere() : from, from != nullptr);
+        else
+          held[d][r] = from == nullptr ? Pack<T, W>{} : *reinterpret_cast<const Pack<T, W>*>(from);
       }
     }
   }
 
-  __device__ void store(const T (&loaded)[LOADS], T (&panel)[S::DEPTH][SIZE + 1]) const {
+  // From registers to its place.
+  __device__ void settle(Panel& panel) const {
+    if (ASYNC || !takes_part()) return;
 #pragma unroll
-    for (int j = 0; j < LOADS; ++j) {
-      panel[k + (DEEP ? 0 : j * HOP)][i + (DEEP ? j * HOP : 0)] = loaded[j];
+    for (int d = 0; d < DEPTHS; ++d) {
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int j = 0; j < W; ++j) {
+          const int row = i + r * ROW_STEP + (DEEP ? 0 : j);
+          *panel.at(row, k + d * DEPTH_STEP + (DEEP ? j : 0)) = held[d][r].item[j];
+        }
+      }
     }
   }
 };
 
-// A tile of out = a · b over depths [begin, end): rows from i0, COLS × SIDE columns from j0. `out`
-// is the first of the m × n results, whose rows lie out_row apart.
-template <int COLS, class T, class Index, class A, class B>
+// A tile of a · b over depths [begin, end): rows from i0, columns from j0. Each pair of sums beside
+// each other, or each sum, goes to `write` with its row and column.
+template <class Product, class Index, class A, class B, class Write>
 __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Index begin, Index end,
-                                 T* out, int64_t out_row) {
-  using S = Tiles<T>;
-  constexpr int WIDE = COLS * S::SIDE;
-  __shared__ T left[2][S::DEPTH][S::TILE + 1], right[2][S::DEPTH][WIDE + 1];
-  const int ty = threadIdx.x / S::SIDE, tx = threadIdx.x % S::SIDE;
-  const Gathered<T, Index, S::TILE, A> a_panels(a, i0);
-  const Gathered<T, Index, WIDE, B> b_panels(b, j0);
-  T sums[S::ROWS][COLS] = {}, next_left[a_panels.LOADS], next_right[b_panels.LOADS];
-  a_panels.load(begin, next_left), b_panels.load(begin, next_right);
+                                 Write write) {
+  using Left = typename Product::template Panel<Product::ROWS, A::ALONG_DEPTH>;
+  using Right = typename Product::template Panel<Product::COLS, B::ALONG_DEPTH>;
+  __shared__ Left left[2];
+  __shared__ Right right[2];
+  Gathered<Left, Product::DEPTH, Index, A> a_panels(a, i0);
+  Gathered<Right, Product::DEPTH, Index, B> b_panels(b, j0);
+  Product product;
+  if (begin < end) a_panels.fetch(begin, left[0]), b_panels.fetch(begin, right[0]);
   int place = 0;
   for (Index k = begin; k < end; place ^= 1) {
-    a_panels.store(next_left, left[place]), b_panels.store(next_right, right[place]);
-    __syncthreads();
-    k += S::DEPTH;
-    if (k < end) a_panels.load(k, next_left), b_panels.load(k, next_right);
-#pragma unroll
-    for (int d = 0; d < S::DEPTH; ++d) {
-      T y[COLS];
-#pragma unroll
-      for (int c = 0; c < COLS; ++c) y[c] = right[place][d][tx + c * S::SIDE];
-#pragma unroll
-      for (int r = 0; r < S::ROWS; ++r) {
-        const T x = left[place][d][ty + r * S::SIDE];
-#pragma unroll
-        for (int c = 0; c < COLS; ++c) sums[r][c] += x * y[c];
-      }
-    }
+    a_panels.settle(left[place]), b_panels.settle(right[place]);
+    wait_for_copies();
+    __syncthreads();  // these panels are there, the others have been used
+    k += Product::DEPTH;
+    if (k < end) a_panels.fetch(k, left[place ^ 1]), b_panels.fetch(k, right[place ^ 1]);
+    product.multiply(left[place], right[place]);
   }
+  product.each([&](int row, int col, const typename Product::Sum* sums) {
+    write(i0 + row, j0 + col, sums);
+  });
+}
+
+// Writes the sums for row i and columns from j on of m × n results; `row` is where the row begins.
+template <class Product, class Index, class T>
+__device__ void write_sums(T* row, Index j, int64_t n, const typename Product::Sum* sums) {
+  constexpr int N = Product::ADJACENT;
+  T* const to = row + j;
+  if (N > 1 && j + N <= n && reinterpret_cast<uint64_t>(to) % (N * sizeof(T)) == 0) {
+    Pack<T, N> pack;
 #pragma unroll
-  for (int r = 0; r < S::ROWS; ++r) {
+    for (int s = 0; s < N; ++s) pack.item[s] = narrow<T>(sums[s]);
+    *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  } else {
 #pragma unroll
-    for (int c = 0; c < COLS; ++c) {
-      const Index i = i0 + ty + r * S::SIDE, j = j0 + tx + c * S::SIDE;
-      if (i < a.rows && j < b.rows) out[static_cast<int64_t>(i) * out_row + j] = sums[r][c];
+    for (int s = 0; s < N; ++s) {
+      if (j + s < n) to[s] = narrow<T>(sums[s]);
     }
   }
 }
 
-// Which tile of which group, and of which part of the depth, a block computes.
-template <class T, int COLS, class Index>
+// Which tile of which group, and of which part of the work, a block computes.
+template <class Product, class Index>
 struct Block {
   Index i, j;
   int64_t group, part;
 
   __device__ Block(int64_t m, int64_t n, int64_t groups) {
-    constexpr int WIDE = COLS * Tiles<T>::SIDE;
-    const int64_t down = (m + Tiles<T>::TILE - 1) / Tiles<T>::TILE, across = (n + WIDE - 1) / WIDE;
+    const int64_t down = (m + Product::ROWS - 1) / Product::ROWS;
+    const int64_t across = (n + Product::COLS - 1) / Product::COLS;
     const int64_t b = blockIdx.x, rest = b / across / down;
-    i = static_cast<Index>(b / across % down * Tiles<T>::TILE);
-    j = static_cast<Index>(b % across * WIDE);
+    i = static_cast<Index>(b / across % down * Product::ROWS);
+    j = static_cast<Index>(b % across * Product::COLS);
     group = rest % groups, part = rest / groups;
   }
 };
 
-template <int COLS, class Index, class T>
-__device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T* w, T* out) {
-  const int64_t m = p.out_pixels(), k = p.kernel() * p.channels, n = p.filters;
-  const Block<T, COLS, Index> b(m, n, p.groups);
-  const int64_t (&s)[4] = x.stride;
-  const T* first = x.data + b.group * p.channels * s[3];
-  const auto rows = static_cast<Index>(m), depth = static_cast<Index>(k);
-  const Patches<T, Index, false> patches{{p, first, s[0], s[1], s[2], s[3]}, rows, depth};
-  const Columns<T, Index> weights{w + b.group * n, p.row(), static_cast<Index>(n), depth};
-  gathered_product<COLS>(patches, weights, b.i, b.j, Index(0), depth, out + b.group * n, p.row());
+// The group's channels of an image.
+template <class T>
+__device__ Array<const T, 4> channels_from(const Array<const T, 4>& x, int64_t first) {
+  return {x.data + first * x.stride[3], {x.stride[0], x.stride[1], x.stride[2], x.stride[3]}};
 }
 
-template <int COLS, class Index, class T>
-__device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, T* out) {
-  const int64_t m = p.in_pixels(), k = p.kernel() * p.filters, n = p.channels;
-  const Block<T, COLS, Index> b(m, n, p.groups);
-  const int64_t column = b.group * p.filters, line = p.out_width * p.row();
-  const auto rows = static_cast<Index>(m), depth = static_cast<Index>(k);
-  const Spread<T, Index> spread{
-      {p, g + column, p.out_height * line, line, p.row(), 1}, rows, depth};
-  const TurnedWeights<T, Index> weights{w + column, p.row(), static_cast<Index>(n), depth,
-                                        static_cast<Index>(p.filters)};
-  gathered_product<COLS>(spread, weights, b.i, b.j, Index(0), depth, out + b.group * n,
-                         p.groups * n);
+// Patches of x below a kernel, `end` pixels of them.
+template <bool TURNED, int PACK, class Index, class T>
+__device__ Patches<T, Index, TURNED, PACK> patches_of(const Convolution& p,
+                                                      const Array<const T, 4>& x, int64_t group,
+                                                      int64_t end) {
+  return {channels_from(x, group * p.channels),
+          p.height,
+          p.width,
+          {p.out_height, p.out_width, -p.top, -p.left, p.stride_y, p.stride_x},
+          end,
+          {p.kernel_height, p.kernel_width, 0, 0, p.dilation_y, p.dilation_x},
+          p.channels};
+}
+
+// PACK_X and PACK_W are how many numbers are found at a time; so are those of the gradients.
+template <class Product, int PACK_X, int PACK_W, class Index, class T>
+__device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T* w, T* out) {
+  const int64_t m = p.out_pixels(), k = p.kernel() * p.channels, n = p.filters;
+  const Block<Product, Index> b(m, n, p.groups);
+  const auto patches = patches_of<false, PACK_X, Index>(p, x, b.group, m);
+  const Columns<T, Index, PACK_W> weights{w + b.group * n, p.row(), n, k};
+  T* const to = out + b.group * n;
+  gathered_product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
+                            [&](Index i, Index j, const typename Product::Sum* sums) {
+                              if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
+                            });
 }
 
 // Part i of the sums over the pixels goes to the i-th array of the size of w in `out`; each takes
 // `share` pixels.
-template <int COLS, class Index, class T>
+template <class Product, int PACK_X, int PACK_G, class Index, class T, class Out>
 __device__ void conv2d_weight_grad(const Convolution& p, const Array<const T, 4>& x, const T* g,
-                                   int64_t share, T* out) {
+                                   int64_t share, Out* out) {
   const int64_t m = p.kernel() * p.channels, k = p.out_pixels(), n = p.filters;
-  const Block<T, COLS, Index> b(m, n, p.groups);
+  const Block<Product, Index> b(m, n, p.groups);
   const int64_t begin = b.part * share, end = begin + share < k ? begin + share : k;
-  const int64_t (&s)[4] = x.stride;
-  const T* first = x.data + b.group * p.channels * s[3];
-  const auto rows = static_cast<Index>(m), depth = static_cast<Index>(end);
-  const Patches<T, Index, true> patches{{p, first, s[0], s[1], s[2], s[3]}, rows, depth};
-  const Columns<T, Index> grads{g + b.group * n, p.row(), static_cast<Index>(n), depth};
-  gathered_product<COLS>(patches, grads, b.i, b.j, static_cast<Index>(begin), depth,
-                         out + b.part * m * p.row() + b.group * n, p.row());
+  const auto patches = patches_of<true, PACK_X, Index>(p, x, b.group, end);
+  const Columns<T, Index, PACK_G> grads{g + b.group * n, p.row(), n, end};
+  Out* const to = out + b.part * m * p.row() + b.group * n;
+  gathered_product<Product>(patches, grads, b.i, b.j, static_cast<Index>(begin),
+                            static_cast<Index>(end),
+                            [&](Index i, Index j, const typename Product::Sum* sums) {
+                              if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
+                            });
+}
+
+// ---- the gradient of the image ----------------------------------------------------------------
+
+// With a stride s, pixel y of the image gets something only from the taps k for which y + top -
+// k·dilation is a multiple of s. Pixels s apart share them: for such a class of pixels the gradient
+// is a convolution of stride 1. This is one class, along one axis.
+struct Residue {
+  int first, count;         // its pixels: first, first + s, …
+  int tap, tap_step, taps;  // its positions of the kernel
+  int out_first, out_step;  // what its first pixel sees through its first tap, and the next
+
+  __device__ Residue(int first, int size, int kernel, int stride, int dilation, int before)
+      : first(first), count(first < size ? (size - first + stride - 1) / stride : 0), tap(0) {
+    tap_step = 1;  // the taps of a class lie as far apart as it takes to make a multiple of s
+    while (tap_step * dilation % stride != 0) ++tap_step;
+    while (tap < tap_step && (first + before - tap * dilation) % stride != 0) ++tap;
+    taps = tap < tap_step && tap < kernel ? (kernel - tap + tap_step - 1) / tap_step : 0;
+    out_first = taps > 0 ? (first + before - tap * dilation) / stride : 0;
+    out_step = -(tap_step * dilation / stride);
+  }
+};
+
+// A part is a class of pixels.
+template <class Product, int PACK_G, int PACK_W, class Index, class T>
+__device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, T* out) {
+  const int64_t most_y = (p.height + p.stride_y - 1) / p.stride_y;
+  const int64_t most_x = (p.width + p.stride_x - 1) / p.stride_x, n = p.channels;
+  const Block<Product, Index> b(p.images * most_y * most_x, n, p.groups);
+  const Residue y(b.part / p.stride_x, p.height, p.kernel_height, p.stride_y, p.dilation_y, p.top);
+  const Residue x(b.part % p.stride_x, p.width, p.kernel_width, p.stride_x, p.dilation_x, p.left);
+  const int64_t m = p.images * y.count * x.count, k = p.filters * y.taps * x.taps;
+  if (b.i >= m) return;
+  const int64_t column = b.group * p.filters, line = p.out_width * p.row();
+  const Patches<T, Index, false, PACK_G> patches{
+      {g + column, {p.out_height * line, line, p.row(), 1}},
+      p.out_height,
+      p.out_width,
+      {y.count, x.count, y.out_first, x.out_first, 1, 1},
+      m,
+      {y.taps, x.taps, 0, 0, y.out_step, x.out_step},
+      p.filters};
+  // w turned, as an image of kernel_height × kernel_width that each channel sees in one pixel.
+  const int64_t position = n * p.row();
+  const Patches<T, Index, false, PACK_W> weights{
+      {w + column, {p.row(), p.kernel_width * position, position, 1}},
+      p.kernel_height,
+      p.kernel_width,
+      {1, 1, y.tap, x.tap, 0, 0},
+      n,
+      {y.taps, x.taps, 0, 0, y.tap_step, x.tap_step},
+      p.filters};
+  T* const to = out + b.group * n;
+  const auto pixel = [&](Index i) -> int64_t {
+    if (p.stride_y == 1 && p.stride_x == 1) return i;
+    const Index row = i / static_cast<Index>(x.count);
+    const Index image = row / static_cast<Index>(y.count);
+    const int64_t at_y = y.first + (row - image * y.count) * p.stride_y;
+    return (image * p.height + at_y) * p.width + x.first + (i - row * x.count) * p.stride_x;
+  };
+  gathered_product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
+                            [&](Index i, Index j, const typename Product::Sum* sums) {
+                              if (i < m)
+                                write_sums<Product>(to + pixel(i) * p.groups * n, j, n, sums);
+                            });
 }
 
 }  // namespace needle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ def everything(device: CudaDevice, dtype: np.dtype) -> None:
     """Every primitive and fused function that takes arrays of the dtype."""
     _moves(device, dtype)
     products(device, dtype)
+    _convolutions(device, dtype)
     if not is_stored(dtype):
         _primitives(device, dtype)
         if is_float(dtype):
@@ -103,7 +105,7 @@ def products(device: CudaDevice, dtype: np.dtype) -> None:
     turned = device.empty((8, 4, 6), dtype).permute((0, 2, 1))
     for a, b in ((x, x), (x, turned), (turned, x), (turned, turned)):
         device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
-    if not is_float(dtype) or (is_stored(dtype) and not device.takes_stored("attention")):
+    if not _is_taken(device, dtype, "attention"):
         return
     for features in (16, 32, 64, 128):
         q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), widened(dtype))
@@ -151,10 +153,28 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
     device.add_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 
-def _fused(device: CudaDevice, dtype: np.dtype) -> None:
-    def call(name: str, *operands: Any) -> None:
-        _call(device, name, *operands)
+def _is_taken(device: CudaDevice, dtype: np.dtype, kernel: str) -> bool:
+    return is_float(dtype) and (not is_stored(dtype) or device.takes_stored(kernel))
 
+
+def _convolutions(device: CudaDevice, dtype: np.dtype) -> None:
+    """Of every width of a tile, with and without packs, by FMAs and by tensor cores."""
+    if not _is_taken(device, dtype, "conv2d"):
+        return
+    geometry = (1, 1), (1, 1), (1, 1), 2
+    # In two groups; 131 channels lie in no packs.
+    sizes = ((64, 64), (6, 128), (256, 256), (262, 262))
+    for device.allow_tf32 in (True, False):
+        for channels, filters in sizes:
+            x, y = (device.empty((8, 9, 9, n), dtype) for n in (channels, filters))
+            w = device.empty((3, 3, channels // 2, filters), dtype)
+            _call(device, "conv2d", x, w, y, *geometry)
+            _call(device, "conv2d_input_grad", y, w, x, *geometry)
+            _call(device, "conv2d_weight_grad", x, y, w, *geometry)
+
+
+def _fused(device: CudaDevice, dtype: np.dtype) -> None:
+    call = partial(_call, device)
     x, row, column = (device.empty(shape, dtype) for shape in ((512, 24), (24,), (512,)))
     labels = device.empty((512,), INT64)
     call("softmax", x, x)
@@ -165,18 +185,6 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("layer_norm_grad", x, x, row, column, column, x, row, row)
     call("batch_norm", x, row, row, 1e-5, x, row, row)
     call("batch_norm_grad", x, x, row, row, row, 1e-5, x, row, row)
-    for filters in (32, 128, 256):  # in two groups
-        image, weights = (
-            device.empty((8, 16, 16, 6), dtype),
-            device.empty((3, 3, 3, filters), dtype),
-        )
-        y = device.empty((8, 16, 16, filters), dtype)
-        geometry = (1, 1), (1, 1), (1, 1), 2
-        call("conv2d", image, weights, y, *geometry)
-        call("conv2d_weight_grad", image, y, weights, *geometry)
-        weights = device.empty((3, 3, filters, 6), dtype)
-        y, image = device.empty(image.shape, dtype), device.empty((8, 16, 16, 2 * filters), dtype)
-        call("conv2d_input_grad", y, weights, image, *geometry)
     gates, weights, states = (
         device.empty(shape, dtype) for shape in ((2, 5, 48), (12, 48), (3, 5, 12))
     )
@@ -196,6 +204,7 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)
+    call("sum_of_squares", [x], device.empty((), "float64"))
 
 
 # ---- NVRTC ----------------------------------------------------------------------------------

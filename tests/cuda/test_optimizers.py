@@ -27,12 +27,15 @@ def parameters(device: ndl.Device, dtype: str, unaligned: bool) -> list[ndl.Tens
     """Parameters with gradients; unaligned ones begin inside of an array."""
     random, made = np.random.RandomState(0), []
     for size in SIZES:
-        values, grads = random.randn(2, size)
-        p = ndl.Tensor(np.append(0, values), device=device, dtype=dtype).detach()[1:]
+        values, grads = (
+            ndl.Tensor(np.append(0, random.randn(size)), device=device, dtype=dtype)
+            .realize_cached_data()[1:]
+            for _ in range(2)
+        )  # fmt: skip
         if not unaligned:
-            p = p + 0
-        p = ndl.Tensor.make_const(p.realize_cached_data(), requires_grad=True)
-        p.grad = ndl.Tensor(grads, device=device, dtype=dtype)
+            values, grads = values.copy(), grads.copy()
+        p = ndl.Tensor.make_const(values, requires_grad=True)
+        p.grad = ndl.Tensor.make_const(grads)
         made.append(p)
     return made
 
@@ -70,6 +73,35 @@ def test_one_launch_for_a_table_of_parameters(kind, fake, emulated):
     assert tables > 2
     assert calls.count("cuLaunchKernel") == tables
     assert not any("Synchronize" in name or "Memcpy" in name for name in calls)
+
+
+@pytest.mark.parametrize("unaligned", [False, True], ids=["aligned", "unaligned"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_the_norm_of_many_gradients(dtype, unaligned, gpu):
+    norms, clipped = [], []
+    for device in (gpu, ndl.cpu_numpy()):
+        params = parameters(device, dtype, unaligned)
+        norms.append(optim.clip_grad_norm(params, 0.5))
+        clipped.append([p.grad.astype("float64").numpy() for p in params])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+    for a, b in zip(*clipped, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_gradients_of_no_numbers_have_no_norm(gpu):
+    p = ndl.Tensor(np.zeros((0, 3)), device=gpu)
+    p.grad = ndl.Tensor(np.zeros((0, 3)), device=gpu)
+    assert optim.clip_grad_norm(p, 1.0) == 0
+
+
+def test_the_norm_is_waited_for_once(fake, emulated):
+    params = parameters(emulated, "float32", unaligned=False)
+    assert optim.clip_grad_norm(params, 1e6) > 0
+    fake.emulator_clear_calls()
+    optim.clip_grad_norm(params, 1e6)
+    calls = fake.emulator_calls().decode().split()
+    assert calls.count("cuStreamSynchronize") == 1
+    assert calls.count("cuLaunchKernel") < len(params) / 10
 
 
 def test_streams_that_lag_behind(lazy):

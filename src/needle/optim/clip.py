@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_traced, widened
@@ -19,7 +20,7 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float 
     if not max_norm > 0:
         raise ValueError(f"[clip_grad_norm] max_norm must be positive, got {max_norm}")
     with_grad = _with_gradients(params)
-    squares = [_square_norm(p.grad) for p in with_grad]
+    squares = _square_norms(with_grad)
     if any(map(is_traced, squares)):
         return _clip_traced(with_grad, squares, max_norm)
     norm = math.sqrt(sum(float(square.item()) for square in squares))
@@ -62,7 +63,21 @@ def _with_gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     return [p for p in params if p.grad is not None]
 
 
-def _square_norm(grad: Tensor) -> NDArray:
-    data = grad.realize_cached_data()
-    data = data.astype(widened(data.dtype))
-    return (data * data).sum()
+def _square_norms(params: list[Tensor]) -> list[NDArray]:
+    """The squares of gradients' norms: of all of a dtype and device at once where the device has a
+    kernel for it."""
+    alike: dict[Any, list[NDArray]] = {}
+    for p in params:
+        data = p.grad.realize_cached_data()
+        data = data.astype(widened(data._dtype)).compact()
+        alike.setdefault((data._dtype, data._device.name), []).append(data)
+    found: list[NDArray] = []
+    for arrays in alike.values():
+        device = arrays[0]._device
+        kernel = device.fused("sum_of_squares")
+        if kernel is None:
+            found += [(data * data).sum() for data in arrays]
+        else:
+            found.append(device.empty((), "float64"))
+            kernel(arrays, found[-1])
+    return found

@@ -1,25 +1,37 @@
 """Convolution and its gradients on `cuda()`, with the operands of those of `cpu()`.
 
-The kernels are in convolution.cuh; they are made for the type and for the width of a tile.
+The kernels are in convolution.cuh. They are made for the type, for how a block multiplies and the
+width of its tiles, and for whether channels lie in packs of 16 bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .kernels import Operand, address, call, index_type, shapes_of, type_of
+from ..dtypes import is_stored, widened
+from .kernels import ACCESS, Operand, address, call, shapes_of, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
 
-SIDE = 16  # threads along a side of a tile
-ROWS = {"float": 8, "double": 4}  # of a thread, and its most columns
-DEPTH = 8  # of a panel
-FEWEST_COLUMNS = 2
+WIDTHS = (32, 64, 128)  # of a tile, in columns
 LEAST_PIXELS = 512  # of a part of the sums over all pixels
 Pair = tuple[int, int]
+
+
+class Tile(NamedTuple):
+    """What a block computes at a time, and how: a type of block_product.cuh."""
+
+    product: str
+    rows: int
+    columns: int
+    depth: int  # of a panel
+
+    def tiles(self, rows: int, columns: int) -> int:
+        """How many there are of so many results."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
 
 
 def conv2d(
@@ -29,10 +41,12 @@ def conv2d(
     """x (N, H, W, C) * w (KH, KW, C / groups, O) → out (N, OH, OW, O)."""
     if not out.size:
         return
+    tile = _tile(device, out, groups)
+    packs = _pack(x, x._shape[3] // groups), _pack(w, w._shape[3] // groups)
     _launch(
-        device, "conv2d", out, (x, w, out), (stride, dilation, padding, groups),
-        (prod(out._shape[:3]), out._shape[3] // groups),
+        device, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
         [_image(x), _pointer("const", "w", w), _pointer("", "out", out)],
+        tile.tiles(prod(out._shape[:3]), out._shape[3] // groups),
     )  # fmt: skip
 
 
@@ -43,10 +57,14 @@ def conv2d_input_grad(
     """g (N, OH, OW, O) spread by w (KH, KW, C / groups, O) over the image, out (N, H, W, C)."""
     if not out.size:
         return
+    tile, (n, height, width, channels) = _tile(device, out, groups), out._shape
+    filters = w._shape[3] // groups
+    pixels = n * -(-height // stride[0]) * -(-width // stride[1])  # of a class of residues
     _launch(
-        device, "conv2d_input_grad", out, (out, w, g), (stride, dilation, padding, groups),
-        (prod(out._shape[:3]), out._shape[3] // groups),
+        device, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)), (out, w, g),
+        (stride, dilation, padding, groups),
         [_pointer("const", "g", g), _pointer("const", "w", w), _pointer("", "out", out)],
+        tile.tiles(pixels, channels // groups) * prod(stride),
     )  # fmt: skip
 
 
@@ -57,24 +75,31 @@ def conv2d_weight_grad(
     """Sums of x (N, H, W, C) times g (N, OH, OW, O) → out (KH, KW, C / groups, O)."""
     if not out.size:
         return
-    pixels, size = prod(g._shape[:3]), (prod(out._shape[:3]), out._shape[3] // groups)
-    tiles = _tiles(type_of(out), size) * groups
-    parts = max(min(device.context.multiprocessors * 2 // tiles, pixels // LEAST_PIXELS), 1)
-    share = -(-pixels // parts // DEPTH) * DEPTH
+    tile, filters = _tile(device, out, groups), out._shape[3] // groups
+    packs = _pack(x, x._shape[3] // groups), _pack(g, filters)
+    tiles, pixels = tile.tiles(prod(out._shape[:3]), filters), prod(g._shape[:3])
+    parts = max(
+        min(device.context.multiprocessors * 2 // (tiles * groups), pixels // LEAST_PIXELS), 1
+    )
+    share = -(-pixels // parts // tile.depth) * tile.depth
     parts = max(-(-pixels // max(share, 1)), 1)
     with device.context.streams.current.together():
-        sums = out if parts == 1 else device.empty((parts, out.size), out._dtype)
+        wide = widened(out._dtype)
+        sums = out if parts == 1 else device.empty((parts, out.size), wide)
         _launch(
-            device, "conv2d_weight_grad", out, (x, out, g), (stride, dilation, padding, groups),
-            size,
+            device, "conv2d_weight_grad", tile, packs, (x, out, g),
+            (stride, dilation, padding, groups),
             [
                 _image(x), _pointer("const", "g", g), ("int64_t share", share),
                 _pointer("", "out", sums),
             ],
-            parts,
+            tiles * parts,
         )  # fmt: skip
         if parts > 1:
-            device.reduce("sum", sums, (0,), out.reshape((1, out.size)))
+            total = device.empty(out._shape, wide) if is_stored(out._dtype) else out
+            device.reduce("sum", sums, (0,), total.reshape((1, out.size)))
+            if total is not out:
+                device.copy(total, out)
 
 
 def _image(x: Any) -> Operand:
@@ -85,36 +110,49 @@ def _pointer(const: str, name: str, x: Any) -> Operand:
     return f"{const} {type_of(x)}* {name}".lstrip(), address(x)
 
 
-def _columns(kind: str, width: int) -> int:
-    """How many columns a thread has in a tile for results of that width."""
-    columns = FEWEST_COLUMNS
-    while columns < ROWS[kind] and columns * SIDE < width:
-        columns *= 2
-    return columns
+def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:
+    """What suits results (…, channels) of `groups`: tensor cores where they may be used."""
+    kind, width = type_of(out), out._shape[3] // groups
+    tf32 = kind == "float" and device.allow_tf32 and device.has_tensor_cores
+    product, rows, depth = ("FmaBlock", 128 if kind == "float" else 64, 8)
+    if tf32 or is_stored(out._dtype):
+        product, rows, depth = "MmaBlock", 128, 64 // out._dtype.itemsize
+    columns = next((n for n in WIDTHS if n >= min(width, rows)), WIDTHS[-1])
+    return Tile(f"{product}<{kind}, {columns}>", rows, columns, depth)
 
 
-def _tiles(kind: str, size: Pair) -> int:
-    """Tiles of a group's results, rows and columns."""
-    rows, width = size
-    return -(-rows // (ROWS[kind] * SIDE)) * -(-width // (_columns(kind, width) * SIDE))
+def _pack(x: Any, channels: int) -> int:
+    """How many of a group's channels of x can be read at a time: as many as one access moves, if
+    all groups, pixels and x itself begin where such an access may."""
+    length = ACCESS // x._dtype.itemsize
+    steps = [step for n, step in zip(x._shape[:3], x._strides, strict=False) if n > 1]
+    fits = x._strides[3] == 1 and not any(n % length for n in (channels, *steps))
+    return length if fits and address(x) % ACCESS == 0 else 1
 
 
 def _launch(
-    device: CudaDevice, name: str, out: Any, arrays: Sequence[Any], geometry: Sequence[Any],
-    size: Pair, operands: Sequence[Operand], parts: int = 1,
+    device: CudaDevice, name: str, tile: Tile, packs: Pair, arrays: Sequence[Any],
+    geometry: tuple[Pair, Pair, Pair, int], operands: Sequence[Operand], blocks: int,
 ) -> None:  # fmt: skip
-    """A kernel of convolution.cuh; `arrays` are the image, the weights and the image of results."""
+    """A kernel of convolution.cuh, with so many blocks a group; `arrays` are the image, the weights
+    and the image of results."""
     image, weights, result = (a._shape for a in arrays)
     stride, dilation, padding, groups = geometry
-    kind = type_of(out)
     problem = (
         *image[:3], *weights[:3], weights[3] // groups, groups, *result[1:3], *stride, *dilation,
         *padding,
     )  # fmt: skip
-    # Rows, columns and depths, and what the last tile and panel reach beyond them.
-    most = max(prod(image[:3]), prod(result[:3]), prod(weights)) + ROWS[kind] * SIDE
+    # Rows, depths and offsets, and what the last tile and panel reach beyond them.
+    most = max(map(_reach, arrays)) + 2 * max(WIDTHS)
+    index = "int32_t" if most < 2**31 else "int64_t"
+    narrow = most < 2**31 and 1 not in packs  # else two blocks have too few registers
     call(
         device.context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
-        f"{name}<{_columns(kind, size[1])}, {index_type(most)}>",
-        [("Convolution p", problem), *operands], _tiles(kind, size) * groups * parts,
+        f"{name}<{tile.product}, {packs[0]}, {packs[1]}, {index}>",
+        [("Convolution p", problem), *operands], blocks * groups, "2" if narrow else "1",
     )  # fmt: skip
+
+
+def _reach(x: Any) -> int:
+    """How far the elements of x lie apart, and at least how many there are."""
+    return max(x.size, sum((n - 1) * abs(s) for n, s in zip(x._shape, x._strides, strict=True)))

@@ -60,8 +60,8 @@ class CudaDevice(BackendDevice):
         self._context: Context | None = None
         self._missing: str | None = None
         self._blas: tuple[Context, Blas] | None = None
-        # Whether products of float32 may round what they multiply to TF32 (10 bits), on tensor
-        # cores. A program of ndl.jit keeps what was set when it was captured.
+        # Whether products and convolutions of float32 may round what they multiply to TF32 (10
+        # bits), on tensor cores. A program of ndl.jit keeps what was set when it was captured.
         self.allow_tf32 = False
 
     @property
@@ -102,6 +102,11 @@ class CudaDevice(BackendDevice):
             return f"not enabled: {str(missing).removeprefix('cuda() is not available: ')}"
         gpu = f"{self.context.name}, compute capability {major}.{minor}"
         return f"enabled: {gpu}, {self.blas.status()}"
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether it has those that mma.cuh uses."""
+        return self.context.capability >= kernels.TENSOR_CORES
 
     def synchronize(self) -> None:
         """Wait until all work given to the GPU is done. Raises CudaError for what has failed."""
@@ -241,9 +246,7 @@ class CudaDevice(BackendDevice):
         return None if first[0] == NOTHING_BAD else int(first[0])
 
     def takes_stored(self, kernel: str) -> bool:
-        return kernel == "matmul" or (
-            kernel in BY_TENSOR_CORES and self.context.capability >= kernels.TENSOR_CORES
-        )
+        return kernel == "matmul" or (kernel in BY_TENSOR_CORES and self.has_tensor_cores)
 
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The GPU's kernel of that name, or None."""

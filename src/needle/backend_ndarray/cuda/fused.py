@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -113,35 +113,49 @@ def layer_norm_grad(
 # ---- optimizers -------------------------------------------------------------------------------
 
 
-TABLE = 64  # parameters of a launch, and
-BLOCK_BYTES = 16384  # of an array that a block updates, as in optimizer.cuh
+TABLE = 64  # rows of a launch, and
+BLOCK_BYTES = 16384  # of an array that a block goes over, as in optimizer.cuh
+
+
+class Table(NamedTuple):
+    """What a kernel of optimizer.cuh takes: rows of arrays of one size, and the blocks for them."""
+
+    operand: Operand
+    rows: int
+    blocks: int
+
+
+def _tables(*columns: list[Any]) -> Iterator[Table]:
+    """The arrays of the columns, row by row, as tables of a launch; empty ones are left out.
+
+    Each one's addresses are taken when it is asked for.
+    """
+    rows = [row for row in zip(*columns, strict=True) if row[0].size]
+    for start in range(0, len(rows), TABLE):
+        yield _table(rows[start : start + TABLE])
+
+
+def _table(rows: Sequence[Sequence[Any]]) -> Table:
+    first, unused = rows[0][0], (0,) * (TABLE - len(rows))
+    share = BLOCK_BYTES // first._dtype.itemsize
+    sizes = [row[0].size for row in rows]
+    blocks = list(accumulate(-(-size // share) for size in sizes))
+    arrays = ([address(x) for x in column] for column in zip(*rows, strict=True))
+    words = sum(((*column, *unused) for column in (blocks, sizes, *arrays)), (len(rows),))
+    declared = f"Table<{type_of(first)}, {len(rows[0])}> table"
+    return Table((declared, words), len(rows), blocks[-1])
 
 
 def _update(
     device: CudaDevice, step: str, arrays: Sequence[list[Any]], numbers: Sequence[Operand]
 ) -> None:
-    """A step of optimizer.cuh of all parameters; `arrays` are the lists of its table."""
-    rows = [row for row in zip(*arrays, strict=True) if row[0].size]
-    for start in range(0, len(rows), TABLE):
-        with device.context.streams.current.together():
-            _update_table(device, step, rows[start : start + TABLE], numbers)
-
-
-def _update_table(
-    device: CudaDevice, step: str, rows: Sequence[Sequence[Any]],
-    numbers: Sequence[Operand],
-) -> None:  # fmt: skip
-    first, unused = rows[0][0], (0,) * (TABLE - len(rows))
-    share = BLOCK_BYTES // first._dtype.itemsize
-    sizes = [row[0].size for row in rows]
-    blocks = list(accumulate(-(-size // share) for size in sizes))
-    columns = [blocks, sizes, *([address(x) for x in column] for column in zip(*rows, strict=True))]
-    table = sum(((*column, *unused) for column in columns), (len(rows),))
-    declared = f"Table<{type_of(first)}, {len(rows[0]) - 3}> table"
-    call(
-        device.context, f"{step.split('<')[0]} of {len(rows)} parameters", "optimizer.cuh", step,
-        [(declared, table), *numbers], blocks[-1],
-    )  # fmt: skip
+    """A step of optimizer.cuh of all parameters."""
+    with device.context.streams.current.together():
+        for table in _tables(*arrays):
+            call(
+                device.context, f"{step.split('<')[0]} of {table.rows} parameters",
+                "optimizer.cuh", step, [table.operand, *numbers], table.blocks,
+            )  # fmt: skip
 
 
 def sgd(
@@ -172,14 +186,31 @@ def adam(
     _update(device, "adam", [params, grads, outs, ms, vs], numbers)
 
 
+def sum_of_squares(device: CudaDevice, arrays: list[Any], out: Any) -> None:
+    """The sum of the squares of all numbers of compact arrays of one dtype → out (), float64."""
+    with device.context.streams.current.together():
+        shares = BLOCK_BYTES // arrays[0]._dtype.itemsize
+        sums = device.zeros((1 + sum(-(-x.size // shares) for x in arrays),), out._dtype)
+        first = address(sums)
+        for table in _tables(arrays):
+            call(
+                device.context, f"sum_of_squares of {table.rows} arrays", "optimizer.cuh",
+                "sums_of_squares", [table.operand, ("double* sums", first)], table.blocks,
+            )  # fmt: skip
+            first += table.blocks * out._dtype.itemsize
+        device.reduce("sum", sums, (0,), out.reshape((1,)))
+
+
 # Those that take numbers of 16 bits where there are tensor cores for them.
-BY_TENSOR_CORES = frozenset(("attention", "attention_grad"))
+BY_TENSOR_CORES = frozenset(
+    ("attention", "attention_grad", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+)
 
 FUSED: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
-        batch_norm, batch_norm_grad, sgd, adam, attention, attention_grad, conv2d,
+        batch_norm, batch_norm_grad, sgd, adam, sum_of_squares, attention, attention_grad, conv2d,
         conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, max_pool2d,
         max_pool2d_grad, avg_pool2d, avg_pool2d_grad,
     )
