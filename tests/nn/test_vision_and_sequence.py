@@ -92,7 +92,8 @@ def test_the_courses_conv():
         ("MaxPool2d", {"kernel_size": 3, "stride": 2, "padding": 1}),
         ("AvgPool2d", {"kernel_size": 3, "stride": 1, "padding": 1}),
         ("AdaptiveAvgPool2d", {"output_size": (2, 3)}), ("AdaptiveAvgPool2d", {"output_size": 4}),
-        ("AdaptiveMaxPool2d", {"output_size": (3, 2)}),
+        ("AdaptiveMaxPool2d", {"output_size": (3, 2)}), ("AdaptiveMaxPool2d", {"output_size": 1}),
+        ("AdaptiveAvgPool2d", {"output_size": 1}), ("AdaptiveMaxPool2d", {"output_size": (3, 3)}),
     ],
 )  # fmt: skip
 def test_pooling(make, options):

@@ -13,6 +13,7 @@ from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import THREADS, address, source, type_of
 from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from .random import philox
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -167,6 +168,6 @@ FUSED: dict[str, Callable[..., None]] = {
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
         batch_norm, batch_norm_grad, sgd, adam, attention, attention_grad, conv2d,
         conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad, avg_pool2d,
-        avg_pool2d_grad,
+        avg_pool2d_grad, philox,
     )
 }  # fmt: skip
