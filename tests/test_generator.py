@@ -11,6 +11,8 @@ import needle as ndl
 from needle import init, nn
 from needle.backend_ndarray.philox import philox
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no compiler")
+
 # Counter, key, words: kat_vectors of the library Random123, by the authors of the paper.
 PUBLISHED = [
     ([0, 0, 0, 0], (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),

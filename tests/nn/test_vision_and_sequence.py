@@ -100,6 +100,14 @@ def test_pooling(make, options):
     compare(getattr(nn, make)(**options), getattr(torch.nn, make)(**options), draw(2, 3, 6, 9))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_padding_wins_no_maximum_of_integers(dtype, device):
+    x = ndl.Tensor(np.full((1, 1, 2, 2), -3), device=device, dtype=dtype)
+    y = nn.MaxPool2d(2, 1, 1)(x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.numpy(), np.full((1, 1, 3, 3), -3))
+
+
 def test_norms_of_images():
     compare(nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3), draw(4, 3, 5, 2))
     compare(nn.GroupNorm(2, 4), torch.nn.GroupNorm(2, 4), draw(3, 4, 5, 2))
