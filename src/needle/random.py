@@ -62,9 +62,9 @@ class Generator:
         """Go on from where `get_state` was called. RuntimeError inside of a compiled function."""
         if current_trace() is not None:
             raise RuntimeError("[Generator] make and seed it outside of a compiled function")
-        self._move(*state)
+        self._store(*state)
 
-    def _move(self, *state: int) -> None:
+    def _store(self, *state: int) -> None:
         for tensor, value in zip((self._seed, self._offset), state, strict=True):
             host = np.array([value], np.uint64).view(np.int64)
             tensor._replace_data(NDArray(host, device=self.device, dtype="int64"))
@@ -121,8 +121,8 @@ class _Draw:
         g, before = self.generator, self.generator.get_state()
         seed, offset = before
         drawn = numbers(seed, offset, prod(shape), self.dtype, self.normal).reshape(shape)
-        g._move(seed, (offset + blocks_of(drawn.size, self.dtype)) % 2**64)
-        changed(lambda: g._move(*before))
+        g._store(seed, (offset + blocks_of(drawn.size, self.dtype)) % 2**64)
+        changed(lambda: g._store(*before))
         return drawn
 
 
@@ -148,15 +148,15 @@ def streams() -> Streams:
 def drawing_again(from_there: Streams) -> Iterator[None]:
     """Inside, the generators are where they were; afterwards they go on as they are now."""
     present = streams()
-    _move(from_there)
+    _return_to(from_there)
     try:
         yield
     finally:
-        _move(present)
+        _return_to(present)
 
 
-def _move(to: Streams) -> None:
-    for generator, (seed, offset) in to.items():
+def _return_to(places: Streams) -> None:
+    for generator, (seed, offset) in places.items():
         generator._seed._replace_data(seed)
         generator._offset._replace_data(offset)
 

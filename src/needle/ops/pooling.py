@@ -263,7 +263,7 @@ def _pool(kind: type[MaxPool | AvgPool], x: Tensor, *geometry: Any) -> Tensor:
 
 def _lowest(dtype: np.dtype) -> float:
     """The smallest value of the dtype."""
-    if dtype == bool:
+    if dtype.kind == "b":
         return False
     return float("-inf") if is_float(dtype) else int(np.iinfo(dtype).min)
 
