@@ -20,6 +20,9 @@ TYPES = {
 }  # fmt: skip
 THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 8
+# How often a grid may have that many: of a kernel with more than 32 registers fewer are there at
+# once, and the last ones, for which the others leave the GPU to itself, should be short.
+WAVES = 4
 ACCESS = 16  # bytes that one instruction moves
 REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
 REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
@@ -106,9 +109,9 @@ def call(
 
 
 def grid(context: Context, threads: int) -> int:
-    """Blocks for so many threads of work: as many as the GPU runs at once, if that is enough."""
+    """Blocks for so many threads of work: a few times what the GPU runs at once at most."""
     needed = -(-threads // THREADS)
-    return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR), 1)
+    return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * WAVES), 1)
 
 
 def index_type(size: int) -> str:
