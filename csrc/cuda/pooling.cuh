@@ -35,17 +35,20 @@ __device__ void each_element(const Shape<4>& shape, Body body) {
 template <int HEIGHT, int WIDTH, class Index, class T, class Visit>
 __device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const Index (&place)[4],
                            T outside, Visit visit) {
-  const int64_t height = HEIGHT ? HEIGHT : p.kernel[0], width = WIDTH ? WIDTH : p.kernel[1];
-  int64_t pixel[4] = {place[0], 0, 0, place[3]};
+  const int height = HEIGHT ? HEIGHT : static_cast<int>(p.kernel[0]);
+  const int width = WIDTH ? WIDTH : static_cast<int>(p.kernel[1]);
+  const int top = static_cast<int>(place[1] * p.stride[0] - p.padding[0]);
+  const int left = static_cast<int>(place[2] * p.stride[1] - p.padding[1]);
+  const T* image = x.data + place[0] * x.stride[0] + place[3] * x.stride[3];
 #pragma unroll
-  for (int64_t i = 0; i < height; ++i) {
-    pixel[1] = place[1] * p.stride[0] - p.padding[0] + i * p.dilation[0];
+  for (int i = 0; i < height; ++i) {
+    const int y = top + i * static_cast<int>(p.dilation[0]);
+    const T* row = image + y * x.stride[1];
 #pragma unroll
-    for (int64_t j = 0; j < width; ++j) {
-      pixel[2] = place[2] * p.stride[1] - p.padding[1] + j * p.dilation[1];
-      const bool inside =
-          pixel[1] >= 0 && pixel[1] < p.image.n[1] && pixel[2] >= 0 && pixel[2] < p.image.n[2];
-      visit(inside ? x.at(pixel) : outside);
+    for (int j = 0; j < width; ++j) {
+      const int across = left + j * static_cast<int>(p.dilation[1]);
+      const bool inside = y >= 0 && y < p.image.n[1] && across >= 0 && across < p.image.n[2];
+      visit(inside ? row[across * x.stride[2]] : outside);
     }
   }
 }

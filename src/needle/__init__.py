@@ -16,5 +16,6 @@ from .backend_selection import (
 from .init import ones, ones_like, zeros, zeros_like
 from .jit import jit
 from .ops import *  # noqa: F403
+from .random import Generator
 
 __version__ = "0.1.0"

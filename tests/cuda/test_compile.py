@@ -201,6 +201,8 @@ def _fused(device: CudaDevice, dtype: np.dtype) -> None:
         call("avg_pool2d", image, pooled, *window)
     call("max_pool2d_grad", pooled, image, pooled, pooled, image, *window)
     call("avg_pool2d_grad", pooled, image, *window)
+    for normal in (False, True):
+        call("philox", normal, labels, labels, x)
     call("sgd", [x], [x], [], [x], 0.1, 0.0, 0.0, 0.0, False)
     call("sgd", [x], [x], [x], [x], 0.1, 0.9, 0.1, 0.0, True)
     call("adam", [x], [x], [x], [x], [x], 0.1, 0.9, 0.99, 1e-8, 0.1, 3, True)

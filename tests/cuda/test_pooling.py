@@ -102,7 +102,7 @@ def test_the_ops_share_gradients_as_their_definitions(value, compiled, gpu):
 def test_dtypes_are_kept_as_on_the_reference_device(name, dtype, gpu):
     x = images((2, 5, 6, 3), "float32")
     ours, wanted = (
-        getattr(ops, name)(ndl.Tensor(x, device=device, dtype=dtype), 3, 2)
+        getattr(ops, name)(ndl.Tensor(x, device=device, dtype=dtype), 3, 2, 1)
         for device in (gpu, ndl.cpu_numpy())
     )
     assert ours.dtype == wanted.dtype

@@ -92,11 +92,20 @@ def test_the_courses_conv():
         ("MaxPool2d", {"kernel_size": 3, "stride": 2, "padding": 1}),
         ("AvgPool2d", {"kernel_size": 3, "stride": 1, "padding": 1}),
         ("AdaptiveAvgPool2d", {"output_size": (2, 3)}), ("AdaptiveAvgPool2d", {"output_size": 4}),
-        ("AdaptiveMaxPool2d", {"output_size": (3, 2)}),
+        ("AdaptiveMaxPool2d", {"output_size": (3, 2)}), ("AdaptiveMaxPool2d", {"output_size": 1}),
+        ("AdaptiveAvgPool2d", {"output_size": 1}), ("AdaptiveMaxPool2d", {"output_size": (3, 3)}),
     ],
 )  # fmt: skip
 def test_pooling(make, options):
     compare(getattr(nn, make)(**options), getattr(torch.nn, make)(**options), draw(2, 3, 6, 9))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_padding_wins_no_maximum_of_integers(dtype, device):
+    x = ndl.Tensor(np.full((1, 1, 2, 2), -3), device=device, dtype=dtype)
+    y = nn.MaxPool2d(2, 1, 1)(x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.numpy(), np.full((1, 1, 3, 3), -3))
 
 
 def test_norms_of_images():

@@ -42,7 +42,7 @@ class Silent:
             assert not is_traced(x), "a value was looked at on the host"
             return original(x)
 
-        def draw(*shape: int, dtype: Any = "float32") -> NDArray:
+        def draw(numbers: Any, shape: Any, dtype: Any, on_host: bool = True) -> NDArray:
             return abstract(shape, dtype, device)
 
         def fused(kernel: str) -> Callable[..., None] | None:
@@ -50,7 +50,7 @@ class Silent:
 
         special = {
             "allocate": SymbolicBuffer, "wrap": original, "view": view, "fused": fused,
-            "rand": draw, "randn": draw,
+            "draw": draw,
         }  # fmt: skip
         assert name in special or name in PRIMITIVES
         return special.get(name, self._do_nothing)

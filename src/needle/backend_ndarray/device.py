@@ -121,11 +121,21 @@ class BackendDevice:
 
     def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`."""
-        return self.array_type(np.random.rand(*shape), device=self, dtype=dtype)
+        return self.draw(np.random.rand, shape, dtype)
 
     def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Standard normal numbers: one draw of `numpy.random.randn(*shape)`."""
-        return self.array_type(np.random.randn(*shape), device=self, dtype=dtype)
+        return self.draw(np.random.randn, shape, dtype)
+
+    def draw(
+        self, numbers: Callable[..., Any], shape: tuple[int, ...], dtype: Any, on_host: bool = True
+    ) -> NDArray:
+        """`numbers(*shape)`: random numbers, which a compiled function draws at every call.
+
+        They are an array of the host or, unless `on_host`, of this device.
+        """
+        drawn = numbers(*shape)
+        return self.array_type(drawn, device=self, dtype=dtype) if on_host else drawn.astype(dtype)
 
     def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> NDArray:
         """Rows of the n×n identity chosen by the integers `i`; shape i.shape + (n,).

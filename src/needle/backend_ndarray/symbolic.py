@@ -17,9 +17,9 @@ import numpy as np
 from .device import BackendDevice
 from .device_cpu import PRIMITIVES
 
-# What a recorder answers in the device's place: the primitives, the fused kernels by name, and the
-# random numbers that the host draws.
-RECORDED = (*PRIMITIVES, "fused", "rand", "randn")
+# What a recorder answers in the device's place: the primitives, the fused kernels by name, and
+# draws of random numbers.
+RECORDED = (*PRIMITIVES, "fused", "draw")
 
 
 class SymbolicBuffer:

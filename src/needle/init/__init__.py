@@ -1,4 +1,7 @@
-"""Random and constant initial values. Random numbers come from `numpy.random`'s global state."""
+"""Random and constant initial values.
+
+Random numbers come from `numpy.random`'s global state, or from a `needle.Generator` that is given.
+"""
 
 from .basic import constant, one_hot, ones, ones_like, rand, randb, randn, zeros, zeros_like
 from .fan import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform

@@ -2,7 +2,9 @@
 
 Every function takes the shape as separate integers (or as one tuple) and the keywords `device`
 (the default device), `dtype` (float32; None is the backend's default) and `requires_grad` (False).
-A shape that is not made of non-negative integers raises TypeError or ValueError.
+A shape that is not made of non-negative integers raises TypeError or ValueError. Those that draw
+take a `generator` (`needle.Generator`) to draw from instead of NumPy's; on another device than the
+given one it raises ValueError.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import NDArray, Shape, as_dtype, is_float, is_traced
 from ..backend_ndarray import one_hot as rows_of_identity
 from ..backend_selection import Device, default_device, default_float
+from ..random import Generator
 
 
 def rand(
@@ -25,9 +28,11 @@ def rand(
     device: Device | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Uniform numbers between `low` and `high`. Draws `numpy.random.rand(*shape)`."""
-    data = (device or default_device()).rand(*_shape("rand", shape), dtype=_float("rand", dtype))
+    source = _source("rand", device, generator)
+    data = source.rand(*_shape("rand", shape), dtype=_float("rand", dtype))
     return _tensor(_affine(data, high - low, low), requires_grad)
 
 
@@ -38,9 +43,11 @@ def randn(
     device: Device | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Normal numbers of the given mean and deviation. Draws `numpy.random.randn(*shape)`."""
-    data = (device or default_device()).randn(*_shape("randn", shape), dtype=_float("randn", dtype))
+    source = _source("randn", device, generator)
+    data = source.randn(*_shape("randn", shape), dtype=_float("randn", dtype))
     return _tensor(_affine(data, std, mean), requires_grad)
 
 
@@ -50,6 +57,7 @@ def randb(
     device: Device | None = None,
     dtype: Any = "bool",
     requires_grad: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """True with probability `p` (1 in numeric dtypes). Draws `numpy.random.rand(*shape)`.
 
@@ -57,7 +65,7 @@ def randb(
     """
     if not 0 <= p <= 1:
         raise ValueError(f"[randb] p must be in [0, 1], got {p}")
-    data = (device or default_device()).rand(*_shape("randb", shape))
+    data = _source("randb", device, generator).rand(*_shape("randb", shape))
     return _tensor(data.compare("le", p).astype("bool" if dtype is None else dtype), requires_grad)
 
 
@@ -150,6 +158,15 @@ def _affine(data: NDArray, scale: float, shift: float) -> NDArray:
     if scale != 1:
         data = data * scale
     return data + shift if shift != 0 else data
+
+
+def _source(name: str, device: Device | None, generator: Generator | None) -> Device | Generator:
+    """What draws: both have `rand` and `randn`."""
+    if generator is None:
+        return device or default_device()
+    if device is not None and device != generator.device:
+        raise ValueError(f"[{name}] the generator is on {generator.device}, not on {device}")
+    return generator
 
 
 def _tensor(data: NDArray, requires_grad: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """Initial weights scaled by how many inputs and outputs a unit has.
 
 Each function draws once, gives shape (fan_in, fan_out) unless `shape` is given, and hands further
-keywords (`device`, `dtype`, `requires_grad`) to `rand` or `randn`.
+keywords (`device`, `dtype`, `requires_grad`, `generator`) to `rand` or `randn`.
 """
 
 from __future__ import annotations

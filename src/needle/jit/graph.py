@@ -60,6 +60,7 @@ ROLES: dict[str, str] = {
     "rnn_grad": "uiiiua",
     "attention": "iii?ooaa",
     "attention_grad": "iiii?iioooaa",
+    "philox": "aiio",
 }
 # Those with a loop body of scalars: what the passes may fuse.
 ELEMENTWISE = frozenset(("fill", "copy", "unary", "binary", "binary_scalar", "where"))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..backend_ndarray.device_numpy import UNARY
+from ..backend_ndarray.philox import numbers
 
 Array = np.ndarray
 Pair = tuple[int, int]
@@ -374,12 +375,21 @@ def layer_norm_grad(
     dweight[...], dbias[...] = (g * h).sum(0), g.sum(0)
 
 
+# ---- random numbers -------------------------------------------------------------------------
+
+
+def philox(normal: bool, seed: Array, offset: Array, out: Array) -> None:
+    """The numbers of a draw from `offset` on, uniform or normal → out; see the module philox."""
+    key, first = (int(x.view(np.uint64)[0]) for x in (seed, offset))
+    out[...] = numbers(key, first, out.size, out.dtype, normal).reshape(out.shape)
+
+
 REFERENCES: dict[str, Callable[..., None]] = {
     reference.__name__: reference
     for reference in (
         conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad, avg_pool2d,
         avg_pool2d_grad, lstm, lstm_grad, rnn, rnn_grad, attention, attention_grad, softmax,
         log_softmax, cross_entropy, cross_entropy_grad, batch_norm, batch_norm_grad, layer_norm,
-        layer_norm_grad,
+        layer_norm_grad, philox,
     )
 }  # fmt: skip

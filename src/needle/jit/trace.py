@@ -44,7 +44,7 @@ from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
 KERNELS = frozenset(
     ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
      "avg_pool2d", "avg_pool2d_grad", "lstm", "lstm_grad", "rnn", "rnn_grad", "attention",
-     "attention_grad")
+     "attention_grad", "philox")
 )  # fmt: skip
 
 # Recorders answer for devices that all threads share.
@@ -366,7 +366,10 @@ class Tracing:
         self.host_inputs.append((value, read, dtype))
         return self._symbolic(shape, device, value)
 
-    def _draw(self, device: BackendDevice, draw: Callable[..., Any], shape: Any, dtype: Any) -> Any:
+    def _draw(
+        self, device: BackendDevice, original: Any, draw: Callable[..., Any], shape: Any,
+        dtype: Any, on_host: bool = True,
+    ) -> NDArray:  # fmt: skip
         """Random numbers, drawn at every call in the order of the program."""
         self._refuse_in_loop()
         kind = tuple(shape), as_dtype(dtype), device
@@ -378,9 +381,12 @@ class Tracing:
                     "[jit] a checkpointed function draws other numbers the second time"
                 )
             return array
-        drawing = Draw(draw, tuple(shape))
-        self.actions.append(drawing)
-        array = self._host_input(shape, drawing.read, device, as_dtype(dtype))
+        if on_host:
+            drawing = Draw(draw, tuple(shape))
+            self.actions.append(drawing)
+            array = self._host_input(shape, drawing.read, device, as_dtype(dtype))
+        else:
+            array = original(draw, shape, dtype, on_host=False)
         self.drawn.append((draw, kind, array))
         return array
 
@@ -521,12 +527,6 @@ class Tracing:
                 f"happen outside of the function.\n  {user_frame()}"
             )
         return original(x)
-
-    def _rand(self, device: Any, original: Any, *shape: int, dtype: Any = "float32") -> NDArray:
-        return self._draw(device, np.random.rand, shape, dtype)
-
-    def _randn(self, device: Any, original: Any, *shape: int, dtype: Any = "float32") -> NDArray:
-        return self._draw(device, np.random.randn, shape, dtype)
 
     def _fused(self, device: Any, original: Any, name: str) -> Callable[..., None] | None:
         if name not in KERNELS or original(name) is None:

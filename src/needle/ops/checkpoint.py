@@ -23,6 +23,7 @@ from ..autograd import (
     vjp,
 )
 from ..backend_ndarray import NDArray
+from ..random import drawing_again, streams
 from .common import frozen
 
 
@@ -53,7 +54,7 @@ class _Replay:
     """The random numbers and the dtype of products of a run, for another run of the function."""
 
     def __init__(self) -> None:
-        self.state: Any = None
+        self.state: Any = None  # of NumPy's generator, and of needle's own
         self.run: Any = None  # what a trace knows the run by
         self.autocast = autocast_dtype()
 
@@ -62,7 +63,7 @@ class _Replay:
         """Inside is the first run."""
         trace = current_trace()
         if trace is None:
-            self.state = np.random.get_state()
+            self.state = np.random.get_state(), streams()
             yield
             return
         with trace.first(inputs) as self.run:
@@ -70,7 +71,7 @@ class _Replay:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Inside, NumPy draws what it drew in the first run; afterwards it goes on as it was."""
+        """Inside, generators draw what they drew in the first run, and go on as they were after."""
         with autocasting(self.autocast), self._draws_again():
             yield
 
@@ -81,10 +82,11 @@ class _Replay:
             with trace.again(self.run):
                 yield
             return
-        present = np.random.get_state()
-        np.random.set_state(self.state)
+        present, (numpy_state, others) = np.random.get_state(), self.state
+        np.random.set_state(numpy_state)
         try:
-            yield
+            with drawing_again(others):
+                yield
         finally:
             np.random.set_state(present)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..autograd import Tensor, TensorOp, is_grad_enabled
 from ..backend_ndarray import NDArray, Shape, is_float, widened
 from .common import FusedOp
@@ -145,7 +147,7 @@ class MaxPool(FusedOp):
         self.ties: NDArray | None = None
 
     def decompose(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        below = _below(channels_first(x), self.window, (2, 3), float("-inf"))
+        below = _below(channels_first(x), self.window, (2, 3), _lowest(x.dtype))
         return channels_last(largest(below, (-2, -1)))
 
     def compute(self, x: NDArray) -> NDArray:
@@ -257,6 +259,13 @@ def _pool(kind: type[MaxPool | AvgPool], x: Tensor, *geometry: Any) -> Tensor:
     # Without a kernel the definition's own ops are recorded: they keep what their gradients need.
     fused = is_float(x.dtype) and x.device.fused(op.kernel) is not None
     return op(x) if fused else op.decompose(x)
+
+
+def _lowest(dtype: np.dtype) -> float:
+    """The smallest value of the dtype."""
+    if dtype.kind == "b":
+        return False
+    return float("-inf") if is_float(dtype) else int(np.iinfo(dtype).min)
 
 
 def _pooled_like(x: NDArray, window: Window) -> NDArray:

@@ -327,6 +327,13 @@ inline void sincos(double x, double* sine, double* cosine) { *sine = sin(x), *co
 inline float sinpif(float x) { return float(sin(3.14159265358979323846 * remainder(x, 2.0))); }
 inline float cospif(float x) { return float(cos(3.14159265358979323846 * remainder(x, 2.0))); }
 
+inline void sincospi(double x, double* sine, double* cosine) {
+  sincos(3.14159265358979323846 * remainder(x, 2.0), sine, cosine);
+}
+inline void sincospif(float x, float* sine, float* cosine) {
+  *sine = sinpif(x), *cosine = cospif(x);
+}
+
 #define EMULATOR_CLASSIFY(T)                                  \
   inline bool isnan(T x) { return __builtin_isnan(x); }       \
   inline bool isinf(T x) { return __builtin_isinf(x); }       \

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import is_stored, widened
-from .kernels import ACCESS, Operand, address, call, shapes_of, type_of
+from .kernels import ACCESS, Operand, address, call, given, output, shapes_of, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -45,7 +45,7 @@ def conv2d(
     packs = _pack(x, x._shape[3] // groups), _pack(w, w._shape[3] // groups)
     _launch(
         device, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
-        [_image(x), _pointer("const", "w", w), _pointer("", "out", out)],
+        [_image(x), given("w", w), output("out", out)],
         tile.tiles(prod(out._shape[:3]), out._shape[3] // groups),
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def conv2d_input_grad(
     _launch(
         device, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)), (out, w, g),
         (stride, dilation, padding, groups),
-        [_pointer("const", "g", g), _pointer("const", "w", w), _pointer("", "out", out)],
+        [given("g", g), given("w", w), output("out", out)],
         tile.tiles(pixels, channels // groups) * prod(stride),
     )  # fmt: skip
 
@@ -90,8 +90,8 @@ def conv2d_weight_grad(
             device, "conv2d_weight_grad", tile, packs, (x, out, g),
             (stride, dilation, padding, groups),
             [
-                _image(x), _pointer("const", "g", g), ("int64_t share", share),
-                _pointer("", "out", sums),
+                _image(x), given("g", g), ("int64_t share", share),
+                output("out", sums),
             ],
             tiles * parts,
         )  # fmt: skip
@@ -104,10 +104,6 @@ def conv2d_weight_grad(
 
 def _image(x: Any) -> Operand:
     return f"Array<const {type_of(x)}, 4> x", (address(x), *x._strides)
-
-
-def _pointer(const: str, name: str, x: Any) -> Operand:
-    return f"{const} {type_of(x)}* {name}".lstrip(), address(x)
 
 
 def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:

@@ -14,6 +14,7 @@ from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .kernels import Operand, address, call, source, type_of
 from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from .random import philox
 from .recurrent import lstm, lstm_grad, rnn, rnn_grad
 
 if TYPE_CHECKING:
@@ -212,6 +213,6 @@ FUSED: dict[str, Callable[..., None]] = {
         softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
         batch_norm, batch_norm_grad, sgd, adam, sum_of_squares, attention, attention_grad, conv2d,
         conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, max_pool2d,
-        max_pool2d_grad, avg_pool2d, avg_pool2d_grad,
+        max_pool2d_grad, avg_pool2d, avg_pool2d_grad, philox,
     )
 }  # fmt: skip

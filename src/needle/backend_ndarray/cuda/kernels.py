@@ -21,6 +21,9 @@ TYPES = {
 THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
 TENSOR_CORES = (8, 0)  # the compute capability from which on they do what mma.cuh asks of them
+# How often a grid may have that many: of a kernel with more than 32 registers fewer are there at
+# once, and the last ones, for which the others leave the GPU to itself, should be short.
+WAVES = 4
 ACCESS = 16  # bytes that one instruction moves
 REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
 MANY_PARTS = 32  # so many are too many to be added up by one thread
@@ -109,9 +112,9 @@ def call(
 
 
 def grid(context: Context, threads: int) -> int:
-    """Blocks for so many threads of work: as many as the GPU runs at once, if that is enough."""
+    """Blocks for so many threads of work: a few times what the GPU runs at once at most."""
     needed = -(-threads // THREADS)
-    return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR), 1)
+    return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * WAVES), 1)
 
 
 def index_type(size: int) -> str:
@@ -192,14 +195,15 @@ def copy(context: Context, x: Any, out: Any) -> None:
         return
     rest = [i for i in range(len(axes.shape) - 1) if i != row]
     shape = tuple(axes.shape[i] for i in rest) or (1,)
-    to, given = (tuple(s[i] for i in rest) or (0,) for s in axes.strides)
+    steps, x_steps = (tuple(s[i] for i in rest) or (0,) for s in axes.strides)
     n, rows, cols = len(shape), axes.shape[row], axes.shape[-1]
     tiles = prod(shape) * -(-rows // WARP) * -(-cols // WARP)
     operands: list[Operand] = [
         ("int64_t rows", rows), ("int64_t cols", cols), (f"Shape<{n}> batch", shape),
-        ("int64_t matrices", prod(shape)), (f"Array<{type_of(out)}, {n}> out", (address(out), *to)),
+        ("int64_t matrices", prod(shape)),
+        (f"Array<{type_of(out)}, {n}> out", (address(out), *steps)),
         ("int64_t out_row", axes.strides[0][row]),
-        (f"Array<const {type_of(x)}, {n}> in", (address(x), *given)), ("int64_t in_col", x_last),
+        (f"Array<const {type_of(x)}, {n}> in", (address(x), *x_steps)), ("int64_t in_col", x_last),
     ]  # fmt: skip
     blocks = min(tiles, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
     what = f"copy of {shapes_of(x, out)}"

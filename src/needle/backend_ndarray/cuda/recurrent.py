@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .kernels import Operand, address, call, type_of
+from .kernels import Operand, call, given, output
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -22,8 +22,9 @@ def lstm(device: CudaDevice, gates: Any, w: Any, h: Any, c: Any) -> None:
     """
     for t in range(gates._shape[0]):
         _step(device, "lstm_step", h, [
-            _whole("const", "w", w), _at("const", "before", h, t), _at("const", "c", c, t),
-            _at("", "gates", gates, t), _at("", "h_next", h, t + 1), _at("", "c_next", c, t + 1),
+            given("w", w), _at(given("before", h), h, t), _at(given("c", c), c, t),
+            _at(output("gates", gates), gates, t), _at(output("h_next", h), h, t + 1),
+            _at(output("c_next", c), c, t + 1),
         ])  # fmt: skip
 
 
@@ -39,9 +40,10 @@ def lstm_grad(
     for t in reversed(range(gates._shape[0])):
         last = t == gates._shape[0] - 1
         _step(device, f"lstm_step_grad<{str(last).lower()}>", h, [
-            _whole("const", "turned", turned), _at("const", "later", gates, t if last else t + 1),
-            _whole("const", "d_last", dh0), _at("const", "dh", dh, t), _at("const", "c", c, t),
-            _at("const", "c_next", c, t + 1), _at("", "gates", gates, t), _whole("", "dc", dc0),
+            given("turned", turned), _at(given("later", gates), gates, t if last else t + 1),
+            given("d_last", dh0), _at(given("dh", dh), dh, t), _at(given("c", c), c, t),
+            _at(given("c_next", c), c, t + 1), _at(output("gates", gates), gates, t),
+            output("dc", dc0),
         ])  # fmt: skip
     _leave(device, gates, turned, dh0)
 
@@ -50,8 +52,8 @@ def rnn(device: CudaDevice, gates: Any, w: Any, h: Any, relu: bool) -> None:
     """States h (T + 1, B, H) from the one at time 0; the projections in gates get h·w added."""
     for t in range(gates._shape[0]):
         _step(device, f"rnn_step<{str(relu).lower()}>", h, [
-            _whole("const", "w", w), _at("const", "before", h, t), _at("", "gates", gates, t),
-            _at("", "h_next", h, t + 1),
+            given("w", w), _at(given("before", h), h, t), _at(output("gates", gates), gates, t),
+            _at(output("h_next", h), h, t + 1),
         ])  # fmt: skip
 
 
@@ -61,9 +63,9 @@ def rnn_grad(device: CudaDevice, gates: Any, w: Any, h: Any, dh: Any, dh0: Any, 
     for t in reversed(range(gates._shape[0])):
         last = t == gates._shape[0] - 1
         _step(device, f"rnn_step_grad<{str(relu).lower()}, {str(last).lower()}>", h, [
-            _whole("const", "turned", turned), _at("const", "later", gates, t if last else t + 1),
-            _whole("const", "d_last", dh0), _at("const", "dh", dh, t),
-            _at("const", "h_next", h, t + 1), _at("", "gates", gates, t),
+            given("turned", turned), _at(given("later", gates), gates, t if last else t + 1),
+            given("d_last", dh0), _at(given("dh", dh), dh, t),
+            _at(given("h_next", h), h, t + 1), _at(output("gates", gates), gates, t),
         ])  # fmt: skip
     _leave(device, gates, turned, dh0)
 
@@ -81,12 +83,9 @@ def _leave(device: CudaDevice, gates: Any, turned: Any, dh0: Any) -> None:
         device.matmul(gates[0], turned, dh0)
 
 
-def _whole(const: str, name: str, x: Any) -> Operand:
-    return f"{const} {type_of(x)}* {name}".lstrip(), address(x)
-
-
-def _at(const: str, name: str, x: Any, t: int) -> Operand:
-    declaration, start = _whole(const, name, x)
+def _at(operand: Operand, x: Any, t: int) -> Operand:
+    """The operand x at time t."""
+    declaration, start = operand
     return declaration, start + t * x._strides[0] * x._dtype.itemsize
 
 

@@ -1,0 +1,27 @@
+"""Random numbers that `cuda()` makes; the kernel is in random.cuh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..philox import blocks_of
+from .kernels import call, given, grid, output, shapes_of
+
+if TYPE_CHECKING:
+    from .device import CudaDevice
+
+
+def philox(device: CudaDevice, normal: bool, seed: Any, offset: Any, out: Any) -> None:
+    """The numbers of a draw from `offset` on, uniform or normal → out, which is compact.
+
+    seed and offset are int64 arrays of one element.
+    """
+    if not out.size:
+        return
+    function = f"random_numbers<{'true' if normal else 'false'}>"
+    operands = [given("seed", seed), given("offset", offset), output("out", out)]
+    call(
+        device.context, f"random numbers of {shapes_of(out)}", "random.cuh", function,
+        [("int64_t size", out.size), *operands],
+        grid(device.context, blocks_of(out.size, out._dtype)),
+    )  # fmt: skip

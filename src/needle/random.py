@@ -1,0 +1,164 @@
+"""Random numbers that follow from a seed alone, on every device and in compiled functions.
+
+All other random numbers of needle are those of NumPy's global generator, drawn on the host.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .autograd import Tensor, changed, current_trace
+from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
+from .backend_ndarray.philox import blocks_of, numbers
+from .backend_selection import Device, default_device
+
+_alive: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+class Generator:
+    """A stream of random numbers for `device` (the default device), by Philox4x32-10.
+
+    A seed gives the same numbers on every device: uniform ones bit for bit, normal ones up to
+    rounding. They are made where they are needed: `cuda()` has a kernel, and a compiled step moves
+    the stream on in the GPU's memory. A draw of n numbers takes ⌈n/4⌉ blocks of the stream, of
+    float64 ⌈n/2⌉. `needle.init`'s functions and `nn.Dropout` take one as `generator=`.
+
+    Raises TypeError for a seed that is no int, ValueError unless 0 ≤ seed < 2⁶⁴, and RuntimeError
+    inside of a function that is being compiled: that is where one draws.
+    """
+
+    def __init__(self, seed: int, device: Device | None = None) -> None:
+        self.device = device or default_device()
+        # Compiled functions find them by identity: what changes is their data.
+        self._seed, self._offset = (
+            Tensor(np.zeros(1, np.int64), device=self.device, dtype="int64", requires_grad=False)
+            for _ in range(2)
+        )
+        self.manual_seed(seed)
+        _alive.add(self)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Begin the stream of `seed`; returns the generator. Raises as the constructor."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"[Generator] the seed must be an int, got {seed!r}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"[Generator] the seed must be in 0 … 2**64 - 1, got {seed}")
+        self.set_state((int(seed), 0))
+        return self
+
+    def get_state(self) -> tuple[int, int]:
+        """(seed, offset): where the stream is. Waits for the device."""
+        seed, offset = (_unsigned(x.numpy()) for x in (self._seed, self._offset))
+        return seed, offset
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        """Go on from where `get_state` was called. RuntimeError inside of a compiled function."""
+        if current_trace() is not None:
+            raise RuntimeError("[Generator] make and seed it outside of a compiled function")
+        self._store(*state)
+
+    def _store(self, *state: int) -> None:
+        for tensor, value in zip((self._seed, self._offset), state, strict=True):
+            host = np.array([value], np.uint64).view(np.int64)
+            tensor._replace_data(NDArray(host, device=self.device, dtype="int64"))
+
+    def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
+        """Uniform numbers in [0, 1), of a floating dtype."""
+        return self._numbers(False, shape, dtype)
+
+    def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
+        """Standard normal numbers, of a floating dtype."""
+        return self._numbers(True, shape, dtype)
+
+    def _numbers(self, normal: bool, shape: Shape, dtype: Any) -> NDArray:
+        dtype = as_dtype(dtype)
+        if not is_float(dtype):
+            raise TypeError(f"[Generator] dtype must be a floating one, got {dtype}")
+        has_kernel = self.device.fused("philox") is not None
+        draw = _Draw(self, normal, widened(dtype), on_host=not has_kernel)
+        return self.device.draw(draw, shape, dtype, on_host=not has_kernel)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restored, (self.get_state(), self.device)
+
+    def __repr__(self) -> str:
+        return f"<Generator on {self.device}>"
+
+
+def _restored(state: tuple[int, int], device: Device) -> Generator:
+    generator = Generator(0, device)
+    generator.set_state(state)
+    return generator
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What is drawn, as a function of the shape that moves the stream on."""
+
+    generator: Generator
+    normal: bool
+    dtype: np.dtype
+    on_host: bool
+
+    def __call__(self, *shape: int) -> Any:
+        return self._by_numpy(shape) if self.on_host else self._by_kernel(shape)
+
+    def _by_kernel(self, shape: Shape) -> NDArray:
+        g = self.generator
+        out, (seed, offset) = g.device.empty(shape, self.dtype), _arrays(g)
+        g.device.fused("philox")(self.normal, seed, offset, out)  # type: ignore[misc]
+        g._offset._replace_data(offset + blocks_of(out.size, self.dtype))
+        return out
+
+    def _by_numpy(self, shape: Shape) -> np.ndarray:
+        g, before = self.generator, self.generator.get_state()
+        seed, offset = before
+        drawn = numbers(seed, offset, prod(shape), self.dtype, self.normal).reshape(shape)
+        g._store(seed, (offset + blocks_of(drawn.size, self.dtype)) % 2**64)
+        changed(lambda: g._store(*before))
+        return drawn
+
+
+def _arrays(generator: Generator) -> tuple[NDArray, NDArray]:
+    return generator._seed.realize_cached_data(), generator._offset.realize_cached_data()
+
+
+def _unsigned(x: np.ndarray) -> int:
+    return int(x.view(np.uint64)[0])
+
+
+# ---- drawing again ------------------------------------------------------------------------------
+
+Streams = dict[Generator, tuple[NDArray, NDArray]]
+
+
+def streams() -> Streams:
+    """Where all generators are; nothing is copied, and the devices are not waited for."""
+    return {generator: _arrays(generator) for generator in tuple(_alive)}
+
+
+@contextmanager
+def drawing_again(from_there: Streams) -> Iterator[None]:
+    """Inside, the generators are where they were; afterwards they go on as they are now."""
+    present = streams()
+    _return_to(from_there)
+    try:
+        yield
+    finally:
+        _return_to(present)
+
+
+def _return_to(places: Streams) -> None:
+    for generator, (seed, offset) in places.items():
+        generator._seed._replace_data(seed)
+        generator._offset._replace_data(offset)
+
+
+__all__ = ["Generator"]
