@@ -282,6 +282,7 @@ def main() -> None:
         parser.error(f"unknown {sorted(unknown)}")
     rounds = 1 if options.small else options.rounds
     bench = Bench(options.small, Budget(options.budget), rounds)
+    file = options.json or (None if options.small else default_file(bench.device.context.name))
     names = options.names or ["operations", *WORKLOADS]
     rows: list[Row] = []
     for name in names:
@@ -291,10 +292,10 @@ def main() -> None:
         found = bench.operations() if name == "operations" else [bench.step(name)]
         rows += found
         print_rows(found)
+        if file:  # what comes may take too long
+            file.write_text(json.dumps(report(bench, rows), indent=1) + "\n")
     print(f"{bench.device.context.name}; PyTorch {getattr(bench.torch, '__version__', 'missing')}")
-    file = options.json or (None if options.small else default_file(bench.device.context.name))
     if file:
-        file.write_text(json.dumps(report(bench, rows), indent=1) + "\n")
         print(f"written to {file}")
 
 
