@@ -315,7 +315,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any) -> None:
     sums, tile, what = widened(out._dtype).name, 128, f"matmul of {shapes_of(a, b)}"
     if is_stored(out._dtype) and context.capability >= TENSOR_CORES:
         turned = a._strides[-2] == 1, b._strides[-1] == 1
-        header, resident = "gemm_mma.cuh", "1"
+        header, resident = "gemm_mma.cuh", "2"
         function = "gemm_mma<{}, {}>".format(*(str(flag).lower() for flag in turned))
     else:
         header, function = "gemm.cuh", f"gemm<{n}, {TYPES[sums]}>"
