@@ -2,8 +2,8 @@
 //
 // Contract: that of csrc/cpu/kernels/attention.h. q (B, H, T, d), k (B, H, S, d), v (B, H, S, e)
 // and mask (B, H, T, S) have any strides, results too; lse and dots (B, H, T) are compact. Numbers
-// of 16 bits are added in float, in which mask, lse and dots are then. With
-// `causal` row t sees columns up to t. A row that sees nothing gives 0 and has an lse of infinity.
+// of 16 bits are added in float, in which mask, lse and dots are then. With `causal` row t sees
+// columns up to t. A row that sees nothing gives 0 and has an lse of infinity.
 //
 // A block takes a tile of rows and goes over the columns, tile by tile. The softmax is found in one
 // reading: whenever a row's largest score grows, what has been added is scaled (Milakov and
@@ -11,7 +11,8 @@
 // 2022, algorithm 1; Dao, "FlashAttention-2", 2023, section 3.1). One number a row is kept, the
 // logarithm of its sum of exponentials, from which the gradient finds the probabilities again: dq
 // in blocks of rows, dk and dv in blocks of columns, so that no two blocks add to one number.
-// Results wider than a tile are made in slices, each of which computes the scores again.
+// Results wider than a tile are made in slices, each of which computes the scores again. Of the two
+// operands that a block goes over, one is on its way while the other one is multiplied.
 //
 // Bound: arithmetic.
 #pragma once
@@ -21,12 +22,12 @@
 
 namespace needle {
 
-template <class T>
+template <class T, bool MASKED>
 struct AttentionInput {
   int64_t heads, rows, columns, dim, value_dim, causal;
   double scale;
   Array<const T, 4> q, k, v;
-  Array<const sum_of<T>, 4> mask;  // its data may be null
+  Array<const sum_of<T>, 4> mask;  // if MASKED
 };
 
 // What a block computes: rows from `first` on of a head, and columns of its results from `slice`
@@ -35,13 +36,16 @@ struct Place {
   int64_t head, batch, first, slice;
 };
 
+// With `descending` the last rows come first: they see the most where attention is causal, and work
+// that takes longest should not begin last.
 template <class Tiles>
-__device__ Place place_of_block(int64_t heads, int64_t rows, int64_t width) {
-  const int64_t tiles = (rows + Tiles::ROWS - 1) / Tiles::ROWS, block = blockIdx.x;
-  const int64_t slices = width <= Tiles::WIDTH ? 1 : (width + Tiles::WIDTH - 1) / Tiles::WIDTH;
-  const int64_t head = block / slices / tiles;
-  return {head % heads, head / heads, block / slices % tiles * Tiles::ROWS,
-          block % slices * Tiles::WIDTH};
+__device__ Place place_of_block(int64_t heads, int64_t rows, int64_t width, bool descending) {
+  const int64_t tiles = (rows + Tiles::ROWS - 1) / Tiles::ROWS;
+  const bool one = Tiles::WHOLE || width <= Tiles::WIDTH;
+  const int64_t slices = one ? 1 : (width + Tiles::WIDTH - 1) / Tiles::WIDTH;
+  const int64_t block = blockIdx.x, tile = block / slices % tiles, head = block / slices / tiles;
+  return {head % heads, head / heads, (descending ? tiles - 1 - tile : tile) * Tiles::ROWS,
+          one ? 0 : block % slices * Tiles::WIDTH};
 }
 
 template <class T>
@@ -68,13 +72,50 @@ __device__ void store(const S (&sums)[Tiles::MINE][Tiles::WIDE], const S (&facto
   }
 }
 
-// The score of row i and column j; -inf where it must not be seen.
-template <class T, class S>
-__device__ S score(const AttentionInput<T>& x, const Matrix<S>& mask, int64_t i, int64_t j,
-                   S product) {
-  if (i >= x.rows || j >= x.columns || (x.causal && j > i)) return lowest<S>();
-  const S scaled = product * static_cast<S>(x.scale);
-  return mask.data == nullptr ? scaled : scaled + mask.data[i * mask.row + j * mask.col];
+// 2 to the x, which is 0 below the smallest normal float.
+__device__ inline double power_of_two(double x) { return ::exp2(x); }
+__device__ inline float power_of_two(float x) {
+#ifdef NEEDLE_EMULATOR
+  return ::exp2f(x);
+#else
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+constexpr double LOG2E = 1.4426950408889634, LN2 = 0.6931471805599453;
+
+// Products of q and k become scores, in units of log 2; -inf where a row must not look. The tile
+// begins with query i0 and key j0; its rows are the keys if TURNED.
+template <class Tiles, bool TURNED, class T, bool MASKED, class S>
+__device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
+                              const AttentionInput<T, MASKED>& x, const Matrix<S>& mask, int64_t i0,
+                              int64_t j0) {
+  constexpr int QUERIES = TURNED ? Tiles::COLS : Tiles::ROWS;
+  constexpr int KEYS = TURNED ? Tiles::ROWS : Tiles::COLS;
+  const int queries = at_most(x.rows - i0, QUERIES), keys = at_most(x.columns - j0, KEYS);
+  // How far after the query's place the last key is that it sees.
+  const int ahead = x.causal ? at_most(i0 - j0, KEYS) : KEYS;
+  const S scale = static_cast<S>(x.scale * LOG2E);
+#pragma unroll
+  for (int r = 0; r < Tiles::MINE; ++r) {
+#pragma unroll
+    for (int c = 0; c < Tiles::SCORES; ++c) scores[r][c] *= scale;
+  }
+  if (!MASKED && queries == QUERIES && keys == KEYS && ahead >= KEYS - 1) return;
+#pragma unroll
+  for (int r = 0; r < Tiles::MINE; ++r) {
+#pragma unroll
+    for (int c = 0; c < Tiles::SCORES; ++c) {
+      const int i = TURNED ? Tiles::col(c) : Tiles::row(r);
+      const int j = TURNED ? Tiles::row(r) : Tiles::col(c);
+      if (i >= queries || j >= keys || j - i > ahead) {
+        scores[r][c] = lowest<S>();
+      } else if constexpr (MASKED) {
+        scores[r][c] += *mask.from(i0 + i, j0 + j).data * static_cast<S>(LOG2E);
+      }
+    }
+  }
 }
 
 template <class S>
@@ -84,41 +125,45 @@ struct Larger {  // NaN shows in the sum
 
 // ---- forward ----------------------------------------------------------------------------------
 
-template <class Tiles, class T, class S>
-__device__ void attention(const AttentionInput<T>& x, const Array<T, 4>& out, S* lse) {
+template <class Tiles, class T, bool MASKED, class S>
+__device__ void attention(const AttentionInput<T, MASKED>& x, const Array<T, 4>& out, S* lse) {
   constexpr int R = Tiles::MINE, C = Tiles::SCORES;
   __shared__ typename Tiles::Shared shared;
-  const Place at = place_of_block<Tiles>(x.heads, x.rows, x.value_dim);
-  const Matrix<T> q = head_of(x.q, at, x.rows, x.dim).from(at.first, 0),
-                  k = head_of(x.k, at, x.columns, x.dim),
-                  v = head_of(x.v, at, x.columns, x.value_dim).from(0, at.slice);
+  const Place at = place_of_block<Tiles>(x.heads, x.rows, x.value_dim, true);
+  const Matrix<T> k = head_of(x.k, at, x.columns, x.dim),
+                  v = head_of(x.v, at, x.columns, x.value_dim);
   const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
+  const auto q = Tiles::keep(head_of(x.q, at, x.rows, x.dim).from(at.first, 0), shared);
+  typename Tiles::Right keys(shared, 0), values(shared, 1);
   S top[R], sum[R] = {}, total[R][Tiles::WIDE] = {};
   for (S& t : top) t = lowest<S>();
   const int64_t end = at.first + Tiles::ROWS, seen = x.causal && end < x.columns ? end : x.columns;
+  keys.fetch(k);
   for (int64_t j = 0; j < seen; j += Tiles::COLS) {
     S scores[R][C] = {};
-    Tiles::multiply(scores, q, k.from(j, 0), shared);
+    Tiles::arrive();
+    values.fetch(v.from(j, 0));
+    Tiles::multiply(scores, q, keys, shared);
+    finish_scores<Tiles, false>(scores, x, mask, at.first, j);
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       S best = top[r];
 #pragma unroll
-      for (int c = 0; c < C; ++c) {
-        scores[r][c] = score(x, mask, at.first + Tiles::row(r), j + Tiles::col(c), scores[r][c]);
-        best = Larger<S>{}(best, scores[r][c]);
-      }
+      for (int c = 0; c < C; ++c) best = Larger<S>{}(best, scores[r][c]);
       best = Tiles::over_row(best, Larger<S>{});
-      const S shift = best == lowest<S>() ? S(0) : best, keep = f::exp(top[r] - shift);
+      const S shift = best == lowest<S>() ? S(0) : best, keep = power_of_two(top[r] - shift);
       top[r] = best, sum[r] *= keep;
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        scores[r][c] = f::exp(scores[r][c] - shift);
+        scores[r][c] = power_of_two(scores[r][c] - shift);
         sum[r] += scores[r][c];
       }
 #pragma unroll
       for (int c = 0; c < Tiles::WIDE; ++c) total[r][c] *= keep;
     }
-    Tiles::add_held(total, Tiles::hold(scores, shared), v.from(j, 0), shared);
+    Tiles::arrive();
+    if (j + Tiles::COLS < seen) keys.fetch(k.from(j + Tiles::COLS, 0));
+    Tiles::add_held(total, Tiles::hold(scores, shared), values, at.slice, shared);
   }
   S factor[R];
 #pragma unroll
@@ -129,7 +174,7 @@ __device__ void attention(const AttentionInput<T>& x, const Array<T, 4>& out, S*
     const int64_t i = at.first + Tiles::row(r);
     if (i < x.rows && at.slice == 0 && threadIdx.x % Tiles::LANES == 0) {
       lse[(at.batch * x.heads + at.head) * x.rows + i] =
-          blind ? highest<S>() : top[r] + f::log(sum[r]);
+          blind ? highest<S>() : top[r] * static_cast<S>(LN2) + f::log(sum[r]);
     }
   }
   store<Tiles>(total, factor, out, at, x.rows, x.value_dim);
@@ -141,27 +186,26 @@ __device__ void attention(const AttentionInput<T>& x, const Array<T, 4>& out, S*
 // dk = dSᵀ·q, dv = Pᵀ·dO (Dao et al., 2022, appendix B).
 
 // dq; the rows' sums of dO∘O go to `dots`.
-template <class Tiles, class T, class S>
-__device__ void attention_query_grad(const AttentionInput<T>& x, const Array<const T, 4>& g,
+template <class Tiles, class T, bool MASKED, class S>
+__device__ void attention_query_grad(const AttentionInput<T, MASKED>& x, const Array<const T, 4>& g,
                                      const Array<const T, 4>& out, const S* lse, S* dots,
                                      const Array<T, 4>& dq) {
   constexpr int R = Tiles::MINE, C = Tiles::SCORES;
   __shared__ typename Tiles::Shared shared;
-  const Place at = place_of_block<Tiles>(x.heads, x.rows, x.dim);
-  const Matrix<T> q = head_of(x.q, at, x.rows, x.dim).from(at.first, 0),
-                  k = head_of(x.k, at, x.columns, x.dim),
+  const Place at = place_of_block<Tiles>(x.heads, x.rows, x.dim, true);
+  const Matrix<T> k = head_of(x.k, at, x.columns, x.dim),
                   v = head_of(x.v, at, x.columns, x.value_dim),
                   dy = head_of(g, at, x.rows, x.value_dim).from(at.first, 0),
                   y = head_of(out, at, x.rows, x.value_dim).from(at.first, 0);
   const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
   const int64_t start = (at.batch * x.heads + at.head) * x.rows + at.first;
-  S log_sum[R] = {}, dot[R] = {}, total[R][Tiles::WIDE] = {}, ones[R];
+  S log_sum[R] = {}, dot[R] = {}, total[R][Tiles::WIDE] = {}, scale[R];
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const int i = Tiles::row(r);
-    ones[r] = S(1);
+    scale[r] = static_cast<S>(x.scale);
     if (i < dy.rows) {
-      log_sum[r] = lse[start + i];
+      log_sum[r] = lse[start + i] * static_cast<S>(LOG2E);
       for (int64_t e = threadIdx.x % Tiles::LANES; e < dy.cols; e += Tiles::LANES) {
         dot[r] += widen(dy.data[i * dy.row + e * dy.col]) * widen(y.data[i * y.row + e * y.col]);
       }
@@ -169,62 +213,81 @@ __device__ void attention_query_grad(const AttentionInput<T>& x, const Array<con
     dot[r] = Tiles::over_row(dot[r], Sum{});
     if (i < dy.rows && at.slice == 0 && threadIdx.x % Tiles::LANES == 0) dots[start + i] = dot[r];
   }
+  const auto q = Tiles::keep(head_of(x.q, at, x.rows, x.dim).from(at.first, 0), shared);
+  const auto grad = Tiles::keep(dy, shared);
+  typename Tiles::Right keys(shared, 0), values(shared, 1);
   const int64_t end = at.first + Tiles::ROWS, seen = x.causal && end < x.columns ? end : x.columns;
+  values.fetch(v);
   for (int64_t j = 0; j < seen; j += Tiles::COLS) {
     S scores[R][C] = {}, dp[R][C] = {};
-    Tiles::multiply(scores, q, k.from(j, 0), shared);
-    Tiles::multiply(dp, dy, v.from(j, 0), shared);
+    Tiles::arrive();
+    keys.fetch(k.from(j, 0));
+    Tiles::multiply(dp, grad, values, shared);
+    Tiles::arrive();
+    if (j + Tiles::COLS < seen) values.fetch(v.from(j + Tiles::COLS, 0));
+    Tiles::multiply(scores, q, keys, shared);
+    finish_scores<Tiles, false>(scores, x, mask, at.first, j);
 #pragma unroll
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        const S s = score(x, mask, at.first + Tiles::row(r), j + Tiles::col(c), scores[r][c]);
-        scores[r][c] = f::exp(s - log_sum[r]) * (dp[r][c] - dot[r]) * static_cast<S>(x.scale);
+        scores[r][c] = power_of_two(scores[r][c] - log_sum[r]) * (dp[r][c] - dot[r]);
       }
     }
-    Tiles::add_held(total, Tiles::hold(scores, shared), k.from(j, at.slice), shared);
+    Tiles::add_held(total, Tiles::hold(scores, shared), keys, at.slice, shared);
   }
-  store<Tiles>(total, ones, dq, at, x.rows, x.dim);
+  store<Tiles>(total, scale, dq, at, x.rows, x.dim);
 }
 
 // dk and dv: here a tile's rows are the columns of the scores.
-template <class Tiles, class T, class S>
-__device__ void attention_key_grads(const AttentionInput<T>& x, const Array<const T, 4>& g,
+template <class Tiles, class T, bool MASKED, class S>
+__device__ void attention_key_grads(const AttentionInput<T, MASKED>& x, const Array<const T, 4>& g,
                                     const S* lse, const S* dots, const Array<T, 4>& dk,
                                     const Array<T, 4>& dv) {
   constexpr int R = Tiles::MINE, C = Tiles::SCORES;
   __shared__ typename Tiles::Shared shared;
-  const Place at =
-      place_of_block<Tiles>(x.heads, x.columns, x.dim > x.value_dim ? x.dim : x.value_dim);
-  const Matrix<T> q = head_of(x.q, at, x.rows, x.dim),
-                  k = head_of(x.k, at, x.columns, x.dim).from(at.first, 0),
-                  v = head_of(x.v, at, x.columns, x.value_dim).from(at.first, 0),
-                  dy = head_of(g, at, x.rows, x.value_dim);
+  __shared__ S log_sum[Tiles::COLS], dot[Tiles::COLS];  // of the queries
+  const int64_t width = x.dim > x.value_dim ? x.dim : x.value_dim;
+  const Place at = place_of_block<Tiles>(x.heads, x.columns, width, false);
+  const Matrix<T> q = head_of(x.q, at, x.rows, x.dim), dy = head_of(g, at, x.rows, x.value_dim);
   const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
+  const auto k = Tiles::keep(head_of(x.k, at, x.columns, x.dim).from(at.first, 0), shared);
+  const auto v = Tiles::keep(head_of(x.v, at, x.columns, x.value_dim).from(at.first, 0), shared);
+  typename Tiles::Right queries(shared, 0), grads(shared, 1);
   const int64_t start = (at.batch * x.heads + at.head) * x.rows;
-  S keys[R][Tiles::WIDE] = {}, values[R][Tiles::WIDE] = {}, ones[R];
+  S keys[R][Tiles::WIDE] = {}, values[R][Tiles::WIDE] = {}, scale[R], ones[R];
+  for (S& s : scale) s = static_cast<S>(x.scale);
   for (S& one : ones) one = S(1);
-  for (int64_t i = x.causal ? at.first / Tiles::COLS * Tiles::COLS : 0; i < x.rows;
-       i += Tiles::COLS) {
+  const int64_t first = x.causal ? at.first / Tiles::COLS * Tiles::COLS : 0;
+  queries.fetch(q.from(first, 0));
+  for (int64_t i = first; i < x.rows; i += Tiles::COLS) {
     S scores[R][C] = {}, dp[R][C] = {};
-    Tiles::multiply(scores, k, q.from(i, 0), shared);
-    Tiles::multiply(dp, v, dy.from(i, 0), shared);
+    Tiles::arrive();
+    grads.fetch(dy.from(i, 0));
+    if (threadIdx.x < Tiles::COLS) {
+      const int64_t row = i + threadIdx.x;
+      log_sum[threadIdx.x] = row < x.rows ? lse[start + row] * static_cast<S>(LOG2E) : S(0);
+      dot[threadIdx.x] = row < x.rows ? dots[start + row] : S(0);
+    }
+    Tiles::multiply(scores, k, queries, shared);
+    finish_scores<Tiles, true>(scores, x, mask, i, at.first);
+    Tiles::arrive();
+    Tiles::multiply(dp, v, grads, shared);
 #pragma unroll
     for (int c = 0; c < C; ++c) {
-      const int64_t row = i + Tiles::col(c);
-      const S log_sum = row < x.rows ? lse[start + row] : S(0);
-      const S dot = row < x.rows ? dots[start + row] : S(0);
+      const int query = Tiles::col(c);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        const S s = score(x, mask, row, at.first + Tiles::row(r), scores[r][c]);
-        scores[r][c] = f::exp(s - log_sum);
-        dp[r][c] = scores[r][c] * (dp[r][c] - dot) * static_cast<S>(x.scale);
+        scores[r][c] = power_of_two(scores[r][c] - log_sum[query]);
+        dp[r][c] = scores[r][c] * (dp[r][c] - dot[query]);
       }
     }
-    Tiles::add_held(values, Tiles::hold(scores, shared), dy.from(i, at.slice), shared);
-    Tiles::add_held(keys, Tiles::hold(dp, shared), q.from(i, at.slice), shared);
+    Tiles::add_held(keys, Tiles::hold(dp, shared), queries, at.slice, shared);
+    Tiles::arrive();
+    if (i + Tiles::COLS < x.rows) queries.fetch(q.from(i + Tiles::COLS, 0));
+    Tiles::add_held(values, Tiles::hold(scores, shared), grads, at.slice, shared);
   }
-  store<Tiles>(keys, ones, dk, at, x.columns, x.dim);
+  store<Tiles>(keys, scale, dk, at, x.columns, x.dim);
   store<Tiles>(values, ones, dv, at, x.columns, x.value_dim);
 }
 

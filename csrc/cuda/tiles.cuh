@@ -2,9 +2,14 @@
 //
 // A block multiplies in two ways. `multiply` makes a tile of ROWS × COLS sums of a · bᵀ, both read
 // along their columns; `hold` keeps such a tile (after what a kernel has made of it) as the left
-// operand of `add_held`, which adds its product with COLS rows of b to ROWS × WIDTH sums. A thread
-// has the sums of MINE rows: sums[r][c] is at row(r) and at column col(c), in the wide tile
+// operand of `add_held`, which adds its product with WIDTH columns of b to ROWS × WIDTH sums. A
+// thread has the sums of MINE rows: sums[r][c] is at row(r) and at column col(c), in the wide tile
 // wide(c). The LANES neighbours that share its rows combine what they have with `over_row`.
+//
+// The left operand a is a `Left`, made once by `keep`. The right operand b is one of the two
+// `Right`s that shared memory has room for: `fetch` begins to bring COLS rows of a matrix there,
+// which may be read after the next `arrive`, and what was there may be read until the `arrive`
+// before. So one of them comes while the other one is multiplied. All threads `arrive` together.
 //
 // `FmaTiles` and `MmaTiles` do this with the same names, so that a kernel is written once.
 #pragma once
@@ -29,18 +34,24 @@ struct Matrix {
   }
 };
 
+__device__ inline int at_most(int64_t n, int limit) {
+  return n < limit ? static_cast<int>(n) : limit;
+}
+
 // Brings ROWS × COLS of a matrix into shared memory, where rows are STRIDE apart: by packs where
-// they are aligned, which may still be on their way if ASYNC (see mma.cuh).
+// they are aligned, which may still be on their way if ASYNC (see mma.cuh). Registers are scarce:
+// loops are unrolled only where the fast way waits for what it loads.
 template <int ROWS, int COLS, int STRIDE, bool ASYNC = false, class T>
 __device__ void load_tile(const Matrix<T>& x, T* tile) {
   constexpr int W = ACCESS / sizeof(T);
   const bool packs = x.col == 1 && x.cols % W == 0 && x.row % W == 0 &&
                      reinterpret_cast<uint64_t>(x.data) % ACCESS == 0;
+  const int rows = at_most(x.rows, ROWS), cols = at_most(x.cols, COLS);
   if (packs) {
-#pragma unroll 2
+#pragma unroll(ASYNC ? 1 : 2)
     for (int i = threadIdx.x; i < ROWS * COLS / W; i += BLOCK) {
       const int r = i / (COLS / W), c = i % (COLS / W) * W;
-      const bool there = r < x.rows && c < x.cols;
+      const bool there = r < rows && c < cols;
       const auto* from =
           reinterpret_cast<const Pack<T, W>*>(there ? x.data + r * x.row + c : x.data);
       auto* to = reinterpret_cast<Pack<T, W>*>(tile + r * STRIDE + c);
@@ -50,10 +61,10 @@ __device__ void load_tile(const Matrix<T>& x, T* tile) {
         *to = there ? *from : Pack<T, W>{};
     }
   } else {
-#pragma unroll 2
+#pragma unroll 1
     for (int i = threadIdx.x; i < ROWS * COLS; i += BLOCK) {
       const int r = i / COLS, c = i % COLS;
-      tile[r * STRIDE + c] = r < x.rows && c < x.cols ? x.data[r * x.row + c * x.col] : T{};
+      tile[r * STRIDE + c] = r < rows && c < cols ? x.data[r * x.row + c * x.col] : T{};
     }
   }
 }
@@ -70,7 +81,8 @@ __device__ T over_lanes(T value, Combine combine) {
 // ---- by the threads' own arithmetic -----------------------------------------------------------
 
 // Registers hold R × R sums of a thread, each number from shared memory is used R times (Volkov and
-// Demmel, 2008, as in gemm.cuh). A held tile lies in shared memory.
+// Demmel, 2008, as in gemm.cuh). A held tile lies in shared memory. So do the operands, part by
+// part and while they are multiplied: of any length, and nothing is fetched before.
 template <class T, int WIDTH_>
 struct FmaTiles {
   using Number = T;
@@ -78,6 +90,7 @@ struct FmaTiles {
   static constexpr int WIDTH = WIDTH_, SIDE = 16, R = is_same<T, float> ? 4 : 2;
   static constexpr int ROWS = R * SIDE, COLS = R * SIDE, LANES = SIDE;
   static constexpr int MINE = R, SCORES = R, WIDE = WIDTH / SIDE;
+  static constexpr bool WHOLE = false;  // whether a tile is as wide as all results
 
   static constexpr int W = ACCESS / sizeof(T), P = WIDE < W ? WIDE : W, GAP = BANKS_GAP / sizeof(T);
   static constexpr int DEPTH = 32, STEP = DEPTH + GAP;       // of the panels of `multiply`
@@ -90,6 +103,15 @@ struct FmaTiles {
     alignas(ACCESS) T held[ROWS * HELD_STEP];
   };
   struct Held {};
+  using Left = Matrix<T>;
+  struct Right {
+    Matrix<T> matrix;
+    __device__ Right(Shared&, int) {}
+    __device__ void fetch(const Matrix<T>& x) { matrix = x; }
+  };
+
+  static __device__ Left keep(const Matrix<T>& a, Shared&) { return a; }
+  static __device__ void arrive() { __syncthreads(); }
 
   static __device__ int row(int r) { return threadIdx.x / SIDE + r * SIDE; }
   static __device__ int col(int c) { return threadIdx.x % SIDE + c * SIDE; }
@@ -100,13 +122,13 @@ struct FmaTiles {
     return over_lanes<LANES>(value, combine);
   }
 
-  static __device__ void multiply(T (&sums)[MINE][SCORES], const Matrix<T>& a, const Matrix<T>& b,
+  static __device__ void multiply(T (&sums)[MINE][SCORES], const Left& a, const Right& b,
                                   Shared& shared) {
     T *const left = shared.panels, *const right = left + ROWS * STEP;
     for (int64_t k = 0; k < a.cols; k += DEPTH) {
       __syncthreads();  // what was there has been used
       load_tile<ROWS, DEPTH, STEP>(a.from(0, k), left);
-      load_tile<COLS, DEPTH, STEP>(b.from(0, k), right);
+      load_tile<COLS, DEPTH, STEP>(b.matrix.from(0, k), right);
       __syncthreads();
 #pragma unroll 2
       for (int d = 0; d < DEPTH; d += W) {
@@ -138,11 +160,12 @@ struct FmaTiles {
     return {};
   }
 
-  static __device__ void add_held(T (&sums)[MINE][WIDE], const Held&, const Matrix<T>& b,
+  // The columns of b from `slice` on.
+  static __device__ void add_held(T (&sums)[MINE][WIDE], const Held&, const Right& b, int64_t slice,
                                   Shared& shared) {
-    for (int first = 0; first < COLS && first < b.rows; first += CHUNK) {
+    for (int first = 0; first < COLS && first < b.matrix.rows; first += CHUNK) {
       __syncthreads();
-      load_tile<CHUNK, WIDTH, WIDE_STEP>(b.from(first, 0), shared.panels);
+      load_tile<CHUNK, WIDTH, WIDE_STEP>(b.matrix.from(first, slice), shared.panels);
       __syncthreads();
 #pragma unroll 1
       for (int j = 0; j < CHUNK; j += W) {
@@ -176,25 +199,32 @@ struct FmaTiles {
 
 // ---- by tensor cores --------------------------------------------------------------------------
 
-// A warp has 16 rows. A held tile stays in registers: sums of 16 × 16 lie where a left operand's
-// numbers lie (Dao, "FlashAttention-2", 2023, section 3.3).
-template <class T, int WIDTH_>
+// A warp has 16 rows. The left operand stays in registers, and so does a held tile: sums of 16 × 16
+// lie where a left operand's numbers lie (Dao, "FlashAttention-2", 2023, section 3.3). Operands
+// have at most DEPTH columns, and are 0 beyond theirs.
+template <class T, int DEPTH_, int COLS_, int WIDTH_>
 struct MmaTiles {
   using Number = T;
   using Sum = float;
-  static constexpr int WIDTH = WIDTH_, WARPS = BLOCK / WARP;
-  static constexpr int ROWS = 16 * WARPS, COLS = 64, LANES = 4;
+  static constexpr int DEPTH = DEPTH_, WIDTH = WIDTH_, WARPS = BLOCK / WARP;
+  static constexpr int ROWS = 16 * WARPS, COLS = COLS_, LANES = 4;
   static constexpr int MINE = 2, SCORES = COLS / LANES, WIDE = WIDTH / LANES;
-
-  static constexpr int GAP = BANKS_GAP / sizeof(T);
-  static constexpr int DEPTH = 64, STEP = DEPTH + GAP, WIDE_STEP = WIDTH + GAP;
-  static constexpr int PANELS = (ROWS + COLS) * STEP, WIDE_PANEL = COLS * WIDE_STEP;
+  static constexpr int STEP = DEPTH + BANKS_GAP / sizeof(T);
+  static constexpr bool WHOLE = WIDTH == DEPTH;
 
   struct Shared {
-    alignas(ACCESS) T panels[PANELS > WIDE_PANEL ? PANELS : WIDE_PANEL];
+    alignas(ACCESS) T panels[(ROWS > 2 * COLS ? ROWS : 2 * COLS) * STEP];
   };
   struct Held {
     Fragment part[COLS / 16];
+  };
+  struct Left {
+    Fragment part[DEPTH / 16];
+  };
+  struct Right {
+    T* panel;
+    __device__ Right(Shared& shared, int place) : panel(shared.panels + place * COLS * STEP) {}
+    __device__ void fetch(const Matrix<T>& x) { load_tile<COLS, DEPTH, STEP, true>(x, panel); }
   };
 
   static __device__ int row(int r) {
@@ -208,21 +238,31 @@ struct MmaTiles {
     return over_lanes<LANES>(value, combine);
   }
 
-  static __device__ void multiply(float (&sums)[MINE][SCORES], const Matrix<T>& a,
-                                  const Matrix<T>& b, Shared& shared) {
-    T *const left = shared.panels, *const right = left + ROWS * STEP;
-    for (int64_t k = 0; k < a.cols; k += DEPTH) {
-      __syncthreads();  // what was there has been used
-      load_tile<ROWS, DEPTH, STEP>(a.from(0, k), left);
-      load_tile<COLS, DEPTH, STEP>(b.from(0, k), right);
-      __syncthreads();
+  // By way of the room of both right operands.
+  static __device__ Left keep(const Matrix<T>& a, Shared& shared) {
+    Left left;
+    load_tile<ROWS, DEPTH, STEP>(a, shared.panels);
+    __syncthreads();
 #pragma unroll
-      for (int d = 0; d < DEPTH; d += 16) {
-        const Fragment x = load_left(left + threadIdx.x / WARP * 16 * STEP + d, STEP);
+    for (int d = 0; d < DEPTH; d += 16) {
+      left.part[d / 16] = load_left(shared.panels + threadIdx.x / WARP * 16 * STEP + d, STEP);
+    }
+    __syncthreads();
+    return left;
+  }
+
+  static __device__ void arrive() {
+    wait_for_copies();
+    __syncthreads();
+  }
+
+  static __device__ void multiply(float (&sums)[MINE][SCORES], const Left& a, const Right& b,
+                                  Shared&) {
 #pragma unroll
-        for (int j = 0; j < COLS; j += 16) {
-          add(sums, j / LANES, x, load_right_transposed(right + j * STEP + d, STEP));
-        }
+    for (int d = 0; d < DEPTH; d += 16) {
+#pragma unroll
+      for (int j = 0; j < COLS; j += 16) {
+        add(sums, j / LANES, a.part[d / 16], load_right_transposed(b.panel + j * STEP + d, STEP));
       }
     }
   }
@@ -237,17 +277,14 @@ struct MmaTiles {
     return held;
   }
 
-  static __device__ void add_held(float (&sums)[MINE][WIDE], const Held& held, const Matrix<T>& b,
-                                  Shared& shared) {
-    __syncthreads();
-    load_tile<COLS, WIDTH, WIDE_STEP>(b, shared.panels);
-    __syncthreads();
+  // The columns of b from `slice` on.
+  static __device__ void add_held(float (&sums)[MINE][WIDE], const Held& held, const Right& b,
+                                  int64_t slice, Shared&) {
 #pragma unroll
     for (int j = 0; j < COLS; j += 16) {
 #pragma unroll
       for (int e = 0; e < WIDTH; e += 16) {
-        add(sums, e / LANES, held.part[j / 16],
-            load_right(shared.panels + j * WIDE_STEP + e, WIDE_STEP));
+        add(sums, e / LANES, held.part[j / 16], load_right(b.panel + j * STEP + slice + e, STEP));
       }
     }
   }

@@ -107,10 +107,12 @@ def products(device: CudaDevice, dtype: np.dtype) -> None:
         device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
     if not _is_taken(device, dtype, "attention"):
         return
-    for features in (16, 32, 64, 128):
-        q, lse = device.empty((2, 2, 70, features), dtype), device.empty((2, 2, 70), widened(dtype))
-        _call(device, "attention", q, q, q, None, q, lse, 0.1, True)
-        _call(device, "attention_grad", q, q, q, q, None, q, lse, q, q, q, 0.1, True)
+    lse, scores = (device.empty((2, 2, 70, *rest), widened(dtype)) for rest in ((), (70,)))
+    sizes = (16, 32, 64, 128)
+    for features, mask in (*((size, None) for size in sizes), (64, scores), (128, scores)):
+        q = device.empty((2, 2, 70, features), dtype)
+        _call(device, "attention", q, q, q, mask, q, lse, 0.1, True)
+        _call(device, "attention_grad", q, q, q, q, mask, q, lse, q, q, q, 0.1, True)
 
 
 def _call(device: CudaDevice, name: str, *operands: Any) -> None:

@@ -1,6 +1,7 @@
 """Attention and its gradient on `cuda()`, with the operands of those of `cpu()`.
 
-The kernels are in attention.cuh; they are made for the type and for the width of a tile of results.
+The kernels are in attention.cuh; they are made for the type and for the widths of tiles. Numbers of
+16 bits go to tensor cores; of heads too wide for these there are float32 copies.
 """
 
 from __future__ import annotations
@@ -8,27 +9,17 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..dtypes import is_stored
-from ..layout import Shape
+from ..dtypes import FLOAT32, is_stored
 from .kernels import Operand, address, call, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
 
+# Rows of a tile, and the widest tile of results whose sums fit a thread's registers.
+FMA_TILES = {"float": (64, 128), "double": (32, 64)}
+MMA_ROWS, MMA_DEEPEST = 128, 128
+MMA_WIDEST_PAIR = 64  # of two results at a time, or of dq where there is a mask
 NARROWEST = 16
-
-
-class Tiles(NamedTuple):
-    """A struct of tiles.cuh: its rows, and the widest tile of results that registers hold."""
-
-    name: str
-    rows: int
-    widest: int
-    widest_pair: int  # of two results at a time
-
-
-FMA = {"float": Tiles("FmaTiles", 64, 128, 128), "double": Tiles("FmaTiles", 32, 64, 64)}
-TENSOR_CORES = Tiles("MmaTiles", 128, 128, 64)
 
 
 def attention(
@@ -36,13 +27,22 @@ def attention(
     causal: bool,
 ) -> None:  # fmt: skip
     """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e), each row's logsumexp → lse (B, H, T)."""
-    tiles = _tiles_for(q)
+    if _is_too_wide(q, v):
+        q, k, v = (x.astype(FLOAT32) for x in (q, k, v))
+        wide = device.empty(out._shape, FLOAT32)
+        attention(device, q, k, v, mask, wide, lse, scale, causal)
+        device.copy(wide, out)
+        return
+    width = v._shape[3]
+    tiles = _tiles(q, v, mask, width)
+    small = is_stored(q._dtype) and mask is None and tiles.width <= 64
     _launch(
-        device, "attention", tiles, tiles.widest, q, v._shape[3],
+        device, "attention", q, width, tiles,
         [
             _input(q, k, v, mask, scale, causal), _array("out", out, False),
             (f"{type_of(lse)}* lse", address(lse)),
         ],
+        "2" if small else "1",
     )  # fmt: skip
 
 
@@ -51,20 +51,31 @@ def attention_grad(
     dk: Any, dv: Any, scale: float, causal: bool,
 ) -> None:  # fmt: skip
     """dq, dk and dv from g (B, H, T, e) and what `attention` has left in out and lse."""
+    if _is_too_wide(q, v):
+        g, q, k, v, out = (x.astype(FLOAT32) for x in (g, q, k, v, out))
+        wide_q, wide_k, wide_v = (device.empty(x._shape, FLOAT32) for x in (q, k, v))
+        attention_grad(
+            device, g, q, k, v, mask, out, lse, wide_q, wide_k, wide_v, scale, causal
+        )  # fmt: skip
+        for wide, grad in ((wide_q, dq), (wide_k, dk), (wide_v, dv)):
+            device.copy(wide, grad)
+        return
     with device.context.streams.current.together():
-        tiles, x = _tiles_for(q), _input(q, k, v, mask, scale, causal)
+        x = _input(q, k, v, mask, scale, causal)
         dots, sums = device.empty(lse._shape, lse._dtype), type_of(lse)
-        log_sums = (f"const {sums}* lse", address(lse))
+        log_sums, width = (f"const {sums}* lse", address(lse)), q._shape[3]
+        widest = MMA_DEEPEST if mask is None else MMA_WIDEST_PAIR
         _launch(
-            device, "attention_query_grad", tiles, tiles.widest, q, q._shape[3],
+            device, "attention_query_grad", q, width, _tiles(q, v, mask, width, widest),
             [
                 x, _array("g", g), _array("y", out), log_sums, (f"{sums}* dots", address(dots)),
                 _array("dq", dq, False),
             ],
         )  # fmt: skip
+        width = max(k._shape[3], v._shape[3])
         _launch(
-            device, "attention_key_grads", tiles, tiles.widest_pair, k,
-            max(k._shape[3], v._shape[3]),
+            device, "attention_key_grads", k, width,
+            _tiles(q, v, mask, width, MMA_WIDEST_PAIR),
             [
                 x, _array("g", g), log_sums, (f"const {sums}* dots", address(dots)),
                 _array("dk", dk, False), _array("dv", dv, False),
@@ -72,8 +83,34 @@ def attention_grad(
         )  # fmt: skip
 
 
-def _tiles_for(x: Any) -> Tiles:
-    return TENSOR_CORES if is_stored(x._dtype) else FMA[type_of(x)]
+class _Tiles(NamedTuple):
+    """A struct of tiles.cuh, with its rows and the columns of its results."""
+
+    name: str
+    rows: int
+    width: int
+
+
+def _tiles(q: Any, v: Any, mask: Any, width: int, widest: int = MMA_DEEPEST) -> _Tiles:
+    """Tiles for results of `width` features, with tensor cores at most `widest` at a time."""
+    kind = type_of(q)
+    if is_stored(q._dtype):
+        depth = _padded(max(q._shape[3], v._shape[3]))
+        wide = min(depth, widest)
+        columns = 32 if mask is not None and depth == MMA_DEEPEST else 64  # a mask takes registers
+        return _Tiles(f"MmaTiles<{kind}, {depth}, {columns}, {wide}>", MMA_ROWS, wide)
+    rows, most = FMA_TILES[kind]
+    wide = min(_padded(width), most)
+    return _Tiles(f"FmaTiles<{kind}, {wide}>", rows, wide)
+
+
+def _padded(features: int) -> int:
+    """The next power of two, so that few kernels serve all heads."""
+    return max(NARROWEST, 1 << (features - 1).bit_length())
+
+
+def _is_too_wide(q: Any, v: Any) -> bool:
+    return is_stored(q._dtype) and max(q._shape[3], v._shape[3]) > MMA_DEEPEST
 
 
 def _array(name: str, x: Any, const: bool = True) -> Operand:
@@ -85,21 +122,18 @@ def _input(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Ope
     arrays = [(address(x), *x._strides) for x in (q, k, v)]
     arrays.append((0, 0, 0, 0, 0) if mask is None else (address(mask), *mask._strides))
     sizes = (q._shape[1], q._shape[2], k._shape[2], q._shape[3], v._shape[3], int(causal))
-    return f"AttentionInput<{type_of(q)}> x", (*sizes, float(scale), *sum(arrays, ()))
+    masked = "false" if mask is None else "true"
+    return f"AttentionInput<{type_of(q)}, {masked}> x", (*sizes, float(scale), *sum(arrays, ()))
 
 
 def _launch(
-    device: CudaDevice, name: str, tiles: Tiles, widest: int, x: Any, width: int,
-    operands: list[Operand],
+    device: CudaDevice, name: str, x: Any, width: int, tiles: _Tiles, operands: list[Operand],
+    resident: str = "1",
 ) -> None:  # fmt: skip
     """A kernel of attention.cuh: a block for each tile of rows of x and slice of `width`."""
-    shape: Shape = x._shape
-    wide = NARROWEST
-    while wide < min(width, widest):
-        wide *= 2
-    blocks = prod(shape[:2]) * -(-shape[2] // tiles.rows) * max(-(-width // wide), 1)
-    if not blocks:
-        return
-    what = f"{name} of heads {shape[:2]}, {shape[2]} rows, {width} features"
-    function = f"{name}<{tiles.name}<{type_of(x)}, {wide}>>"
-    call(device.context, what, "attention.cuh", function, operands, blocks)
+    b, heads, rows = x._shape[:3]
+    blocks = prod((b, heads, -(-rows // tiles.rows), max(-(-width // tiles.width), 1)))
+    if blocks:
+        what = f"{name} of heads {(b, heads)}, {rows} rows, {width} features"
+        function = f"{name}<{tiles.name}>"
+        call(device.context, what, "attention.cuh", function, operands, blocks, resident)

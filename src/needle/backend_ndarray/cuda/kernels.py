@@ -384,7 +384,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
     rounded = is_stored(out._dtype) or (tf32 and kind == "float")
     if rounded and context.capability >= TENSOR_CORES:
         turned = a._strides[-2] == 1, b._strides[-1] == 1
-        header, resident = "gemm_mma.cuh", "1"
+        header, resident = "gemm_mma.cuh", "2"
         function = "gemm_mma<{}, {}>".format(*(str(flag).lower() for flag in turned))
     else:
         header, function = "gemm.cuh", f"gemm<{n}, {TYPES[sums]}>"
