@@ -130,8 +130,8 @@ def _call(device: CudaDevice, name: str, *operands: Any) -> None:
 def _convolutions(device: CudaDevice, dtype: np.dtype) -> None:
     """Of every width of a tile, with and without packs, by FMAs and by tensor cores."""
     geometry = (1, 1), (1, 1), (1, 1), 2
-    # In two groups; 131 channels lie in no packs.
-    sizes = ((64, 64), (6, 128), (256, 256), (262, 262))
+    # In two groups; 131 channels lie in no packs, 1 in no tile.
+    sizes = ((64, 64), (6, 128), (256, 256), (262, 262), (2, 2))
     for device.allow_tf32 in (True, False):
         for channels, filters in sizes:
             x, y = (device.empty((8, 9, 9, n), dtype) for n in (channels, filters))
