@@ -10,8 +10,9 @@
 //   conv2d_input_grad:  dx (pixels, channels)  = patches of g (pixels, taps) · wᵀ (taps, channels)
 //   conv2d_weight_grad: dw (taps, filters)     = patchesᵀ of x (taps, pixels) · g (pixels, filters)
 // where a tap is a position of the kernel and a channel (a filter in the gradient of x).
-// `Product` is how a block multiplies (block_product.cuh), by FMAs or by tensor cores. The numbers
-// of a panel are found by arithmetic on their row and depth; a thread keeps what it knows of the
+// `Product` is how a block multiplies (block_product.cuh), by FMAs or by tensor cores; groups too
+// narrow for a tile, as those of a depthwise convolution, have a thread a result. The numbers of a
+// panel are found by arithmetic on their row and depth; a thread keeps what it knows of the
 // one that stays the same. Where channels lie in whole packs of 16 bytes, a pack is found at a
 // time; the next panels are on their way while these are multiplied. The gradient of x collects
 // what reaches a pixel, that of w sums over all pixels or over fixed parts of them, which are added
@@ -267,6 +268,38 @@ __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Ind
   });
 }
 
+// A thread adds up its own result: for groups with few columns.
+template <class T>
+struct OneByOne {
+  using Sum = sum_of<T>;
+  static constexpr int ROWS = 1, COLS = 1, ADJACENT = 1;
+};
+
+template <class Sum, class Index, class A, class B>
+__device__ Sum dot(const A& a, const B& b, Index i, Index j, Index begin, Index end) {
+  const auto row = a.row(i);
+  const auto col = b.row(j);
+  Sum sum = 0;
+  for (Index k = begin; k < end; ++k) {
+    const auto *x = a.find(row, a.down(k)), *y = b.find(col, b.down(k));
+    if (x != nullptr && y != nullptr) sum += widen(*x) * widen(*y);
+  }
+  return sum;
+}
+
+// What a block, or with OneByOne a thread, computes of a · b over depths [begin, end): rows from
+// i0, columns from j0.
+template <class Product, class Index, class A, class B, class Write>
+__device__ void product(const A& a, const B& b, Index i0, Index j0, Index begin, Index end,
+                        Write write) {
+  if constexpr (Product::ROWS == 1) {
+    const auto sum = dot<typename Product::Sum>(a, b, i0, j0, begin, end);
+    write(i0, j0, &sum);
+  } else {
+    gathered_product<Product>(a, b, i0, j0, begin, end, write);
+  }
+}
+
 // Writes the sums for row i and columns from j on of m × n results; `row` is where the row begins.
 template <class Product, class Index, class T>
 __device__ void write_sums(T* row, Index j, int64_t n, const typename Product::Sum* sums) {
@@ -285,19 +318,28 @@ __device__ void write_sums(T* row, Index j, int64_t n, const typename Product::S
   }
 }
 
-// Which tile of which group, and of which part of the work, a block computes.
+// Which tile of which group, and of which part of the work, a block computes. With OneByOne, which
+// result a thread: neighbours have neighbouring columns, of all groups; beyond the last, i is m.
 template <class Product, class Index>
 struct Block {
   Index i, j;
   int64_t group, part;
 
-  __device__ Block(int64_t m, int64_t n, int64_t groups) {
-    const int64_t down = (m + Product::ROWS - 1) / Product::ROWS;
-    const int64_t across = (n + Product::COLS - 1) / Product::COLS;
-    const int64_t b = blockIdx.x, rest = b / across / down;
-    i = static_cast<Index>(b / across % down * Product::ROWS);
-    j = static_cast<Index>(b % across * Product::COLS);
-    group = rest % groups, part = rest / groups;
+  __device__ Block(int64_t m, int64_t n, int64_t groups, int64_t parts) {
+    if constexpr (Product::ROWS == 1) {
+      const Index at = static_cast<Index>(blockIdx.x) * BLOCK + threadIdx.x;
+      const Index columns = static_cast<Index>(groups * n), rest = at / columns;
+      const Index column = at - rest * columns;
+      group = column / static_cast<Index>(n), j = column % static_cast<Index>(n);
+      part = rest % static_cast<Index>(parts), i = rest / static_cast<Index>(parts);
+    } else {
+      const int64_t down = (m + Product::ROWS - 1) / Product::ROWS;
+      const int64_t across = (n + Product::COLS - 1) / Product::COLS;
+      const int64_t b = blockIdx.x, rest = b / across / down;
+      i = static_cast<Index>(b / across % down * Product::ROWS);
+      j = static_cast<Index>(b % across * Product::COLS);
+      group = rest % groups, part = rest / groups;
+    }
   }
 };
 
@@ -325,14 +367,14 @@ __device__ Patches<T, Index, TURNED, PACK> patches_of(const Convolution& p,
 template <class Product, int PACK_X, int PACK_W, class Index, class T>
 __device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T* w, T* out) {
   const int64_t m = p.out_pixels(), k = p.kernel() * p.channels, n = p.filters;
-  const Block<Product, Index> b(m, n, p.groups);
+  const Block<Product, Index> b(m, n, p.groups, 1);
   const auto patches = patches_of<false, PACK_X, Index>(p, x, b.group, m);
   const Columns<T, Index, PACK_W> weights{w + b.group * n, p.row(), n, k};
   T* const to = out + b.group * n;
-  gathered_product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
-                            [&](Index i, Index j, const typename Product::Sum* sums) {
-                              if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
-                            });
+  product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
+                   [&](Index i, Index j, const typename Product::Sum* sums) {
+                     if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
+                   });
 }
 
 // Part i of the sums over the pixels goes to the i-th array of the size of w in `out`; each takes
@@ -341,16 +383,15 @@ template <class Product, int PACK_X, int PACK_G, class Index, class T, class Out
 __device__ void conv2d_weight_grad(const Convolution& p, const Array<const T, 4>& x, const T* g,
                                    int64_t share, Out* out) {
   const int64_t m = p.kernel() * p.channels, k = p.out_pixels(), n = p.filters;
-  const Block<Product, Index> b(m, n, p.groups);
+  const Block<Product, Index> b(m, n, p.groups, (k + share - 1) / share);
   const int64_t begin = b.part * share, end = begin + share < k ? begin + share : k;
   const auto patches = patches_of<true, PACK_X, Index>(p, x, b.group, end);
   const Columns<T, Index, PACK_G> grads{g + b.group * n, p.row(), n, end};
   Out* const to = out + b.part * m * p.row() + b.group * n;
-  gathered_product<Product>(patches, grads, b.i, b.j, static_cast<Index>(begin),
-                            static_cast<Index>(end),
-                            [&](Index i, Index j, const typename Product::Sum* sums) {
-                              if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
-                            });
+  product<Product>(patches, grads, b.i, b.j, static_cast<Index>(begin), static_cast<Index>(end),
+                   [&](Index i, Index j, const typename Product::Sum* sums) {
+                     if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
+                   });
 }
 
 // ---- the gradient of the image ----------------------------------------------------------------
@@ -379,7 +420,7 @@ template <class Product, int PACK_G, int PACK_W, class Index, class T>
 __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, T* out) {
   const int64_t most_y = (p.height + p.stride_y - 1) / p.stride_y;
   const int64_t most_x = (p.width + p.stride_x - 1) / p.stride_x, n = p.channels;
-  const Block<Product, Index> b(p.images * most_y * most_x, n, p.groups);
+  const Block<Product, Index> b(p.images * most_y * most_x, n, p.groups, p.stride_y * p.stride_x);
   const Residue y(b.part / p.stride_x, p.height, p.kernel_height, p.stride_y, p.dilation_y, p.top);
   const Residue x(b.part % p.stride_x, p.width, p.kernel_width, p.stride_x, p.dilation_x, p.left);
   const int64_t m = p.images * y.count * x.count, k = p.filters * y.taps * x.taps;
@@ -411,11 +452,10 @@ __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, 
     const int64_t at_y = y.first + (row - image * y.count) * p.stride_y;
     return (image * p.height + at_y) * p.width + x.first + (i - row * x.count) * p.stride_x;
   };
-  gathered_product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
-                            [&](Index i, Index j, const typename Product::Sum* sums) {
-                              if (i < m)
-                                write_sums<Product>(to + pixel(i) * p.groups * n, j, n, sums);
-                            });
+  product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
+                   [&](Index i, Index j, const typename Product::Sum* sums) {
+                     if (i < m) write_sums<Product>(to + pixel(i) * p.groups * n, j, n, sums);
+                   });
 }
 
 }  // namespace needle

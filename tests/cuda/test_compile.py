@@ -164,8 +164,8 @@ def _convolutions(device: CudaDevice, dtype: np.dtype) -> None:
     if not _is_taken(device, dtype, "conv2d"):
         return
     geometry = (1, 1), (1, 1), (1, 1), 2
-    # In two groups; 131 channels lie in no packs.
-    sizes = ((64, 64), (6, 128), (256, 256), (262, 262))
+    # In two groups; 131 channels lie in no packs, 1 in no tile.
+    sizes = ((64, 64), (6, 128), (256, 256), (262, 262), (2, 2))
     for device.allow_tf32 in (True, False):
         for channels, filters in sizes:
             x, y = (device.empty((8, 9, 9, n), dtype) for n in (channels, filters))

@@ -11,23 +11,26 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import is_stored, widened
-from .kernels import ACCESS, Operand, address, call, given, output, shapes_of, type_of
+from .kernels import ACCESS, THREADS, Operand, address, call, given, output, shapes_of, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
 
 WIDTHS = (32, 64, 128)  # of a tile, in columns
+NARROWEST = 5  # columns of a group for which a tile is worth it
 LEAST_PIXELS = 512  # of a part of the sums over all pixels
 Pair = tuple[int, int]
 
 
 class Tile(NamedTuple):
-    """What a block computes at a time, and how: a type of block_product.cuh."""
+    """What is computed at a time, and how: a type of block_product.cuh, or OneByOne."""
 
     product: str
     rows: int
     columns: int
     depth: int  # of a panel
+    threads: int = THREADS
+    resident: int = 2  # blocks on a multiprocessor
 
     def tiles(self, rows: int, columns: int) -> int:
         """How many there are of so many results."""
@@ -78,11 +81,10 @@ def conv2d_weight_grad(
     tile, filters = _tile(device, out, groups), out._shape[3] // groups
     packs = _pack(x, x._shape[3] // groups), _pack(g, filters)
     tiles, pixels = tile.tiles(prod(out._shape[:3]), filters), prod(g._shape[:3])
-    parts = max(
-        min(device.context.multiprocessors * 2 // (tiles * groups), pixels // LEAST_PIXELS), 1
-    )
-    share = -(-pixels // parts // tile.depth) * tile.depth
-    parts = max(-(-pixels // max(share, 1)), 1)
+    at_once = device.context.multiprocessors * tile.resident * THREADS // tile.threads
+    parts = max(min(at_once // (tiles * groups), pixels // LEAST_PIXELS), 1)
+    share = max(-(-pixels // parts // tile.depth), 1) * tile.depth
+    parts = max(-(-pixels // share), 1)
     with device.context.streams.current.together():
         wide = widened(out._dtype)
         sums = out if parts == 1 else device.empty((parts, out.size), wide)
@@ -109,6 +111,8 @@ def _image(x: Any) -> Operand:
 def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:
     """What suits results (…, channels) of `groups`: tensor cores where they may be used."""
     kind, width = type_of(out), out._shape[3] // groups
+    if groups > 1 and width < NARROWEST:
+        return Tile(f"OneByOne<{kind}>", 1, 1, 1, threads=1, resident=8)
     tf32 = kind == "float" and device.allow_tf32 and device.has_tensor_cores
     product, rows, depth = ("FmaBlock", 128 if kind == "float" else 64, 8)
     if tf32 or is_stored(out._dtype):
@@ -128,9 +132,9 @@ def _pack(x: Any, channels: int) -> int:
 
 def _launch(
     device: CudaDevice, name: str, tile: Tile, packs: Pair, arrays: Sequence[Any],
-    geometry: tuple[Pair, Pair, Pair, int], operands: Sequence[Operand], blocks: int,
+    geometry: tuple[Pair, Pair, Pair, int], operands: Sequence[Operand], tiles: int,
 ) -> None:  # fmt: skip
-    """A kernel of convolution.cuh, with so many blocks a group; `arrays` are the image, the weights
+    """A kernel of convolution.cuh for so many tiles a group; `arrays` are the image, the weights
     and the image of results."""
     image, weights, result = (a._shape for a in arrays)
     stride, dilation, padding, groups = geometry
@@ -138,14 +142,18 @@ def _launch(
         *image[:3], *weights[:3], weights[3] // groups, groups, *result[1:3], *stride, *dilation,
         *padding,
     )  # fmt: skip
-    # Rows, depths and offsets, and what the last tile and panel reach beyond them.
-    most = max(map(_reach, arrays)) + 2 * max(WIDTHS)
+    if tile.rows == 1:
+        packs = 1, 1
+    # Threads, rows, depths and offsets, and what the last tile and panel reach beyond them.
+    threads = tiles * groups * tile.threads
+    most = max(*map(_reach, arrays), threads if tile.rows == 1 else 0) + THREADS
     index = "int32_t" if most < 2**31 else "int64_t"
     narrow = most < 2**31 and 1 not in packs  # else two blocks have too few registers
     call(
         device.context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
         f"{name}<{tile.product}, {packs[0]}, {packs[1]}, {index}>",
-        [("Convolution p", problem), *operands], blocks * groups, "2" if narrow else "1",
+        [("Convolution p", problem), *operands], -(-threads // THREADS),
+        "2" if narrow else "1",
     )  # fmt: skip
 
 
