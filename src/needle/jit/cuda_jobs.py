@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..backend_ndarray.cuda import CudaDevice
 from ..backend_ndarray.cuda.kernels import THREADS, source
 from .cuda_loops import LoopKernel
+from .fuse import Unit
 
 MOST_WORDS = 480  # of 8 bytes: a kernel takes 4 KiB of parameters
 MOST_BODIES = 8
@@ -23,6 +24,23 @@ MOST_BODIES = 8
 # others take of a multiprocessor's registers would slow it down.
 LARGE = 1 << 20
 COUNTERS = 1024  # of blocks that have come, for all kernels of a launch
+
+
+def steps_of(units: Sequence[Unit]) -> list[int]:
+    """The step of each unit: loops that follow each other without need share one, so that a memory
+    plan does not keep them apart."""
+    steps: list[int] = []
+    made: set[int] = set()  # in the present step
+    for unit in units:
+        needed = {id(value) for node in unit.nodes for value in node.needed()}
+        if not steps or unit.node is not None or not made or needed & made:
+            steps.append(len(set(steps)))
+            made = set()
+        else:
+            steps.append(steps[-1])
+        if unit.node is None:
+            made.update(id(view.value) for node in unit.nodes for view in node.outputs)
+    return steps
 
 
 class Span(NamedTuple):
