@@ -147,7 +147,7 @@ class CudaProgram:
 def _planned(graph: Graph) -> tuple[Graph, list[Unit], Plan]:
     graph = plan_loops(fuse_epilogues(graph), kernels_of)
     units = kernels_of(graph)
-    return graph, units, make_plan(graph, units, steps_of(units))
+    return graph, units, make_plan(graph, units, steps_of(graph, units))
 
 
 def launch_on(graph: Graph, device: CudaDevice) -> None:
