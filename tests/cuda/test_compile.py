@@ -69,7 +69,7 @@ class Recorder:
     def current(self) -> Recorder:
         return self
 
-    watch = None
+    watch: int | None = None
 
     def together(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -111,9 +111,9 @@ def test_running_means_are_updated_in_place(emulated, fake):
     @ndl.jit
     def step(x):
         mean = ops.mean(x, axes=0)
-        y = x - ndl.broadcast_to(ndl.reshape(mean * running, (1, 70)), x.shape)
+        shift = ndl.reshape(mean * running, (1, 70))
         running.data = running.data * 0.9 + mean.detach() * 0.1
-        return y
+        return x - ndl.broadcast_to(shift, x.shape)
 
     was, means = np.zeros(70), x.numpy().mean(0)
     for _ in range(3):

@@ -20,7 +20,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.cuda import CudaDevice
-from .cuda_jobs import COUNTERS, Job, Jobs, Span
+from .cuda_jobs import COUNTERS, Job, Jobs, Span, steps_of
 from .cuda_loops import write_kernel
 from .epilogues import fuse_epilogues
 from .explain import nest_name
@@ -31,7 +31,7 @@ from .nest import Nest
 from .plan import Plan, aligned, make_plan, plan_loops
 from .recompute import units_of
 
-kernels_of = partial(units_of, new_nest=LineNest, into_products=False, small=1)
+kernels_of = partial(units_of, new_nest=LineNest, into_products=False, small=1, updates_apart=True)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class CudaProgram:
 def _planned(graph: Graph) -> tuple[Graph, list[Unit], Plan]:
     graph = plan_loops(fuse_epilogues(graph), kernels_of)
     units = kernels_of(graph)
-    return graph, units, make_plan(graph, units)
+    return graph, units, make_plan(graph, units, steps_of(graph, units))
 
 
 def launch_on(graph: Graph, device: CudaDevice) -> None:

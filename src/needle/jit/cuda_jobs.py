@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from ..backend_ndarray.cuda import CudaDevice
 from ..backend_ndarray.cuda.kernels import THREADS, source
 from .cuda_loops import LoopKernel
+from .fuse import Unit
+from .graph import Graph
 
 MOST_WORDS = 480  # of 8 bytes: a kernel takes 4 KiB of parameters
 MOST_BODIES = 8
@@ -23,6 +25,28 @@ MOST_BODIES = 8
 # others take of a multiprocessor's registers would slow it down.
 LARGE = 1 << 20
 COUNTERS = 1024  # of blocks that have come, for all kernels of a launch
+
+
+def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
+    """The step of each unit: loops that follow each other without need share one, so that a memory
+    plan does not keep them apart."""
+    steps: list[int] = []
+    made: set[int] = set()  # ids of values, in the present step
+    read: set[int] = set()
+    replaced = {id(view.value): id(graph.states[i].value) for i, view in graph.updates.items()}
+    for unit in units:
+        needed = {id(value) for node in unit.nodes for value in node.needed()}
+        own = {id(view.value) for node in unit.nodes for view in node.outputs}
+        overwritten = {replaced[key] for key in own & replaced.keys()}
+        if unit.node is not None or needed & made or overwritten & read or not made:
+            made, read = set(), set()
+            steps.append(steps[-1] + 1 if steps else 0)
+        else:
+            steps.append(steps[-1])
+        if unit.node is None:
+            made |= own
+            read |= needed
+    return steps
 
 
 class Span(NamedTuple):

@@ -29,6 +29,7 @@ from .loops import expression, literal, phases_of
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
 
 WARP = 32
+NARROW = 8  # columns of floats that are as wide as the GPU's memory is read, 32 bytes
 
 
 class Member(NamedTuple):
@@ -383,14 +384,13 @@ class _Columns(_Lines):
 
     @property
     def width(self) -> int:
-        """The columns of a block: more blocks for small arrays, wider reads for large ones."""
+        """The columns of a block: few give small arrays more blocks, many give wider reads."""
         rows, cols = self.nest.rows, self.nest.cols
         assert cols is not None
         if rows < THREADS // WARP:
             return THREADS
-        narrow = THREADS // WARP
-        wide = rows > SHORT_COLUMN or cols * narrow > self.most * WARP
-        return min(WARP, max(_power(cols), narrow)) if wide else narrow
+        is_large = rows > SHORT_COLUMN or cols > 4 * self.most
+        return max(min(WARP, _power(cols)), NARROW) if is_large else NARROW
 
     @property
     def groups(self) -> int:

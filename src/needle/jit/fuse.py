@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .graph import Graph, Node, Value
+from .graph import ELEMENTWISE, Graph, Node, Value
 from .nest import Domain, Nest, domain_of
 from .products import fits_epilogue, result_matrix
 
@@ -46,6 +46,7 @@ class _Schedule:
     maker: dict[int, Unit] = field(default_factory=dict)
     readers: dict[int, list[Unit]] = field(default_factory=dict)
     order: dict[int, int] = field(default_factory=dict)  # of the nodes in the program, by id
+    updates: set[int] = field(default_factory=set)  # nodes that are kept apart, by id
     count: int = 0
 
     def predecessors(self, node: Node) -> list[Unit]:
@@ -83,6 +84,10 @@ class _Schedule:
             self.maker[id(view.value)] = unit
         for view in node.inputs:
             self.readers.setdefault(id(view.value), []).append(unit)
+
+    def are_apart(self, node: Node, other: Node) -> bool:
+        """Whether one of them is of an optimizer's step that is kept apart from the other."""
+        return (id(node) in self.updates) != (id(other) in self.updates)
 
     def would_delay(self, unit: Unit, node: Node) -> bool:
         """Whether the unit would have to wait for a large one that it need not wait for now."""
@@ -151,13 +156,17 @@ def fuse(
     new_nest: Callable[[int], Nest] = Nest,
     into_products: bool = True,
     small: int | None = None,
+    updates_apart: bool = False,
 ) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
     A nest from `new_nest` says what fits into it; `into_products`, whether products take nests in;
-    `small`, up to how many points (`SMALL`) to wait for others costs more than to run alone.
+    `small`, up to how many points (`SMALL`) to wait for others costs more than to run alone;
+    `updates_apart`, whether an optimizer's step stays out of the nests of other nodes.
     """
     schedule = _Schedule(new_nest, SMALL if small is None else small)
+    if updates_apart:
+        schedule.updates = _last_updates(graph)
     domains = [domain_of(node) for node in graph.nodes]
     numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
     for number, (node, domain) in enumerate(zip(graph.nodes, domains, strict=True)):
@@ -197,6 +206,8 @@ def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
     for unit in _candidates(schedule, node):
         nest = unit.nest
         assert nest is not None
+        if schedule.are_apart(node, nest.nodes[0]):
+            continue
         if len(nest.nodes) >= MAX_NODES or not schedule.can_wait_for(unit, node):
             continue
         if nest.size < schedule.small and schedule.would_delay(unit, node):
@@ -211,8 +222,22 @@ def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
 def _merge_producers(schedule: _Schedule, node: Node, unit: Unit) -> None:
     for x in node.inputs:
         other = schedule.maker.get(id(x.value))
-        if other is not None and other is not unit and other.nest is not None:
+        if other is None or other is unit or other.nest is None:
+            continue
+        if not schedule.are_apart(node, other.nest.nodes[0]):
             schedule.merge(unit, other)
+
+
+def _last_updates(graph: Graph) -> set[int]:
+    """The ids of the nodes at the end that are element-wise and only update states: an
+    optimizer's step."""
+    results = {id(view.value) for view in graph.results}
+    last: set[int] = set()
+    for node in reversed(graph.nodes):
+        if node.op not in ELEMENTWISE or any(id(view.value) in results for view in node.outputs):
+            break
+        last.add(id(node))
+    return last
 
 
 def _merged(a: Nest | None, b: Nest | None, order: dict[int, int]) -> Nest | None:

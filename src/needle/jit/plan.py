@@ -7,7 +7,7 @@ last reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ def aligned(nbytes: int) -> int:
 
 @dataclass
 class Block:
-    """Memory of the arena from unit `first` to unit `last`, both included."""
+    """Memory of the arena from step `first` to step `last`, both included."""
 
     value: Value  # the first of those that share it
     first: int
@@ -79,9 +79,13 @@ def _planned(node: Node, units_of: Callable[[Graph], list[Unit]]) -> Node:
     return Node(node.op, (planned, *node.operands[1:], memory), node.run)
 
 
-def make_plan(graph: Graph, units: list[Unit]) -> Plan:
-    """Places for all values that are needed in memory."""
-    plan = Plan()
+def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = None) -> Plan:
+    """Places for all values that are needed in memory.
+
+    `steps` says when each unit runs: those of one step, neighbours, may run at the same time. By
+    default they run one after the other.
+    """
+    plan, steps = Plan(), range(len(units)) if steps is None else steps
     for kind, values in (
         ("argument", [view.value for view in graph.arguments]),
         ("state", [view.value for view in graph.states]),
@@ -89,9 +93,9 @@ def make_plan(graph: Graph, units: list[Unit]) -> Plan:
     ):  # fmt: skip
         for i, value in enumerate(values):
             plan.place[id(value)] = kind, i
-    blocks = _lifetimes(graph, units)
-    _place_outputs(plan, graph, units, blocks)
-    shared = _share_in_place(plan, graph, units, blocks)
+    blocks = _lifetimes(graph, units, steps)
+    _place_outputs(plan, graph, units, steps, blocks)
+    shared = _share_in_place(plan, graph, units, steps, blocks)
     plan.blocks = [b for b in blocks.values() if id(b.value) not in plan.place]
     plan.arena_bytes = _assign_offsets(plan.blocks)
     for block in plan.blocks:
@@ -108,7 +112,7 @@ def make_plan(graph: Graph, units: list[Unit]) -> Plan:
 
 
 def _share_in_place(
-    plan: Plan, graph: Graph, units: list[Unit], blocks: dict[int, Block]
+    plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
 ) -> list[tuple[Value, Value]]:
     """Let nests write over what they read last: pairs of values that share memory.
 
@@ -117,10 +121,12 @@ def _share_in_place(
     needed = values_needed_outside(units, graph)
     pairs: list[tuple[Value, Value]] = []
     home: dict[int, int] = {}  # the block that a block has gone into
-    for position, unit in enumerate(units):
+    readers = _readers(units, steps)
+    for step, unit in zip(steps, units, strict=True):
         if unit.nest is None:
             continue
-        free = list(_last_read(unit, position, blocks, home))
+        last_read = _last_read(unit, step, blocks, home)
+        free = [v for v in last_read if readers[step, id(v)] == {id(unit)}]
         for new in unit.nest.outputs():
             root = id(new)
             if id(new) not in needed or plan.place.get(root, ("result", 0))[0] != "result":
@@ -142,8 +148,17 @@ def _share_in_place(
     return pairs
 
 
+def _readers(units: list[Unit], steps: Sequence[int]) -> dict[tuple[int, int], set[int]]:
+    """The ids of the units that read a value in a step, by the step and the value's id."""
+    readers: dict[tuple[int, int], set[int]] = {}
+    for step, unit in zip(steps, units, strict=True):
+        for value in (value for node in unit.nodes for value in node.needed()):
+            readers.setdefault((step, id(value)), set()).add(id(unit))
+    return readers
+
+
 def _last_read(
-    unit: Unit, position: int, blocks: dict[int, Block], home: dict[int, int]
+    unit: Unit, step: int, blocks: dict[int, Block], home: dict[int, int]
 ) -> Iterator[Value]:
     """Values of the arena that nothing reads after the unit: the product of its own among them."""
     seen: set[int] = set()
@@ -153,7 +168,7 @@ def _last_read(
             if id(x.value) in seen or block is None or x.value.base is not None:
                 continue
             seen.add(id(x.value))
-            if block.last == position:
+            if block.last == step:
                 yield x.value
 
 
@@ -192,25 +207,27 @@ def may_overwrite(unit: Unit, old: Value, new: Value) -> bool:
     )
 
 
-def _lifetimes(graph: Graph, units: list[Unit]) -> dict[int, Block]:
+def _lifetimes(graph: Graph, units: list[Unit], steps: Sequence[int]) -> dict[int, Block]:
     """The blocks that units write, by the id of their first value."""
     needed = values_needed_outside(units, graph)
     blocks: dict[int, Block] = {}
-    for position, unit in enumerate(units):
+    for step, unit in zip(steps, units, strict=True):
         for node in unit.nodes:
             for view in node.outputs:
                 root = base_of(view.value)
                 if id(view.value) in needed or root is not view.value or node is unit.node:
-                    blocks.setdefault(id(root), Block(root, position, position))
+                    blocks.setdefault(id(root), Block(root, step, step))
             for value in (*node.needed(), *(view.value for view in node.outputs)):
                 if block := blocks.get(id(base_of(value))):
-                    block.last = max(block.last, position)
+                    block.last = max(block.last, step)
     for view in graph.outputs():
         blocks[id(base_of(view.value))].last = len(units)
     return blocks
 
 
-def _place_outputs(plan: Plan, graph: Graph, units: list[Unit], blocks: dict[int, Block]) -> None:
+def _place_outputs(
+    plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
+) -> None:
     """Let outputs be computed where they end up, or note a copy."""
     for i, view in enumerate(graph.results):
         root = id(base_of(view.value))
@@ -218,19 +235,17 @@ def _place_outputs(plan: Plan, graph: Graph, units: list[Unit], blocks: dict[int
             plan.copies.append((view, "result", i))
         else:
             plan.place[root] = "result", i
-    last_reader = {
-        id(value): position
-        for position, unit in enumerate(units)
-        for node in unit.nodes
-        for value in node.needed()
-    }
+    readers = _readers(units, steps)
+    last_step = {value: step for step, value in sorted(readers)}
+    maker = {id(view.value): unit for unit in units for n in unit.nodes for view in n.outputs}
     for i, view in graph.updates.items():
-        first = base_of(view.value)
-        root, made = id(first), blocks[id(first)].first
+        root = id(base_of(view.value))
+        made, unit = blocks[root].first, maker[root]
         state = graph.states[i].value
         # Nobody may read the old contents later; the unit itself only as it writes the new.
-        last = last_reader.get(id(state), -1)
-        free = last < made or (last == made and may_overwrite(units[made], state, view.value))
+        last = last_step.get(id(state), -1)
+        alone = readers.get((made, id(state))) == {id(unit)}
+        free = last < made or (last == made and alone and may_overwrite(unit, state, view.value))
         if root not in plan.place and free:
             plan.place[root] = "state", i
         else:

@@ -17,6 +17,14 @@ from ..backend_ndarray.philox import numbers
 Array = np.ndarray
 Pair = tuple[int, int]
 
+# ---- products -------------------------------------------------------------------------------
+
+
+def matmul_relu(a: Array, b: Array, out: Array, bias: Array | None) -> None:
+    """max(a @ b + bias, 0): a (M, K), b (K, N), bias (N,) or None."""
+    out[...] = np.maximum(a @ b if bias is None else a @ b + bias, 0)
+
+
 # ---- convolution ----------------------------------------------------------------------------
 
 
@@ -387,9 +395,9 @@ def philox(normal: bool, seed: Array, offset: Array, out: Array) -> None:
 REFERENCES: dict[str, Callable[..., None]] = {
     reference.__name__: reference
     for reference in (
-        conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad, avg_pool2d,
-        avg_pool2d_grad, lstm, lstm_grad, rnn, rnn_grad, attention, attention_grad, softmax,
-        log_softmax, cross_entropy, cross_entropy_grad, batch_norm, batch_norm_grad, layer_norm,
-        layer_norm_grad, philox,
+        matmul_relu, conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad,
+        avg_pool2d, avg_pool2d_grad, lstm, lstm_grad, rnn, rnn_grad, attention, attention_grad,
+        softmax, log_softmax, cross_entropy, cross_entropy_grad, batch_norm, batch_norm_grad,
+        layer_norm, layer_norm_grad, philox,
     )
 }  # fmt: skip

@@ -209,10 +209,15 @@ class CudaDevice(BackendDevice):
             self.unary("relu", product, out)
 
     def take_rows(self, x: Any, index: Any, out: Any) -> None:
-        if index.size:
-            self._check_rows(index, x._shape[0])
-            bad = self._scratch(1, INT64)
-            kernels.take_rows(self.context, x, index, out, bad.address)
+        if not index.size:
+            return
+        watch = self.context.streams.current.watch
+        if watch is not None and out.size:  # a program looks later: the kernel itself notes it
+            kernels.take_rows(self.context, x, index, out, watch)
+            return
+        self._check_rows(index, x._shape[0])
+        bad = self._scratch(1, INT64)
+        kernels.take_rows(self.context, x, index, out, bad.address)
 
     def add_rows(self, out: Any, index: Any, src: Any) -> None:
         if not index.size or not src.size:
