@@ -10,14 +10,16 @@
 //   conv2d_input_grad:  dx (pixels, channels)  = patches of g (pixels, taps) · wᵀ (taps, channels)
 //   conv2d_weight_grad: dw (taps, filters)     = patchesᵀ of x (taps, pixels) · g (pixels, filters)
 // where a tap is a position of the kernel and a channel (a filter in the gradient of x).
+//
 // `Product` is how a block multiplies (block_product.cuh), by FMAs or by tensor cores; groups too
 // narrow for a tile, as those of a depthwise convolution, have a thread a result. The numbers of a
-// panel are found by arithmetic on their row and depth; a thread keeps what it knows of the
-// one that stays the same. Where channels lie in whole packs of 16 bytes, a pack is found at a
-// time; the next panels are on their way while these are multiplied. The gradient of x collects
-// what reaches a pixel, that of w sums over all pixels or over fixed parts of them, which are added
-// up afterwards: nothing is added with atomics. Bound: arithmetic; with few channels or filters a
-// group, the loads of panels that stay empty.
+// panel are found by arithmetic on their row and depth; a thread keeps what it knows of the one
+// that stays the same. Where channels lie in whole packs of 16 bytes, a pack is found at a time;
+// the next panels are on their way while these are multiplied. The gradient of x collects what
+// reaches a pixel, that of w sums over all pixels or over fixed parts of them, which are added up
+// afterwards: nothing is added with atomics.
+//
+// Bound: arithmetic; with few channels or filters a group, the loads of panels that stay empty.
 #pragma once
 
 #include "block_product.cuh"
@@ -57,8 +59,7 @@ struct Divisor {
   }
 };
 
-// ---- operands: where what lies at a row and a depth is found
-// --------------------------------------
+// ---- operands: where the number at a row and a depth lies -------------------------------------
 
 // Offsets and counts are an Index, 32 bits wide where that is enough. Neighbours along the depth,
 // or along the rows if not ALONG_DEPTH, lie side by side, PACK of them all there or all not.
@@ -146,11 +147,12 @@ struct Patches {
   }
   __device__ const T* find(const Spot<Index>& a, const Spot<Index>& b) const {
     const int y = a.y + b.y, x = a.x + b.x;
-    const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(height) &&
-                        static_cast<unsigned>(x) < static_cast<unsigned>(width);
-    const Index at = a.offset + b.offset + y * static_cast<Index>(image.stride[1]) +
-                     x * static_cast<Index>(image.stride[2]);
-    return inside ? image.data + at : nullptr;
+    if (static_cast<unsigned>(y) >= static_cast<unsigned>(height) ||
+        static_cast<unsigned>(x) >= static_cast<unsigned>(width)) {
+      return nullptr;
+    }
+    return image.data + (a.offset + b.offset + y * static_cast<Index>(image.stride[1]) +
+                         x * static_cast<Index>(image.stride[2]));
   }
   __device__ const T* somewhere() const { return image.data; }
 };
@@ -241,11 +243,29 @@ struct Gathered {
   }
 };
 
-// A tile of a · b over depths [begin, end): rows from i0, columns from j0. Each pair of sums beside
-// each other, or each sum, goes to `write` with its row and column.
-template <class Product, class Index, class A, class B, class Write>
+// Writes the sums for the columns from j on of n, of the row of results that begins at `row`.
+template <class Product, class Index, class T>
+__device__ void write_sums(T* row, Index j, int64_t n, const typename Product::Sum* sums) {
+  constexpr int N = Product::ADJACENT;
+  T* const to = row + j;
+  if (N > 1 && j + N <= n && reinterpret_cast<uint64_t>(to) % (N * sizeof(T)) == 0) {
+    Pack<T, N> pack;
+#pragma unroll
+    for (int s = 0; s < N; ++s) pack.item[s] = narrow<T>(sums[s]);
+    *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  } else {
+#pragma unroll
+    for (int s = 0; s < N; ++s) {
+      if (j + s < n) to[s] = narrow<T>(sums[s]);
+    }
+  }
+}
+
+// A block's tile of the m × n results of a · b over depths [begin, end): rows from i0, columns from
+// j0. row_of(i) is where row i of the results begins.
+template <class Product, class Index, class A, class B, class RowOf>
 __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Index begin, Index end,
-                                 Write write) {
+                                 int64_t m, int64_t n, RowOf row_of) {
   using Left = typename Product::template Panel<Product::ROWS, A::ALONG_DEPTH>;
   using Right = typename Product::template Panel<Product::COLS, B::ALONG_DEPTH>;
   __shared__ Left left[2];
@@ -264,11 +284,12 @@ __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Ind
     product.multiply(left[place], right[place]);
   }
   product.each([&](int row, int col, const typename Product::Sum* sums) {
-    write(i0 + row, j0 + col, sums);
+    const Index i = i0 + row;
+    if (i < m) write_sums<Product>(row_of(i), j0 + col, n, sums);
   });
 }
 
-// A thread adds up its own result: for groups with few columns.
+// In place of a Product: a thread adds up its own result.
 template <class T>
 struct OneByOne {
   using Sum = sum_of<T>;
@@ -287,34 +308,14 @@ __device__ Sum dot(const A& a, const B& b, Index i, Index j, Index begin, Index 
   return sum;
 }
 
-// What a block, or with OneByOne a thread, computes of a · b over depths [begin, end): rows from
-// i0, columns from j0.
-template <class Product, class Index, class A, class B, class Write>
-__device__ void product(const A& a, const B& b, Index i0, Index j0, Index begin, Index end,
-                        Write write) {
-  if constexpr (Product::ROWS == 1) {
-    const auto sum = dot<typename Product::Sum>(a, b, i0, j0, begin, end);
-    write(i0, j0, &sum);
-  } else {
-    gathered_product<Product>(a, b, i0, j0, begin, end, write);
-  }
-}
-
-// Writes the sums for row i and columns from j on of m × n results; `row` is where the row begins.
-template <class Product, class Index, class T>
-__device__ void write_sums(T* row, Index j, int64_t n, const typename Product::Sum* sums) {
-  constexpr int N = Product::ADJACENT;
-  T* const to = row + j;
-  if (N > 1 && j + N <= n && reinterpret_cast<uint64_t>(to) % (N * sizeof(T)) == 0) {
-    Pack<T, N> pack;
-#pragma unroll
-    for (int s = 0; s < N; ++s) pack.item[s] = narrow<T>(sums[s]);
-    *reinterpret_cast<Pack<T, N>*>(to) = pack;
-  } else {
-#pragma unroll
-    for (int s = 0; s < N; ++s) {
-      if (j + s < n) to[s] = narrow<T>(sums[s]);
-    }
+template <class Product, class Index, class A, class B, class RowOf>
+__device__ void product(const A& a, const B& b, Index i, Index j, Index begin, Index end, int64_t m,
+                        int64_t n, RowOf row_of) {
+  if constexpr (Product::ROWS > 1) {
+    gathered_product<Product>(a, b, i, j, begin, end, m, n, row_of);
+  } else if (i < m) {
+    const auto sum = dot<typename Product::Sum>(a, b, i, j, begin, end);
+    write_sums<Product>(row_of(i), j, n, &sum);
   }
 }
 
@@ -363,18 +364,16 @@ __device__ Patches<T, Index, TURNED, PACK> patches_of(const Convolution& p,
           p.channels};
 }
 
-// PACK_X and PACK_W are how many numbers are found at a time; so are those of the gradients.
+// PACK_X and PACK_W are how many numbers of x and of w are found at a time.
 template <class Product, int PACK_X, int PACK_W, class Index, class T>
 __device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T* w, T* out) {
   const int64_t m = p.out_pixels(), k = p.kernel() * p.channels, n = p.filters;
-  const Block<Product, Index> b(m, n, p.groups, 1);
-  const auto patches = patches_of<false, PACK_X, Index>(p, x, b.group, m);
-  const Columns<T, Index, PACK_W> weights{w + b.group * n, p.row(), n, k};
-  T* const to = out + b.group * n;
-  product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
-                   [&](Index i, Index j, const typename Product::Sum* sums) {
-                     if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
-                   });
+  const Block<Product, Index> at(m, n, p.groups, 1);
+  const auto patches = patches_of<false, PACK_X, Index>(p, x, at.group, m);
+  const Columns<T, Index, PACK_W> weights{w + at.group * n, p.row(), n, k};
+  T* const to = out + at.group * n;
+  product<Product>(patches, weights, at.i, at.j, Index(0), static_cast<Index>(k), m, n,
+                   [&](Index i) { return to + i * p.row(); });
 }
 
 // Part i of the sums over the pixels goes to the i-th array of the size of w in `out`; each takes
@@ -383,15 +382,13 @@ template <class Product, int PACK_X, int PACK_G, class Index, class T, class Out
 __device__ void conv2d_weight_grad(const Convolution& p, const Array<const T, 4>& x, const T* g,
                                    int64_t share, Out* out) {
   const int64_t m = p.kernel() * p.channels, k = p.out_pixels(), n = p.filters;
-  const Block<Product, Index> b(m, n, p.groups, (k + share - 1) / share);
-  const int64_t begin = b.part * share, end = begin + share < k ? begin + share : k;
-  const auto patches = patches_of<true, PACK_X, Index>(p, x, b.group, end);
-  const Columns<T, Index, PACK_G> grads{g + b.group * n, p.row(), n, end};
-  Out* const to = out + b.part * m * p.row() + b.group * n;
-  product<Product>(patches, grads, b.i, b.j, static_cast<Index>(begin), static_cast<Index>(end),
-                   [&](Index i, Index j, const typename Product::Sum* sums) {
-                     if (i < m) write_sums<Product>(to + i * p.row(), j, n, sums);
-                   });
+  const Block<Product, Index> at(m, n, p.groups, k > share ? (k + share - 1) / share : 1);
+  const int64_t begin = at.part * share, end = begin + share < k ? begin + share : k;
+  const auto patches = patches_of<true, PACK_X, Index>(p, x, at.group, end);
+  const Columns<T, Index, PACK_G> grads{g + at.group * n, p.row(), n, end};
+  Out* const to = out + at.part * m * p.row() + at.group * n;
+  product<Product>(patches, grads, at.i, at.j, static_cast<Index>(begin), static_cast<Index>(end),
+                   m, n, [&](Index i) { return to + i * p.row(); });
 }
 
 // ---- the gradient of the image ----------------------------------------------------------------
@@ -420,12 +417,12 @@ template <class Product, int PACK_G, int PACK_W, class Index, class T>
 __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, T* out) {
   const int64_t most_y = (p.height + p.stride_y - 1) / p.stride_y;
   const int64_t most_x = (p.width + p.stride_x - 1) / p.stride_x, n = p.channels;
-  const Block<Product, Index> b(p.images * most_y * most_x, n, p.groups, p.stride_y * p.stride_x);
-  const Residue y(b.part / p.stride_x, p.height, p.kernel_height, p.stride_y, p.dilation_y, p.top);
-  const Residue x(b.part % p.stride_x, p.width, p.kernel_width, p.stride_x, p.dilation_x, p.left);
+  const Block<Product, Index> at(p.images * most_y * most_x, n, p.groups, p.stride_y * p.stride_x);
+  const Residue y(at.part / p.stride_x, p.height, p.kernel_height, p.stride_y, p.dilation_y, p.top);
+  const Residue x(at.part % p.stride_x, p.width, p.kernel_width, p.stride_x, p.dilation_x, p.left);
   const int64_t m = p.images * y.count * x.count, k = p.filters * y.taps * x.taps;
-  if (b.i >= m) return;
-  const int64_t column = b.group * p.filters, line = p.out_width * p.row();
+  if (at.i >= m) return;
+  const int64_t column = at.group * p.filters, line = p.out_width * p.row();
   const Patches<T, Index, false, PACK_G> patches{
       {g + column, {p.out_height * line, line, p.row(), 1}},
       p.out_height,
@@ -444,7 +441,7 @@ __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, 
       n,
       {y.taps, x.taps, 0, 0, y.tap_step, x.tap_step},
       p.filters};
-  T* const to = out + b.group * n;
+  T* const to = out + at.group * n;
   const auto pixel = [&](Index i) -> int64_t {
     if (p.stride_y == 1 && p.stride_x == 1) return i;
     const Index row = i / static_cast<Index>(x.count);
@@ -452,10 +449,8 @@ __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, 
     const int64_t at_y = y.first + (row - image * y.count) * p.stride_y;
     return (image * p.height + at_y) * p.width + x.first + (i - row * x.count) * p.stride_x;
   };
-  product<Product>(patches, weights, b.i, b.j, Index(0), static_cast<Index>(k),
-                   [&](Index i, Index j, const typename Product::Sum* sums) {
-                     if (i < m) write_sums<Product>(to + pixel(i) * p.groups * n, j, n, sums);
-                   });
+  product<Product>(patches, weights, at.i, at.j, Index(0), static_cast<Index>(k), m, n,
+                   [&](Index i) { return to + pixel(i) * p.groups * n; });
 }
 
 }  // namespace needle

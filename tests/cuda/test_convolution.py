@@ -102,12 +102,13 @@ def test_images_of_planes(name, gpu):
     check(gpu, CASES[2], name, "float32", planes=True)
 
 
-def test_gradients_of_no_pixels_are_zero(gpu):
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_of_no_pixels_are_zero(groups, gpu):
     image, kernel, grads = (
         NDArray(np.ones(shape, np.float32), device=gpu)
-        for shape in ((2, 3, 3, 2), (2, 2, 2, 4), (2, 0, 3, 4))
+        for shape in ((2, 3, 3, 2), (2, 2, 2 // groups, 4), (2, 0, 3, 4))
     )
-    geometry = (1, 1), (1, 1), (0, 0), 1
+    geometry = (1, 1), (1, 1), (0, 0), groups
     gpu.fused("conv2d_weight_grad")(image, grads, kernel, *geometry)
     gpu.fused("conv2d_input_grad")(grads, kernel, image, *geometry)
     assert not kernel.numpy().any()

@@ -69,7 +69,7 @@ def _square_norms(params: list[Tensor]) -> list[NDArray]:
     alike: dict[Any, list[NDArray]] = {}
     for p in params:
         data = p.grad.realize_cached_data()
-        data = data.astype(widened(data._dtype)).compact()
+        data = data.astype(widened(data._dtype))
         alike.setdefault((data._dtype, data._device.name), []).append(data)
     found: list[NDArray] = []
     for arrays in alike.values():
@@ -79,5 +79,5 @@ def _square_norms(params: list[Tensor]) -> list[NDArray]:
             found += [(data * data).sum() for data in arrays]
         else:
             found.append(device.empty((), "float64"))
-            kernel(arrays, found[-1])
+            kernel([data.compact() for data in arrays], found[-1])
     return found

@@ -114,8 +114,8 @@ def layer_norm_grad(
 # ---- optimizers -------------------------------------------------------------------------------
 
 
-TABLE = 64  # rows of a launch, and
-BLOCK_BYTES = 16384  # of an array that a block goes over, as in optimizer.cuh
+# As in optimizer.cuh: the rows of a launch, and the bytes of an array that a block goes over.
+TABLE, BLOCK_BYTES = 64, 16384
 
 
 class Table(NamedTuple):
@@ -190,8 +190,9 @@ def adam(
 def sum_of_squares(device: CudaDevice, arrays: list[Any], out: Any) -> None:
     """The sum of the squares of all numbers of compact arrays of one dtype → out (), float64."""
     with device.context.streams.current.together():
-        shares = BLOCK_BYTES // arrays[0]._dtype.itemsize
-        sums = device.zeros((1 + sum(-(-x.size // shares) for x in arrays),), out._dtype)
+        share = BLOCK_BYTES // arrays[0]._dtype.itemsize
+        blocks = sum(-(-x.size // share) for x in arrays)
+        sums = device.zeros((max(blocks, 1),), out._dtype)
         first = address(sums)
         for table in _tables(arrays):
             call(
