@@ -25,7 +25,7 @@ def launched(gpu: ndl.Device) -> Iterator[list[Launch]]:
     launch = context.launch
 
     def spy(what: str, source: str, *rest: Any) -> None:
-        if not context.rehearsing:
+        if not context.streams.current.rehearsing:
             launches.append(Launch(what, source))
         launch(what, source, *rest)
 

@@ -165,6 +165,31 @@ def test_capturing_does_not_disturb_another_thread(lazy):
     assert not failures
 
 
+def test_another_thread_works_while_one_rehearses_a_capture(emulated):
+    ready, go, done = (threading.Event() for _ in range(3))
+    results: list[np.ndarray] = []
+
+    def work() -> None:
+        x, out = ramp(emulated), ramp(emulated)
+        ready.set()
+        go.wait()
+        emulated.binary_scalar("mul", x, 3.0, out)
+        done.set()
+        results.append(out.numpy())
+
+    def launches() -> None:
+        if emulated.context.streams.current.rehearsing:
+            go.set()
+            assert done.wait(60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    emulated.context.capture(launches)
+    thread.join()
+    np.testing.assert_array_equal(results[0], np.arange(1000) * 6)
+
+
 def test_a_failed_wait_is_an_error(lazy, fake):
     x = in_thread(lambda: ramp(lazy))
     fake.emulator_fail(b"cuStreamWaitEvent", 0, 719)

@@ -167,7 +167,7 @@ class Blas:
             if plan.choice.workspace and here.workspace is None:
                 here.workspace = self._context.memory.allocate(self._workspace_bytes)
             try:
-                if not self._context.rehearsing:
+                if not here.rehearsing:
                     self._launch(plan, a, b, address(out), bias)
                 elif fresh:
                     self._warm_up(plan, a, b, out, bias)

@@ -78,7 +78,6 @@ class Context:
         self._current = threading.local()
         self._kernels: dict[str, c_void_p] = {}
         self._compiling = threading.Lock()
-        self.rehearsing = False  # kernels are compiled and not launched
         # Held while a stream captures: meanwhile no other thread allocates or records an event.
         self.lock = threading.RLock()
         self.streams = Streams(self)
@@ -177,8 +176,8 @@ class Context:
 
     def move(self, source: int, target: int, nbytes: int) -> None:
         """Copy bytes on the GPU."""
-        if nbytes and source != target and not self.rehearsing:
-            here = self.streams.current
+        here = self.streams.current
+        if nbytes and source != target and not here.rehearsing:
             self.call("cuMemcpyDtoDAsync_v2", target, source, nbytes, here.handle)
             here.issued += 1
 
@@ -190,13 +189,14 @@ class Context:
         `work` must not wait. It is called twice, the first time to compile its kernels and to find
         the memory it needs, which then belongs to the graph.
         """
+        here = self.streams.current
         with self.lock:
-            self.rehearsing = True
+            here.rehearsing = True
             try:
                 with self.memory.keeping() as blocks, self._own_workspace():
                     work()
             finally:
-                self.rehearsing = False
+                here.rehearsing = False
             for block in blocks:
                 self.memory.free(block)
             with self.memory.keeping() as blocks, self._own_workspace():
@@ -266,10 +266,9 @@ class Context:
         memory = ctypes.create_string_buffer(struct.pack(kinds, *words), 8 * len(words))
         base = ctypes.addressof(memory)
         addresses = (c_void_p * len(starts))(*(base + start for start in starts))
-        function = self.kernel(source)
-        if self.rehearsing:
+        function, here = self.kernel(source), self.streams.current
+        if here.rehearsing:
             return
-        here = self.streams.current
         try:
             self.call(
                 "cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, here.handle, addresses,

@@ -26,6 +26,7 @@ class Stream:
         self.handle = handle
         self.issued = 0
         self.capturing = False  # what it is given becomes a graph
+        self.rehearsing = False  # its kernels are compiled and not launched
         self.watch: int | None = None  # where a graph notes an index that is out of range
         self.workspace: Block | None = None  # of cuBLASLt; a graph has one of its own
         self.seen: dict[Stream, int] = {}
