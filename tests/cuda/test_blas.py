@@ -56,7 +56,7 @@ def placed(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    m=st.integers(1, 20), k=st.integers(1, 12), n=st.integers(1, 20), batch=st.integers(1, 3),
+    m=st.integers(1, 20), k=st.integers(1, 40), n=st.integers(1, 20), batch=st.integers(1, 3),
     turned=st.tuples(st.booleans(), st.booleans()), gap=st.integers(0, 3),
     shift=st.integers(0, 3), bias=st.booleans(), relu=st.booleans(),
     dtype=st.sampled_from(list(TOLERANCES)),

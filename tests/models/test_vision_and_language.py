@@ -188,3 +188,17 @@ def test_resnet9_on_real_photographs(data_folder):
             optimizer.step()
             losses.append(loss.item())
     assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.4
+
+
+def test_tied_logits_are_one_product(device):
+    model = models.GPT(11, 6, width=8, num_layers=1, num_heads=2).to(device)
+    with pytest.MonkeyPatch.context() as patch:
+        shapes = []
+        compute = ndl.ops.MatMul.compute
+        patch.setattr(
+            ndl.ops.MatMul, "compute",
+            lambda op, a, b: (shapes.append((a.shape, b.shape)), compute(op, a, b))[1],
+        )  # fmt: skip
+        model(ndl.Tensor(np.ones((3, 6)), device=device, dtype="int64")).sum().backward()
+    # Not a gradient of the table for every sequence, added up later.
+    assert ((8, 18), (18, 11)) in shapes

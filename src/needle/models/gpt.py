@@ -122,7 +122,9 @@ class GPT(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        return x @ self.tokens.weight.transpose() if self.head is None else self.head(x)
+        if self.head is not None:
+            return self.head(x)
+        return ops.linear(x, self.tokens.weight.transpose())  # one product for the whole batch
 
     def predict_tokens(self, x: Tensor) -> Tensor:
         """x (B, T) of token ids → logits (B·T, vocabulary)."""

@@ -1,9 +1,10 @@
 // A cuBLASLt library without a device: the part that needle calls, on the emulated driver's memory.
 //
 // Products are computed by their definition. The kernel that the heuristic offers relies on the
-// alignments it was told of, and a product with others fails. TF32 rounds what is multiplied;
-// numbers of 16 bits are added in float and rounded once. Calls are logged and made to fail by the
-// driver's emulator_calls and emulator_fail.
+// alignments it was told of, and a product with others fails. TF32 rounds what is multiplied.
+// Numbers of 16 bits are added in float, but rounded after every term where partial sums may be of
+// the type of the results. Calls are logged and made to fail by the driver's emulator_calls and
+// emulator_fail.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -54,13 +55,16 @@ struct Layout {
   int64_t batch_step = 0;
 };
 
+enum Reduction : uint32_t { IN_PLACE = 1, IN_COMPUTE_TYPE = 2, IN_OUTPUT_TYPE = 4 };
+
 struct Preference {
   uint64_t workspace = 0;
+  uint32_t reductions = IN_PLACE | IN_COMPUTE_TYPE | IN_OUTPUT_TYPE;
   uint32_t alignment[4] = {256, 256, 256, 256};
 };
 
 struct Algorithm {
-  uint64_t alignment[4], workspace, unused[3];
+  uint64_t alignment[4], workspace, reductions, unused[2];
 };
 
 struct Choice {
@@ -131,6 +135,7 @@ struct Product {
   const void *pa, *pb;
   void *pd, *workspace;
   size_t workspace_bytes;
+  bool rounds_terms;
 };
 
 template <class T>
@@ -150,6 +155,7 @@ void compute(const Product& p) {
         for (uint64_t k = 0; k < depth; ++k) {
           sum += number(p.pa, p.a, batch, i, k, p.what.transposed[0]) *
                  number(p.pb, p.b, batch, k, j, p.what.transposed[1]);
+          if (p.rounds_terms) sum = T(sum);
         }
         if (p.what.epilogue & 4) sum += static_cast<const T*>(p.what.bias)[i];
         if (p.what.epilogue & 2) sum = sum > 0 ? sum : Sum(0);
@@ -235,6 +241,7 @@ EXPORT int cublasLtMatmulPreferenceCreate(Preference** preference) {
 EXPORT int cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute,
                                                 const void* value, size_t size) {
   if (attribute == 1) return set(preference->workspace, value, size);
+  if (attribute == 3) return set(preference->reductions, value, size);
   if (attribute < 5 || attribute > 8) return INVALID_VALUE;
   return set(preference->alignment[attribute - 5], value, size);
 }
@@ -258,6 +265,7 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void*, const Description* what, const 
   Choice& choice = choices[0];
   std::memset(&choice, 0, sizeof choice);
   for (int i = 0; i < 4; ++i) choice.algorithm.alignment[i] = preference->alignment[i];
+  choice.algorithm.reductions = preference->reductions;
   choice.workspace = choice.algorithm.workspace = preference->workspace < 1024 ? 0 : 1024;
   *found = 1;
   return SUCCESS;
@@ -274,7 +282,9 @@ EXPORT int cublasLtMatmul(void*, const Description* what, const void*, const voi
   }
   if (workspace_bytes < algorithm->workspace) return INVALID_VALUE;
   void* memory = std::malloc(sizeof(Product));
-  new (memory) Product{*what, *a_layout, *b_layout, *d_layout, a, b, d, workspace, workspace_bytes};
+  const bool rounds_terms = algorithm->reductions & (IN_PLACE | IN_OUTPUT_TYPE);
+  new (memory) Product{*what, *a_layout, *b_layout, *d_layout,       a,
+                       b,     d,         workspace, workspace_bytes, rounds_terms};
   const std::string about = std::to_string(d_layout->cols) + "x" + std::to_string(d_layout->rows) +
                             " of type " + std::to_string(d_layout->type) + " compute " +
                             std::to_string(what->compute);

@@ -31,6 +31,8 @@ EPILOGUE_PLAIN, EPILOGUE_RELU, EPILOGUE_BIAS = 1, 2, 4
 # cublasLtMatrixLayoutAttribute_t, cublasLtMatmulPreferenceAttributes_t.
 LAYOUT_BATCH_COUNT, LAYOUT_BATCH_OFFSET = 5, 6
 PREFERENCE_WORKSPACE, PREFERENCE_ALIGNMENTS = 1, (5, 6, 7, 8)  # of A, B, C, D
+# What a product that is cut along its depth may add up its parts in (cublasLtReductionScheme_t).
+PREFERENCE_REDUCTION, REDUCTION_IN_COMPUTE_TYPE = 3, 2
 BEST_ALIGNMENT = 256
 WORKSPACE, WORKSPACE_HOPPER = 8 << 20, 32 << 20  # bytes; Hopper's kernels want more
 STATUS = {
@@ -205,15 +207,7 @@ class Blas:
         a = self._layout(p, p.a, p.m, p.k)
         b = self._layout(p, p.b, p.k, p.n)
         out = self._layout(p, p.out, p.m, p.n)
-        preference = self._create("cublasLtMatmulPreferenceCreate")
-        self._set(
-            "MatmulPreference", preference, PREFERENCE_WORKSPACE, c_uint64(self._workspace_bytes)
-        )
-        of_a, of_b, of_out = p.alignments
-        for attribute, alignment in zip(
-            PREFERENCE_ALIGNMENTS, (of_b, of_a, of_out, of_out), strict=True
-        ):
-            self._set("MatmulPreference", preference, attribute, ctypes.c_uint32(alignment))
+        preference = self._preference(p, sums=scale)
         choice, found = Choice(), c_int(0)
         code = self._functions.cublasLtMatmulAlgoGetHeuristic(
             self._handle, descriptor, b, a, out, out, preference, 1, byref(choice), byref(found)
@@ -222,6 +216,24 @@ class Blas:
         if code or not found.value or choice.state:
             return None
         return _Plan(descriptor, a, b, out, choice)
+
+    def _preference(self, p: Product, sums: str) -> _pointer:
+        """What the kernel may use and rely on, where it adds in the dtype `sums`."""
+        preference = self._create("cublasLtMatmulPreferenceCreate")
+        self._set(
+            "MatmulPreference", preference, PREFERENCE_WORKSPACE, c_uint64(self._workspace_bytes)
+        )
+        if sums != p.kind:  # parts in the results' type would be rounded
+            self._set(
+                "MatmulPreference", preference, PREFERENCE_REDUCTION,
+                ctypes.c_uint32(REDUCTION_IN_COMPUTE_TYPE),
+            )  # fmt: skip
+        of_a, of_b, of_out = p.alignments
+        for attribute, alignment in zip(
+            PREFERENCE_ALIGNMENTS, (of_b, of_a, of_out, of_out), strict=True
+        ):
+            self._set("MatmulPreference", preference, attribute, ctypes.c_uint32(alignment))
+        return preference
 
     def _layout(self, p: Product, x: Layout, rows: int, cols: int) -> _pointer:
         lengths = (rows, cols) if x.by_columns else (cols, rows)

@@ -370,7 +370,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
         ("int64_t k", a._shape[-1]),
     ]  # fmt: skip
     for name, x in (("a", a), ("b", b), ("out", out)):
-        element = kind if x is out else f"const {kind}"
+        element = kind if name == "out" else f"const {kind}"
         strides = x._strides[:-2] or (0,)
         operands += [
             (f"Array<{element}, {n}> {name}", (address(x), *strides)),
@@ -380,18 +380,22 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
         (f"const {kind}* bias", 0 if bias is None else address(bias)),
         ("int64_t bias_stride", 0 if bias is None else bias._strides[0]),
     ]
-    sums, tile, what = widened(out._dtype).name, 128, f"matmul of {shapes_of(a, b)}"
-    rounded = is_stored(out._dtype) or (tf32 and kind == "float")
+    header, function, tile, resident = _product(context, a, b, out, tf32)
+    blocks = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
+    call(context, f"matmul of {shapes_of(a, b)}", header, function, operands, blocks, resident)
+
+
+def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[str, str, int, str]:
+    """The header and the function that multiply, the side of a block's tile, `resident` blocks."""
+    rounded = is_stored(out._dtype) or (tf32 and out._dtype.name == "float32")
     if rounded and context.capability >= TENSOR_CORES:
         turned = a._strides[-2] == 1, b._strides[-1] == 1
-        header, resident = "gemm_mma.cuh", "2"
-        function = "gemm_mma<{}, {}>".format(*(str(flag).lower() for flag in turned))
-    else:
-        header, function = "gemm.cuh", f"gemm<{n}, {TYPES[sums]}>"
-        resident = "(__CUDA_ARCH__ < 900 ? 1 : 2)"  # before Hopper it takes 129 registers and more
-        tile = 128 if sums == "float32" else 64
-    blocks = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
-    call(context, what, header, function, operands, blocks, resident)
+        flags = ", ".join(str(flag).lower() for flag in turned)
+        return "gemm_mma.cuh", f"gemm_mma<{flags}>", 128, "2"
+    sums = TYPES[widened(out._dtype).name]
+    function, tile = f"gemm<{max(out.ndim - 2, 1)}, {sums}>", 128 if sums == "float" else 64
+    # Before Hopper it takes 129 registers and more.
+    return "gemm.cuh", function, tile, "(__CUDA_ARCH__ < 900 ? 1 : 2)"
 
 
 # ---- rows by index ----------------------------------------------------------------------------
