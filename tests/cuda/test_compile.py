@@ -103,8 +103,9 @@ def products(device: CudaDevice, dtype: np.dtype) -> None:
     """Matrix products in all layouts, and attention where the device has it for the dtype."""
     x = device.empty((8, 6, 4), dtype)
     turned = device.empty((8, 4, 6), dtype).permute((0, 2, 1))
-    for a, b in ((x, x), (x, turned), (turned, x), (turned, turned)):
-        device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
+    for device.allow_tf32 in (False, True):
+        for a, b in ((x, x), (x, turned), (turned, x), (turned, turned)):
+            device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
     if not _is_taken(device, dtype, "attention"):
         return
     lse, scores = (device.empty((2, 2, 70, *rest), widened(dtype)) for rest in ((), (70,)))

@@ -387,15 +387,15 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
 
 def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[str, str, int, str]:
     """The header and the function that multiply, the side of a block's tile, `resident` blocks."""
+    resident = "(__CUDA_ARCH__ < 900 ? 1 : 2)"  # before Hopper 128 registers are too few
     rounded = is_stored(out._dtype) or (tf32 and out._dtype.name == "float32")
     if rounded and context.capability >= TENSOR_CORES:
         turned = a._strides[-2] == 1, b._strides[-1] == 1
         flags = ", ".join(str(flag).lower() for flag in turned)
-        return "gemm_mma.cuh", f"gemm_mma<{flags}>", 128, "2"
+        return "gemm_mma.cuh", f"gemm_mma<{flags}>", 128, resident
     sums = TYPES[widened(out._dtype).name]
     function, tile = f"gemm<{max(out.ndim - 2, 1)}, {sums}>", 128 if sums == "float" else 64
-    # Before Hopper it takes 129 registers and more.
-    return "gemm.cuh", function, tile, "(__CUDA_ARCH__ < 900 ? 1 : 2)"
+    return "gemm.cuh", function, tile, resident
 
 
 # ---- rows by index ----------------------------------------------------------------------------
