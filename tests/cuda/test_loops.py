@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 
 import needle as ndl
 from needle import ops
+from needle.backend_ndarray.dtypes import FLOAT32
+from needle.jit.graph import Value, View
+from needle.jit.lines import share_nothing
 
 
 class Loop(NamedTuple):
@@ -46,6 +50,19 @@ def sum_of_logs(x):
     return [ndl.summation(ndl.logsumexp(x, axes=1))]
 
 
+def put_together(x, axis):
+    return [ops.concatenate([ndl.tanh(x), x * 2, ndl.sigmoid(x)], axis), ndl.stack([x + 1, -x], 1)]
+
+
+@ndl.no_grad()
+def shifted(x):
+    y = x * 2
+    y[1:] = y[:-1] + 1  # a thread may not read what another one writes
+    y[2:5] = x[:3]
+    y[4:6] = x[2:4]
+    return [y]
+
+
 LOOPS = {
     "short rows": Loop(softmax, (33, 5), 1),
     "rows of a warp": Loop(softmax, (9, 300), 1),
@@ -64,6 +81,9 @@ LOOPS = {
     "integers": Loop(
         lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
     ),
+    "arrays put together by rows": Loop(lambda x: put_together(x, 0), (8, 12), 1),
+    "arrays put together by columns": Loop(lambda x: put_together(x, 1), (8, 12), 1),
+    "parts that overlap": Loop(shifted, (700, 3), 5),
     "a sum over axes in the middle": Loop(lambda x: [ndl.summation(x * 2, 1)], (4, 50, 6), 2),
 }
 
@@ -88,6 +108,27 @@ def test_a_loop(name, emulated, fake):
         np.testing.assert_array_equal(ours.numpy(), twice.numpy())
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), limit, limit)
+
+
+def test_views_that_share_nothing():
+    random, value, claimed = Random(0), Value(1000, FLOAT32), 0
+    for _ in range(5000):
+        axes = random.randint(0, 3)
+        strides = tuple(random.choice([1, 2, 3, 4, 6, 8, 12, 24]) for _ in range(axes))
+        views = [
+            View(
+                value, tuple(random.randint(1, 4) for _ in strides), strides, random.randint(0, 40)
+            )
+            for _ in range(2)
+        ]
+        if share_nothing(*views):
+            claimed += 1
+            first, second = (
+                {v.offset + int(np.dot(index, strides)) for index in np.ndindex(v.shape)}
+                for v in views
+            )
+            assert not first & second, views
+    assert claimed > 3000
 
 
 def test_special_numbers(gpu):

@@ -24,7 +24,7 @@ from ..backend_ndarray.cuda.kernels import (
     index_type,
 )
 from .graph import Node, Value, View
-from .lines import COLUMN, LINES, SCALAR, SHORT_COLUMN, LineNest
+from .lines import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineNest
 from .loops import expression, literal, phases_of
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
 
@@ -153,6 +153,10 @@ class _Writer:
                 self._compute(member, self.point)
                 if self.phase[id(member.node)] == phase:
                     self._store(member, self.point, "i", self.guard)
+            elif member.kind == PART:
+                self._compute(member, self.point)
+                place, _ = self.place(member.domain, -1, member.node.outputs[0].offset)
+                self._store(member, self.point, place, self.guard)
             else:
                 guard = self.guard if member.kind == TOTAL else ""
                 self._combine(member, self.point, guard)
@@ -210,7 +214,7 @@ class _Writer:
         return scope.loads[pointer, place]
 
     def _store(self, member: Member, scope: _Scope, place: str, guard: str) -> None:
-        if id(member.out) in self.needed:
+        if id(member.out) in self.needed or member.kind == PART:
             self.written.add(id(member.out))
             name = self.names[id(member.out)]
             scope.stores.append(f"{guard}{self._pointer(member.out)}[{place}] = {name};")

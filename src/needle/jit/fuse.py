@@ -153,6 +153,7 @@ class _Schedule:
 def fuse(
     graph: Graph,
     enabled: bool = True,
+    domain_of: Callable[[Node], Domain | None] = domain_of,
     new_nest: Callable[[int], Nest] = Nest,
     into_products: bool = True,
     small: int | None = None,
@@ -160,7 +161,8 @@ def fuse(
 ) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
-    A nest from `new_nest` says what fits into it; `into_products`, whether products take nests in;
+    `domain_of` says which nodes can be in a nest, one from `new_nest` what fits into it;
+    `into_products`, whether products take nests in;
     `small`, up to how many points (`SMALL`) to wait for others costs more than to run alone;
     `updates_apart`, whether an optimizer's step stays out of the nests of other nodes.
     """
@@ -197,8 +199,9 @@ def _needed_as_arrays(graph: Graph, domains: list[Domain | None]) -> set[int]:
     a filled value in their code.
     """
     readers = (n for n, domain in zip(graph.nodes, domains, strict=True) if domain is None)
-    needed = (value for node in readers for value in node.needed())
-    return {id(view.value) for view in graph.outputs()} | set(map(id, needed))
+    needed = {id(value) for node in readers for value in node.needed()}
+    bases = {id(view.value.base) for node in graph.nodes for view in node.outputs}
+    return {id(view.value) for view in graph.outputs()} | needed | bases
 
 
 def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
@@ -304,10 +307,12 @@ def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:
                 maker[id(view.value)] = unit
     for unit in units:
         for node in unit.nodes:
+            bases = {id(view.value.base) for view in node.outputs}
             needed.update(
-                id(v)
-                for v in node.needed()
-                if maker.get(id(v)) is not unit and (node is unit.node or id(v) not in filled)
+                key
+                for key in map(id, node.needed())
+                if maker.get(key) is not unit
+                and (node is unit.node or key not in filled or key in bases)
             )
     return needed
 

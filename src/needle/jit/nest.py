@@ -70,9 +70,14 @@ def elementwise_domain(node: Node) -> Domain | None:
     (out,) = node.outputs
     if out.value.base is not None or not out.covers or not out.size:
         return None
+    return domain_over(out, node.inputs)
+
+
+def domain_over(out: View, accessed: Sequence[View]) -> Domain:
+    """The walk over `out` in the order of its memory, and over others of its shape."""
     order = _memory_order(out)
     shape = tuple(out.shape[i] for i in order)
-    accesses = tuple(tuple(x.strides[i] for i in order) for x in node.inputs)
+    accesses = tuple(tuple(x.strides[i] for i in order) for x in accessed)
     return _collapsed(Domain(shape, (False,) * len(shape), accesses))
 
 
