@@ -92,9 +92,8 @@ class _Writer:
     ) -> None:
         self.nest, self.needed, self.filled = nest, needed, filled
         self.most = multiprocessors * BLOCKS_PER_MULTIPROCESSOR
-        self.members = [
-            Member(*m) for m in zip(nest.nodes, nest.domains, nest.kinds, strict=True)
-        ]  # fmt: skip
+        nodes = zip(nest.nodes, nest.domains, nest.kinds, strict=True)
+        self.members = [Member(*node) for node in nodes]
         self.maker = {id(m.out): m for m in self.members}
         self.names = {id(m.out): f"v{i}" for i, m in enumerate(self.members)}
         self.phase = phases_of(nest)
@@ -140,7 +139,7 @@ class _Writer:
         yield from self._totals_end()
 
     def place(self, domain: Domain, i: int, offset: int) -> tuple[str, bool]:
-        """Where input `i` of a node of all points is, and whether that changes along a line."""
+        """Where a node of all points has its access `i`, and whether that moves along a line."""
         return _offset(domain.shape, domain.accesses[i], offset, "i"), True
 
     # ---- nodes --------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ class _Writer:
                     self._store(member, self.point, "i", self.guard)
             elif member.kind == PART:
                 self._compute(member, self.point)
-                place, _ = self.place(member.domain, -1, member.node.outputs[0].offset)
+                place, _ = self.place(member.domain, -1, member.node.outputs[0].offset)  # its own
                 self._store(member, self.point, place, self.guard)
             else:
                 guard = self.guard if member.kind == TOTAL else ""
@@ -409,7 +408,7 @@ class _Columns(_Lines):
     @property
     def slices(self) -> int:
         """Blocks one below the other: parts of columns."""
-        if self.nest.rows <= SHORT_COLUMN:
+        if self.nest.rows <= SHORT_COLUMN or COLUMN_SUM not in self.nest.kinds:
             return 1
         enough = self.most // 2 // self.groups
         return max(min(enough, self.nest.rows // (8 * self.height)), 1)
@@ -437,10 +436,9 @@ class _Columns(_Lines):
         yield from body
 
     def _sums_of_blocks(self) -> Iterator[str]:
-        sums = self._of_kind(COLUMN_SUM)
-        if self.slices == 1 or not sums:
+        if self.slices == 1:
             return
-        cols = self.nest.cols
+        sums, cols = self._of_kind(COLUMN_SUM), self.nest.cols
         assert cols is not None
         arrays = {self.names[id(m.out)]: self._part(m, self.slices * cols) for m in sums}
         for name, array in arrays.items():

@@ -40,7 +40,7 @@ COLUMN, SCALAR, PART = "column", "scalar", "part"
 LINES = {ROW_SUM: ROW, ROW: ROW, COLUMN_SUM: COLUMN, COLUMN: COLUMN}
 # Rows of a column that one block sums alone, and again for each later walk.
 SHORT_COLUMN = 512
-# Rows this long are not left to one block each, unless they are as many.
+# Rows longer than this are not left to a block each, unless they are so many.
 LONG_ROW, MANY_ROWS = 1 << 14, 128
 
 
@@ -96,7 +96,8 @@ class LineNest(Nest):
         is_part = writes_part(node)
         if is_part and domain.size != self.size:
             return False
-        if any(_interfere(node, other) for other in (node, *self.nodes)):
+        parts = (n for n, kind in zip(self.nodes, self.kinds, strict=True) if kind == PART)
+        if any(_interfere(node, other) for other in ((node, *self.nodes) if is_part else parts)):
             return False
         if not super().add(node, domain):
             return False
@@ -127,7 +128,7 @@ class LineNest(Nest):
     @property
     def lines(self) -> int | None:
         """How many there are; None for a flat nest."""
-        return {ROW: self.rows, COLUMN: self.cols, None: None}[self.along]
+        return None if self.along is None else self.rows if self.along == ROW else self.cols
 
     @property
     def rows(self) -> int:
