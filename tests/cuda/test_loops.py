@@ -131,6 +131,36 @@ def test_views_that_share_nothing():
     assert claimed > 3000
 
 
+@pytest.mark.parametrize("columns", [1, 5])
+def test_rows_are_looked_up_in_loops(columns, emulated, fake):
+    random = np.random.RandomState(0)
+    table, wide = random.randn(6, columns), random.randn(6, 3, columns)
+    index = np.array([0, -1, 5, 2, 2, -6])
+
+    def function(table, wide, i):
+        turned = ndl.take(table.transpose().reshape((-1,)), i * 0 + 1)
+        return [
+            ndl.summation(ndl.exp(ndl.take(table, i + 0) * 2), 1),
+            ndl.take(ndl.tanh(table), i),  # what it reads is made by a loop of the same points
+            ndl.take(ndl.zeros_like(table), i) + 1,
+            ndl.take(wide, i) - ndl.max(wide, 1, keepdims=True),
+            turned,
+        ]
+
+    def inputs(device):
+        arrays = [ndl.Tensor(a, device=device) for a in (table, wide)]
+        return [*arrays, ndl.Tensor(index, device=device, dtype="int64")]
+
+    expected = function(*inputs(ndl.cpu_numpy()))
+    compiled = ndl.jit(function)
+    for ours, theirs in zip(compiled(*inputs(emulated)), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), 1e-5, 1e-6)
+    assert kernels_of(fake) <= 5
+    bad = ndl.Tensor(np.array([0, 1, 2, 3, 6, 7]), device=emulated, dtype="int64")
+    with pytest.raises(IndexError, match="the index at position 4 is out of range"):
+        compiled(*inputs(emulated)[:2], bad)[0].numpy()
+
+
 def test_special_numbers(gpu):
     x = np.random.RandomState(0).randn(6, 40).astype("float32")
     x[2, 3] = x[4, 39] = np.nan

@@ -32,9 +32,8 @@ from .plan import Plan, aligned, make_plan, plan_loops
 from .recompute import units_of
 
 kernels_of = partial(
-    units_of, domain_of=domain_of, new_nest=LineNest, into_products=False, small=1,
-    updates_apart=True,
-)  # fmt: skip
+    units_of, domain_of=domain_of, new_nest=LineNest, into_products=False, few_launches=True
+)
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ class Jobs:
         body: list[str] = []
         scratch: list[Any] = []  # kept until the launch
         counters, blocks = self.counters, 0
+        watch = self.device.context.streams.current.watch
         for number, jobs in enumerate(alike):
             first = list(accumulate((job.kernel.blocks for job in jobs), initial=blocks))
             words = [*first, *(job.kernel.size for job in jobs)]
@@ -133,6 +134,9 @@ class Jobs:
                 words += [part.address for part in parts]
                 words += [counters] if job.kernel.counters else []
                 counters += 4 * job.kernel.counters
+                if job.kernel.checks:
+                    assert watch is not None
+                    words.append(watch)
                 scratch += parts
             pointers = len(jobs[0].kernel.declarations)
             declarations.append(f"const Jobs<{len(jobs)}, {pointers}> jobs{number}")

@@ -50,7 +50,8 @@ class LoopKernel:
     """The statements of a kernel and what they work on.
 
     They use the pointers of `declarations` (to values, to the parts of sums, to counters of blocks
-    that are 0), `size` in a flat one, and `block` of `blocks`, which runs them.
+    that are 0, to where one that `checks` notes a bad index), `size` in a flat one, and `block` of
+    `blocks`, which runs them.
     """
 
     text: str
@@ -61,6 +62,7 @@ class LoopKernel:
     written: list[bool] = field(default_factory=list)  # whether a value is written, or read
     parts: list[tuple[np.dtype, int]] = field(default_factory=list)  # dtypes and lengths
     counters: int = 0
+    checks: bool = False
 
 
 @dataclass
@@ -102,6 +104,7 @@ class _Writer:
         self.written: set[int] = set()
         self.parts: list[tuple[np.dtype, int]] = []
         self.loads = 0
+        self.checks = False  # whether it notes an index out of range
         self.of_line, self.at_end = _Scope(), _Scope()
         self.point = _Scope()  # of the walk in writing
 
@@ -119,6 +122,9 @@ class _Writer:
         if self.parts:
             kernel.declarations.append("unsigned* counters")
             kernel.counters = self.counters
+        if self.checks:
+            kernel.declarations.append("unsigned long long* bad")
+            kernel.checks = True
         return kernel
 
     # ---- what differs: how threads go over the points -----------------------------------------
@@ -176,9 +182,26 @@ class _Writer:
         return [m for m in self.members if id(m.node) in wanted]
 
     def _compute(self, member: Member, scope: _Scope) -> None:
-        inputs = self._inputs(member, scope)
-        name = self.names[id(member.out)]
-        scope.lines.append(f"const {_type(member.out)} {name} = {expression(member.node, inputs)};")
+        name, kind = self.names[id(member.out)], _type(member.out)
+        if member.node.op == "take_rows":
+            value = self._looked_up(member, scope)
+        else:
+            value = expression(member.node, self._inputs(member, scope))
+        scope.lines.append(f"const {kind} {name} = {value};")
+
+    def _looked_up(self, member: Member, scope: _Scope) -> str:
+        """An element of the row with a number that is read, or 0 and a note of where it was bad."""
+        self.checks = True
+        x, index = member.node.inputs
+        row = f"row{self.names[id(member.out)]}"
+        number, position = (
+            self._operand(member, 1, index, scope), self._place(member, 2, 0, scope)[0],
+        )  # fmt: skip
+        column, _ = self._place(member, 0, x.offset, scope)
+        found = f"checked_row({number}, {x.shape[0]}, {position}, bad)"
+        scope.lines.append(f"const int64_t {row} = {found};")
+        element = f"{self._pointer(x.value)}[{row} * {x.strides[0]} + {column}]"
+        return f"{row} < 0 ? {_type(member.out)}{{}} : {element}"
 
     def _combine(self, member: Member, scope: _Scope, guard: str) -> None:
         """A reduction takes one more value in."""
@@ -197,14 +220,15 @@ class _Writer:
             return self.names[id(x.value)]
         if id(x.value) in self.filled:
             return literal(self.filled[id(x.value)], x.dtype)
-        domain = member.domain
+        place, moves = self._place(member, i, x.offset, scope)
+        return self._load(self._pointer(x.value), place, scope if moves else self.of_line)
+
+    def _place(self, member: Member, i: int, offset: int, scope: _Scope) -> tuple[str, bool]:
+        """Where a node has its access `i`, and whether that belongs to the scope."""
         if scope is self.point:
-            place, moves = self.place(domain, i, x.offset)
-            scope = scope if moves else self.of_line
-        else:
-            at = self.line if self.line and scope is not self.at_end else "0"
-            place = _offset(domain.shape, domain.accesses[i], x.offset, at)
-        return self._load(self._pointer(x.value), place, scope)
+            return self.place(member.domain, i, offset)
+        at = self.line if self.line and scope is not self.at_end else "0"
+        return _offset(member.domain.shape, member.domain.accesses[i], offset, at), True
 
     def _load(self, pointer: str, place: str, scope: _Scope) -> str:
         if (pointer, place) not in scope.loads:

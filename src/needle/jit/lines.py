@@ -47,12 +47,23 @@ LONG_ROW, MANY_ROWS = 1 << 14, 128
 def domain_of(node: Node) -> Domain | None:
     """The domain of a node that can be in a kernel, or None.
 
-    The last access of one that writes a part of an array is to what it writes.
+    The last access of one that writes a part of an array is to what it writes. One that takes rows
+    accesses a row, the index along the rows, and last the numbers of the rows.
     """
+    if node.op == "take_rows":
+        return _lookup_domain(node)
     if not writes_part(node):
         return nest.domain_of(node)
     (out,) = node.outputs
     return domain_over(out, (*node.inputs, out)) if out.size else None
+
+
+def _lookup_domain(node: Node) -> Domain | None:
+    (x, index), (out,) = node.inputs, node.outputs
+    if out.value.base is not None or not out.covers or not out.size:
+        return None
+    steps = (0, x.strides[1]), (index.strides[0], 0), (1, 0)
+    return domain_over(out, [View(x.value, out.shape, strides) for strides in steps])
 
 
 def writes_part(node: Node) -> bool:
@@ -95,6 +106,8 @@ class LineNest(Nest):
         """Take the node in if it fits; returns whether it did."""
         is_part = writes_part(node)
         if is_part and domain.size != self.size:
+            return False
+        if node.op == "take_rows" and id(node.inputs[0].value) in self.produced:
             return False
         parts = (n for n, kind in zip(self.nodes, self.kinds, strict=True) if kind == PART)
         if any(_interfere(node, other) for other in ((node, *self.nodes) if is_part else parts)):
