@@ -243,3 +243,16 @@ def test_what_waits_is_launched_before_it_is_needed(emulated):
         return x
 
     np.testing.assert_allclose(ndl.jit(function)(x).numpy(), function(x).numpy(), 1e-5, 1e-6)
+
+
+def test_loops_over_other_dtypes_are_other_loops(emulated, fake):
+    """Their code is the same but for the types of what it reads."""
+    numbers = np.arange(20) - 5
+    arrays = [
+        ndl.Tensor(numbers[: 12 + i], device=emulated, dtype=dtype, requires_grad=False)
+        for i, dtype in enumerate(["int32", "int64", "float64"])
+    ]
+    results = ndl.jit(lambda arrays: [x.astype("float32") for x in arrays])(arrays)
+    for ours, x in zip(results, arrays, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), x.numpy())
+    assert kernels_of(fake) == 1

@@ -64,6 +64,11 @@ class LoopKernel:
     counters: int = 0
     checks: bool = False
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What is the same in kernels that differ in their sizes and addresses alone."""
+        return (*self.declarations, self.text)
+
 
 @dataclass
 class _Scope:

@@ -40,8 +40,8 @@ class Unit:
 class _Schedule:
     """The units so far, and who makes and reads each value."""
 
-    new_nest: Callable[[int], Nest] = Nest  # of so many points
-    small: int = SMALL
+    new_nest: Callable[[int], Nest]  # of so many points
+    small: int  # points of a nest that should not wait for larger ones
     units: list[Unit] = field(default_factory=list)
     maker: dict[int, Unit] = field(default_factory=dict)
     readers: dict[int, list[Unit]] = field(default_factory=dict)
