@@ -88,10 +88,15 @@ LOOPS = {
 }
 
 
-def kernels_of(fake: ctypes.CDLL) -> int:
-    """The kernels of the graph that was captured last."""
+def captured(fake: ctypes.CDLL) -> str:
+    """The calls that made the graph that was captured last."""
     calls = fake.emulator_calls().decode()
-    return calls[calls.rindex("cuStreamBeginCapture") :].count("cuLaunchKernel")
+    return calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
+
+
+def kernels_of(fake: ctypes.CDLL) -> int:
+    """The kernels of that graph."""
+    return captured(fake).count("cuLaunchKernel")
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -193,9 +198,26 @@ def test_running_means_are_updated_in_place(emulated, fake):
         was = was * 0.9 + means * 0.1
         np.testing.assert_allclose(running.numpy(), was, 1e-5, 1e-6)
     assert kernels_of(fake) == 1
-    calls = fake.emulator_calls().decode()
-    captured = calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
-    assert "cuMemcpy" not in captured
+    assert "cuMemcpy" not in captured(fake)
+
+
+def test_an_update_in_place_waits_for_what_reads_the_state(emulated, fake):
+    scale = ndl.Tensor(np.arange(8.0), device=emulated)
+    x = ndl.Tensor(np.random.RandomState(0).randn(50, 8), device=emulated)
+
+    @ndl.jit
+    def step(x):
+        y = ndl.tanh(x) * ndl.broadcast_to(ndl.reshape(scale, (1, 8)), x.shape)
+        scale.data = scale.data * 0.5
+        return y
+
+    for i in range(2):
+        np.testing.assert_allclose(
+            step(x).numpy(), np.tanh(x.numpy()) * np.arange(8) * 0.5**i, 1e-5, 1e-6
+        )
+    np.testing.assert_array_equal(scale.numpy(), np.arange(8) * 0.25)
+    assert kernels_of(fake) == 2
+    assert "cuMemcpy" not in captured(fake)
 
 
 def test_updates_of_all_parameters_are_one_launch(emulated, fake):
