@@ -3,6 +3,7 @@
 // A block is 256 threads in rows of WIDTH, which is a power of two.
 #pragma once
 
+#include "index.cuh"
 #include "reduce.cuh"
 
 #define INT64_C(x) x##LL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 
 import needle as ndl
 from needle import ops
+from needle.backend_ndarray.dtypes import FLOAT32
+from needle.jit.graph import Value, View
+from needle.jit.lines import share_nothing
 
 
 class Loop(NamedTuple):
@@ -46,6 +50,19 @@ def sum_of_logs(x):
     return [ndl.summation(ndl.logsumexp(x, axes=1))]
 
 
+def put_together(x, axis):
+    return [ops.concatenate([ndl.tanh(x), x * 2, ndl.sigmoid(x)], axis), ndl.stack([x + 1, -x], 1)]
+
+
+@ndl.no_grad()
+def shifted(x):
+    y = x * 2
+    y[1:] = y[:-1] + 1  # a thread may not read what another one writes
+    y[2:5] = x[:3]
+    y[4:6] = x[2:4]
+    return [y]
+
+
 LOOPS = {
     "short rows": Loop(softmax, (33, 5), 1),
     "rows of a warp": Loop(softmax, (9, 300), 1),
@@ -64,14 +81,22 @@ LOOPS = {
     "integers": Loop(
         lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
     ),
+    "arrays put together by rows": Loop(lambda x: put_together(x, 0), (8, 12), 1),
+    "arrays put together by columns": Loop(lambda x: put_together(x, 1), (8, 12), 1),
+    "parts that overlap": Loop(shifted, (700, 3), 5),
     "a sum over axes in the middle": Loop(lambda x: [ndl.summation(x * 2, 1)], (4, 50, 6), 2),
 }
 
 
-def kernels_of(fake: ctypes.CDLL) -> int:
-    """The kernels of the graph that was captured last."""
+def captured(fake: ctypes.CDLL) -> str:
+    """The calls that made the graph that was captured last."""
     calls = fake.emulator_calls().decode()
-    return calls[calls.rindex("cuStreamBeginCapture") :].count("cuLaunchKernel")
+    return calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
+
+
+def kernels_of(fake: ctypes.CDLL) -> int:
+    """The kernels of that graph."""
+    return captured(fake).count("cuLaunchKernel")
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -88,6 +113,57 @@ def test_a_loop(name, emulated, fake):
         np.testing.assert_array_equal(ours.numpy(), twice.numpy())
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), limit, limit)
+
+
+def test_views_that_share_nothing():
+    random, value, claimed = Random(0), Value(1000, FLOAT32), 0
+    for _ in range(5000):
+        axes = random.randint(0, 3)
+        strides = tuple(random.choice([1, 2, 3, 4, 6, 8, 12, 24]) for _ in range(axes))
+        views = [
+            View(
+                value, tuple(random.randint(1, 4) for _ in strides), strides, random.randint(0, 40)
+            )
+            for _ in range(2)
+        ]
+        if share_nothing(*views):
+            claimed += 1
+            first, second = (
+                {v.offset + int(np.dot(index, strides)) for index in np.ndindex(v.shape)}
+                for v in views
+            )
+            assert not first & second, views
+    assert claimed > 3000
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+def test_rows_are_looked_up_in_loops(columns, emulated, fake):
+    random = np.random.RandomState(0)
+    table, wide = random.randn(6, columns), random.randn(6, 3, columns)
+    index = np.array([0, -1, 5, 2, 2, -6])
+
+    def function(table, wide, i):
+        turned = ndl.take(table.transpose().reshape((-1,)), i * 0 + 1)
+        return [
+            ndl.summation(ndl.exp(ndl.take(table, i + 0) * 2), 1),
+            ndl.take(ndl.tanh(table), i),  # what it reads is made by a loop of the same points
+            ndl.take(ndl.zeros_like(table), i) + 1,
+            ndl.take(wide, i) - ndl.max(wide, 1, keepdims=True),
+            turned,
+        ]
+
+    def inputs(device):
+        arrays = [ndl.Tensor(a, device=device) for a in (table, wide)]
+        return [*arrays, ndl.Tensor(index, device=device, dtype="int64")]
+
+    expected = function(*inputs(ndl.cpu_numpy()))
+    compiled = ndl.jit(function)
+    for ours, theirs in zip(compiled(*inputs(emulated)), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), 1e-5, 1e-6)
+    assert kernels_of(fake) <= 5
+    bad = ndl.Tensor(np.array([0, 1, 2, 3, 6, 7]), device=emulated, dtype="int64")
+    with pytest.raises(IndexError, match="the index at position 4 is out of range"):
+        compiled(*inputs(emulated)[:2], bad)[0].numpy()
 
 
 def test_special_numbers(gpu):
@@ -122,9 +198,26 @@ def test_running_means_are_updated_in_place(emulated, fake):
         was = was * 0.9 + means * 0.1
         np.testing.assert_allclose(running.numpy(), was, 1e-5, 1e-6)
     assert kernels_of(fake) == 1
-    calls = fake.emulator_calls().decode()
-    captured = calls[calls.rindex("cuStreamBeginCapture") : calls.rindex("cuStreamEndCapture")]
-    assert "cuMemcpy" not in captured
+    assert "cuMemcpy" not in captured(fake)
+
+
+def test_an_update_in_place_waits_for_what_reads_the_state(emulated, fake):
+    scale = ndl.Tensor(np.arange(8.0), device=emulated)
+    x = ndl.Tensor(np.random.RandomState(0).randn(50, 8), device=emulated)
+
+    @ndl.jit
+    def step(x):
+        y = ndl.tanh(x) * ndl.broadcast_to(ndl.reshape(scale, (1, 8)), x.shape)
+        scale.data = scale.data * 0.5
+        return y
+
+    for i in range(2):
+        np.testing.assert_allclose(
+            step(x).numpy(), np.tanh(x.numpy()) * np.arange(8) * 0.5**i, 1e-5, 1e-6
+        )
+    np.testing.assert_array_equal(scale.numpy(), np.arange(8) * 0.25)
+    assert kernels_of(fake) == 2
+    assert "cuMemcpy" not in captured(fake)
 
 
 def test_updates_of_all_parameters_are_one_launch(emulated, fake):
@@ -172,3 +265,16 @@ def test_what_waits_is_launched_before_it_is_needed(emulated):
         return x
 
     np.testing.assert_allclose(ndl.jit(function)(x).numpy(), function(x).numpy(), 1e-5, 1e-6)
+
+
+def test_loops_over_other_dtypes_are_other_loops(emulated, fake):
+    """Their code is the same but for the types of what it reads."""
+    numbers = np.arange(20) - 5
+    arrays = [
+        ndl.Tensor(numbers[: 12 + i], device=emulated, dtype=dtype, requires_grad=False)
+        for i, dtype in enumerate(["int32", "int64", "float64"])
+    ]
+    results = ndl.jit(lambda arrays: [x.astype("float32") for x in arrays])(arrays)
+    for ours, x in zip(results, arrays, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), x.numpy())
+    assert kernels_of(fake) == 1

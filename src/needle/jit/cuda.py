@@ -26,12 +26,14 @@ from .epilogues import fuse_epilogues
 from .explain import nest_name
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
-from .lines import LineNest
+from .lines import LineNest, domain_of
 from .nest import Nest
 from .plan import Plan, aligned, make_plan, plan_loops
 from .recompute import units_of
 
-kernels_of = partial(units_of, new_nest=LineNest, into_products=False, small=1, updates_apart=True)
+kernels_of = partial(
+    units_of, domain_of=domain_of, new_nest=LineNest, into_products=False, few_launches=True
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Kernels of a graph that follow each other wait, whether they need each other or not, and most are
 too small to fill a GPU. Here those wait together that need nothing of each other, as the updates of
 all parameters; for one program on many small arrays this is known as horizontal fusion. Kernels
-with the same text become one body with a table of pointers and sizes.
+with the same code become one body with a table of pointers and sizes.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Jobs:
 
     def _fits(self, job: Job) -> bool:
         jobs = [*self.waiting, job]
-        bodies = {job.kernel.text for job in jobs}
+        bodies = {job.kernel.code for job in jobs}
         is_large = any(job.kernel.size >= LARGE for job in jobs)
         return (
             len(bodies) <= (1 if is_large else MOST_BODIES)
@@ -111,12 +111,12 @@ class Jobs:
 
     def launch(self) -> None:
         """Launch what waits."""
-        by_text: dict[str, list[Job]] = {}
+        alike: dict[tuple[str, ...], list[Job]] = {}
         for job in self.waiting:
-            by_text.setdefault(job.kernel.text, []).append(job)
+            alike.setdefault(job.kernel.code, []).append(job)
         self.waiting.clear()
-        if by_text:
-            self._launch(list(by_text.values()))
+        if alike:
+            self._launch(list(alike.values()))
 
     def _launch(self, alike: list[list[Job]]) -> None:
         declarations: list[str] = []
@@ -124,6 +124,7 @@ class Jobs:
         body: list[str] = []
         scratch: list[Any] = []  # kept until the launch
         counters, blocks = self.counters, 0
+        watch = self.device.context.streams.current.watch
         for number, jobs in enumerate(alike):
             first = list(accumulate((job.kernel.blocks for job in jobs), initial=blocks))
             words = [*first, *(job.kernel.size for job in jobs)]
@@ -133,6 +134,9 @@ class Jobs:
                 words += [part.address for part in parts]
                 words += [counters] if job.kernel.counters else []
                 counters += 4 * job.kernel.counters
+                if job.kernel.checks:
+                    assert watch is not None
+                    words.append(watch)
                 scratch += parts
             pointers = len(jobs[0].kernel.declarations)
             declarations.append(f"const Jobs<{len(jobs)}, {pointers}> jobs{number}")

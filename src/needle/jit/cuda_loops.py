@@ -24,7 +24,7 @@ from ..backend_ndarray.cuda.kernels import (
     index_type,
 )
 from .graph import Node, Value, View
-from .lines import COLUMN, LINES, SCALAR, SHORT_COLUMN, LineNest
+from .lines import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineNest
 from .loops import expression, literal, phases_of
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
 
@@ -50,7 +50,8 @@ class LoopKernel:
     """The statements of a kernel and what they work on.
 
     They use the pointers of `declarations` (to values, to the parts of sums, to counters of blocks
-    that are 0), `size` in a flat one, and `block` of `blocks`, which runs them.
+    that are 0, to where one that `checks` notes a bad index), `size` in a flat one, and `block` of
+    `blocks`, which runs them.
     """
 
     text: str
@@ -61,6 +62,12 @@ class LoopKernel:
     written: list[bool] = field(default_factory=list)  # whether a value is written, or read
     parts: list[tuple[np.dtype, int]] = field(default_factory=list)  # dtypes and lengths
     counters: int = 0
+    checks: bool = False
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What is the same in kernels that differ in their sizes and addresses alone."""
+        return (*self.declarations, self.text)
 
 
 @dataclass
@@ -92,9 +99,8 @@ class _Writer:
     ) -> None:
         self.nest, self.needed, self.filled = nest, needed, filled
         self.most = multiprocessors * BLOCKS_PER_MULTIPROCESSOR
-        self.members = [
-            Member(*m) for m in zip(nest.nodes, nest.domains, nest.kinds, strict=True)
-        ]  # fmt: skip
+        nodes = zip(nest.nodes, nest.domains, nest.kinds, strict=True)
+        self.members = [Member(*node) for node in nodes]
         self.maker = {id(m.out): m for m in self.members}
         self.names = {id(m.out): f"v{i}" for i, m in enumerate(self.members)}
         self.phase = phases_of(nest)
@@ -103,6 +109,7 @@ class _Writer:
         self.written: set[int] = set()
         self.parts: list[tuple[np.dtype, int]] = []
         self.loads = 0
+        self.checks = False  # whether it notes an index out of range
         self.of_line, self.at_end = _Scope(), _Scope()
         self.point = _Scope()  # of the walk in writing
 
@@ -120,6 +127,9 @@ class _Writer:
         if self.parts:
             kernel.declarations.append("unsigned* counters")
             kernel.counters = self.counters
+        if self.checks:
+            kernel.declarations.append("unsigned long long* bad")
+            kernel.checks = True
         return kernel
 
     # ---- what differs: how threads go over the points -----------------------------------------
@@ -140,7 +150,7 @@ class _Writer:
         yield from self._totals_end()
 
     def place(self, domain: Domain, i: int, offset: int) -> tuple[str, bool]:
-        """Where input `i` of a node of all points is, and whether that changes along a line."""
+        """Where a node of all points has its access `i`, and whether that moves along a line."""
         return _offset(domain.shape, domain.accesses[i], offset, "i"), True
 
     # ---- nodes --------------------------------------------------------------------------------
@@ -153,6 +163,10 @@ class _Writer:
                 self._compute(member, self.point)
                 if self.phase[id(member.node)] == phase:
                     self._store(member, self.point, "i", self.guard)
+            elif member.kind == PART:
+                self._compute(member, self.point)
+                place, _ = self.place(member.domain, -1, member.node.outputs[0].offset)  # its own
+                self._store(member, self.point, place, self.guard)
             else:
                 guard = self.guard if member.kind == TOTAL else ""
                 self._combine(member, self.point, guard)
@@ -173,9 +187,26 @@ class _Writer:
         return [m for m in self.members if id(m.node) in wanted]
 
     def _compute(self, member: Member, scope: _Scope) -> None:
-        inputs = self._inputs(member, scope)
-        name = self.names[id(member.out)]
-        scope.lines.append(f"const {_type(member.out)} {name} = {expression(member.node, inputs)};")
+        name, kind = self.names[id(member.out)], _type(member.out)
+        if member.node.op == "take_rows":
+            value = self._looked_up(member, scope)
+        else:
+            value = expression(member.node, self._inputs(member, scope))
+        scope.lines.append(f"const {kind} {name} = {value};")
+
+    def _looked_up(self, member: Member, scope: _Scope) -> str:
+        """An element of the row with a number that is read, or 0 and a note of where it was bad."""
+        self.checks = True
+        x, index = member.node.inputs
+        row = f"row{self.names[id(member.out)]}"
+        number, position = (
+            self._operand(member, 1, index, scope), self._place(member, 2, 0, scope)[0],
+        )  # fmt: skip
+        column, _ = self._place(member, 0, x.offset, scope)
+        found = f"checked_row({number}, {x.shape[0]}, {position}, bad)"
+        scope.lines.append(f"const int64_t {row} = {found};")
+        element = f"{self._pointer(x.value)}[{row} * {x.strides[0]} + {column}]"
+        return f"{row} < 0 ? {_type(member.out)}{{}} : {element}"
 
     def _combine(self, member: Member, scope: _Scope, guard: str) -> None:
         """A reduction takes one more value in."""
@@ -194,14 +225,15 @@ class _Writer:
             return self.names[id(x.value)]
         if id(x.value) in self.filled:
             return literal(self.filled[id(x.value)], x.dtype)
-        domain = member.domain
+        place, moves = self._place(member, i, x.offset, scope)
+        return self._load(self._pointer(x.value), place, scope if moves else self.of_line)
+
+    def _place(self, member: Member, i: int, offset: int, scope: _Scope) -> tuple[str, bool]:
+        """Where a node has its access `i`, and whether that belongs to the scope."""
         if scope is self.point:
-            place, moves = self.place(domain, i, x.offset)
-            scope = scope if moves else self.of_line
-        else:
-            at = self.line if self.line and scope is not self.at_end else "0"
-            place = _offset(domain.shape, domain.accesses[i], x.offset, at)
-        return self._load(self._pointer(x.value), place, scope)
+            return self.place(member.domain, i, offset)
+        at = self.line if self.line and scope is not self.at_end else "0"
+        return _offset(member.domain.shape, member.domain.accesses[i], offset, at), True
 
     def _load(self, pointer: str, place: str, scope: _Scope) -> str:
         if (pointer, place) not in scope.loads:
@@ -210,7 +242,7 @@ class _Writer:
         return scope.loads[pointer, place]
 
     def _store(self, member: Member, scope: _Scope, place: str, guard: str) -> None:
-        if id(member.out) in self.needed:
+        if id(member.out) in self.needed or member.kind == PART:
             self.written.add(id(member.out))
             name = self.names[id(member.out)]
             scope.stores.append(f"{guard}{self._pointer(member.out)}[{place}] = {name};")
@@ -405,7 +437,7 @@ class _Columns(_Lines):
     @property
     def slices(self) -> int:
         """Blocks one below the other: parts of columns."""
-        if self.nest.rows <= SHORT_COLUMN:
+        if self.nest.rows <= SHORT_COLUMN or COLUMN_SUM not in self.nest.kinds:
             return 1
         enough = self.most // 2 // self.groups
         return max(min(enough, self.nest.rows // (8 * self.height)), 1)
@@ -433,10 +465,9 @@ class _Columns(_Lines):
         yield from body
 
     def _sums_of_blocks(self) -> Iterator[str]:
-        sums = self._of_kind(COLUMN_SUM)
-        if self.slices == 1 or not sums:
+        if self.slices == 1:
             return
-        cols = self.nest.cols
+        sums, cols = self._of_kind(COLUMN_SUM), self.nest.cols
         assert cols is not None
         arrays = {self.names[id(m.out)]: self._part(m, self.slices * cols) for m in sums}
         for name, array in arrays.items():

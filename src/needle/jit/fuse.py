@@ -40,8 +40,8 @@ class Unit:
 class _Schedule:
     """The units so far, and who makes and reads each value."""
 
-    new_nest: Callable[[int], Nest] = Nest  # of so many points
-    small: int = SMALL
+    new_nest: Callable[[int], Nest]  # of so many points
+    small: int  # points of a nest that should not wait for larger ones
     units: list[Unit] = field(default_factory=list)
     maker: dict[int, Unit] = field(default_factory=dict)
     readers: dict[int, list[Unit]] = field(default_factory=dict)
@@ -153,19 +153,20 @@ class _Schedule:
 def fuse(
     graph: Graph,
     enabled: bool = True,
+    domain_of: Callable[[Node], Domain | None] = domain_of,
     new_nest: Callable[[int], Nest] = Nest,
     into_products: bool = True,
-    small: int | None = None,
-    updates_apart: bool = False,
+    few_launches: bool = False,
 ) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
-    A nest from `new_nest` says what fits into it; `into_products`, whether products take nests in;
-    `small`, up to how many points (`SMALL`) to wait for others costs more than to run alone;
-    `updates_apart`, whether an optimizer's step stays out of the nests of other nodes.
+    `domain_of` says which nodes can be in a nest, one from `new_nest` what fits into it;
+    `into_products`, whether products take nests in. `few_launches` is for a GPU, where a kernel
+    costs more than to wait for others; an optimizer's step, one launch anyway, stays out of other
+    nests then.
     """
-    schedule = _Schedule(new_nest, SMALL if small is None else small)
-    if updates_apart:
+    schedule = _Schedule(new_nest, 1 if few_launches else SMALL)
+    if few_launches:
         schedule.updates = _last_updates(graph)
     domains = [domain_of(node) for node in graph.nodes]
     numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
@@ -176,6 +177,8 @@ def fuse(
         unit = _joined(schedule, node, domain) if enabled and domain is not None else None
         if unit is None:
             schedule.new(node, domain)
+    if enabled and few_launches:
+        _merge_late(schedule)
     if enabled and into_products:
         _append_to_products(schedule)
     return list(_sorted(schedule.units))
@@ -197,8 +200,16 @@ def _needed_as_arrays(graph: Graph, domains: list[Domain | None]) -> set[int]:
     a filled value in their code.
     """
     readers = (n for n, domain in zip(graph.nodes, domains, strict=True) if domain is None)
-    needed = (value for node in readers for value in node.needed())
-    return {id(view.value) for view in graph.outputs()} | set(map(id, needed))
+    needed = {id(value) for node in readers for value in node.needed()}
+    needed.update(*map(_arrays_of, graph.nodes))
+    return {id(view.value) for view in graph.outputs()} | needed
+
+
+def _arrays_of(node: Node) -> set[int]:
+    """The ids of what a node needs in memory even if it is one number and the node in a loop: what
+    it writes a part of, what it takes rows from."""
+    bases = {id(view.value.base) for view in node.outputs}
+    return bases | {id(node.inputs[0].value)} if node.op == "take_rows" else bases
 
 
 def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
@@ -226,6 +237,15 @@ def _merge_producers(schedule: _Schedule, node: Node, unit: Unit) -> None:
             continue
         if not schedule.are_apart(node, other.nest.nodes[0]):
             schedule.merge(unit, other)
+
+
+def _merge_late(schedule: _Schedule) -> None:
+    """Merge nests with those that read them, now that it is known what these walk along."""
+    for unit in list(schedule.units):
+        if unit not in schedule.units or unit.nest is None:
+            continue
+        for node in list(unit.nest.nodes):
+            _merge_producers(schedule, node, unit)
 
 
 def _last_updates(graph: Graph) -> set[int]:
@@ -304,10 +324,12 @@ def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:
                 maker[id(view.value)] = unit
     for unit in units:
         for node in unit.nodes:
+            arrays = _arrays_of(node)
             needed.update(
-                id(v)
-                for v in node.needed()
-                if maker.get(id(v)) is not unit and (node is unit.node or id(v) not in filled)
+                key
+                for key in map(id, node.needed())
+                if maker.get(key) is not unit
+                and (node is unit.node or key not in filled or key in arrays)
             )
     return needed
 

@@ -9,7 +9,8 @@ A nest becomes one of three kernels (see `cuda_loops`), by what its nodes are:
   ones are cut into parts for several blocks, the last of which makes the sum: then no full value
   can read it.
 
-Values that follow from totals (*scalars*) are computed by the last block too.
+Values that follow from totals (*scalars*) are computed by the last block too. What writes a *part*
+of an array, such as one of the arrays that are put together, is in the kernel of what it copies.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .graph import Node, View
+from . import nest
+from .fuse import base_of
+from .graph import ELEMENTWISE, Node, Value, View
 from .nest import (
     COLUMN_SUM,
     FULL,
@@ -26,18 +29,70 @@ from .nest import (
     TOTAL,
     Domain,
     Nest,
+    domain_over,
     halves,
     is_linear,
     reduction_shape,
 )
 
-COLUMN, SCALAR = "column", "scalar"
+COLUMN, SCALAR, PART = "column", "scalar", "part"
 # What has one value a line, by the lines that a nest with them walks along.
 LINES = {ROW_SUM: ROW, ROW: ROW, COLUMN_SUM: COLUMN, COLUMN: COLUMN}
 # Rows of a column that one block sums alone, and again for each later walk.
 SHORT_COLUMN = 512
-# Rows this long are not left to one block each, unless they are as many.
+# Rows longer than this are not left to a block each, unless they are so many.
 LONG_ROW, MANY_ROWS = 1 << 14, 128
+
+
+def domain_of(node: Node) -> Domain | None:
+    """The domain of a node that can be in a kernel, or None.
+
+    The last access of one that writes a part of an array is to what it writes. One that takes rows
+    accesses a row, the index along the rows, and last the numbers of the rows.
+    """
+    if node.op == "take_rows":
+        return _lookup_domain(node)
+    if not writes_part(node):
+        return nest.domain_of(node)
+    (out,) = node.outputs
+    return domain_over(out, (*node.inputs, out)) if out.size else None
+
+
+def _lookup_domain(node: Node) -> Domain | None:
+    (x, index), (out,) = node.inputs, node.outputs
+    if out.value.base is not None or not out.covers or not out.size:
+        return None
+    steps = (0, x.strides[1]), (index.strides[0], 0), (1, 0)
+    return domain_over(out, [View(x.value, out.shape, strides) for strides in steps])
+
+
+def writes_part(node: Node) -> bool:
+    """Whether an element-wise node leaves a part of its array as it was."""
+    if node.op not in ELEMENTWISE:
+        return False
+    (out,) = node.outputs
+    return out.value.base is not None or not out.covers
+
+
+def share_nothing(a: View, b: View) -> bool:
+    """Whether two views of one buffer are known to have no element in common."""
+    if a.strides != b.strides or any(stride <= 0 for stride in a.strides):
+        return False
+    axes = sorted(zip(a.strides, a.shape, b.shape, strict=True), reverse=True)
+    first, second = a.offset, b.offset
+    for i, (step, _, _) in enumerate(axes):
+        if _end(first, axes[i:], 1) <= second or _end(second, axes[i:], 2) <= first:
+            return True
+        # Else compare what they have of one step, if what lies inside does not reach the next.
+        first, second = first % step, second % step
+        if max(_end(first, axes[i + 1 :], 1), _end(second, axes[i + 1 :], 2)) > step:
+            return False
+    return first != second
+
+
+def _end(start: int, axes: Sequence[tuple[int, ...]], which: int) -> int:
+    """The end of what a view spans; its lengths are the entries `which` of its axes."""
+    return start + 1 + sum(axis[0] * (axis[which] - 1) for axis in axes)
 
 
 @dataclass(eq=False)
@@ -49,8 +104,18 @@ class LineNest(Nest):
 
     def add(self, node: Node, domain: Domain) -> bool:
         """Take the node in if it fits; returns whether it did."""
+        is_part = writes_part(node)
+        if is_part and domain.size != self.size:
+            return False
+        if node.op == "take_rows" and id(node.inputs[0].value) in self.produced:
+            return False
+        parts = (n for n, kind in zip(self.nodes, self.kinds, strict=True) if kind == PART)
+        if any(_interfere(node, other) for other in ((node, *self.nodes) if is_part else parts)):
+            return False
         if not super().add(node, domain):
             return False
+        if is_part:
+            self.kinds[-1] = self.produced[id(node.outputs[0].value)] = PART
         self.along = LINES.get(self.kinds[-1], self.along)
         return True
 
@@ -69,14 +134,14 @@ class LineNest(Nest):
                 return lined.empty()
         if self.along is not None and other.along not in (None, self.along):
             return None
-        nest = super().merged_with(other)
-        assert nest is None or isinstance(nest, LineNest)
-        return nest
+        merged = super().merged_with(other)
+        assert merged is None or isinstance(merged, LineNest)
+        return merged
 
     @property
     def lines(self) -> int | None:
         """How many there are; None for a flat nest."""
-        return {ROW: self.rows, COLUMN: self.cols, None: None}[self.along]
+        return None if self.along is None else self.rows if self.along == ROW else self.cols
 
     @property
     def rows(self) -> int:
@@ -137,3 +202,17 @@ class LineNest(Nest):
         assert cols is not None
         (_, outer), (columns, inner) = halves(domain, i, cols)
         return is_linear(columns, inner) and not any(outer)
+
+
+def _interfere(a: Node, b: Node) -> bool:
+    """Whether a thread for one of two nodes may write what another thread uses for the other."""
+    if a is not b and writes_part(a) and writes_part(b) and _array(a) is _array(b):
+        return not share_nothing(a.outputs[0], b.outputs[0])
+    return any(
+        writes_part(writer) and any(base_of(x.value) is _array(writer) for x in reader.inputs)
+        for writer, reader in ((a, b), (b, a))
+    )
+
+
+def _array(node: Node) -> Value:
+    return base_of(node.outputs[0].value)

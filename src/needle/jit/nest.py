@@ -70,9 +70,14 @@ def elementwise_domain(node: Node) -> Domain | None:
     (out,) = node.outputs
     if out.value.base is not None or not out.covers or not out.size:
         return None
+    return domain_over(out, node.inputs)
+
+
+def domain_over(out: View, accessed: Sequence[View]) -> Domain:
+    """The walk over `out` in the order of its memory, and over others of its shape."""
     order = _memory_order(out)
     shape = tuple(out.shape[i] for i in order)
-    accesses = tuple(tuple(x.strides[i] for i in order) for x in node.inputs)
+    accesses = tuple(tuple(x.strides[i] for i in order) for x in accessed)
     return _collapsed(Domain(shape, (False,) * len(shape), accesses))
 
 
@@ -166,10 +171,9 @@ class Nest:
 
     def merged_with(self, other: Self) -> Self | None:
         """An empty nest for the nodes of both, or None where their points are not the same."""
-        if self.size != other.size or not {self.cols, other.cols} <= {
-            None,
-            self.cols or other.cols,
-        }:
+        if self.size != other.size:
+            return None
+        if None not in (self.cols, other.cols) and self.cols != other.cols:
             return None
         return (other if self.cols is None else self).empty()
 
@@ -252,11 +256,12 @@ def reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
     return (COLUMN_SUM if flags[0] else ROW_SUM), prod(domain.shape[cut:])
 
 
-def halves(
-    domain: Domain, i: int, cols: int
-) -> tuple[tuple[Shape, Strides], tuple[Shape, Strides]]:
-    """The axes over rows of `cols` points with the strides of input `i` along them, and those
-    within a row."""
+Axes = tuple[Shape, Strides]
+
+
+def halves(domain: Domain, i: int, cols: int) -> tuple[Axes, Axes]:
+    """The axes over rows of `cols` points and those within a row, with the strides of access `i`
+    along them."""
     split = domain.split([domain.size, cols, 1])
     at, strides = _position(split.shape, cols), split.accesses[i]
     return (split.shape[:at], strides[:at]), (split.shape[at:], strides[at:])
