@@ -30,7 +30,7 @@ $(VENV)/.installed: $(SOURCES)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[cli,test,dev]'
+	$(BIN)/pip install --quiet --group dev
 	touch $@
 
 clean:
