@@ -8,6 +8,7 @@ from random import Random
 from unittest.mock import patch
 
 import pytest
+from jit import test_random_programs as native
 from jit.random_programs import random_program
 from jit.test_random_programs import KINDS, compare, run
 
@@ -38,3 +39,15 @@ def test_compiled_equals_eager(pure, large, small, gpu):
         actual = run(programs, ndl.jit)
     for program, ours, theirs in zip(programs, actual, expected, strict=True):
         compare(program, ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_special_numbers(dtype, gpu):
+    with default(gpu):
+        native.test_special_numbers(dtype)
+
+
+def test_reductions_of_special_numbers(gpu):
+    with default(gpu):
+        native.test_reductions_of_special_numbers()
+        native.test_reductions_of_truths()
