@@ -101,3 +101,28 @@ def test_the_values(name, library, gpu, monkeypatch):
     expected = ndl.tree.tensors(case.function(*operands(case, ndl.cpu_numpy())))
     for ours, theirs in zip(compiled, expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), 1e-5, 1e-5)
+
+
+@ndl.no_grad()
+def operand_overwritten(x, w, b, c):
+    a = x * 2.0
+    p = a @ w
+    a[0:2] = 0.0
+    return p + b, a
+
+
+@ndl.no_grad()
+def bias_overwritten(x, w, b, c):
+    bias = b * 2.0
+    p = x @ w + bias
+    bias[0:2] = 0.0
+    return ndl.relu(p), bias
+
+
+@pytest.mark.parametrize("function", [operand_overwritten, bias_overwritten])
+def test_a_product_comes_before_what_overwrites_its_operands(function, gpu):
+    random = np.random.RandomState(0)
+    arrays = [random.randn(*shape).astype("float32") for shape in ((6, 5), (5, 4), (4,), (6, 4))]
+    tensors = [ndl.Tensor(a, device=gpu, requires_grad=False) for a in arrays]
+    for ours, eager in zip(ndl.jit(function)(*tensors), function(*tensors), strict=True):
+        np.testing.assert_allclose(ours.numpy(), eager.numpy(), 1e-5, 1e-5)

@@ -278,3 +278,19 @@ def test_loops_over_other_dtypes_are_other_loops(emulated, fake):
     for ours, x in zip(results, arrays, strict=True):
         np.testing.assert_array_equal(ours.numpy(), x.numpy())
     assert kernels_of(fake) == 1
+
+
+def test_what_follows_from_a_total_reads_lines_before_they_are_overwritten(gpu):
+    random = np.random.RandomState(0)
+    x, m, w = (
+        ndl.Tensor(random.randn(*shape).astype("float32"), device=gpu, requires_grad=False)
+        for shape in ((64, 32), (64, 16), (16, 1))
+    )
+
+    def function(x, m, w):
+        lines = (m @ w).reshape((64,))
+        sums = x.sum(1) + lines
+        return sums, sums.sum() + lines[0]
+
+    for ours, eager in zip(ndl.jit(function)(x, m, w), function(x, m, w), strict=True):
+        np.testing.assert_allclose(ours.numpy(), eager.numpy(), 1e-4, 1e-4)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .fuse import base_of
 from .graph import Graph, Node, View, whole
 
 
@@ -27,10 +28,20 @@ def fuse_epilogues(graph: Graph) -> Graph:
             if fused is not None:
                 nodes[position], node = None, fused
                 break
+        _forget_overwritten(products, nodes, node)
         if node.op == "matmul":
             products[id(node.outputs[0].value)] = len(nodes)
         nodes.append(node)
     return graph.with_nodes(node for node in nodes if node is not None)
+
+
+def _forget_overwritten(products: dict[int, int], nodes: list[Node | None], node: Node) -> None:
+    """Leave out the products that cannot come after `node`: it writes where their operands are."""
+    written = {id(base_of(view.value)) for view in node.outputs if view.value.base is not None}
+    for result, position in tuple(products.items()) if written else ():
+        product = nodes[position]
+        if product is None or any(id(base_of(x.value)) in written for x in product.inputs):
+            del products[result]
 
 
 def _with_bias(product: Node, node: Node, x: View) -> Node | None:

@@ -197,6 +197,8 @@ class LineNest(Nest):
 
     def reads_line(self, domain: Domain, i: int, cols: int | None) -> bool:
         """Whether input `i` of a node has an element a line, read at each point."""
+        if domain.size not in (self.size, self.lines):
+            return False
         if self.along != COLUMN or domain.size != self.size:
             return super().reads_line(domain, i, cols)
         assert cols is not None
