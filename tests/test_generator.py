@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -238,3 +240,40 @@ def test_a_loop_over_time_draws_at_every_step(device):
 
     for a, b in zip(run(True), run(False), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_uniform_numbers_of_16_bits_are_below_1(dtype):
+    drawn = ndl.Generator(0).rand(1 << 16, dtype=dtype).numpy().astype("float32")
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert abs(drawn.mean() - 0.5) < 0.01
+
+
+def test_shapes_and_states_are_checked():
+    g = ndl.Generator(0)
+    assert g.rand((2, 3)).shape == (2, 3)
+    with pytest.raises(ValueError, match="no negative entry"):
+        g.rand(-2)
+    with pytest.raises(ValueError, match=r"\[Generator\] the seed must be in"):
+        g.set_state((-1, 2))
+    with pytest.raises(ValueError, match=r"\[Generator\] the offset must be in"):
+        g.set_state((1, 2**64))
+
+
+def test_threads_draw_different_numbers():
+    g, drawn = ndl.Generator(0), []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [
+            threading.Thread(target=lambda: drawn.extend(g.rand(4).numpy()[0] for _ in range(200)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(drawn)) == len(drawn) == 800

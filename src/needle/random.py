@@ -5,6 +5,7 @@ All other random numbers of needle are those of NumPy's global generator, drawn 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,15 @@ import numpy as np
 
 from .autograd import Tensor, changed, current_trace
 from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
+from .backend_ndarray.layout import checked_shape
 from .backend_ndarray.philox import blocks_of, numbers
 from .backend_selection import Device, default_device
 
+# How many bits of a number in [0, 1) the stored dtypes hold.
+BITS = {"float16": 11, "bfloat16": 8}
+
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()
+_alive_lock = threading.Lock()
 
 
 class Generator:
@@ -41,15 +47,15 @@ class Generator:
             Tensor(np.zeros(1, np.int64), device=self.device, dtype="int64", requires_grad=False)
             for _ in range(2)
         )
+        self._lock = threading.Lock()  # two threads never draw the same numbers
         self.manual_seed(seed)
-        _alive.add(self)
+        with _alive_lock:
+            _alive.add(self)
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed`; returns the generator. Raises as the constructor."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise TypeError(f"[Generator] the seed must be an int, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"[Generator] the seed must be in 0 … 2**64 - 1, got {seed}")
         self.set_state((int(seed), 0))
         return self
 
@@ -62,6 +68,9 @@ class Generator:
         """Go on from where `get_state` was called. RuntimeError inside of a compiled function."""
         if current_trace() is not None:
             raise RuntimeError("[Generator] make and seed it outside of a compiled function")
+        for name, value in zip(("seed", "offset"), state, strict=True):
+            if not 0 <= value < 2**64:
+                raise ValueError(f"[Generator] the {name} must be in 0 … 2**64 - 1, got {value}")
         self._store(*state)
 
     def _store(self, *state: int) -> None:
@@ -71,14 +80,19 @@ class Generator:
 
     def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Uniform numbers in [0, 1), of a floating dtype."""
-        return self._numbers(False, shape, dtype)
+        dtype = as_dtype(dtype)
+        drawn = self._numbers(False, shape, widened(dtype))
+        if dtype is widened(dtype):
+            return drawn
+        levels = 2.0 ** BITS[dtype.name]  # rounding to nearest would give 1
+        return (drawn * levels // 1 / levels).astype(dtype)
 
     def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Standard normal numbers, of a floating dtype."""
         return self._numbers(True, shape, dtype)
 
     def _numbers(self, normal: bool, shape: Shape, dtype: Any) -> NDArray:
-        dtype = as_dtype(dtype)
+        dtype, shape = as_dtype(dtype), checked_shape("Generator", shape)
         if not is_float(dtype):
             raise TypeError(f"[Generator] dtype must be a floating one, got {dtype}")
         has_kernel = self.device.fused("philox") is not None
@@ -108,7 +122,8 @@ class _Draw:
     on_host: bool
 
     def __call__(self, *shape: int) -> Any:
-        return self._by_numpy(shape) if self.on_host else self._by_kernel(shape)
+        with self.generator._lock:
+            return self._by_numpy(shape) if self.on_host else self._by_kernel(shape)
 
     def _by_kernel(self, shape: Shape) -> NDArray:
         g = self.generator
@@ -141,12 +156,17 @@ Streams = dict[Generator, tuple[NDArray, NDArray]]
 
 def streams() -> Streams:
     """Where all generators are; nothing is copied, and the devices are not waited for."""
-    return {generator: _arrays(generator) for generator in tuple(_alive)}
+    with _alive_lock:
+        generators = tuple(_alive)
+    return {generator: _arrays(generator) for generator in generators}
 
 
 @contextmanager
 def drawing_again(from_there: Streams) -> Iterator[None]:
-    """Inside, the generators are where they were; afterwards they go on as they are now."""
+    """Inside, the generators are where they were; afterwards they go on as they are now.
+
+    No other thread may draw from them meanwhile.
+    """
     present = streams()
     _return_to(from_there)
     try:

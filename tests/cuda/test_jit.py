@@ -169,6 +169,16 @@ def test_an_index_out_of_range(gpu):
     np.testing.assert_array_equal(look(good).numpy(), table.numpy()[[0, -1]])
 
 
+def test_an_index_out_of_range_is_not_forgotten_with_the_program(gpu):
+    table = ndl.Tensor(np.ones((4, 3)), device=gpu)
+    bad = ndl.Tensor(np.array([0, 9]), device=gpu, dtype="int64")
+    found = ndl.jit(lambda i: ndl.take(table, i))(bad)
+    gc.collect()
+    with pytest.raises(IndexError, match="the index at position 1 is out of range"):
+        found.numpy()
+    found.numpy()
+
+
 def test_a_gpt_block_learns(gpu):
     results = []
     for device, compiled in ((ndl.cpu_numpy(), False), (gpu, True)):

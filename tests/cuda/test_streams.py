@@ -140,6 +140,8 @@ def test_a_program_that_is_gone_leaves_its_word_until_the_gpu_is_done(lazy):
     gc.collect()
     arrays = [np.full(2, i, dtype="int64") for i in range(20)]  # in blocks of that size
     copies = [ndl.Tensor(a, device=lazy) for a in arrays]
+    with pytest.raises(IndexError, match="the index at position 1 is out of range"):
+        copies[0].numpy()
     for copy, array in zip(copies, arrays, strict=True):
         np.testing.assert_array_equal(copy.numpy(), array)
 

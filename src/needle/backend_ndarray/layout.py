@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 Shape = tuple[int, ...]
+
+
+def checked_shape(name: str, shape: Sequence[Any]) -> Shape:
+    """Separate lengths or one tuple of them as a shape; TypeError or ValueError for others."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    try:
+        lengths = tuple(operator.index(n) for n in shape)
+    except TypeError:
+        raise TypeError(f"[{name}] the shape must be made of integers, got {shape}") from None
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"[{name}] the shape must have no negative entry, got {shape}")
+    return lengths
 
 
 @lru_cache(maxsize=4096)

@@ -9,14 +9,14 @@ given one it raises ValueError.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, Shape, as_dtype, is_float, is_traced
+from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced
 from ..backend_ndarray import one_hot as rows_of_identity
+from ..backend_ndarray.layout import checked_shape
 from ..backend_selection import Device, default_device, default_float
 from ..random import Generator
 
@@ -32,7 +32,7 @@ def rand(
 ) -> Tensor:
     """Uniform numbers between `low` and `high`. Draws `numpy.random.rand(*shape)`."""
     source = _source("rand", device, generator)
-    data = source.rand(*_shape("rand", shape), dtype=_float("rand", dtype))
+    data = source.rand(*checked_shape("rand", shape), dtype=_float("rand", dtype))
     return _tensor(_affine(data, high - low, low), requires_grad)
 
 
@@ -47,7 +47,7 @@ def randn(
 ) -> Tensor:
     """Normal numbers of the given mean and deviation. Draws `numpy.random.randn(*shape)`."""
     source = _source("randn", device, generator)
-    data = source.randn(*_shape("randn", shape), dtype=_float("randn", dtype))
+    data = source.randn(*checked_shape("randn", shape), dtype=_float("randn", dtype))
     return _tensor(_affine(data, std, mean), requires_grad)
 
 
@@ -65,7 +65,7 @@ def randb(
     """
     if not 0 <= p <= 1:
         raise ValueError(f"[randb] p must be in [0, 1], got {p}")
-    data = _source("randb", device, generator).rand(*_shape("randb", shape))
+    data = _source("randb", device, generator).rand(*checked_shape("randb", shape))
     return _tensor(data.compare("le", p).astype("bool" if dtype is None else dtype), requires_grad)
 
 
@@ -77,7 +77,7 @@ def constant(
     requires_grad: bool = False,
 ) -> Tensor:
     """Every element `c`."""
-    data = (device or default_device()).full(_shape("constant", shape), c, _dtype(dtype))
+    data = (device or default_device()).full(checked_shape("constant", shape), c, _dtype(dtype))
     return _tensor(data, requires_grad)
 
 
@@ -182,15 +182,3 @@ def _float(name: str, dtype: Any) -> np.dtype:
     if not is_float(dtype):
         raise TypeError(f"[{name}] dtype must be a floating one, got {dtype}")
     return dtype
-
-
-def _shape(name: str, shape: tuple[Any, ...]) -> Shape:
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    try:
-        lengths = tuple(operator.index(n) for n in shape)
-    except TypeError:
-        raise TypeError(f"[{name}] the shape must be made of integers, got {shape}") from None
-    if any(n < 0 for n in lengths):
-        raise ValueError(f"[{name}] the shape must have no negative entry, got {shape}")
-    return lengths

@@ -25,7 +25,7 @@ from .driver import (
 from .library import CudaUnavailable
 from .memory import Block, Memory
 from .pinned import CHUNK, PinnedMemory, Watch
-from .streams import Streams, Uses
+from .streams import Stream, Streams, Uses
 
 OLDEST_CAPABILITY = (7, 0)
 # What a kernel takes: words of 8 bytes, integers (also addresses) or doubles; structs as tuples.
@@ -86,6 +86,8 @@ class Context:
         self.call("cuMemPoolSetAttribute", self.pool, POOL_RELEASE_THRESHOLD, byref(keep))
         self.memory, self.pinned = Memory(self), PinnedMemory(self)
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        # Those that work may still write to, by the stream that does; they outlive their programs.
+        self.awaited: dict[Watch, Stream] = {}
 
     def _name(self) -> str:
         text = ctypes.create_string_buffer(256)
@@ -130,8 +132,11 @@ class Context:
         self._watches.add(watch)
         return watch
 
-    def _check_watches(self) -> None:
+    def _check_watches(self, waited_for: Stream | None = None) -> None:
+        """Look at all, when a stream's work is done, or that of all streams."""
         for watch in tuple(self._watches):
+            if waited_for in (None, self.awaited.get(watch)):
+                self.awaited.pop(watch, None)
             watch.check()
 
     # ---- data -------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ class Context:
             self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, here.handle)
             here.issued += 1
         self.call("cuStreamSynchronize", here.handle)
-        self._check_watches()
+        self._check_watches(here)
 
     def move(self, source: int, target: int, nbytes: int) -> None:
         """Copy bytes on the GPU."""

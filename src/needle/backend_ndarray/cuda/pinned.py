@@ -122,6 +122,7 @@ class Watch:
 
     def __init__(self, context: Context) -> None:
         self._pinned, self._streams = context.pinned, context.streams
+        self._awaited = context.awaited
         self.block = self._pinned.allocate(ctypes.sizeof(ctypes.c_uint64))
         self._word = ctypes.c_uint64.from_address(self.block.address)
         self._word.value = NOTHING_BAD
@@ -130,6 +131,7 @@ class Watch:
         """This thread's latest work may write there: the word is its until that is done."""
         here = self._streams.current
         self.block.uses[here] = here.issued
+        self._awaited[self] = here
 
     def check(self) -> None:
         """Raises IndexError, once, for an index that was out of range."""
