@@ -38,20 +38,17 @@ __device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* in
   }
 }
 
-// out[index[i]] += src[i]. `order` sorts the wrapped `rows_of` the index stably: the thread at the
-// first place of an equal run adds all of the run, in its order, so that sums do not depend on
-// which thread is first. No atomics.
+// out[index[i]] += src[i] for an index that counts from the beginning; what is out of range is left
+// out. `order` sorts the index stably: the thread at the first place of an equal run adds all of
+// the run, in its order, so that sums do not depend on which thread is first. No atomics.
 template <class T>
 __device__ void add_rows(int64_t count, int64_t columns, int64_t rows, const Array<T, 2>& out,
                          const int64_t* index, const int64_t* order, const Array<const T, 2>& src) {
-  const auto row_at = [&](int64_t place) {
-    const int64_t row = index[order[place]];
-    return row < 0 ? row + rows : row;
-  };
+  const auto row_at = [&](int64_t place) { return index[order[place]]; };
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {
     const int64_t place = i / columns, column = i % columns, row = row_at(place);
-    if (place > 0 && row_at(place - 1) == row) continue;
+    if (row < 0 || row >= rows || (place > 0 && row_at(place - 1) == row)) continue;
     const int64_t to[2] = {row, column};
     T sum = out.at(to);
     for (int64_t p = place; p < count && row_at(p) == row; ++p) {

@@ -102,7 +102,8 @@ __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const
                               T* losses, T* lse, int64_t ignored, double smoothing) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* x = logits + row * cols;
-    const bool kept = labels[row] != ignored;
+    const int64_t label = labels[row];
+    const bool kept = label != ignored && label >= 0 && label < cols;  // others: see check_labels
     const Exponentials<T> e = row_exponentials(x, cols);
     T shifted = 0;
     if (smoothing > 0) {
@@ -111,7 +112,7 @@ __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const
     }
     if (threadIdx.x == 0) {
       const T log_sum = f::log(e.sum);
-      const T chosen = kept ? x[labels[row]] - e.top : T(0);
+      const T chosen = kept ? x[label] - e.top : T(0);
       T expected = T(1 - smoothing) * chosen;
       if (smoothing > 0) expected += T(smoothing) * shifted / T(cols);
       losses[row] = kept ? log_sum - expected : T(0);

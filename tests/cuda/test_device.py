@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import DTYPES, NDArray
-from needle.backend_ndarray.cuda import CudaError, CudaOutOfMemory, CudaUnavailable, kernels
+from needle.backend_ndarray.cuda import (
+    CudaError,
+    CudaOutOfMemory,
+    CudaUnavailable,
+    compiler,
+    kernels,
+)
+from needle.backend_ndarray.cuda.context import Context
 from needle.backend_ndarray.cuda.memory import rounded
 from needle.io import load_checkpoint, save_checkpoint
 
@@ -286,3 +293,44 @@ def test_a_gpu_that_is_not_there(emulated):
     assert not ndl.cuda(5).enabled()
     with pytest.raises(CudaUnavailable, match=r"cuda\(5\) is not available: there are 1 GPUs"):
         ndl.cuda(5).empty((1,))
+
+
+def test_what_is_added_out_of_range_is_left_out(gpu):
+    everything = NDArray(np.zeros((6, 2), np.float32), device=gpu)
+    index = NDArray(np.array([-1, 0, 1, 9]), device=gpu, dtype="int64")
+    order = NDArray(np.arange(4), device=gpu, dtype="int64")
+    added = NDArray(np.ones((4, 2), np.float32), device=gpu)
+    kernels.add_rows(gpu.context, everything[2:4], index, order, added)
+    np.testing.assert_array_equal(everything.numpy()[:, 0], [0, 0, 1, 1, 0, 0])
+
+
+def test_a_label_out_of_range_is_not_read(gpu):
+    logits = NDArray(np.zeros((2, 3), np.float32), device=gpu)
+    labels = NDArray(np.array([1, 2**40]), device=gpu, dtype="int64")
+    losses, lse = (NDArray(np.zeros(2, np.float32), device=gpu) for _ in range(2))
+    watch, here = gpu.context.watch(), gpu.context.streams.current
+    here.watch = watch.block.address  # as in a program, which goes on
+    try:
+        gpu.fused("cross_entropy")(logits, labels, losses, lse, -100, 0.0)
+    finally:
+        here.watch = None
+    with pytest.raises(IndexError, match="the index at position 1 is out of range"):
+        losses.numpy()
+    np.testing.assert_allclose(losses.numpy(), [np.log(3), 0], rtol=1e-6)
+
+
+def test_kernels_for_a_later_driver_are_refused(emulated, monkeypatch):
+    monkeypatch.setattr(compiler, "version", lambda: "99.1")
+    with pytest.raises(CudaUnavailable, match=r"NVRTC 99\.1 makes kernels for a later driver"):
+        Context(0)
+
+
+def test_two_gpus_take_turns_in_a_thread(emulated, fake, monkeypatch):
+    monkeypatch.setenv("NEEDLE_EMULATOR_DEVICES", "2")
+    contexts = [Context(0), Context(1)]
+    fake.emulator_clear_calls()
+    for context in contexts * 2:
+        context.activate()
+        context.activate()
+    assert fake.emulator_calls().decode().count("cuCtxSetCurrent") == 4
+    emulated.context.activate()

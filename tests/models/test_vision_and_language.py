@@ -202,3 +202,9 @@ def test_tied_logits_are_one_product(device):
         model(ndl.Tensor(np.ones((3, 6)), device=device, dtype="int64")).sum().backward()
     # Not a gradient of the table for every sequence, added up later.
     assert ((8, 18), (18, 11)) in shapes
+
+
+def test_no_token_has_no_next_one():
+    model = models.GPT(7, 4, width=8, num_layers=1, num_heads=2)
+    with pytest.raises(ValueError, match="ids is empty"):
+        model.next_logits(np.zeros(0, np.int64), None)

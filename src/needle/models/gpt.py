@@ -135,8 +135,11 @@ class GPT(nn.Module):
         """The logits (vocabulary,) that follow `ids` (T,), and the state to go on from.
 
         The state holds the tokens read and every block's keys and values, so that a further token
-        costs one position. When all positions are taken the later half is read anew.
+        costs one position. When all positions are taken the later half is read anew. Raises
+        ValueError where there are no `ids`.
         """
+        if not len(ids):
+            raise ValueError("[GPT] next_logits needs at least one token, ids is empty")
         read, past = state if state is not None else (np.zeros(0, np.int64), None)
         read = np.concatenate([read, np.asarray(ids, np.int64)])
         if len(read) > self.length:

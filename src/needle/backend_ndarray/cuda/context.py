@@ -28,6 +28,7 @@ from .pinned import CHUNK, PinnedMemory, Watch
 from .streams import Stream, Streams, Uses
 
 OLDEST_CAPABILITY = (7, 0)
+_current = threading.local()  # the Context that is this thread's current one
 # What a kernel takes: words of 8 bytes, integers (also addresses) or doubles; structs as tuples.
 Parameter = int | float | tuple[int | float, ...]
 
@@ -74,8 +75,8 @@ class Context:
                 f"cuda({ordinal}) is not available: {self.name} has compute capability "
                 f"{self.capability[0]}.{self.capability[1]}, needle needs 7.0 or later"
             )
+        self._check_versions()
         self._handle = self._driver.handle("cuDevicePrimaryCtxRetain", self.device)
-        self._current = threading.local()
         self._kernels: dict[str, c_void_p] = {}
         self._compiling = threading.Lock()
         # Held while a stream captures: meanwhile no other thread allocates or records an event.
@@ -88,6 +89,16 @@ class Context:
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         # Those that work may still write to, by the stream that does; they outlive their programs.
         self.awaited: dict[Watch, Stream] = {}
+
+    def _check_versions(self) -> None:
+        """Machine code of a later major version of CUDA is not what a driver can load."""
+        made, loaded = compiler.version(), self._driver.integer("cuDriverGetVersion")
+        if int(made.split(".")[0]) > loaded // 1000:
+            raise CudaUnavailable(
+                f"cuda() is not available: NVRTC {made} makes kernels for a later driver than this "
+                f"one, which is for CUDA {loaded // 1000}.{loaded % 1000 // 10}. Install a later "
+                "driver, or NVRTC of its major version, such as nvidia-cuda-nvrtc-cu12"
+            )
 
     def _name(self) -> str:
         text = ctypes.create_string_buffer(256)
@@ -111,9 +122,9 @@ class Context:
 
     def activate(self) -> None:
         """Make this GPU the thread's current one."""
-        if not getattr(self._current, "is_set", False):
+        if getattr(_current, "context", None) is not self:
             self._driver("cuCtxSetCurrent", self._handle)
-            self._current.is_set = True
+            _current.context = self
 
     def create(self, name: str, *args: object) -> c_void_p:
         """What a function of the driver puts into the pointer that is its first argument."""
