@@ -174,12 +174,12 @@ struct alignas(sizeof(T) * W) Pack {
 
 // ---- warps and blocks -------------------------------------------------------------------------
 
-// The sum (or what `combine` makes) of a value over the lanes of a warp, in all lanes. The order is
-// fixed: results are the same from run to run.
-template <class T, class Combine>
-__device__ T over_warp(T value, Combine combine) {
+// The sum (or what `combine` makes) of a value over LANES neighbours of a warp, in all of them. The
+// order is fixed: results are the same from run to run.
+template <int LANES, class T, class Combine>
+__device__ T over_lanes(T value, Combine combine) {
 #pragma unroll
-  for (int step = WARP / 2; step > 0; step /= 2) {
+  for (int step = LANES / 2; step > 0; step /= 2) {
     value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
   }
   return value;
@@ -189,13 +189,13 @@ __device__ T over_warp(T value, Combine combine) {
 template <class T, class Combine>
 __device__ T over_block(T value, T identity, Combine combine) {
   __shared__ T parts[WARP];
-  value = over_warp(value, combine);
+  value = over_lanes<WARP>(value, combine);
   const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   if (warps == 1) return value;
   __syncthreads();  // the parts of an earlier call have been read
   if (lane == 0) parts[warp] = value;
   __syncthreads();
-  return over_warp(lane < warps ? parts[lane] : identity, combine);
+  return over_lanes<WARP>(lane < warps ? parts[lane] : identity, combine);
 }
 
 }  // namespace needle

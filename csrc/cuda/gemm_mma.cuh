@@ -1,4 +1,4 @@
-// gemm_mma.cuh: the matrix product of 2-byte numbers on tensor cores, with sums in float.
+// gemm_mma.cuh: the matrix product on tensor cores, of 2-byte numbers and of floats as TF32.
 //
 // The contract of gemm.cuh: out = a · b (+ bias) for each of a batch, any strides. A block computes
 // 128 × 128 results, each of its 8 warps 64 × 32 of them in registers, from panels of 32 in depth

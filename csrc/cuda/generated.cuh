@@ -42,12 +42,10 @@ struct Jobs {
 // most a warp, or all of the block.
 template <int WIDTH, class Combine, class T>
 __device__ T over_row(T value, Combine combine) {
-  if constexpr (WIDTH > WARP) return over_block(value, Combine::template identity<T>(), combine);
-#pragma unroll
-  for (int step = WIDTH / 2; step > 0; step /= 2) {
-    value = combine(value, static_cast<T>(__shfl_xor_sync(ALL_LANES, +value, step)));
-  }
-  return value;
+  if constexpr (WIDTH > WARP)
+    return over_block(value, Combine::template identity<T>(), combine);
+  else
+    return over_lanes<WIDTH>(value, combine);
 }
 
 // The same over the threads that are in one place of their rows, where WIDTH is at most a warp;

@@ -69,15 +69,6 @@ __device__ void load_tile(const Matrix<T>& x, T* tile) {
   }
 }
 
-template <int LANES, class T, class Combine>
-__device__ T over_lanes(T value, Combine combine) {
-#pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) {
-    value = combine(value, __shfl_xor_sync(ALL_LANES, value, step));
-  }
-  return value;
-}
-
 // ---- by the threads' own arithmetic -----------------------------------------------------------
 
 // Registers hold R × R sums of a thread, each number from shared memory is used R times (Volkov and

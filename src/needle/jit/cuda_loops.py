@@ -21,6 +21,7 @@ from ..backend_ndarray.cuda.kernels import (
     REDUCTIONS,
     THREADS,
     TYPES,
+    WARP,
     index_type,
 )
 from .graph import Node, Value, View
@@ -28,7 +29,6 @@ from .lines import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineNest
 from .loops import expression, literal, phases_of
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
 
-WARP = 32
 NARROW = 8  # columns of floats that are as wide as the GPU's memory is read, 32 bytes
 
 
@@ -304,6 +304,11 @@ class _Lines(_Writer):
         """The rows of a block."""
         return THREADS // self.width
 
+    def _places(self) -> Iterator[str]:
+        """Where a thread is in its block."""
+        yield f"const uint32_t across = threadIdx.x % {self.width};"
+        yield f"const uint32_t down = threadIdx.x / {self.width};"
+
     def _phases(self) -> Iterator[str]:
         """The walks over a line, with the values of the line before and after them."""
         walked = [self.phase[id(m.node)] for m in self.members if m.domain.size == self.nest.size]
@@ -395,8 +400,7 @@ class _Rows(_Lines):
     def text(self) -> Iterator[str]:
         rows, index, height = self.nest.rows, self.index, self.height
         body = self._whole_lines()
-        yield f"const uint32_t across = threadIdx.x % {self.width};"
-        yield f"const uint32_t down = threadIdx.x / {self.width};"
+        yield from self._places()
         yield from self._totals_start()
         step = f"first += {index}(blocks) * {height}"
         yield f"for ({index} first = {index}(block) * {height}; first < {rows}; {step}) {{"
@@ -455,8 +459,7 @@ class _Columns(_Lines):
         index, cols = self.index, self.nest.cols
         assert cols is not None
         body = self._whole_lines()
-        yield f"const uint32_t across = threadIdx.x % {self.width};"
-        yield f"const uint32_t down = threadIdx.x / {self.width};"
+        yield from self._places()
         if self.slices > 1:
             yield f"const uint32_t slice = block / {self.groups};"
         yield f"const {index} first = {index}(block % {self.groups}) * {self.width};"

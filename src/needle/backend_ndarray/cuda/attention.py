@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import FLOAT32, is_stored
-from .kernels import Operand, address, call, type_of
+from .kernels import Operand, address, call, strided, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -39,7 +39,7 @@ def attention(
     _launch(
         device, "attention", q, width, tiles,
         [
-            _input(q, k, v, mask, scale, causal), _array("out", out, False),
+            _input(q, k, v, mask, scale, causal), strided("out", out, False),
             (f"{type_of(lse)}* lse", address(lse)),
         ],
         "2" if small else "1",
@@ -68,8 +68,8 @@ def attention_grad(
         _launch(
             device, "attention_query_grad", q, width, _tiles(q, v, mask, width, widest),
             [
-                x, _array("g", g), _array("y", out), log_sums, (f"{sums}* dots", address(dots)),
-                _array("dq", dq, False),
+                x, strided("g", g), strided("y", out), log_sums, (f"{sums}* dots", address(dots)),
+                strided("dq", dq, False),
             ],
         )  # fmt: skip
         width = max(k._shape[3], v._shape[3])
@@ -77,8 +77,8 @@ def attention_grad(
             device, "attention_key_grads", k, width,
             _tiles(q, v, mask, width, MMA_WIDEST_PAIR),
             [
-                x, _array("g", g), log_sums, (f"const {sums}* dots", address(dots)),
-                _array("dk", dk, False), _array("dv", dv, False),
+                x, strided("g", g), log_sums, (f"const {sums}* dots", address(dots)),
+                strided("dk", dk, False), strided("dv", dv, False),
             ],
         )  # fmt: skip
 
@@ -111,10 +111,6 @@ def _padded(features: int) -> int:
 
 def _is_too_wide(q: Any, v: Any) -> bool:
     return is_stored(q._dtype) and max(q._shape[3], v._shape[3]) > MMA_DEEPEST
-
-
-def _array(name: str, x: Any, const: bool = True) -> Operand:
-    return f"Array<{'const ' if const else ''}{type_of(x)}, 4> {name}", (address(x), *x._strides)
 
 
 def _input(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Operand:

@@ -11,7 +11,18 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import is_stored, widened
-from .kernels import ACCESS, THREADS, Operand, address, call, given, output, shapes_of, type_of
+from .kernels import (
+    ACCESS,
+    THREADS,
+    Operand,
+    address,
+    call,
+    given,
+    output,
+    shapes_of,
+    strided,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -48,7 +59,7 @@ def conv2d(
     packs = _pack(x, x._shape[3] // groups), _pack(w, w._shape[3] // groups)
     _launch(
         device, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
-        [_image(x), given("w", w), output("out", out)],
+        [strided("x", x), given("w", w), output("out", out)],
         tile.tiles(prod(out._shape[:3]), out._shape[3] // groups),
     )  # fmt: skip
 
@@ -92,7 +103,7 @@ def conv2d_weight_grad(
             device, "conv2d_weight_grad", tile, packs, (x, out, g),
             (stride, dilation, padding, groups),
             [
-                _image(x), given("g", g), ("int64_t share", share),
+                strided("x", x), given("g", g), ("int64_t share", share),
                 output("out", sums),
             ],
             tiles * parts,
@@ -102,10 +113,6 @@ def conv2d_weight_grad(
             device.reduce("sum", sums, (0,), total.reshape((1, out.size)))
             if total is not out:
                 device.copy(total, out)
-
-
-def _image(x: Any) -> Operand:
-    return f"Array<const {type_of(x)}, 4> x", (address(x), *x._strides)
 
 
 def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:

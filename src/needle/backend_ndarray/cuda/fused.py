@@ -12,7 +12,7 @@ from . import kernels
 from .attention import attention, attention_grad
 from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
-from .kernels import Operand, address, call, source, type_of
+from .kernels import Operand, address, call, given, output, type_of
 from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .random import philox
 from .recurrent import lstm, lstm_grad, rnn, rnn_grad
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 ROW_THREADS = 128
 
 
-def _rows(device: CudaDevice, call: str, x: Any, parameters: Sequence[tuple[str, Any]]) -> None:
-    """A kernel of rows.cuh, a block a row of x; parameters are declarations and values."""
+def _rows(device: CudaDevice, function: str, x: Any, operands: Sequence[Operand]) -> None:
+    """A kernel of rows.cuh, a block a row of x."""
     rows, cols = x._shape
     if not rows or not cols:
         return
-    declared = [("int64_t rows", rows), ("int64_t cols", cols), *parameters]
-    names = [declaration.split()[-1].lstrip("*") for declaration, _ in declared]
-    text = source("rows.cuh", [d for d, _ in declared], f"{call}({', '.join(names)});")
+    sizes: list[Operand] = [("int64_t rows", rows), ("int64_t cols", cols)]
     blocks = min(rows, device.context.multiprocessors * 64)
-    what = f"{call.split('<')[0]} of {kernels.shapes_of(x)}"
-    device.context.launch(what, text, blocks, ROW_THREADS, [value for _, value in declared])
+    call(
+        device.context, f"{function.split('<')[0]} of {kernels.shapes_of(x)}", "rows.cuh",
+        function, [*sizes, *operands], blocks, resident="2", threads=ROW_THREADS,
+    )  # fmt: skip
 
 
-def _pointers(kind: str, **arrays: Any) -> list[tuple[str, Any]]:
-    return [(f"{kind}* {name}", address(x)) for name, x in arrays.items()]
+def _pointers(**arrays: Any) -> list[Operand]:
+    return [output(name, x) for name, x in arrays.items()]
 
 
 def softmax(device: CudaDevice, x: Any, out: Any) -> None:
     """exp(x) over its sum along the rows of x (n, c)."""
-    _rows(device, "softmax<false>", x, _pointers(type_of(x), x=x, out=out))
+    _rows(device, "softmax<false>", x, _pointers(x=x, out=out))
 
 
 def log_softmax(device: CudaDevice, x: Any, out: Any) -> None:
     """x - logsumexp(x) along the rows of x (n, c)."""
-    _rows(device, "softmax<true>", x, _pointers(type_of(x), x=x, out=out))
+    _rows(device, "softmax<true>", x, _pointers(x=x, out=out))
 
 
 def cross_entropy(
@@ -56,10 +56,9 @@ def cross_entropy(
 ) -> None:  # fmt: skip
     """losses (n,) of logits (n, c). Raises IndexError for a label that is no class."""
     _check_labels(device, logits, labels, ignore_index)
-    kind = type_of(logits)
     _rows(device, "cross_entropy", logits, [
-        (f"{kind}* logits", address(logits)), ("const int64_t* labels", address(labels)),
-        *_pointers(kind, losses=losses, lse=lse),
+        output("logits", logits), given("labels", labels),
+        *_pointers(losses=losses, lse=lse),
         ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
     ])  # fmt: skip
 
@@ -69,10 +68,9 @@ def cross_entropy_grad(
     ignore_index: int, smoothing: float,
 ) -> None:  # fmt: skip
     """scale (n,) · (softmax(logits) - target) → out (n, c)."""
-    kind = type_of(logits)
     _rows(device, "cross_entropy_grad", logits, [
-        (f"{kind}* logits", address(logits)), ("const int64_t* labels", address(labels)),
-        *_pointers(kind, scale=scale, lse=lse, out=out),
+        output("logits", logits), given("labels", labels),
+        *_pointers(scale=scale, lse=lse, out=out),
         ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
     ])  # fmt: skip
 
@@ -80,7 +78,7 @@ def cross_entropy_grad(
 def _check_labels(device: CudaDevice, logits: Any, labels: Any, ignored: int) -> None:
     def launch(bad: int) -> None:
         _rows(device, "check_labels", logits, [
-            ("const int64_t* labels", address(labels)), ("int64_t ignored", ignored),
+            given("labels", labels), ("int64_t ignored", ignored),
             ("unsigned long long* bad", bad),
         ])  # fmt: skip
 
@@ -94,10 +92,9 @@ def layer_norm(
     device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, rstd: Any
 ) -> None:
     """Every row of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
-    kind = type_of(x)
     _rows(device, "layer_norm", x, [
-        *_pointers(kind, x=x, weight=weight, bias=bias), ("double eps", float(eps)),
-        *_pointers(kind, out=out, mean=mean, rstd=rstd),
+        *_pointers(x=x, weight=weight, bias=bias), ("double eps", float(eps)),
+        *_pointers(out=out, mean=mean, rstd=rstd),
     ])  # fmt: skip
 
 
@@ -107,7 +104,7 @@ def layer_norm_grad(
 ) -> None:  # fmt: skip
     """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `layer_norm` has left."""
     _rows(device, "layer_norm_grad", x,
-          _pointers(type_of(x), g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
+          _pointers(g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
     layer_norm_weight_grads(device, g, x, mean, rstd, dweight, dbias)
 
 

@@ -95,6 +95,12 @@ def output(name: str, x: Any) -> Operand:
     return f"{type_of(x)}* {name}", address(x)
 
 
+def strided(name: str, x: Any, const: bool = True) -> Operand:
+    """An array of any strides that a kernel reads, or writes unless `const`."""
+    element = f"const {type_of(x)}" if const else type_of(x)
+    return f"Array<{element}, {len(x._shape)}> {name}", (address(x), *x._strides)
+
+
 def call(
     context: Context,
     what: str,
@@ -103,12 +109,13 @@ def call(
     operands: Sequence[Operand],
     blocks: int,
     resident: str = "1",
+    threads: int = THREADS,
 ) -> None:
     """Run a function of a header with these operands; `resident` as in `source`."""
     declarations = [declaration for declaration, _ in operands]
     names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
     text = source(header, declarations, f"{function}({names});", resident=resident)
-    context.launch(what, text, blocks, THREADS, [value for _, value in operands])
+    context.launch(what, text, blocks, threads, [value for _, value in operands])
 
 
 def grid(context: Context, threads: int) -> int:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .kernels import Operand, address, call, given, grid, index_type, output, shapes_of, type_of
+from .kernels import (
+    Operand,
+    call,
+    given,
+    grid,
+    index_type,
+    output,
+    shapes_of,
+    strided,
+)
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -16,7 +25,7 @@ MOST_UNROLLED = 16  # positions of a kernel
 
 def max_pool2d(device: CudaDevice, x: Any, out: Any, ties: Any, *window: Pair) -> None:
     """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties."""
-    operands = [_image(x), output("out", out), output("ties", ties)]
+    operands = [strided("x", x), output("out", out), output("ties", ties)]
     _launch(device, "max_pool2d", x, out, window, out, operands, _size(window))
 
 
@@ -25,24 +34,20 @@ def max_pool2d_grad(
 ) -> None:
     """dx (N, H, W, C) from g (N, OH, OW, C) and what `max_pool2d` has left in out and ties."""
     operands = [
-        given("g", g), _image(x), given("out", out), given("ties", ties), output("dx", dx),
+        given("g", g), strided("x", x), given("out", out), given("ties", ties), output("dx", dx),
     ]  # fmt: skip
     _launch(device, "max_pool2d_grad", x, out, window, dx, operands)
 
 
 def avg_pool2d(device: CudaDevice, x: Any, out: Any, *window: Pair) -> None:
     """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C)."""
-    operands = [_image(x), output("out", out)]
+    operands = [strided("x", x), output("out", out)]
     _launch(device, "avg_pool2d", x, out, window, out, operands, _size(window))
 
 
 def avg_pool2d_grad(device: CudaDevice, g: Any, dx: Any, *window: Pair) -> None:
     """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
     _launch(device, "avg_pool2d_grad", dx, g, window, dx, [given("g", g), output("dx", dx)])
-
-
-def _image(x: Any) -> Operand:
-    return f"Array<const {type_of(x)}, 4> x", (address(x), *x._strides)
 
 
 def _size(window: Sequence[Pair]) -> str:
