@@ -1,4 +1,4 @@
-"""Finite differences."""
+"""How far numbers may be from exact ones, and finite differences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,45 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import needle as ndl
+
+# The distance of 1 from the next number, by element type.
+PRECISION = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def assert_sums(
+    actual: np.ndarray, exact: np.ndarray, size: np.ndarray, terms: float, dtype: str
+) -> None:
+    """Every number of `actual` is the sum of `terms` numbers up to rounding, in whatever order.
+
+    `exact` has the sums in float64 and `size` the sums of the absolute values, from which the
+    error of n terms with roundoff u is at most n·u·size, each term having been rounded before
+    (Higham 2002, section 4.2). eps = 2·u leaves room for units that cut bits off instead of
+    rounding. What is stored in 16 bits is added in float32 and rounded once more.
+    """
+    summed = PRECISION["float32" if dtype.endswith("16") else dtype]
+    stored = PRECISION[dtype] if dtype.endswith("16") else 0.0
+    bound = terms * summed * np.asarray(size) + stored * np.abs(exact)
+    error = np.abs(np.asarray(actual, dtype="float64") - exact)
+    assert np.shape(actual) == np.shape(exact)
+    worst = np.max(error - bound, initial=-np.inf)
+    assert worst <= 0, f"an error is {worst:.2g} above its bound; the largest is {error.max():.2g}"
+
+
+def assert_product(
+    actual: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    dtype: str,
+    bias: np.ndarray | float = 0.0,
+    finish: Callable[[np.ndarray], np.ndarray] = lambda x: x,
+) -> None:
+    """`actual` is finish(a @ b + bias) up to rounding; `finish` stretches nothing, like relu."""
+    a, b, bias = (np.asarray(x, dtype="float64") for x in (a, b, bias))
+    size = np.abs(a) @ np.abs(b) + np.abs(bias)
+    assert_sums(actual, finish(a @ b + bias), size, a.shape[-1] + 1, dtype)
+
+
+# ---- finite differences -----------------------------------------------------------------------
 
 EPS = 1e-6
 # Central differences in float64: truncation eps², rounding 2⁻⁵³·|f|/eps; both below 1e-8 for the

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numeric import PRECISION, assert_product
 
 import needle as ndl
 from needle.backend_ndarray import NDArray
@@ -17,7 +18,6 @@ from needle.backend_ndarray.cuda import CudaError, kernels
 from .conftest import forget_libraries
 
 NOT_SUPPORTED, EXECUTION_FAILED = 15, 13
-TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def placed(
     m=st.integers(1, 20), k=st.integers(1, 40), n=st.integers(1, 20), batch=st.integers(1, 3),
     turned=st.tuples(st.booleans(), st.booleans()), gap=st.integers(0, 3),
     shift=st.integers(0, 3), bias=st.booleans(), relu=st.booleans(),
-    dtype=st.sampled_from(list(TOLERANCES)),
+    dtype=st.sampled_from(list(PRECISION)),
 )  # fmt: skip
 def test_all_layouts(emulated, m, k, n, batch, turned, gap, shift, bias, relu, dtype):
     random = np.random.RandomState(m * n + k)
@@ -76,13 +76,12 @@ def test_all_layouts(emulated, m, k, n, batch, turned, gap, shift, bias, relu, d
     taken = emulated.blas.matmul(left, right, out, added, relu)
     assert taken == (dtype != "float64" or not (bias or relu))
     kernels.matmul(emulated.context, left, right, own, added)
-    wide = a.dtype if dtype == "float64" else np.float32
-    expected = a.astype(wide) @ b.astype(wide) + (c if bias else 0)
-    tolerance = TOLERANCES[dtype]
-    np.testing.assert_allclose(own.numpy(), expected, rtol=tolerance, atol=tolerance)
+    c = c if bias else 0.0
+    assert_product(own.numpy(), a, b, dtype, c)
     if taken:
-        expected = np.maximum(expected, 0) if relu else expected
-        np.testing.assert_allclose(out.numpy(), expected, rtol=tolerance, atol=tolerance)
+        assert_product(
+            out.numpy(), a, b, dtype, c, (lambda x: np.maximum(x, 0)) if relu else np.copy
+        )
 
 
 @pytest.mark.parametrize(("dtype", "type_"), [("float16", 2), ("bfloat16", 14)])
@@ -102,11 +101,9 @@ def test_what_it_cannot_do_is_left_to_the_own_kernel(fake, emulated):
     a = array(emulated, x)
     for left in (a[::-1], a[:, ::2], array(emulated, x.astype("int32"))):
         host = left.numpy()
-        np.testing.assert_allclose(
-            (left @ left.permute((1, 0))).numpy(), host @ host.T, rtol=1e-5
-        )  # fmt: skip
+        assert_product((left @ left.permute((1, 0))).numpy(), host, host.T, "float32")
     assert not products(fake)
-    np.testing.assert_allclose((a @ a.permute((1, 0))).numpy(), x @ x.T, rtol=1e-5)
+    assert_product((a @ a.permute((1, 0))).numpy(), x, x.T, "float32")
     assert len(products(fake)) == 1
 
 
@@ -125,7 +122,7 @@ def test_tf32_by_choice(fake, emulated):
     exact = (a @ a).numpy()
     emulated.allow_tf32 = True
     rounded = (a @ a).numpy()
-    np.testing.assert_allclose(exact, x @ x, rtol=1e-7)
+    assert_product(exact, x, x, "float32")
     np.testing.assert_array_equal(rounded, np.full((3, 3), 3, np.float32))
     assert [line.split()[-1] for line in products(fake)] == ["68", "77"]
 
@@ -134,7 +131,7 @@ def test_no_kernel_found(fake, emulated):
     x = np.random.RandomState(0).randn(5, 5).astype("float32")
     fake.emulator_fail(b"cublasLtMatmulAlgoGetHeuristic", 0, NOT_SUPPORTED)
     a = array(emulated, x)
-    np.testing.assert_allclose((a @ a).numpy(), x @ x, rtol=1e-4)
+    assert_product((a @ a).numpy(), x, x, "float32")
     assert not products(fake)
 
 
@@ -151,7 +148,7 @@ def test_inside_of_a_graph(fake, emulated):
     x = np.random.RandomState(1).randn(3, 4).astype("float32")
     for scale in (1, 2):
         ours = step(ndl.Tensor(scale * x, device=emulated, dtype="float32")).numpy()
-        np.testing.assert_allclose(ours, np.maximum(scale * x @ w.numpy(), 0), rtol=1e-5)
+        assert_product(ours, scale * x, w.numpy(), "float32", finish=lambda y: np.maximum(y, 0))
     first, captured = products(fake)
     assert first == captured.removesuffix(" captured"), "its kernel is loaded before the capture"
 
