@@ -288,6 +288,55 @@ def test_state_round_trip(device, kind):
         np.testing.assert_array_equal(p.numpy(), copy.numpy())
 
 
+WIDTHS = ("float16", "bfloat16", "float32", "float64")
+
+
+@pytest.mark.filterwarnings("ignore:.*has no compiler")
+@pytest.mark.parametrize(
+    ("kind", "dtype", "compiled"),
+    [
+        *((kind, dtype, False) for kind in ALL for dtype in WIDTHS),
+        *((optim.Adam, dtype, True) for dtype in WIDTHS[:2]),
+    ],
+)
+def test_every_width_resumes_exactly(device, kind, dtype, compiled):
+    """Moments of 16-bit parameters are float32: a resumed optimizer has all of their bits."""
+
+    def trained(seed):
+        values = np.random.RandomState(seed).randn(5, 3)
+        return ndl.Tensor(values, device=device, dtype=dtype)
+
+    def stepper(param, optimizer):
+        def step(x):
+            optimizer.reset_grad()
+            (param * param * x).sum().backward()
+            optimizer.step()
+
+        return ndl.jit(step) if compiled else step
+
+    xs = [ndl.Tensor(x, device=device, dtype=dtype, requires_grad=False)
+          for x in np.random.RandomState(1).rand(6, 5, 3) + 0.1]  # fmt: skip
+    param = trained(0)
+    optimizer = kind([param], lr=0.01)
+    step = stepper(param, optimizer)
+    for x in xs[:3]:
+        step(x)
+    state = optimizer.state_dict()
+    kept = {k: np.array(v) for k, v in state["state"].get(0, {}).items()}
+    copy = ndl.Tensor(param.numpy(), device=device, dtype=dtype)
+    resumed = kind([copy], lr=0.7)
+    resumed.load_state_dict(state)
+    step_resumed = stepper(copy, resumed)
+    for x in xs[3:]:
+        step(x)
+        step_resumed(x)
+    np.testing.assert_array_equal(param.numpy(), copy.numpy())
+    for name, value in optimizer.state[param].items():
+        np.testing.assert_array_equal(np.array(value), np.array(resumed.state[copy][name]))
+    for name, value in kept.items():
+        np.testing.assert_array_equal(np.array(state["state"][0][name]), value)
+
+
 def test_the_state_is_a_copy_and_has_names(device):
     params = make_params(device)
     optimizer = optim.Adam(params)

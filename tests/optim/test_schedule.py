@@ -110,6 +110,38 @@ def test_state_round_trip(name):
         make(sgd(0.5)).load_state_dict(schedule.state_dict())
 
 
+def add_group(schedule, lr):
+    schedule.optimizer.add_param_group({"params": [ndl.Tensor([1.0])], "lr": lr})
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("late", [0, 3])
+def test_a_group_that_is_added_later_joins_at_the_next_step(name, late):
+    make, _ = CASES[name]
+    both, later = make(sgd(0.5, 0.02)), make(sgd(0.5))
+    rates(both, late)
+    rates(later, late)
+    add_group(later, 0.02)
+    assert later.lrs == [both.lrs[0], 0.02], "until then it has its own rate"
+    assert rates(later, 9)[1:] == rates(both, 9)[1:]
+    fresh = make(sgd(0.5))
+    add_group(fresh, 0.3)
+    fresh.load_state_dict(later.state_dict())
+    assert rates(fresh) == rates(later)
+
+
+@pytest.mark.parametrize("mode", ["on", "evaluate", "check"])
+def test_a_group_that_is_added_between_compiled_steps(monkeypatch, mode):
+    monkeypatch.setenv("NEEDLE_JIT", mode)
+    schedule = optim.StepLR(sgd(0.8), 1, gamma=0.5)
+    step = ndl.jit(schedule.step)
+    step()
+    add_group(schedule, 0.1)
+    step()
+    step()
+    assert schedule.lrs == pytest.approx([0.1, 0.0125])
+
+
 @pytest.mark.parametrize(
     ("error", "match", "call"),
     [

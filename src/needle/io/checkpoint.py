@@ -1,21 +1,29 @@
 """Checkpoints: named tensors and a description, in one safetensors file.
 
 The format (https://github.com/huggingface/safetensors) holds raw tensors behind a JSON header;
-reading it runs no code. The library is part of the extra `needle-dl[cli]`.
+reading it runs no code. The library is part of the extra `needle-dl[cli]`. The header's metadata
+are the `description` as JSON and a checksum, by which bits that changed on the disk are noticed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import written_whole
+
 FORMAT = "needle-checkpoint-1"
+DTYPES = frozenset(
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
+     "float32", "float64")
+)  # fmt: skip
+RESERVED = "__metadata__"  # the header's name for what is no tensor
 
 
 class Checkpoint(NamedTuple):
@@ -30,45 +38,95 @@ def save_checkpoint(
 ) -> None:
     """Write `tensors` (arrays or Tensors by name) and a JSON-able `description` to `path`.
 
-    The file appears whole or not at all: it is written beside its place and then renamed.
+    The file appears whole or not at all (see `needle.files.written_whole`). bfloat16 is stored as
+    float32. Raises TypeError or ValueError for a name, a tensor or a description that the format
+    cannot hold, OSError where the file cannot be written; the old file stays then.
     """
     from safetensors.numpy import save
 
-    # A 0-d Tensor would become a NumPy scalar without asarray; safetensors wants arrays in C order.
-    arrays = {name: np.array(value, order="C") for name, value in tensors.items()}
-    data = save(arrays, metadata={"format": FORMAT, "description": json.dumps(dict(description))})
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    arrays = {name: _storable(name, value) for name, value in tensors.items()}
+    text = json.dumps(dict(description))
+    metadata = {"format": FORMAT, "description": text, "crc32": _checksum(arrays, text)}
+    data = save(arrays, metadata=metadata)
+    with written_whole(path) as file:
+        file.write(data)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a file that `save_checkpoint` wrote.
 
-    Raises FileNotFoundError, or ValueError for a file that is not a whole needle checkpoint.
+    Raises FileNotFoundError, or ValueError for a file that is not a whole needle checkpoint; either
+    names the file.
     """
-    from safetensors import SafetensorError, safe_open
+    try:
+        return _load(path)
+    except ValueError as error:
+        raise ValueError(f"[load_checkpoint] {os.fspath(path)!r} {error}") from None
 
-    if not Path(path).is_file():
+
+def _load(path: str | os.PathLike[str]) -> Checkpoint:
+    from safetensors import safe_open
+
+    if not Path(path).exists():
         raise FileNotFoundError(f"[load_checkpoint] there is no file {os.fspath(path)!r}")
+    if not Path(path).is_file():
+        raise ValueError("is not a file but a folder, a pipe or a device")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the library raises many kinds for broken files
         raise ValueError(
-            f"[load_checkpoint] {os.fspath(path)!r} is not a whole safetensors file: {error}"
+            f"is not a whole safetensors file: {str(error) or type(error).__name__}"
         ) from None
     if metadata.get("format") != FORMAT:
         raise ValueError(
-            f"[load_checkpoint] {os.fspath(path)!r} is not a needle checkpoint: its format is "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}"
+            f"is not a needle checkpoint: its format is {metadata.get('format')!r}, expected "
+            f"{FORMAT!r}"
         )
-    return Checkpoint(tensors, json.loads(metadata["description"]))
+    text = metadata.get("description")
+    if text is None:
+        raise ValueError("is not a needle checkpoint: it has no description")
+    if metadata.get("crc32", checksum := _checksum(tensors, text)) != checksum:
+        raise ValueError("is damaged: its checksum is not that of its tensors and description")
+    return Checkpoint(tensors, _parsed(text))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The description. Raises ValueError."""
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"has a description that is no JSON: {error}") from None
+    if type(description) is not dict:
+        raise ValueError(
+            f"has a description that is no JSON object but a {type(description).__name__}"
+        )
+    return description
+
+
+def _storable(name: Any, value: Any) -> np.ndarray:
+    """The array of a tensor, in C order. Raises TypeError or ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"[save_checkpoint] names must be text, got {name!r}")
+    if name == RESERVED:
+        raise ValueError(f"[save_checkpoint] a tensor cannot have the name {RESERVED!r}")
+    # A 0-d Tensor would become a NumPy scalar without `array`; safetensors wants C order.
+    array = np.array(value, order="C")
+    if array.dtype.name not in DTYPES:
+        raise TypeError(
+            f"[save_checkpoint] {name!r} is of dtype {array.dtype}, which a checkpoint cannot hold"
+        )
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """CRC-32 over the description and every tensor's name, dtype, shape and contents."""
+    crc = zlib.crc32(text.encode(errors="surrogatepass"))
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        crc = zlib.crc32(f"\0{name}\0{array.dtype.name}\0{arrays[name].shape}".encode(), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+    return f"{crc:08x}"

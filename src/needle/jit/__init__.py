@@ -6,14 +6,16 @@ The compiler's modules are imported when the first function is compiled, not wit
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from .check import CheckError
     from .function import JitFunction
     from .trace import TraceError
 
-__all__ = ["CheckError", "JitFunction", "TraceError", "jit"]
+__all__ = ["CheckError", "JitFunction", "TraceError", "jit", "without_memory"]
+
+T = TypeVar("T")
 
 
 def jit(function: Callable[..., Any]) -> JitFunction:
@@ -36,6 +38,19 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     from .function import JitFunction
 
     return JitFunction(function)
+
+
+def without_memory(function: Callable[[], T]) -> T:
+    """What `function` returns when the arrays that it makes have shapes and dtypes, and no memory.
+
+    It draws no random numbers either. What it returns must hold no array made inside. Raises
+    TraceError, naming the line, where the function needs the value of one.
+    """
+    from .trace import Tracing
+
+    returned: list[T] = []
+    Tracing().run(lambda: returned.append(function()), (), {}, [])
+    return returned[0]
 
 
 def __getattr__(name: str) -> Any:

@@ -320,7 +320,8 @@ class Optimizer:
                     f"[{self._name}] the state {name!r} of parameter {index} has shape "
                     f"{tuple(array.shape)}, expected {p.shape}"
                 )
-            loaded[name] = Tensor.make_const(NDArray(array, device=p.device, dtype=p.dtype))
+            dtype = widened(p.dtype)  # as `Batch.moments` makes them
+            loaded[name] = Tensor.make_const(NDArray(array, device=p.device, dtype=dtype))
         loaded.setdefault("step", 0)
         return loaded
 

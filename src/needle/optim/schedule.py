@@ -18,7 +18,8 @@ from .optimizer import Optimizer
 class Schedule:
     """The base class: a subclass defines `rate(step, base)`.
 
-    `base_lrs` are the rates of the optimizer's groups when the schedule was made.
+    `base_lrs` are the rates of the optimizer's groups when the schedule was made; a group that is
+    added later joins at the schedule's next step with the rate that it has then.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -29,7 +30,8 @@ class Schedule:
             )
         self.optimizer = optimizer
         self.steps = 0
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = []
+        self._join()
         self._apply()
 
     def rate(self, step: int, base: float) -> float:
@@ -44,7 +46,12 @@ class Schedule:
         else:
             self._step()
 
+    def _join(self) -> None:
+        """Take up the groups that the optimizer got since."""
+        self.base_lrs += [g["lr"] for g in self.optimizer.param_groups[len(self.base_lrs) :]]
+
     def _step(self) -> None:
+        self._join()
         steps, rates = self.steps, self.lrs
         autograd.changed(lambda: self._set(steps, rates))
         self._set(steps + 1, [self.rate(steps + 1, base) for base in self.base_lrs])
@@ -64,10 +71,12 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on."""
+        self._join()
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a schedule of the same kind was. Raises ValueError for other groups."""
+        self._join()
         if len(state["base_lrs"]) != len(self.base_lrs):
             raise ValueError(
                 f"[{type(self).__name__}] the state is of {len(state['base_lrs'])} parameter "
@@ -163,6 +172,7 @@ class WarmupLR(Schedule):
         if self.after is None:
             super().__init__(after)  # type: ignore[arg-type]
         else:
+            self.after._join()
             for group, base in zip(
                 self.after.optimizer.param_groups, self.after.base_lrs, strict=True
             ):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import written_whole
 from .loop import History
 
 MOST_CLASSES = 20  # in a confusion matrix that can be read
@@ -36,9 +37,11 @@ def save_report(path: Path, history: History, confusion: np.ndarray, title: str)
         axes.xaxis.get_major_locator().set_params(integer=True)
     if readable:
         _draw_confusion(panels[2], confusion)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    try:
+        with written_whole(path) as file:
+            figure.savefig(file, format="png", dpi=110)
+    finally:
+        plt.close(figure)
 
 
 def _draw_confusion(axes: object, confusion: np.ndarray) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import data, io, models, nn
 from ..autograd import Tensor
+from ..jit import without_memory
 from .text import NextToken, Windows, parts
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -44,12 +47,18 @@ class Settings:
     clip: float | None = None  # the largest norm of all gradients together
 
 
+def _without_state(state: Any, options: Mapping[str, Any]) -> None:
+    if state != {}:
+        raise ValueError(f"its data must be an empty object, got {repr(state)[:80]}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A data set with settings for each model that can be trained on it, the default one first.
 
     `data` is the data set's name, `load(folder)` gets it ready from its files; `unit` is what is
-    counted ("images").
+    counted ("images"). `check_state(state, options)` raises ValueError where a `Task.state` is none
+    of this recipe's, or does not fit a model made with `options`.
     """
 
     name: str
@@ -58,6 +67,7 @@ class Recipe:
     unit: str
     load: Callable[[Path], Task]
     models: dict[str, Settings]
+    check_state: Callable[[Any, Mapping[str, Any]], None] = _without_state
 
     def settings(self, model: str | None) -> tuple[str, Settings]:
         """(name, settings) of a model, the first one for None. Raises ValueError for another."""
@@ -127,6 +137,14 @@ def _shakespeare(folder: Path) -> Task:
     )  # fmt: skip
 
 
+def _check_vocabulary(state: Any, options: Mapping[str, Any]) -> None:
+    size = len(data.CharTokenizer.from_state(state))
+    if options.get("vocabulary") != size:
+        raise ValueError(
+            f"its text has {size} characters, its model is for {options.get('vocabulary')}"
+        )
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -155,6 +173,7 @@ RECIPES: dict[str, Recipe] = {
                     epochs=20, batch_size=32, lr=4e-3, weight_decay=0.01, clip=1.0,
                 ),
             },
+            _check_vocabulary,
         ),
     )
 }  # fmt: skip
@@ -184,15 +203,92 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, Recipe, dict[str, Any]]:
-    """(model, recipe, description) of a checkpoint. Raises ValueError for one of another kind."""
+    """(model, recipe, description) of a checkpoint.
+
+    Raises ValueError, which names the file, for a description that is none of `save_model`'s or
+    whose model has other tensors than the file. Nothing is built then.
+    """
     checkpoint = io.load_checkpoint(path)
-    description = checkpoint.description
-    recipe = RECIPES.get(description.get("recipe", ""))
+    description, tensors = checkpoint.description, checkpoint.tensors
+    try:
+        recipe, name, options = _checked_description(description)
+        _check_tensors(tensors, _layout(name, options, most=len(tensors)))
+        recipe.check_state(description["data"], options)
+    except ValueError as error:
+        raise ValueError(f"[load_model] {os.fspath(path)!r}: {error}") from None
+    model = build_model(name, options)
+    model.load_state_dict(tensors)
+    return model, recipe, description
+
+
+_COUNTS_OF_LAYERS = ("num_blocks", "num_layers")  # the options that say how often to repeat one
+_SHOWN = 5  # problems in a message
+_Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+
+def _checked_description(description: dict[str, Any]) -> tuple[Recipe, str, dict[str, Any]]:
+    """(recipe, model's name, its options). Raises ValueError."""
+    recipe = RECIPES.get(_entry(description, "recipe", str))
     if recipe is None:
         raise ValueError(
-            f"[load_model] {os.fspath(path)!r} was made by the recipe "
-            f"{description.get('recipe')!r}; known are {sorted(RECIPES)}"
+            f"it was made by the recipe {description['recipe']!r}; known are {sorted(RECIPES)}"
         )
-    model = build_model(description["model"], description["options"])
-    model.load_state_dict(checkpoint.tensors)
-    return model, recipe, description
+    name, settings = recipe.settings(_entry(description, "model", str))
+    _entry(description, "data", dict)
+    options = _entry(description, "options", dict)
+    for option, usual in settings.options.items():
+        if option in options:
+            _entry(options, option, type(usual))
+    return recipe, name, options
+
+
+def _entry(description: dict[str, Any], key: str, kind: type) -> Any:
+    if type(description.get(key)) is not kind:
+        found = _short(repr(description[key])) if key in description else "none"
+        raise ValueError(f"its description must have a {kind.__name__} {key!r}, found {found}")
+    return description[key]
+
+
+def _layout(name: str, options: dict[str, Any], most: int) -> _Layout:
+    """The shape and dtype of each of a model's tensors, of which there should be `most`.
+
+    Takes no memory, however large the model. Raises ValueError for options that make none.
+    """
+    for option in _COUNTS_OF_LAYERS:
+        count = options.get(option, 0)
+        if type(count) is not int or not 0 <= count <= most:
+            raise ValueError(
+                f"its {option} is {_short(repr(count))}, which does not fit its {most} tensors"
+            )
+
+    def layout() -> _Layout:
+        model = build_model(name, options)
+        return {key: (tensor.shape, tensor.dtype) for key, tensor in model.state_dict().items()}
+
+    try:
+        return without_memory(layout)
+    except Exception as error:  # what layers make of arguments that are none is of many kinds
+        raise ValueError(f"its options make no {name}: {_short(error)}") from None
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray], layout: _Layout) -> None:
+    """Raises ValueError unless the tensors are those of the layout."""
+    problems = [f"{name!r} is missing" for name in layout if name not in tensors]
+    problems += [f"{name!r} is unexpected" for name in tensors if name not in layout]
+    for name, (shape, dtype) in layout.items():
+        found = tensors.get(name)
+        if found is None:
+            continue
+        if found.shape != shape:
+            problems.append(f"{name!r} has shape {found.shape}, its options make it {shape}")
+        elif found.dtype.kind != np.dtype(dtype).kind:
+            problems.append(f"{name!r} is {found.dtype}, expected {dtype}")
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = "; ".join(map(_short, problems[:_SHOWN]))
+        raise ValueError(f"its tensors: {shown}{more}")
+
+
+def _short(text: Any) -> str:
+    """The text in one line of a message, cut off where a damaged file makes it endless."""
+    return " ".join(str(text).split())[:200]

@@ -11,6 +11,9 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
+
+from ...files import continued
 
 CHUNK = 1 << 16
 TIMEOUT = 30  # seconds without an answer
@@ -52,29 +55,32 @@ def download(path: Path, urls: Sequence[str], sha256: str, report: Report | None
     """Bring a file to `path` from the first of `urls` that has it.
 
     What arrives is kept in `path` + ".part", from which an interrupted download continues, and
-    renamed once its content's SHA-256 is right. Raises DownloadError when no mirror helps.
+    renamed once its content's SHA-256 is right. Raises DownloadError when no mirror helps, another
+    OSError where the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    was_there = path.exists()
     reasons = []
-    for url in urls:
-        try:
-            _continue_download(part, url, report)
-            wrong = check(part, sha256)
-        except (OSError, http.client.HTTPException) as error:
-            reasons.append(f"{url}: {getattr(error, 'reason', None) or error}")
-            continue
-        if wrong is None:
-            os.replace(part, path)
+    with continued(path) as (file, part, finish):
+        if path.exists() and not was_there:  # by the process that held the part
             return
-        part.unlink()
-        reasons.append(f"{url}: {wrong}")
+        for url in urls:
+            try:
+                _continue_download(file, path.name, url, report)
+                wrong = check(part, sha256)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                reasons.append(f"{url}: {getattr(error, 'reason', None) or error}")
+                continue
+            if wrong is None:
+                finish()
+                return
+            file.truncate(0)
+            reasons.append(f"{url}: {wrong}")
     raise DownloadError(f"cannot download {path.name} ({'; '.join(reasons)})")
 
 
-def _continue_download(part: Path, url: str, report: Report | None) -> None:
-    """Append to `part` what it still lacks of `url`, or fetch it anew where that can't be asked."""
-    have = part.stat().st_size if part.exists() else 0
+def _continue_download(file: IO[bytes], name: str, url: str, report: Report | None) -> None:
+    """Append to `file` what it still lacks of `url`, or fetch it anew where that can't be asked."""
+    have = os.fstat(file.fileno()).st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -86,11 +92,15 @@ def _continue_download(part: Path, url: str, report: Report | None) -> None:
         if response.status != 206:
             have = 0
         total = have + int(response.headers.get("Content-Length") or 0)
-        with part.open("ab" if have else "wb") as file:
+        file.truncate(have)
+        file.seek(have)
+        try:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 if report is not None:
-                    report(part.name.removesuffix(".part"), have, total)
+                    report(name, have, total)
+        finally:
+            file.flush()
     if have < total:
         raise http.client.IncompleteRead(b"", total - have)
