@@ -3,7 +3,7 @@
 // From the repository root:
 //
 //   g++ -O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math
-//       -ffp-contract=fast -fopenmp -std=c++20 benchmarks/native/attention.cpp -o attention
+//       -ffp-contract=fast -fopenmp-simd -std=c++20 benchmarks/native/attention.cpp csrc/cpu/threads.cpp -o attention
 //   ./attention [threads] [seconds a row]   # seconds 0: checks only
 //
 // Each row is reported by its fastest run: the machine may be shared. Rates count all products,
@@ -17,14 +17,6 @@
 #include <cstdlib>
 #include <random>
 #include <vector>
-
-namespace needle {
-
-static int threads = 1;
-int num_threads() { return threads; }
-void set_num_threads(int n) { threads = n; }
-
-}  // namespace needle
 
 namespace {
 
@@ -196,7 +188,7 @@ void time(const Sizes& n, bool masked, bool causal, double seconds) {
 
 int main(int argc, char** argv) {
   const double seconds = argc > 2 ? std::atof(argv[2]) : 1;
-  needle::threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  needle::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   const Sizes shapes[] = {
       {1, 1, 1, 1, 1, 1},       {2, 3, 5, 7, 4, 6},       {1, 2, 64, 64, 32, 32},
       {2, 2, 33, 65, 16, 48},   {1, 1, 100, 31, 64, 64},  {1, 2, 1, 200, 32, 32},

@@ -3,7 +3,7 @@
 // From the repository root:
 //
 //   g++ -O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math
-//       -ffp-contract=fast -fopenmp -std=c++20 benchmarks/native/recurrent.cpp -o recurrent
+//       -ffp-contract=fast -fopenmp-simd -std=c++20 benchmarks/native/recurrent.cpp csrc/cpu/threads.cpp -o recurrent
 //   ./recurrent [threads] [seconds a row]   # seconds 0: checks only
 //
 // Each row is reported by its fastest run: the machine may be shared. Rates count the products.
@@ -18,14 +18,6 @@
 #include <limits>
 #include <random>
 #include <vector>
-
-namespace needle {
-
-static int threads = 1;
-int num_threads() { return threads; }
-void set_num_threads(int n) { threads = n; }
-
-}  // namespace needle
 
 namespace {
 
@@ -213,7 +205,7 @@ void time_lstm(int64_t steps, int64_t batch, int64_t hidden, double seconds) {
 
 int main(int argc, char** argv) {
   const double seconds = argc > 2 ? std::atof(argv[2]) : 1;
-  needle::threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  needle::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   const int64_t shapes[][3] = {{1, 1, 1},    {3, 4, 5},   {9, 2, 17},  {1, 1, 100}, {1, 5, 64},
                                {5, 16, 100}, {7, 13, 33}, {3, 25, 64}, {2, 1, 257}, {2, 9, 300}};
   for (const auto& [steps, batch, hidden] : shapes) {

@@ -2,8 +2,8 @@
 //
 // From the repository root:
 //
-//   g++ -O3 -march=native -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp
-//       -std=c++20 benchmarks/native/static_gemm.cpp -o static_gemm
+//   g++ -O3 -march=native -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
+//       -std=c++20 benchmarks/native/static_gemm.cpp csrc/cpu/threads.cpp -o static_gemm
 //   ./static_gemm [threads] [seconds a row] [prefix of the rows]   # seconds 0: checks only
 //
 // -DCHECK_ONLY leaves the timings out, -DTIME_ONLY the checks. The contenders take turns, and each
@@ -25,14 +25,6 @@
 
 #include "../../csrc/cpu/kernels/gemm.h"
 #include "../../csrc/cpu/kernels/peak.h"
-
-namespace needle {
-
-static int threads = 2;
-int num_threads() { return threads; }
-void set_num_threads(int n) { threads = n; }
-
-}  // namespace needle
 
 namespace {
 

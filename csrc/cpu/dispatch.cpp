@@ -1,16 +1,9 @@
-// dispatch.cpp: which instruction set runs, and on how many threads.
-#include <atomic>
+// dispatch.cpp: which instruction set runs.
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
-#include <thread>
-
-#ifndef _WIN32
-#include <pthread.h>
-#endif
 
 #include "kernels.h"
-#include "threads.h"
 
 namespace needle {
 
@@ -55,40 +48,11 @@ const KernelTable& choose() {
                               "', but this processor has " + names);
 }
 
-int default_threads() {
-  if (const char* wanted = std::getenv("NEEDLE_NUM_THREADS")) {
-    const int n = std::atoi(wanted);
-    if (n < 1) {
-      throw std::invalid_argument("NEEDLE_NUM_THREADS must be an integer >= 1, got '" +
-                                  std::string(wanted) + "'");
-    }
-    return n;
-  }
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-std::atomic<int>& thread_count() {
-  static std::atomic<int> count = default_threads();
-  return count;
-}
-
-#ifndef _WIN32
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { thread_count() = 1; });
-#endif
-
 }  // namespace
 
 const KernelTable& kernels() {
   static const KernelTable& table = choose();
   return table;
 }
-
-int num_threads() { return thread_count().load(std::memory_order_relaxed); }
-
-void set_num_threads(int n) { thread_count() = n; }
 
 }  // namespace needle

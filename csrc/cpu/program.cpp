@@ -24,7 +24,8 @@ PyTypeObject* value_type = nullptr;
   throw nb::python_error();
 }
 
-// A library stays loaded until the process ends: threads of its OpenMP regions may wait in it.
+// A library stays loaded until the process ends: the scratch memory of its threads has destructors
+// in it.
 class Library {
  public:
   explicit Library(const std::string& path) : path_(path) {
@@ -162,8 +163,9 @@ Program::Program(const std::string& path, nb::sequence arguments, nb::sequence s
   }
   const Library library(path);
   function_ = reinterpret_cast<Function>(library.get("needle_program"));
-  if (void* count = library.find("needle_num_threads")) {
-    *reinterpret_cast<int (**)()>(count) = num_threads;
+  static constexpr Threads threads{num_threads, run_tasks, current_task};
+  if (void* place = library.find("needle_threads")) {
+    *static_cast<const Threads**>(place) = &threads;
   }
 }
 

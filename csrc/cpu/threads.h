@@ -1,49 +1,53 @@
 // threads.h: how kernels use the machine's cores.
 //
-// OpenMP where the compiler has it, else one thread. A forked child runs on one thread: OpenMP's
-// workers do not survive a fork.
+// Contract: `parallel_for` calls every task once and returns when all are done. Which thread runs a
+// task is left open, so a task may depend on its number and on nothing of its thread. An exception
+// of a task is thrown again by the caller, after the other tasks.
+//
+// Idea: one pool of workers for the process (threads.cpp). Tasks are claimed: each thread begins
+// with those that it had in the loop before, which are in its cache, then takes what no other has
+// begun. So the caller never waits for a worker that the system does not let run, on a machine
+// whose cores are busy with other programs. A worker spins for the next loop for a moment, then
+// sleeps. Source: R. Blumofe, C. Leiserson, Scheduling Multithreaded Computations by Work Stealing,
+// 1999, without the queues: tasks are known beforehand.
+//
+// Bound: a loop costs about a microsecond while the workers spin, a system call where one sleeps.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace needle {
 
+using TaskFunction = void (*)(const void* context, int64_t task);
+
+// How many threads a loop may use, the caller's included.
 int num_threads();
 void set_num_threads(int n);  // n >= 1
+
+// Calls function(context, i) for every i in [0, tasks), on up to num_threads() threads. Inside of a
+// task, and while another thread uses the pool, the caller runs all of them itself.
+void run_tasks(int64_t tasks, TaskFunction function, const void* context);
+
+// The number of the task that this thread is running, 0 outside of `run_tasks`.
+int64_t current_task();
+
+// The functions above for a program of needle.jit, which is a library of its own.
+struct Threads {
+  int (*num_threads)();
+  void (*run_tasks)(int64_t, TaskFunction, const void*);
+  int64_t (*current_task)();
+};
 
 // Elements of cheap work below which starting a second thread costs more than it brings: waking one
 // takes some microseconds, in which one core moves about this many floats.
 constexpr int64_t PARALLEL_GRAIN = 1 << 15;
 
-// Calls task(i) for every i in [0, tasks), on up to num_threads() threads. Tasks must not throw.
+// Calls task(i) for every i in [0, tasks), on up to num_threads() threads.
 template <typename Task>
 void parallel_for(int64_t tasks, const Task& task) {
-#ifdef _OPENMP
-  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), tasks));
-  if (threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < tasks; ++i) task(i);
-    return;
-  }
-#endif
-  for (int64_t i = 0; i < tasks; ++i) task(i);
-}
-
-// `parallel_for` that compiles the code of a task once and that of threads once for all: programs
-// of needle.jit have many tasks, and their users wait for the compiler.
-[[gnu::noinline]] inline void parallel_calls(int64_t tasks, void (*call)(const void*, int64_t),
-                                             const void* task) {
-  parallel_for(tasks, [=](int64_t i) { call(task, i); });
-}
-template <typename Task>
-void parallel_calls(int64_t tasks, const Task& task) {
   const auto call = [](const void* that, int64_t i) { (*static_cast<const Task*>(that))(i); };
-  parallel_calls(tasks, call, &task);
+  run_tasks(tasks, call, &task);
 }
 
 // Calls body(begin, end) on consecutive parts of [0, n) that cost at least `PARALLEL_GRAIN` each,

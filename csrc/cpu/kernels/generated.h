@@ -16,9 +16,9 @@
 #include "../threads.h"
 #include "functions.h"
 
-// The core sets it when it loads the library, to its own count.
+// The core's own, set when it loads the library.
 extern "C" {
-inline int (*needle_num_threads)() = nullptr;
+inline const needle::Threads* needle_threads = nullptr;
 }
 
 // A function of one part of the program that the other calls.
@@ -26,7 +26,11 @@ inline int (*needle_num_threads)() = nullptr;
 
 namespace needle {
 
-inline int num_threads() { return needle_num_threads(); }
+inline int num_threads() { return needle_threads->num_threads(); }
+inline int64_t current_task() { return needle_threads->current_task(); }
+inline void run_tasks(int64_t tasks, TaskFunction function, const void* context) {
+  needle_threads->run_tasks(tasks, function, context);
+}
 
 }  // namespace needle
 
@@ -51,15 +55,7 @@ inline int64_t parts_of(int64_t n, int64_t cost) {
 // Calls body(part, begin, end) for consecutive parts of [0, n).
 template <typename Body>
 void for_parts(int64_t n, int64_t parts, const Body& body) {
-  parallel_calls(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
-}
-
-inline int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
+  parallel_for(parts, [&](int64_t i) { body(i, n * i / parts, n * (i + 1) / parts); });
 }
 
 // The constants of a matrix product; see static_gemm.h.
@@ -90,33 +86,33 @@ struct ConvolutionShape {
   static constexpr int64_t W_ROW = w_row, W_OFFSET = w_offset, W_ELEMENTS = w_elements;
 };
 
-// Sums of the columns of a product, collected block by block on each thread. Of the `row` elements
-// that a thread has, the first `width` are its sums.
+// Sums of the columns of a product, collected block by block in each task of a loop of at most
+// num_threads() tasks. Of the `row` elements that a task has, the first `width` are its sums.
 template <typename T>
 class ColumnSums {
  public:
   ColumnSums(int64_t width, int64_t row, T start)
-      : width_(width), row_(row), threads_(num_threads()) {
+      : width_(width), row_(row), tasks_(num_threads()) {
     static thread_local std::vector<T> memory[SUMS_OF_A_PRODUCT];
     static thread_local int next = 0;
     std::vector<T>& mine = memory[next++ % SUMS_OF_A_PRODUCT];
-    mine.assign(threads_ * row, start);
+    mine.assign(tasks_ * row, start);
     sums_ = mine.data();
   }
 
-  T* of_this_thread() const { return sums_ + thread_number() * row_; }
+  T* of_this_task() const { return sums_ + current_task() * row_; }
 
   template <T (*combine)(T, T)>
   [[gnu::noinline]] void join(T* out) const {
     std::copy_n(sums_, width_, out);
-    for (int64_t thread = 1; thread < threads_; ++thread) {
-      for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[thread * row_ + j]);
+    for (int64_t task = 1; task < tasks_; ++task) {
+      for (int64_t j = 0; j < width_; ++j) out[j] = combine(out[j], sums_[task * row_ + j]);
     }
   }
 
  private:
   static constexpr int SUMS_OF_A_PRODUCT = 16;  // alive at once
-  int64_t width_, row_, threads_;
+  int64_t width_, row_, tasks_;
   T* sums_;
 };
 

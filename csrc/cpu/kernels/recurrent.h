@@ -117,16 +117,10 @@ inline int useful_threads(int64_t work) {
 // Groups::run on as many threads as are worth while for a step of `step_work` multiply-adds.
 template <typename Work>
 void run_steps(int64_t steps, int64_t groups, int64_t step_work, const Work& work) {
-#ifdef _OPENMP
   const int threads = static_cast<int>(std::min<int64_t>(useful_threads(step_work), groups));
-  if (threads > 1 && !omp_in_parallel()) {
-    Groups all(groups, threads);
-#pragma omp parallel num_threads(threads)
-    all.run(steps, omp_get_thread_num(), omp_get_num_threads(), work);
-    return;
-  }
-#endif
-  Groups(groups, 1).run(steps, 0, 1, work);
+  Groups all(groups, threads);
+  parallel_for(threads,
+               [&](int64_t thread) { all.run(steps, static_cast<int>(thread), threads, work); });
 }
 
 // ---- Products ---------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ template <typename T>
                                     const Epilogue& epilogue) {
   const int64_t parts = useful_threads(work, blocks.tiles);
   const int64_t pixels = blocks.c_row / blocks.n;
-  parallel_calls(parts, [&](int64_t part) {
+  parallel_for(parts, [&](int64_t part) {
     T* const packed = scratch<T>(PACKED_A, (blocks.low + 1) * from.planes * from.plane_size);
     const int64_t last = part_start(blocks.tiles, parts, part + 1);
     for (int64_t tile = part_start(blocks.tiles, parts, part); tile < last; ++tile) {
@@ -385,7 +385,7 @@ template <typename T>
   const int64_t parts = useful_threads(p.work(), p.images);
   T* const sums = scratch<T>(PARTIAL_SUMS, parts * size);
   // By images, as elsewhere: what a core has written is in its own caches.
-  parallel_calls(parts, [&](int64_t part) {
+  parallel_for(parts, [&](int64_t part) {
     T* const sum = sums + part * size;
     std::fill_n(sum, size, T(0));
     const int64_t last = part_start(p.images, parts, part + 1);
@@ -397,7 +397,7 @@ template <typename T>
         add_weight_gradient(blocks, p, from, g + i * p.out_image(), sum, images, number);
     }
   });
-  parallel_calls(parts, [&](int64_t part) {
+  parallel_for(parts, [&](int64_t part) {
     join_weight_gradients(p, sums, parts, dw, part_start(p.w_elements, parts, part),
                           part_start(p.w_elements, parts, part + 1));
   });

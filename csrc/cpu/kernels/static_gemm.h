@@ -926,7 +926,7 @@ void static_gemm_part(const T* a, const T* b, T* c, const F& epilogue, int64_t p
 template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltype(no_epilogue)>
 [[gnu::noinline]] void static_gemm(const T* a, const T* b, T* c, const F& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
-  parallel_calls(parts, [&](int64_t part) {
+  parallel_for(parts, [&](int64_t part) {
     static_gemm_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
   });
 }
@@ -944,7 +944,7 @@ template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltyp
 [[gnu::noinline]] void static_gemm_batched(const T* a, const T* b, T* c,
                                            const F& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
-  parallel_calls(parts, [&](int64_t part) {
+  parallel_for(parts, [&](int64_t part) {
     static_gemm_batched_part<Shape, ACCUMULATE>(a, b, c, epilogue, part, parts);
   });
 }

@@ -43,10 +43,11 @@ FLAGS = (
 )  # fmt: skip
 # Used where the compiler knows them. What two programs both define stays each one's own.
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
+# `#pragma omp simd`; there is no OpenMP library in it.
+VECTOR_FLAGS = ("-fopenmp-simd",)
 # Copies of functions for some of their arguments: a tenth of the compilation, for nothing.
 HASTE_FLAGS = ("-fno-ipa-cp-clone",)
 WARNINGS_ARE_ERRORS = "-Werror"  # a flag that is ignored with a warning is not known
-OPENMP = "-fopenmp"
 PART = "NEEDLE_PART"  # the macro that chooses a part of a program
 
 HOW_TO_INSTALL = (
@@ -119,10 +120,11 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
 
 
 def _wanted() -> tuple[str, ...]:
-    """The flags for this processor, isolation and haste."""
+    """The flags for this processor, vectors, isolation and haste."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
-    return ("-mcpu=native" if arm else "-march=native", *wide, *ISOLATION_FLAGS, *HASTE_FLAGS)
+    processor = "-mcpu=native" if arm else "-march=native"
+    return (processor, *wide, *VECTOR_FLAGS, *ISOLATION_FLAGS, *HASTE_FLAGS)
 
 
 def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -131,52 +133,45 @@ def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(flag for flag in _wanted() if _macros(command, (*strict, flag))[0] is not None)
 
 
-@cache
-def _openmp(compiler: Compiler) -> tuple[str, ...]:
-    """The flag of OpenMP, where its header and library are there. Raises NoCompiler.
+def _check_builds_libraries(compiler: Compiler) -> None:
+    """Raise NoCompiler for a compiler without linker or standard library, which is none.
 
-    Checked where a program does not compile, with a whole library: a compiler without linker or
-    standard library is none.
+    Checked where a program does not compile.
     """
     with tempfile.TemporaryDirectory() as folder:
-        done = None
-        for flags, include in (((OPENMP,), "omp.h"), ((), "cstdint")):
-            Path(folder, "probe.cpp").write_text(
-                f'#include <{include}>\n#include <stdexcept>\nextern "C" void probe() {{}}\n'
-            )
-            done = _link(compiler, flags, ["probe.cpp"], f"probe{disk_cache.LIBRARY}", folder)
-            if done.returncode == 0:
-                return flags
-    assert done is not None
-    raise NoCompiler(
-        f"[jit] {shlex.join(compiler.command)} cannot build a library "
-        f"({_first_errors(done.stderr, 1)}). {HOW_TO_INSTALL}"
-    )
+        source = '#include <stdexcept>\nextern "C" void probe() {}\n'
+        Path(folder, "probe.cpp").write_text(source)
+        done = _link(compiler, ["probe.cpp"], f"probe{disk_cache.LIBRARY}", folder)
+    if done.returncode:
+        raise NoCompiler(
+            f"[jit] {shlex.join(compiler.command)} cannot build a library "
+            f"({_first_errors(done.stderr, 1)}). {HOW_TO_INSTALL}"
+        )
 
 
 def _library(
-    compiler: Compiler, flags: tuple[str, ...], source: str, library: str, folder: str
+    compiler: Compiler, source: str, library: str, folder: str
 ) -> subprocess.CompletedProcess[str]:
     """Compile a source to a library: its two parts at once where it has them (generated.h)."""
     in_parts = PART in Path(folder, source).read_text(encoding="utf-8")
     if not in_parts or (os.cpu_count() or 1) < 2:
-        return _link(compiler, flags, [source], library, folder)
+        return _link(compiler, [source], library, folder)
 
     def compiled(part: int) -> subprocess.CompletedProcess[str]:
-        options = (*flags, f"-D{PART}={part}", "-c")
+        options = (f"-D{PART}={part}", "-c")
         return _translate(compiler, options, [source], f"{part}.o", folder)
 
     with ThreadPoolExecutor(2) as pool:
         for done in pool.map(compiled, (1, 2)):
             if done.returncode:
                 return done
-    return _link(compiler, flags, ["1.o", "2.o"], library, folder)
+    return _link(compiler, ["1.o", "2.o"], library, folder)
 
 
 def _link(
-    compiler: Compiler, flags: Iterable[str], inputs: Iterable[str], library: str, folder: str
+    compiler: Compiler, inputs: Iterable[str], library: str, folder: str
 ) -> subprocess.CompletedProcess[str]:
-    return _translate(compiler, (*flags, "-shared"), inputs, library, folder)
+    return _translate(compiler, ("-shared",), inputs, library, folder)
 
 
 def _translate(
@@ -273,9 +268,9 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
     with disk_cache.scratch(folder) as scratch:
         code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{disk_cache.LIBRARY}")
         code.write_text(source, encoding="utf-8")
-        done = _library(compiler, (OPENMP,), code.name, library.name, scratch)
-        if done.returncode and OPENMP not in _openmp(compiler):
-            done = _library(compiler, (), code.name, library.name, scratch)
+        done = _library(compiler, code.name, library.name, scratch)
+        if done.returncode:
+            _check_builds_libraries(compiler)
         kept = folder / code.name
         os.replace(code, kept)
         if done.returncode:

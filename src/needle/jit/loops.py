@@ -519,7 +519,7 @@ class _Writer:
         text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
         text.append("    (void)j0, (void)j1;")
         for node in self.columns:
-            place = f"{self._sum(node)[0]}.of_this_thread()"
+            place = f"{self._sum(node)[0]}.of_this_task()"
             text += [f"    {line}" for line in self._sum_rows(node, place)]
         text += [f"    {line}" for line in self._row_loop("i0", "i1", body)]
         text += ["  }}", "  void finish() const {{", *joins, "  }}", "}};"]
