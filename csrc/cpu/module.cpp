@@ -47,7 +47,7 @@ Buffer* wrap(nb::object array) {
 Scalar scalar_of(nb::handle value) {
   if (PyFloat_Check(value.ptr())) {
     const double real = PyFloat_AS_DOUBLE(value.ptr());
-    const bool fits = real > -9.2e18 && real < 9.2e18;
+    const bool fits = real >= -0x1p63 && real < 0x1p63;
     return {real, fits ? static_cast<int64_t>(real) : INT64_MIN};
   }
   if (PyLong_Check(value.ptr())) {

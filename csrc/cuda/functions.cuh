@@ -47,7 +47,7 @@ __device__ To convert(From x) {
   else if constexpr (is_same<To, bool>)
     return x != From(0);
   else if constexpr (is_float<From> && !is_float<To>) {
-    const bool fits = x > From(-9.2e18) && x < From(9.2e18);
+    const bool fits = x >= From(-9223372036854775808.0) && x < From(9223372036854775808.0);
     return static_cast<To>(fits ? static_cast<int64_t>(x) : int64_t(1) << 63);
   } else
     return static_cast<To>(x);
@@ -170,7 +170,10 @@ __device__ T pow(T a, T b) {
   else if constexpr (is_same<T, bool>)
     return a || !b;
   else {
-    if (is_negative(b)) return a == T(1) ? T(1) : T(0);
+    if (is_negative(b)) {  // cut towards 0, as in PyTorch
+      const bool unit = a == T(1) || (is_negative(a) && a == static_cast<T>(-1));
+      return unit ? (b % 2 ? a : T(1)) : T(0);
+    }
     T result = 1;
     for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a)) {
       if (b % 2) result = mul(result, a);

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from . import autograd
 from .autograd import Tensor, autocasting
 from .backend_ndarray import NDArray, as_dtype, is_stored, is_traced
+from .backend_ndarray.layout import whole
 from .optim import Optimizer
 from .tree import map_leaves
 
@@ -108,7 +109,8 @@ class GradScaler:
             raise ValueError(f"[GradScaler] growth_factor must be above 1, got {growth_factor}")
         if not 0 < backoff_factor < 1:
             raise ValueError(f"[GradScaler] backoff_factor must be in (0, 1), got {backoff_factor}")
-        if not isinstance(growth_interval, int) or growth_interval < 1:
+        growth_interval = whole(growth_interval, "GradScaler", "growth_interval")
+        if growth_interval < 1:
             raise ValueError(
                 f"[GradScaler] growth_interval must be an int of at least 1, got {growth_interval}"
             )

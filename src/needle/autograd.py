@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from .backend_ndarray import DTYPES, HostNumber, Shape, as_dtype, is_float
-from .backend_ndarray.dtypes import BFLOAT16, FLOAT16
+from .backend_ndarray import HostNumber, Shape, as_dtype, is_float
+from .backend_ndarray.dtypes import FLOAT32, FLOAT64, checked_real, own_dtype
 from .backend_selection import Device, NDArray, default_device, default_float
 
 __all__ = [
@@ -223,13 +223,14 @@ class Op:
 
     `saves_values` says whether `gradient` reads the data of the inputs: then modifying an input
     between forward and backward is an error. Ops whose gradient needs only shapes set it False.
-    `precision` is what the table of `needle.ops.precision` says of the op.
+    `precision` and `takes_integers` are what the tables of `needle.ops.precision` say of the op.
     """
 
     saves_values = True
     # Whether `gradient` takes the `Members` of a TensorTuple's gradient that there are.
     takes_members = False
     precision: ClassVar[Any] = None
+    takes_integers: ClassVar[bool] = True
 
     def __call__(self, *args: Value) -> Any:
         raise NotImplementedError
@@ -259,7 +260,7 @@ def _is_mixed(inputs: Sequence[Value]) -> bool:
         return True
     for x in inputs:  # each of them is looked at in every call of a product: no comprehension
         dtype = x.realize_cached_data()._dtype
-        if dtype is BFLOAT16 or dtype is FLOAT16:
+        if dtype is not FLOAT32 and dtype is not FLOAT64:
             return True
     return False
 
@@ -803,10 +804,6 @@ class Tensor(Value):
         return ops.log_softmax(self, axis)
 
 
-# Integer and float widths that needle has no kernels for, and what holds their values.
-_WIDENED = {"i1": "int32", "i2": "int32", "u2": "int32", "u4": "int64", "u8": "int64", "f2": "f4"}
-
-
 def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
     """The data of a new Tensor; shares memory only with a Tensor or NDArray that fits as it is."""
     if isinstance(array, Tensor):
@@ -816,21 +813,17 @@ def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
         return moved if dtype is None else moved.astype(dtype)
     if isinstance(array, (list, tuple)) and any(isinstance(x, Tensor) for x in array):
         array = [np.asarray(x) for x in array]
-    host = np.asarray(array)
-    if dtype is None:
-        dtype = _default_dtype(host, is_array=isinstance(array, np.ndarray))
+    host, is_array = np.asarray(array), isinstance(array, np.ndarray)
+    dtype = as_dtype(_default_dtype(host, is_array) if dtype is None else dtype)
+    host = checked_real(host, not is_array, dtype, "Tensor")
     return NDArray(host, device=device or default_device(), dtype=dtype)
 
 
 def _default_dtype(host: np.ndarray, is_array: bool) -> Any:
     kind = host.dtype.kind
-    if kind not in "fiub":
-        raise TypeError(f"[Tensor] data must be numeric, got an array of dtype {host.dtype}")
-    if kind == "f":
-        return default_float(host.dtype if is_array else None)
-    if kind in "iu" and not is_array:
-        return default_float()
-    return host.dtype if host.dtype in DTYPES else _WIDENED[host.dtype.str[1:]]
+    if kind in "iub" and (is_array or kind == "b"):
+        return own_dtype(host.dtype)
+    return default_float(own_dtype(host.dtype) if is_array and kind == "f" else None)
 
 
 # ---- reverse mode ---------------------------------------------------------------------------

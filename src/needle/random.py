@@ -17,7 +17,7 @@ import numpy as np
 
 from .autograd import Tensor, changed, current_trace
 from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
-from .backend_ndarray.layout import checked_shape
+from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
 from .backend_selection import Device, default_device
 
@@ -54,9 +54,9 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed`; returns the generator. Raises as the constructor."""
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        if isinstance(seed, bool):
             raise TypeError(f"[Generator] the seed must be an int, got {seed!r}")
-        self.set_state((int(seed), 0))
+        self.set_state((whole(seed, "Generator", "the seed"), 0))
         return self
 
     def get_state(self) -> tuple[int, int]:

@@ -196,8 +196,9 @@ To convert(From x) {
   else if constexpr (std::is_same_v<From, bool>)
     return x ? To(1) : To(0);  // a select of a comparison; the cast goes through bytes, 10 x slower
   else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    // Through int64, as a float outside the target's range has no defined conversion.
-    const bool fits = x > From(-9.2e18) && x < From(9.2e18);
+    // Through int64, as a float outside the target's range has no defined conversion. What int64
+    // does not hold, NaN included, is INT64_MIN.
+    const bool fits = x >= From(-0x1p63) && x < From(0x1p63);
     return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
   } else
     return static_cast<To>(x);
@@ -358,12 +359,16 @@ inline T floor_div(T a, T b) {
                : q;
   }
 }
+// Integers to negative powers are cut towards 0, as in PyTorch; so is 0 to a negative power.
 template <typename T>
 inline T pow(T a, T b) {
   if constexpr (std::is_floating_point_v<T>)
     return std::pow(a, b);
   else {
-    if (b < T(0)) return a == T(1) ? T(1) : T(0);
+    if (is_negative(b)) {
+      const bool unit = a == T(1) || is_negative(a) && a == static_cast<T>(-1);
+      return unit ? (b % 2 ? a : T(1)) : T(0);
+    }
     T result = 1;
     for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a))
       if (b % 2) result = mul(result, a);

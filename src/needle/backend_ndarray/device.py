@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .dtypes import as_dtype, host_dtype
+from .dtypes import INT64, as_dtype, convert, host_array, host_dtype
+from .layout import as_shape, whole
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -101,23 +102,30 @@ class BackendDevice:
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
         """An array of the shape with unspecified contents."""
-        return self.array_type._empty(_as_shape(shape), self, as_dtype(dtype))
+        return self.array_type._empty(as_shape(shape, "empty"), self, as_dtype(dtype))
 
     def full(
         self, shape: int | tuple[int, ...], fill_value: Any, dtype: Any = "float32"
     ) -> NDArray:
-        """An array of the shape with every element `fill_value`."""
+        """An array of the shape with every element `fill_value`, a number or a 0-d array.
+
+        Raises OverflowError for a number beyond an integer dtype, TypeError for no real number.
+        """
         out = self.empty(shape, dtype)
-        self.fill(out, fill_value)
+        out.fill(fill_value)
         return out
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
         """An array of the shape filled with 0."""
-        return self.full(shape, 0, dtype)
+        out = self.empty(shape, dtype)
+        self.fill(out, 0)
+        return out
 
     def ones(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
         """An array of the shape filled with 1."""
-        return self.full(shape, 1, dtype)
+        out = self.empty(shape, dtype)
+        self.fill(out, 1)
+        return out
 
     def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`."""
@@ -140,9 +148,13 @@ class BackendDevice:
     def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> NDArray:
         """Rows of the n×n identity chosen by the integers `i`; shape i.shape + (n,).
 
-        Raises ValueError if an entry of `i` is outside 0 … n-1.
+        Raises ValueError if an entry of `i` is outside 0 … n-1, TypeError for one that is no whole
+        number.
         """
-        index = np.asarray(i).astype(np.int64)
+        n, given = whole(n, "one_hot", "n"), host_array(i, what="one_hot")
+        index = convert(given, INT64)
+        if given.dtype.kind == "f" and not np.array_equal(given, index):
+            raise TypeError(f"[one_hot] indices must be whole numbers, got {given}")
         if index.size and (index.min() < 0 or index.max() >= n):
             raise ValueError(
                 f"[one_hot] indices must be in 0 … {n - 1} for n={n}, "
@@ -151,10 +163,3 @@ class BackendDevice:
         rows = np.zeros((*index.shape, n), dtype=host_dtype(as_dtype(dtype)))
         np.put_along_axis(rows, index[..., None], 1, axis=-1)
         return self.array_type(rows, device=self, dtype=dtype)
-
-
-def _as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
-    if any(n < 0 for n in shape):
-        raise ValueError(f"shape must have no negative entry, got {shape}")
-    return shape

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .device import BackendDevice
-from .dtypes import BFLOAT16, bfloat16_bits, bfloat16_values, is_stored
+from .dtypes import BFLOAT16, bfloat16_bits, bfloat16_values, convert, is_stored
 
 
 class NumpyBuffer:
@@ -42,6 +42,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
+def _sign(x: np.ndarray) -> np.ndarray:
+    return x if x.dtype == np.bool_ else np.sign(x)
+
+
 def _integer_safe(op: Any) -> Any:
     """Integer division and remainder by zero give 0 on every device."""
 
@@ -53,8 +57,17 @@ def _integer_safe(op: Any) -> Any:
     return apply
 
 
+def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Integers to negative powers are cut towards 0, as in PyTorch; NumPy refuses them."""
+    if not np.issubdtype(np.result_type(a, b), np.signedinteger):
+        return np.power(a, b)
+    odd = np.where(b % 2 == 0, 1, -1)
+    inverse = np.where(a == 1, 1, np.where(a == -1, odd, 0))
+    return np.where(b < 0, inverse, np.power(a, np.maximum(b, 0))).astype(a.dtype)
+
+
 UNARY: dict[str, Any] = {
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "exp": np.exp, "log": np.log,
+    "neg": np.negative, "abs": np.abs, "sign": _sign, "exp": np.exp, "log": np.log,
     "log1p": np.log1p, "expm1": np.expm1, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "reciprocal": lambda x: 1 / x, "square": np.square, "sin": np.sin, "cos": np.cos,
     "tanh": np.tanh, "sigmoid": _sigmoid, "erf": _erf, "relu": lambda x: np.maximum(x, 0),
@@ -63,7 +76,7 @@ UNARY: dict[str, Any] = {
 }  # fmt: skip
 BINARY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
-    "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": np.power,
+    "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": _power,
     "maximum": np.maximum, "minimum": np.minimum,
     "relu_grad": lambda g, y: np.where(y > 0, g, np.zeros_like(g)),
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
@@ -113,6 +126,8 @@ class NumpyDevice(BackendDevice):
         with np.errstate(invalid="ignore", over="ignore"):
             if is_stored(out._dtype):  # rounded from float32, as on the other devices
                 value = np.asarray(value).astype(np.float32)
+            elif out._dtype.kind in "iu":
+                value = convert(np.asarray(value), out._dtype)
             self._stored(out)[...] = bfloat16_bits(value) if out._dtype is BFLOAT16 else value
 
     def unary(self, op: str, x: Any, out: Any) -> None:

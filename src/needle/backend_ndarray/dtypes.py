@@ -6,6 +6,7 @@ nearest even, when it is stored. NumPy has no bfloat16; `BFLOAT16` stands where 
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -55,7 +56,7 @@ _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """The canonical dtype object for a name, a NumPy scalar type or a dtype.
+    """The canonical dtype object for a name, a NumPy scalar type or a dtype of any byte order.
 
     Raises TypeError for a type that needle has no kernels for.
     """
@@ -66,7 +67,7 @@ def as_dtype(dtype: Any) -> np.dtype:
     names = ", ".join(d.name for d in DTYPES)
     try:
         if dtype is not None:  # which NumPy would take for float64
-            return _CANONICAL[np.dtype(dtype)]
+            return _CANONICAL[np.dtype(dtype).newbyteorder("=")]
         raise TypeError
     except (KeyError, TypeError):
         raise TypeError(f"dtype {dtype!r} is not supported; use one of {names}") from None
@@ -112,6 +113,181 @@ def promote_scalar(dtype: np.dtype, scalar: Any) -> np.dtype:
 def float_dtype(dtype: np.dtype) -> np.dtype:
     """The floating dtype of division, exp and the like of a `dtype` array."""
     return dtype if is_float(dtype) else FLOAT32
+
+
+def computed_dtype(dtype: np.dtype) -> np.dtype:
+    """The floating dtype in which a composition of ops of a `dtype` array is computed.
+
+    It holds every value of the array (of int64 up to 2⁵³), so that what cancels loses nothing.
+    """
+    if dtype is INT32 or dtype is INT64:
+        return FLOAT64
+    return dtype if dtype is FLOAT64 else FLOAT32
+
+
+# ---- numbers ----------------------------------------------------------------------------------
+
+SCALARS = (int, float, bool, np.number, np.bool_)
+_RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in (UINT8, INT32, INT64)}
+_RANGES[BOOL] = (0, 1)
+
+
+def python_number(value: Any) -> int | float:
+    """A Python or NumPy scalar as the Python number of its value, which carries no dtype.
+
+    Raises TypeError for anything else, complex numbers and time spans of NumPy included.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.generic):
+        kind = value.dtype.kind
+        if kind in "iub":
+            return value.item()
+        if kind == "f":
+            return float(value)
+    elif isinstance(value, (int, float)):
+        return value
+    raise TypeError(f"a number must be real, got {value!r} of type {type(value).__name__}")
+
+
+def checked_integer(value: int, dtype: np.dtype, what: str) -> int:
+    """`value`, which an integer array of `dtype` can hold. Raises OverflowError for another."""
+    low, high = _RANGES[dtype]
+    if not low <= value <= high:
+        raise OverflowError(f"[{what}] {value} is out of range for {dtype}: {low} … {high}")
+    return value
+
+
+def number_for(value: Any, dtype: np.dtype, what: str) -> int | float:
+    """The number to store in an array of `dtype`; integers cut fractions off, as NumPy does.
+
+    Raises OverflowError for a number beyond an integer dtype, ValueError for NaN, TypeError for
+    what is no real number.
+    """
+    number = python_number(value)
+    if dtype.kind not in "iu":
+        return number
+    if number != number:
+        raise ValueError(f"[{what}] NaN cannot be stored as {dtype}")
+    if number in (math.inf, -math.inf):
+        raise OverflowError(f"[{what}] {number} cannot be stored as {dtype}")
+    return checked_integer(int(number), dtype, what)
+
+
+def as_threshold(op: str, number: float, dtype: np.dtype) -> tuple[int | None, bool]:
+    """What comparing an integer array of `dtype` with `number` by value comes to.
+
+    Either the integer to compare with, or None and the result for all elements.
+    """
+    if isinstance(number, float):
+        if number != number:
+            return None, op == "ne"
+        if math.isinf(number):
+            number = _RANGES[dtype][number > 0] + (1 if number > 0 else -1)
+        elif op in ("lt", "ge"):
+            number = math.ceil(number)
+        elif op in ("le", "gt") or number == math.floor(number):
+            number = math.floor(number)
+        else:
+            return None, op == "ne"
+    low, high = _RANGES[dtype]
+    if number > high:
+        return None, op in ("lt", "le", "ne")
+    if number < low:
+        return None, op in ("gt", "ge", "ne")
+    return number, False
+
+
+def kernel_scalar(value: float) -> tuple[float, int]:
+    """A Python number as the kernels' `Scalar`: as a double, and as an int64."""
+    try:
+        whole = int(value)
+    except (OverflowError, ValueError):  # an infinity, NaN
+        whole = -(2**63)
+    return float(value), whole if -(2**63) <= whole < 2**63 else -(2**63)
+
+
+# ---- arrays of the host -------------------------------------------------------------------------
+
+# What holds the values of the widths that needle has no kernels for.
+_WIDENED = {"i1": INT32, "i2": INT32, "u2": INT32, "u4": INT64, "u8": INT64}
+
+
+def real_array(data: Any, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
+    """`data` as a NumPy array of real numbers that can become `dtype`, checked and not converted.
+
+    Numbers in lists must fit an integer `dtype`, as in `numpy.array`; those of arrays wrap around,
+    as in `astype`, except that int64 must hold those of a uint64 array.
+
+    Raises TypeError for data that is not real numbers, OverflowError for an integer that does not
+    fit, ValueError for NaN in a list that is to become integers.
+    """
+    literal = isinstance(data, (list, tuple, range, *SCALARS))
+    return checked_real(np.asarray(data), literal, dtype, what)
+
+
+def checked_real(host: np.ndarray, literal: bool, dtype: np.dtype | None, what: str) -> np.ndarray:
+    """`real_array` of what NumPy has made of the data; `literal`: of numbers in lists."""
+    own = _CANONICAL.get(host.dtype)
+    if own is not None and (dtype is None or dtype is own):
+        return host
+    if host.dtype.kind == "O" and literal:
+        host = _of_large_integers(host, dtype, what)
+    kind = host.dtype.kind
+    if kind not in "fiub":
+        raise TypeError(f"[{what}] data must be real numbers, got an array of dtype {host.dtype}")
+    target = own_dtype(host.dtype) if dtype is None else dtype
+    may_not_fit = literal or host.dtype.name == "uint64"
+    if may_not_fit and target.kind in "iu" and kind != "b" and host.size:
+        limit = target if literal else INT64
+        number_for(host.min(), limit, what)  # NaN where there is one
+        number_for(host.max(), limit, what)
+    return host
+
+
+def host_array(data: Any, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
+    """`data`, anything that NumPy makes an array of, as an array of one of needle's dtypes.
+
+    Without `dtype` that is its own, in the machine's byte order; integers of other widths become
+    int32 or int64, wider floats float64. Raises as `real_array`.
+    """
+    host = real_array(data, dtype, what)
+    target = own_dtype(host.dtype) if dtype is None else dtype
+    if is_stored(target) and host.dtype != target:
+        target = FLOAT32  # what they are rounded from
+    return convert(host, target)
+
+
+def own_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of needle that holds the values of a real dtype of NumPy."""
+    native = dtype.newbyteorder("=")
+    if native in _CANONICAL:
+        return _CANONICAL[native]
+    return FLOAT64 if dtype.kind == "f" else _WIDENED[native.str[1:]]
+
+
+def _of_large_integers(host: np.ndarray, dtype: np.dtype | None, what: str) -> np.ndarray:
+    """Python numbers with integers among them that NumPy has no dtype for, as floats."""
+    numbers = host.ravel().tolist()
+    if not all(isinstance(x, SCALARS) for x in numbers):
+        return host
+    if dtype is None or not is_float(dtype):
+        largest = max(numbers, key=abs)
+        raise OverflowError(f"[{what}] {largest} is out of range for {dtype or INT64}")
+    return host.astype(np.float64)
+
+
+def convert(host: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`host` in `dtype`, as all devices convert.
+
+    Integers wrap around. A float goes to an integer through int64, cut towards 0; what int64
+    cannot hold, NaN included, is its smallest number there.
+    """
+    if dtype.kind in "iu" and host.dtype.kind == "f":
+        inside = (host >= -(2.0**63)) & (host < 2.0**63)
+        host = np.where(inside, np.where(inside, host, 0).astype(np.int64), np.int64(-(2**63)))
+    with np.errstate(over="ignore"):
+        return host.astype(dtype, copy=False)
 
 
 # ---- NumPy's side of bfloat16 -----------------------------------------------------------------

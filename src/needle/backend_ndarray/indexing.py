@@ -40,8 +40,10 @@ def as_host_key(key: Any) -> Any:
     if not _is_array(key):
         return key
     index = np.asarray(key)
+    if index.size == 0 and isinstance(key, list):  # of no dtype: nothing is selected
+        return index.astype(np.int64)
     _check_dtype(index.dtype)
-    return index.astype(np.int64) if index.size == 0 and index.dtype != np.bool_ else index
+    return index
 
 
 def _without_masks(key: Any) -> Any:
@@ -55,7 +57,7 @@ def _without_masks(key: Any) -> Any:
 
 
 def _check_dtype(dtype: np.dtype) -> None:
-    if dtype.kind == "f":
+    if dtype.kind not in "iub":
         raise IndexError(f"arrays used as indices must be integer or bool, got {dtype}")
 
 
@@ -133,7 +135,7 @@ def plan(x: NDArray, key: Any) -> FancyIndex:
     Integers out of range in an NDArray are left to the kernel that looks them up.
     """
     items = _expand(_without_masks(key), len(x._shape))
-    items = [part for item in items for part in _split_mask(item)]
+    items = _split_masks(items, x._shape)
     basic: list[Any] = []
     arrays: list[tuple[int, Any]] = []  # (axis in the basic view, index)
     axis = 0
@@ -152,12 +154,13 @@ def _in_range(item: Any, n: int, axis: int) -> np.ndarray:
     """Indices of the host counted from the front. Raises IndexError for one out of range."""
     if not isinstance(item, np.ndarray):
         return np.asarray(_checked_int(item, n, axis))
-    index = item.astype(np.int64, copy=False)
-    bad = (index < -n) | (index >= n)
+    index = item  # compared in its own dtype: uint64 may be beyond int64
+    bad = (index < -n) | (index >= n) if index.dtype.kind == "i" else index >= n
     if bad.any():
         raise IndexError(
             f"index {index[bad].flat[0]} is out of range for axis {axis} of length {n}"
         )
+    index = index.astype(np.int64, copy=False)
     return np.where(index < 0, index + n, index)
 
 
@@ -215,10 +218,26 @@ def _as_rows(x: NDArray, index: NDArray) -> NDArray:
     return index.to(x._device).astype(INT64)
 
 
-def _split_mask(item: Any) -> tuple[Any, ...]:
-    if isinstance(item, np.ndarray) and item.dtype == np.bool_:
-        return item.nonzero()
-    return (item,)
+def _split_masks(items: list[Any], shape: Shape) -> list[Any]:
+    """The items with the positions that are True, an array an axis, in the place of each mask.
+
+    Raises IndexError for a mask of another shape than the axes that it stands for.
+    """
+    parts: list[Any] = []
+    axis = 0
+    for item in items:
+        if isinstance(item, np.ndarray) and item.dtype == np.bool_:
+            covered = shape[axis : axis + item.ndim]
+            if item.shape != covered:
+                raise IndexError(
+                    f"a mask of shape {item.shape} cannot select from axes of lengths {covered}"
+                )
+            parts.extend(item.nonzero())
+            axis += item.ndim
+        else:
+            parts.append(item)
+            axis += item is not None
+    return parts
 
 
 def _basic_shape(shape: Shape, basic: tuple[Any, ...]) -> Shape:

@@ -12,17 +12,48 @@ from typing import Any
 Shape = tuple[int, ...]
 
 
+def whole(value: Any, what: str, name: str) -> int:
+    """`value` as an int: integers of Python and NumPy and 0-d integer arrays are ones.
+
+    Raises TypeError for others, floats included, that names the op `what` and the argument.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{what}] {name} must be an integer, got {value!r}") from None
+
+
+def wholes(values: Any, what: str, name: str) -> Shape:
+    """An integer or a sequence of integers as a tuple of ints. Raises TypeError for others."""
+    try:
+        if not isinstance(values, (tuple, list)) and _is_single(values):
+            return (operator.index(values),)
+        return tuple(map(operator.index, values))
+    except TypeError:
+        raise TypeError(f"[{what}] {name} must be made of integers, got {values!r}") from None
+
+
+def _is_single(value: Any) -> bool:
+    """Whether it is a number or a 0-d array, and no sequence."""
+    return hasattr(value, "__index__") and not getattr(value, "shape", ())
+
+
+def unpack(args: tuple[Any, ...]) -> Any:
+    """(2, 3), ((2, 3),), ([2, 3],) and an array of 2 and 3 all mean the shape (2, 3)."""
+    return args[0] if len(args) == 1 else args
+
+
+def as_shape(shape: Any, what: str) -> Shape:
+    """A length or a sequence of them as a shape; TypeError or ValueError for others."""
+    lengths = wholes(shape, what, "the shape")
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"[{what}] the shape must have no negative entry, got {lengths}")
+    return lengths
+
+
 def checked_shape(name: str, shape: Sequence[Any]) -> Shape:
     """Separate lengths or one tuple of them as a shape; TypeError or ValueError for others."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    try:
-        lengths = tuple(operator.index(n) for n in shape)
-    except TypeError:
-        raise TypeError(f"[{name}] the shape must be made of integers, got {shape}") from None
-    if any(n < 0 for n in lengths):
-        raise ValueError(f"[{name}] the shape must have no negative entry, got {shape}")
-    return lengths
+    return as_shape(unpack(tuple(shape)), name)
 
 
 @lru_cache(maxsize=4096)
@@ -63,7 +94,12 @@ def is_dense(shape: Shape, strides: Shape) -> bool:
 
 
 def normalize_axis(axis: int, ndim: int, what: str) -> int:
-    """`axis` counted from the front. Raises ValueError naming the op `what` when out of range."""
+    """`axis` counted from the front.
+
+    Raises ValueError naming the op `what` when out of range, TypeError for what is no integer.
+    """
+    if type(axis) is not int:
+        axis = whole(axis, what, "axis")
     if not -ndim <= axis < ndim:
         raise ValueError(f"[{what}] axis {axis} is out of range for an array of {ndim} dimensions")
     return axis % ndim
@@ -73,11 +109,11 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> Sh
     """Sorted distinct axes counted from the front; None means all of them."""
     if axes is None:
         return tuple(range(ndim))
-    if isinstance(axes, int) or hasattr(axes, "__index__"):
-        return (normalize_axis(int(axes), ndim, what),)
-    result = tuple(sorted(normalize_axis(int(axis), ndim, what) for axis in axes))
+    if type(axes) is int:
+        return (normalize_axis(axes, ndim, what),)
+    result = tuple(sorted(normalize_axis(axis, ndim, what) for axis in wholes(axes, what, "axes")))
     if len(set(result)) != len(result):
-        raise ValueError(f"[{what}] axes {tuple(axes)} name the same axis twice")
+        raise ValueError(f"[{what}] axes {axes} name the same axis twice")
     return result
 
 
@@ -111,9 +147,9 @@ def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
     )
 
 
-def resolve_shape(shape: Sequence[int], size: int) -> Shape:
+def resolve_shape(shape: Any, size: int) -> Shape:
     """`shape` with its one -1 filled in, checked against the number of elements."""
-    wanted = tuple(int(n) for n in shape)
+    wanted = wholes(shape, "reshape", "the shape")
     if wanted.count(-1) > 1 or any(n < -1 for n in wanted):
         raise ValueError(f"[reshape] shape may hold one -1 and no other negative, got {wanted}")
     result = wanted

@@ -27,12 +27,21 @@ from .dtypes import (
     FLOAT32,
     INT32,
     INT64,
+    SCALARS,
     as_dtype,
+    as_threshold,
+    checked_integer,
+    computed_dtype,
+    convert,
     float_dtype,
+    host_array,
     is_float,
     is_stored,
+    number_for,
     promote,
     promote_scalar,
+    python_number,
+    real_array,
     widened,
 )
 from .layout import (
@@ -47,12 +56,17 @@ from .layout import (
     reduced_shape,
     reshape_strides,
     resolve_shape,
+    unpack,
+    whole,
+    wholes,
 )
 from .symbolic import HostNumber
 
-SCALARS = (int, float, bool, np.number, np.bool_)
 MAX_DIMENSIONS = 8
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+# Arithmetic in which two bools count as the integers 0 and 1; their sums and products are or and
+# and, as in NumPy.
+_COUNTING = frozenset(("floor_div", "mod", "pow"))
 
 
 class NDArray:
@@ -80,8 +94,8 @@ class NDArray:
             source = other._host() if device != other._device else other
         else:
             device = device or default_device()
-            kept = dtype if dtype is not None else FLOAT32
-            source = _numeric(np.asarray(other))
+            kept = as_dtype(dtype) if dtype is not None else FLOAT32
+            source = real_array(other, kept, "NDArray")
         self._init_from(source, device, as_dtype(kept))
 
     def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
@@ -100,8 +114,9 @@ class NDArray:
             device.copy(NDArray(source, device, FLOAT32), self)
         else:
             # A fresh contiguous array of the right dtype becomes the buffer itself.
-            own = np.array if device.shares_memory else np.asarray
-            self._handle = device.wrap(own(source, dtype=dtype, order="C").reshape(-1))
+            host = convert(source, dtype)
+            own = np.array if host is source and device.shares_memory else np.asarray
+            self._handle = device.wrap(own(host, order="C").reshape(-1))
 
     # ---- construction ---------------------------------------------------------------------------
 
@@ -151,11 +166,12 @@ class NDArray:
         dtype: Any = None,
     ) -> NDArray:
         """An array over `handle` (or over new uninitialized memory) with the given layout."""
-        shape = tuple(int(n) for n in shape)
+        shape = wholes(shape, "make", "the shape")
         _check_ndim(len(shape))
         device = device or default_device()
         dtype = as_dtype(dtype or (FLOAT32 if handle is None else handle.dtype))
-        strides = compact_strides(shape) if strides is None else tuple(int(s) for s in strides)
+        strides = compact_strides(shape) if strides is None else wholes(strides, "make", "strides")
+        offset = whole(offset, "make", "offset")
         if len(strides) != len(shape):
             raise ValueError(f"[make] shape {shape} and strides {strides} differ in length")
         if handle is None:
@@ -278,7 +294,7 @@ class NDArray:
         return int(self.item())
 
     def __index__(self) -> int:
-        if is_float(self._dtype):
+        if self._dtype.kind not in "iu":
             raise TypeError(f"a {self._dtype} array cannot be an index")
         return int(self.item())
 
@@ -336,7 +352,8 @@ class NDArray:
 
     def as_strided(self, shape: Sequence[int], strides: Sequence[int]) -> NDArray:
         """A view of the same buffer under another layout, checked to stay inside it."""
-        shape, strides = tuple(shape), tuple(strides)
+        shape = wholes(shape, "as_strided", "the shape")
+        strides = wholes(strides, "as_strided", "strides")
         _check_ndim(len(shape))
         if len(shape) != len(strides):
             raise ValueError(f"[as_strided] shape {shape} and strides {strides} differ in length")
@@ -352,10 +369,9 @@ class NDArray:
 
         A view where the layout allows it, else of one copy. Raises ValueError if sizes differ.
         """
-        target = _unpack_shape(shape)
+        target = resolve_shape(unpack(shape), self.size)
         if target == self._shape:
             return self
-        target = resolve_shape(target, self.size)
         _check_ndim(len(target))
         if self.is_compact():
             return self._relayout(target, compact_strides(target))
@@ -370,11 +386,10 @@ class NDArray:
 
     def permute(self, *axes: Any) -> NDArray:
         """The view whose axis i is this array's axis `axes[i]`."""
-        order = tuple(normalize_axis(int(a), self.ndim, "permute") for a in _unpack_shape(axes))
+        axes = wholes(unpack(axes), "permute", "axes")
+        order = tuple(normalize_axis(a, self.ndim, "permute") for a in axes)
         if len(order) != self.ndim or len(set(order)) != self.ndim:
-            raise ValueError(
-                f"[permute] axes {_unpack_shape(axes)} must name each of the {self.ndim} axes once"
-            )
+            raise ValueError(f"[permute] axes {axes} must name each of the {self.ndim} axes once")
         shape, strides = self._shape, self._strides
         return self._relayout(tuple(shape[a] for a in order), tuple(strides[a] for a in order))
 
@@ -392,7 +407,7 @@ class NDArray:
 
     def broadcast_to(self, *shape: Any) -> NDArray:
         """The view that repeats axes of length 1 (and new leading ones) to reach `shape`."""
-        target = tuple(int(n) for n in _unpack_shape(shape))
+        target = wholes(unpack(shape), "broadcast_to", "the shape")
         if target == self._shape:
             return self
         _check_ndim(len(target))
@@ -441,33 +456,47 @@ class NDArray:
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write a scalar or an array that broadcasts to the selected shape."""
         if indexing.is_fancy(key):
-            host = self._host()
+            host, values = self._host(), self._values_for(value)
             if host.flags.writeable:
-                host[indexing.as_host_key(key)] = np.asarray(value)
+                host[indexing.as_host_key(key)] = values
             else:  # a copy of what is on a GPU
                 changed = host.copy()
-                changed[indexing.as_host_key(key)] = np.asarray(value)
+                changed[indexing.as_host_key(key)] = values
                 self._device.copy(NDArray(changed, self._device, self._dtype), self)
             return
         target = self._relayout(*indexing.basic_view(self, key))
         if isinstance(value, SCALARS):
-            self._device.fill(target, value)
+            self._device.fill(target, number_for(value, self._dtype, "setitem"))
             return
+        if not isinstance(value, (NDArray, HostNumber)):
+            value = NDArray(host_array(value, self._dtype, "setitem"), self._device, self._dtype)
         source = self._coerce(value).broadcast_to(target._shape)
         if source._handle is self._handle:  # reading and writing may overlap
             source = source.copy()
         self._device.copy(source, target)
 
+    def _values_for(self, value: Any) -> Any:
+        """What to assign to elements of this array on the host."""
+        if isinstance(value, SCALARS):
+            return number_for(value, self._dtype, "setitem")
+        return host_array(value, self._dtype, "setitem")
+
     def fill(self, value: Any) -> None:
-        """Set every element to a scalar."""
-        self._device.fill(self, value)
+        """Set every element to a number, or to that of an array of one element.
+
+        Raises OverflowError for a number beyond an integer dtype, TypeError for no real number.
+        """
+        if isinstance(value, SCALARS):
+            self._device.fill(self, number_for(value, self._dtype, "fill"))
+        else:
+            self[...] = value
 
     def _coerce(self, value: Any) -> NDArray:
         """`value` as an NDArray on this device."""
         if isinstance(value, HostNumber):
             return value.as_array(value, self._device, self._dtype)
         if not isinstance(value, NDArray):
-            value = _numeric(np.asarray(value))
+            value = host_array(value)
             return NDArray(value, device=self._device, dtype=value.dtype)
         if value._device is not self._device and value._device != self._device:
             raise ValueError(
@@ -503,7 +532,9 @@ class NDArray:
         if a._dtype is not b._dtype:
             common = promote(a._dtype, b._dtype)
             a, b = a.astype(common), b.astype(common)
-        if is_stored(a._dtype):
+        if a._dtype is BOOL:
+            a, b = _as_operand(op, a), _as_operand(op, b)
+        elif is_stored(a._dtype):
             return a._in_float32(NDArray._binary, op, b.astype(FLOAT32), dtype, dtype=dtype)
         if a._shape != b._shape:
             shape = broadcast_shapes(a._shape, b._shape, op)
@@ -516,12 +547,32 @@ class NDArray:
         self, op: str, scalar: Any, reverse: bool, dtype: np.dtype | None = None
     ) -> NDArray:
         x = self
-        if is_stored(x._dtype):
-            return x._in_float32(NDArray._binary_scalar, op, scalar, reverse, dtype, dtype=dtype)
-        if not is_float(x._dtype):
-            x = x.astype(promote_scalar(x._dtype, scalar))
+        kind = type(scalar)
+        if kind is not float and kind is not int:
+            scalar = python_number(scalar)
+        if x._dtype is not FLOAT32:
+            if is_stored(x._dtype):
+                return x._in_float32(
+                    NDArray._binary_scalar, op, scalar, reverse, dtype, dtype=dtype
+                )
+            if not is_float(x._dtype):
+                if op in _COMPARISONS:
+                    return x._compare_integers(op, scalar)
+                x = x.astype(promote_scalar(x._dtype, scalar))
+                scalar = _operand_for(op, x, scalar, reverse)
+                x = _as_operand(op, x)
         out = NDArray._empty_like(x, dtype or x._dtype)
         x._device.binary_scalar(op, x, scalar, out, reverse)
+        return out
+
+    def _compare_integers(self, op: str, number: int | float) -> NDArray:
+        """An array of integers or bools compared with a number by value, whatever it is."""
+        threshold, everywhere = as_threshold(op, number, self._dtype)
+        out = NDArray._empty_like(self, BOOL)
+        if threshold is None:
+            self._device.fill(out, everywhere)
+        else:
+            self._device.binary_scalar(op, self, threshold, out, False)
         return out
 
     def _reflected(self, op: str, other: Any) -> NDArray:
@@ -585,7 +636,7 @@ class NDArray:
         return self._reflected("pow", other)
 
     def __neg__(self) -> NDArray:
-        return self._unary("neg")
+        return _as_operand("neg", self)._unary("neg")
 
     def __abs__(self) -> NDArray:
         return self._unary("abs")
@@ -619,9 +670,25 @@ class NDArray:
         return self._binary("minimum", other)
 
     def clip(self, low: float | None = None, high: float | None = None) -> NDArray:
-        """Every element moved into [low, high]; None leaves that side open."""
-        x = self if low is None else self.maximum(low)
-        return x if high is None else x.minimum(high)
+        """Every element moved into [low, high]; None leaves that side open.
+
+        Bounds of an integer array are taken by value: -5 bounds no unsigned one. Raises
+        OverflowError where an element would become a bound that its dtype cannot hold.
+        """
+        x = self
+        if low is not None and not (x._is_integer(low) and as_threshold("ge", low, x._dtype)[1]):
+            x = x.maximum(low)
+        if high is not None and not (x._is_integer(high) and as_threshold("le", high, x._dtype)[1]):
+            x = x.minimum(high)
+        return x if x is not self else self.copy()
+
+    def _is_integer(self, number: Any) -> bool:
+        """Whether this array and `number` are integers."""
+        return self._dtype.kind in "iu" and isinstance(number, (int, np.integer))
+
+    def _rounded(self, op: str) -> NDArray:
+        """The integers that `floor`, `ceil` or `round` finds, in this array's dtype."""
+        return self._unary(op) if is_float(self._dtype) else self.copy()
 
     def log(self) -> NDArray:
         """Natural logarithm."""
@@ -708,8 +775,9 @@ class NDArray:
             return self._in_float32(NDArray.mean, axis, keepdims)
         axes = normalize_axes(axis, self.ndim, "mean")
         count = prod(self._shape[i] for i in axes)
-        total = self._as_float().sum(axes, keepdims)
-        return total * (1.0 / count if count else float("nan"))
+        total = self.astype(computed_dtype(self._dtype)).sum(axes, keepdims)
+        mean = total * (1.0 / count if count else float("nan"))
+        return mean.astype(float_dtype(self._dtype))
 
     def _arg_reduce(self, op: str, axis: int | None, keepdims: bool) -> NDArray:
         x = self.astype(widened(self._dtype))
@@ -788,8 +856,8 @@ class NDArray:
 
     def pad(self, axes: Sequence[tuple[int, int]], value: float = 0) -> NDArray:
         """Surround with `value`: `axes` gives (before, after) for every axis."""
-        widths = tuple((int(before), int(after)) for before, after in axes)
-        if len(widths) != self.ndim or any(before < 0 or after < 0 for before, after in widths):
+        widths = tuple(wholes(pair, "pad", "axes") for pair in axes)
+        if len(widths) != self.ndim or any(len(w) != 2 or min(w) < 0 for w in widths):
             raise ValueError(
                 f"[pad] needs {self.ndim} pairs of non-negative widths for shape {self._shape}, "
                 f"got {widths}"
@@ -802,7 +870,7 @@ class NDArray:
 
     def tile(self, repeats: Sequence[int]) -> NDArray:
         """The array repeated `repeats[i]` times along axis i; one copy."""
-        repeats = tuple(int(r) for r in repeats)
+        repeats = wholes(repeats, "tile", "repeats")
         if any(r < 0 for r in repeats):
             raise ValueError(f"[tile] repeats must not be negative, got {repeats}")
         shape = (1,) * (len(repeats) - self.ndim) + self._shape
@@ -819,12 +887,13 @@ class NDArray:
         """Views of equal parts (an int that divides the axis) or between the given positions."""
         along = normalize_axis(axis, self.ndim, "split")
         n = self._shape[along]
-        if isinstance(sections, int):
+        if not isinstance(sections, (tuple, list, np.ndarray)):
+            sections = whole(sections, "split", "sections")
             if sections < 1 or n % sections:
                 raise ValueError(f"[split] axis {axis} of length {n} has no {sections} equal parts")
             cuts = [n // sections * i for i in range(sections + 1)]
         else:
-            cuts = [0, *sections, n]
+            cuts = [0, *wholes(sections, "split", "sections"), n]
         lead = (slice(None),) * along
         return [self[(*lead, slice(a, b))] for a, b in itertools.pairwise(cuts)]
 
@@ -833,10 +902,33 @@ _new_ndarray = NDArray.__new__
 BackendDevice.array_type = NDArray
 
 
-def _numeric(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"data must be real numbers, got an array of dtype {array.dtype}")
-    return array
+def _as_operand(op: str, x: NDArray) -> NDArray:
+    """A bool array as what `op` computes with. Raises TypeError for a difference of bools."""
+    if x._dtype is not BOOL:
+        return x
+    if op in ("sub", "neg"):
+        raise TypeError(
+            f"[{op}] bools have no difference; use ops.not_equal or logical_not, or convert with "
+            '.astype("int32")'
+        )
+    return x.astype(INT64) if op in _COUNTING else x
+
+
+def _operand_for(op: str, x: NDArray, number: int | float, reverse: bool) -> int | float:
+    """`number` as the other operand of `op` with x, which has been promoted to its kind.
+
+    Raises OverflowError where an integer dtype does not hold it, ValueError for the exponents of
+    integers that give fractions.
+    """
+    if is_float(x._dtype):
+        return number
+    number = checked_integer(int(number), x._dtype, op)
+    if op == "pow" and not reverse and number < 0:
+        raise ValueError(
+            f"[pow] integers to the negative integer power {number} are fractions; convert the "
+            f"{x._dtype} array to a floating dtype"
+        )
+    return number
 
 
 def _check_ndim(ndim: int) -> None:
@@ -860,13 +952,6 @@ def _check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: st
             f"[{what}] shape {shape} with strides {strides} at offset {offset} reaches outside a "
             f"buffer of {size} elements"
         )
-
-
-def _unpack_shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """(2, 3), ((2, 3),) and ([2, 3],) all mean the shape (2, 3)."""
-    if len(args) == 1 and isinstance(args[0], (tuple, list)):
-        return tuple(args[0])
-    return args
 
 
 # ---- devices --------------------------------------------------------------------------------
@@ -928,7 +1013,7 @@ def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
     device = device or default_device()
     if not isinstance(a, np.ndarray):
         raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
-    dtype = as_dtype(a.dtype.newbyteorder("="))
+    dtype = as_dtype(a.dtype)
     if not (a.flags.c_contiguous and a.flags.writeable and a.dtype.isnative):
         return NDArray(a, device=device, dtype=dtype)
     _check_ndim(a.ndim)
@@ -971,8 +1056,9 @@ def where(cond: NDArray, a: Any, b: Any) -> NDArray:
 
 def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
     if isinstance(value, SCALARS):
+        number = python_number(value)
         dtype = other._dtype if isinstance(other, NDArray) else FLOAT32
-        return cond._device.full((), value, promote_scalar(dtype, value))
+        return cond._device.full((), number, promote_scalar(dtype, number))
     return cond._coerce(value)
 
 

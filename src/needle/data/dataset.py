@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .sampler import as_indices
+
 Transforms = Sequence[Callable[[np.ndarray], np.ndarray]]
 
 
@@ -76,7 +78,7 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Any) -> None:
         super().__init__()
         self.dataset = dataset
-        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        self.indices = as_indices(indices, "Subset")
         self.takes_index_arrays = getattr(dataset, "takes_index_arrays", False)
         wrong = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
         if wrong.size:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import cuda, from_numpy, is_float
+from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
 from .dataset import Dataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
@@ -84,6 +85,7 @@ class DataLoader:
             raise ValueError(
                 "[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last"
             )
+        num_workers = whole(num_workers, "DataLoader", "num_workers")
         if num_workers < 0:
             raise ValueError(f"[DataLoader] num_workers must not be negative, got {num_workers}")
         self.dataset = dataset
@@ -144,7 +146,7 @@ class DataLoader:
         """The samples at these indices as arrays, stacked."""
         if self.collate_fn is None and getattr(self.dataset, "takes_index_arrays", False):
             return self.dataset[np.asarray(order)]
-        samples = [self.dataset[int(i)] for i in order]
+        samples = [self.dataset[whole(i, "DataLoader", "an index")] for i in order]
         return (self.collate_fn or default_collate)(samples)
 
     def _to_tensors(self, batch: Any) -> Any:

@@ -7,6 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_ndarray.layout import whole
+
+
+def as_indices(indices: Any, what: str) -> np.ndarray:
+    """A row of int64 indices. Raises TypeError for what are no integers."""
+    array = np.asarray(indices).reshape(-1)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"[{what}] indices must be integers, got dtype {array.dtype}")
+    return array.astype(np.int64)
+
 
 class Sampler:
     """Indices in the order to visit; a fresh order at each `iter()`."""
@@ -52,7 +62,7 @@ class SubsetRandomSampler(Sampler):
     """The given indices in random order."""
 
     def __init__(self, indices: Any, generator: Any = None) -> None:
-        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        self.indices = as_indices(indices, "SubsetRandomSampler")
         self.generator = np.random if generator is None else generator
 
     def __iter__(self) -> Iterator[int]:
@@ -78,6 +88,7 @@ class WeightedRandomSampler(Sampler):
             raise ValueError(
                 "[WeightedRandomSampler] weights must be finite, not negative and not all zero"
             )
+        num_samples = whole(num_samples, "WeightedRandomSampler", "num_samples")
         if not replacement and num_samples > np.count_nonzero(weights):
             raise ValueError(
                 f"[WeightedRandomSampler] num_samples={num_samples} without replacement exceeds "
@@ -102,16 +113,17 @@ class BatchSampler(Sampler):
     """Groups a sampler's indices into arrays of `batch_size`; the last one may be shorter."""
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        if isinstance(batch_size, bool):
             raise TypeError(f"[BatchSampler] batch_size must be an int, got {batch_size!r}")
+        batch_size = whole(batch_size, "BatchSampler", "batch_size")
         if batch_size < 1:
             raise ValueError(f"[BatchSampler] batch_size must be at least 1, got {batch_size}")
         self.sampler = sampler
-        self.batch_size = int(batch_size)
+        self.batch_size = batch_size
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = np.fromiter(self.sampler, dtype=np.int64)
+        order = as_indices(list(self.sampler), "BatchSampler")
         end = len(self) * self.batch_size
         return (order[i : i + self.batch_size] for i in range(0, end, self.batch_size))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
 from .dataset import Dataset
 
@@ -73,6 +74,7 @@ def batchify(
     Raises ValueError for a batch_size below 1 or above n.
     """
     ids = np.asarray(data, dtype=dtype).reshape(-1)
+    batch_size = whole(batch_size, "batchify", "batch_size")
     if not 1 <= batch_size <= len(ids):
         raise ValueError(
             f"[batchify] batch_size must lie in [1, {len(ids)}] for {len(ids)} ids, got "
@@ -90,6 +92,7 @@ def get_batch(
     Returns Tensors that need no gradient: the data (T, bs) and the target (T·bs,), which is the
     data one row later, flattened. Raises ValueError for an i outside [0, L - 1) or a bptt below 1.
     """
+    i, bptt = whole(i, "get_batch", "i"), whole(bptt, "get_batch", "bptt")
     last = len(batches) - 1
     if not 0 <= i < last:
         raise ValueError(f"[get_batch] i must lie in [0, {last}) for {last + 1} rows, got {i}")
@@ -252,7 +255,7 @@ class TextDataset(Dataset):
     def __init__(self, ids: Any, length: int) -> None:
         super().__init__()
         self.ids = np.asarray(ids)
-        self.length = length
+        self.length = length = whole(length, "TextDataset", "length")
         if self.ids.ndim != 1 or self.ids.dtype.kind not in "iu":
             raise ValueError(
                 "[TextDataset] ids must be integers in one row, got an array of shape "

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_ndarray.layout import whole
+
 _local = threading.local()
 
 
@@ -67,6 +69,7 @@ class RandomCrop(Transform):
     """
 
     def __init__(self, padding: int = 3) -> None:
+        padding = whole(padding, "RandomCrop", "padding")
         if padding < 0:
             raise ValueError(f"[RandomCrop] padding must not be negative, got {padding}")
         self.padding = padding

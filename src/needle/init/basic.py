@@ -16,7 +16,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced
 from ..backend_ndarray import one_hot as rows_of_identity
-from ..backend_ndarray.layout import checked_shape
+from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, default_device, default_float
 from ..random import Generator
 
@@ -136,6 +136,7 @@ def one_hot(
     """
     device = device or (i.device if isinstance(i, (Tensor, NDArray)) else default_device())
     data = i.realize_cached_data() if isinstance(i, Tensor) else i
+    n = whole(n, "one_hot", "n")
     if isinstance(data, NDArray) and is_traced(data):
         return _tensor(rows_of_identity(data.astype("int64"), n, _dtype(dtype)), requires_grad)
     return _tensor(device.one_hot(n, np.asarray(data), _dtype(dtype)), requires_grad)

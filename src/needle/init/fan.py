@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd import Tensor
+from ..backend_ndarray.layout import whole
 from .basic import rand, randn
 
 
@@ -69,5 +70,5 @@ def _gain(name: str, nonlinearity: str) -> float:
 
 
 def _check_fans(name: str, fan_in: int, fan_out: int) -> None:
-    if fan_in < 1 or fan_out < 1:
+    if whole(fan_in, name, "fan_in") < 1 or whole(fan_out, name, "fan_out") < 1:
         raise ValueError(f"[{name}] fan_in and fan_out must be at least 1, got {fan_in}, {fan_out}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_ndarray.dtypes import kernel_scalar
 from .convolutions import ConvolutionShape, convolution_shape
 from .fuse import Unit, values_needed_outside
 from .graph import ROLES, Graph, Loop, Node, Value, View
@@ -222,11 +223,10 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
 
 def scalar(value: Any) -> str:
     """A Python number as the kernels' `Scalar`."""
-    real = float(value)
+    real, whole = kernel_scalar(value)
     text = real.hex() if np.isfinite(real) else f"{'-' if real < 0 else ''}__builtin_inf()"
     text = '__builtin_nan("")' if real != real else text
-    whole = int(value) if np.isfinite(real) and abs(real) < 9.2e18 else -(2**63)
-    integer = "INT64_MIN" if whole <= -(2**63) else f"INT64_C({whole})"
+    integer = "INT64_MIN" if whole == -(2**63) else f"INT64_C({whole})"
     return f"Scalar{{{text}, {integer}}}"
 
 

@@ -61,7 +61,12 @@ def literal(value: Any, dtype: np.dtype) -> str:
         return f"{name}({number.hex()})"
     if dtype.kind == "b":
         return "true" if value != 0 else "false"
-    return f"static_cast<{ctype(dtype)}>(INT64_C({int(value)}))"
+    return f"static_cast<{ctype(dtype)}>({_integer(value)})"
+
+
+def _integer(value: Any) -> str:
+    number = int(value)  # C++ reads the smallest one as the negative of one that there is not
+    return f"INT64_C({number})" if number > -(2**63) else f"(-INT64_C({2**63 - 1}) - 1)"
 
 
 def cost_of(node: Node) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_ndarray.layout import whole
+
 
 def sample(
     logits: np.ndarray,
@@ -49,6 +51,7 @@ def generate(
     Raises ValueError for an empty prompt or options out of range, before anything is computed.
     """
     _check(temperature, top_k, top_p)
+    length = whole(length, "generate", "length")
     ids = np.asarray(prompt, dtype=np.int64)
     if ids.ndim != 1 or not ids.size:
         raise ValueError(f"[generate] the prompt must be (T,) with T ≥ 1, got shape {ids.shape}")
@@ -75,7 +78,7 @@ def _tokens(
 def _check(temperature: float, top_k: int | None, top_p: float | None) -> None:
     if not temperature >= 0:
         raise ValueError(f"[generate] temperature must be at least 0, got {temperature}")
-    if top_k is not None and top_k < 1:
+    if top_k is not None and whole(top_k, "generate", "top_k") < 1:
         raise ValueError(f"[generate] top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"[generate] top_p must be in (0, 1], got {top_p}")

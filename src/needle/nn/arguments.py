@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
+
+from ..backend_ndarray.layout import whole
 
 
 def positive_int(layer: str, name: str, value: Any) -> int:
     """`value` as an int ≥ 1. Raises TypeError or ValueError that names layer and argument."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"[{layer}] {name} must be an integer, got {value!r}") from None
+    number = whole(value, layer, name)
     if number < 1:
         raise ValueError(f"[{layer}] {name} must be at least 1, got {number}")
     return number

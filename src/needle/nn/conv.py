@@ -8,7 +8,7 @@ from typing import Any
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
-from ..ops.convolution import as_pair
+from ..ops.convolution import as_pair, make_geometry
 from .arguments import positive_int
 from .module import Module, Parameter
 
@@ -42,7 +42,8 @@ class Conv2d(Module):
         self.groups = positive_int(name, "groups", groups)
         self.kernel_size = as_pair(name, "kernel_size", kernel_size)
         self.stride, self.padding, self.dilation = stride, padding, dilation
-        if in_channels % groups or out_channels % groups:
+        make_geometry(name, stride, padding, dilation, groups, self.kernel_size)  # checks them
+        if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ValueError(
                 f"[{name}] groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
@@ -101,6 +102,7 @@ class Conv(Conv2d):
     ) -> None:
         kernel = kernel_size[0] if isinstance(kernel_size, tuple) else kernel_size
         step = stride[0] if isinstance(stride, tuple) else stride
+        kernel = positive_int(type(self).__name__, "kernel_size", kernel)
         super().__init__(
             in_channels, out_channels, kernel, step, kernel // 2, bias=bias, device=device,
             dtype=dtype,
@@ -156,7 +158,7 @@ class ConvTranspose2d(Conv2d):
         device: Device | None = None,
         dtype: Any = "float32",
     ) -> None:
-        self.output_padding = output_padding
+        self.output_padding = as_pair("ConvTranspose2d", "output_padding", output_padding, least=0)
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device,
             dtype,

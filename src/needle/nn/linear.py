@@ -27,8 +27,9 @@ class Linear(Module):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        self.in_features = positive_int("Linear", "in_features", in_features)
-        self.out_features = positive_int("Linear", "out_features", out_features)
+        in_features = positive_int("Linear", "in_features", in_features)
+        out_features = positive_int("Linear", "out_features", out_features)
+        self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(
             init.kaiming_uniform(in_features, out_features, device=device, dtype=dtype)
         )

@@ -6,12 +6,10 @@ broadcast: targets that do not fit the predictions raise ValueError.
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
+from ..backend_ndarray.layout import whole
 from ..ops.common import widens
 from .arguments import in_unit_interval, one_of
 from .module import Module
@@ -65,7 +63,7 @@ class NLLLoss(_Loss):
 
     def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.ignore_index = _integer(type(self).__name__, ignore_index)
+        self.ignore_index = whole(ignore_index, type(self).__name__, "ignore_index")
 
     def forward(self, log_probabilities: Tensor, target: Tensor) -> Tensor:
         """log_probabilities (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
@@ -96,7 +94,7 @@ class CrossEntropyLoss(_Loss):
         super().__init__(reduction)
         name = type(self).__name__
         self.label_smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
-        self.ignore_index = _integer(name, ignore_index)
+        self.ignore_index = whole(ignore_index, name, "ignore_index")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
@@ -165,10 +163,3 @@ class KLDivLoss(_ElementLoss):
         if not losses.ndim:
             raise ValueError("[KLDivLoss] batchmean needs an input with a batch axis, got shape ()")
         return losses.sum() / losses.shape[0]
-
-
-def _integer(loss: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"[{loss}] ignore_index must be an integer, got {value!r}") from None

@@ -94,7 +94,7 @@ class GroupNorm(Module):
         super().__init__()
         self.num_groups = positive_int("GroupNorm", "num_groups", num_groups)
         self.num_channels = positive_int("GroupNorm", "num_channels", num_channels)
-        if num_channels % num_groups:
+        if self.num_channels % self.num_groups:
             raise ValueError(
                 f"[GroupNorm] {num_groups} groups do not divide {num_channels} channels"
             )

@@ -18,6 +18,10 @@ class _Pool2d(Module):
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
+        name = type(self).__name__
+        as_pair(name, "kernel_size", kernel_size)
+        as_pair(name, "stride", kernel_size if stride is None else stride)
+        as_pair(name, "padding", padding, least=0)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,8 +30,9 @@ class _Cell(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.input_size = positive_int(name, "input_size", input_size)
-        self.hidden_size = positive_int(name, "hidden_size", hidden_size)
+        input_size = positive_int(name, "input_size", input_size)
+        hidden_size = positive_int(name, "hidden_size", hidden_size)
+        self.input_size, self.hidden_size = input_size, hidden_size
         columns, bound = self.gates * hidden_size, 1 / math.sqrt(hidden_size)
 
         def draw(*shape: int) -> Parameter:
@@ -156,8 +157,12 @@ class _Recurrent(Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        input_size = positive_int(name, "input_size", input_size)
+        hidden_size = positive_int(name, "hidden_size", hidden_size)
+        num_layers = positive_int(name, "num_layers", num_layers)
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.num_layers = positive_int(type(self).__name__, "num_layers", num_layers)
+        self.num_layers = num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
         directions = 2 if bidirectional else 1
         widths = [input_size, *[directions * hidden_size] * (num_layers - 1)]

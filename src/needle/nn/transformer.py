@@ -90,7 +90,7 @@ class AttentionLayer(Module):
         options = {"device": device, "dtype": dtype}
         k_features = q_features if k_features is None else k_features
         v_features = q_features if v_features is None else v_features
-        inner = num_head * dim_head
+        inner = self.num_head * self.dim_head
         self.prenorm_q = LayerNorm1d(q_features, **options)
         self.prenorm_k = LayerNorm1d(k_features, **options)
         self.prenorm_v = LayerNorm1d(v_features, **options)
@@ -212,7 +212,8 @@ class RotaryEmbedding(Module):
 
     def __init__(self, dim: int, base: float = 10_000.0) -> None:
         super().__init__()
-        if positive_int("RotaryEmbedding", "dim", dim) % 2:
+        dim = positive_int("RotaryEmbedding", "dim", dim)
+        if dim % 2:
             raise ValueError(f"[RotaryEmbedding] dim must be even, got {dim}")
         self.dim, self.base = dim, base
 
@@ -243,9 +244,10 @@ class SelfAttention(Module):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        if features % positive_int("SelfAttention", "num_heads", num_heads):
+        features = positive_int("SelfAttention", "features", features)
+        self.num_heads = positive_int("SelfAttention", "num_heads", num_heads)
+        if features % self.num_heads:
             raise ValueError(f"[SelfAttention] {num_heads} heads do not divide {features} features")
-        self.num_heads = num_heads
         self.in_proj = Linear(features, 3 * features, bias=bias, device=device, dtype=dtype)
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.dropout = dropout_or_nothing(dropout)
@@ -269,11 +271,12 @@ class CrossAttention(Module):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        if features % positive_int("CrossAttention", "num_heads", num_heads):
+        features = positive_int("CrossAttention", "features", features)
+        self.num_heads = positive_int("CrossAttention", "num_heads", num_heads)
+        if features % self.num_heads:
             raise ValueError(
                 f"[CrossAttention] {num_heads} heads do not divide {features} features"
             )
-        self.num_heads = num_heads
         self.q_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.kv_proj = Linear(features, 2 * features, bias=bias, device=device, dtype=dtype)
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)

@@ -22,8 +22,14 @@ from ..autograd import (
     vjp,
 )
 from ..backend_ndarray import NDArray, Shape, is_float, is_stored
+from ..backend_ndarray.dtypes import (
+    SCALARS,
+    computed_dtype,
+    float_dtype,
+    promote_scalar,
+    python_number,
+)
 from ..backend_ndarray.layout import broadcast_shapes
-from ..backend_ndarray.ndarray import SCALARS
 
 
 def is_scalar(x: Any) -> bool:
@@ -39,8 +45,9 @@ def as_tensor(x: Any, like: Tensor) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if is_scalar(x):
-        data = like.realize_cached_data()
-        return Tensor.make_const(data._device.full((), 0, data._dtype)._binary("add", x))
+        data, number = like.realize_cached_data(), python_number(x)
+        dtype = promote_scalar(data._dtype, number)
+        return Tensor.make_const(data._device.full((), number, dtype))
     if not isinstance(x, (NDArray, np.ndarray, list, tuple)):
         raise TypeError(
             f"an operand must be a Tensor, an array or a number, got {type(x).__name__}"
@@ -116,23 +123,33 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 
 def rounds_once(function: Function) -> Function:
-    """`function`, a composition of ops, whose result for a float16 or bfloat16 Tensor is computed
-    in float32 and rounded to the Tensor's dtype at the end."""
-    return _in_float32(function, lambda: False)
+    """`function`, a composition of ops that gives floats, of a Tensor of any dtype.
+
+    Float16 and bfloat16 Tensors are computed in float32, and the result is rounded to their dtype
+    at the end. Integers and bools are converted to floats first (`computed_dtype`, which holds
+    what differences of them cancel to), and the result is float32.
+    """
+    return _in_wider(function, lambda: False)
 
 
 def widens(function: Function) -> Function:
     """`rounds_once` that leaves the result in float32 under `autocast`."""
-    return _in_float32(function, lambda: autocast_dtype() is not None)
+    return _in_wider(function, lambda: autocast_dtype() is not None)
 
 
-def _in_float32(function: Function, stays: Callable[[], bool]) -> Function:
+def _in_wider(function: Function, stays: Callable[[], bool]) -> Function:
     @functools.wraps(function)
     def call(a: Tensor, *args: Any, **options: Any) -> Tensor:
-        if not isinstance(a, Tensor) or not is_stored(a.dtype):
+        if not isinstance(a, Tensor):
             return function(a, *args, **options)
-        result = function(a.astype("float32"), *args, **options)
-        return result if stays() else result.astype(a.dtype)
+        dtype = a.dtype
+        computed = computed_dtype(dtype)
+        if computed is dtype:
+            return function(a, *args, **options)
+        result = function(a.astype(computed), *args, **options)
+        if stays() and is_stored(dtype):
+            return result
+        return result.astype(float_dtype(dtype))
 
     return call  # type: ignore[return-value]
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..autograd import Tensor, TensorOp, autocast_dtype
 from ..backend_ndarray import NDArray, Shape, is_stored, promote, widened
+from ..backend_ndarray.layout import whole, wholes
 from .shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
@@ -187,7 +188,7 @@ def conv(
     """
     a, b = _one_dtype(a, b)
     geometry = make_geometry("conv", stride, padding, dilation, groups, b.shape[:2])
-    _check_shapes("conv", a, b, groups, b.shape[2] if b.ndim == 4 else 0, "b's axis 2")
+    _check_shapes("conv", a, b, geometry.groups, b.shape[2] if b.ndim == 4 else 0, "b's axis 2")
     size = geometry.out_size(a.shape[1:3], b.shape[:2])
     if min(size) < 1:
         raise ValueError(
@@ -213,6 +214,7 @@ def conv_transpose(
     a, b = _one_dtype(a, b)
     geometry = make_geometry("conv_transpose", stride, padding, dilation, groups)
     _check_shapes("conv_transpose", a, b, 1, b.shape[3] if b.ndim == 4 else 0, "b's axis 3")
+    groups = geometry.groups
     if b.shape[3] % groups:
         raise ValueError(f"[conv_transpose] groups={groups} does not divide {b.shape[3]} channels")
     extra = as_pair("conv_transpose", "output_padding", output_padding, least=0)
@@ -247,10 +249,11 @@ def conv1d(
 
 def as_pair(what: str, name: str, value: Any, least: int = 1) -> Pair:
     """An int or two ints, each at least `least`. Raises TypeError or ValueError."""
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+    pair = wholes(value, what, name)
+    pair = pair * 2 if not isinstance(value, (tuple, list)) and len(pair) == 1 else pair
+    if len(pair) != 2:
         raise TypeError(f"[{what}] {name} must be an int or two ints, got {value!r}")
-    if not all(isinstance(v, int) and v >= least for v in pair):
+    if min(pair) < least:
         raise ValueError(f"[{what}] {name} must be ints of at least {least}, got {value!r}")
     return pair[0], pair[1]
 
@@ -265,9 +268,10 @@ def make_geometry(
 ) -> Geometry:
     """The checked geometry of a convolution; see `conv` for the forms of its arguments."""
     strides, spread = as_pair(what, "stride", stride), as_pair(what, "dilation", dilation)
-    if not isinstance(groups, int) or groups < 1:
+    groups = whole(groups, what, "groups")
+    if groups < 1:
         raise ValueError(f"[{what}] groups must be an int of at least 1, got {groups!r}")
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if strides != (1, 1):
             raise ValueError(f'[{what}] padding="same" needs stride 1, got {stride}')
         reach = [spread[i] * (kernel[i] - 1) for i in (0, 1)]
@@ -275,7 +279,7 @@ def make_geometry(
             (reach[0] // 2, reach[0] - reach[0] // 2),
             (reach[1] // 2, reach[1] - reach[1] // 2),
         )
-    elif padding == "valid":
+    elif isinstance(padding, str) and padding == "valid":
         around = (0, 0), (0, 0)
     elif isinstance(padding, (tuple, list)) and all(isinstance(p, (tuple, list)) for p in padding):
         around = tuple(as_pair(what, "padding", p, least=0) for p in padding)  # type: ignore[assignment]

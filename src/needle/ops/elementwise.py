@@ -7,8 +7,9 @@ from typing import Any
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..backend_ndarray import NDArray, as_dtype
+from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_ndarray.device import BackendDevice
+from ..backend_ndarray.dtypes import python_number
 from .common import as_tensor, as_tensors, is_scalar, unbroadcast
 
 # ---- arithmetic of two tensors --------------------------------------------------------------
@@ -141,7 +142,8 @@ class _ScalarOp(TensorOp):
     """An op with one tensor and one number."""
 
     def __init__(self, scalar: Any) -> None:
-        self.scalar = scalar
+        kind = type(scalar)
+        self.scalar = scalar if kind is float or kind is int else python_number(scalar)
 
 
 class AddScalar(_ScalarOp):
@@ -151,6 +153,18 @@ class AddScalar(_ScalarOp):
 
     def compute(self, a: NDArray) -> NDArray:
         return a + self.scalar
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return out_grad
+
+
+class SubScalar(_ScalarOp):
+    """a - scalar."""
+
+    saves_values = False
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a - self.scalar
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         return out_grad
@@ -422,7 +436,9 @@ def subtract(a: Any, b: Any) -> Tensor:
     if is_scalar(a):
         return RSubScalar(a)(b)
     if is_scalar(b):
-        return AddScalar(-b)(a)
+        # Of integers there may be no negative one; that of a NumPy scalar wraps around.
+        number = python_number(b)
+        return AddScalar(-number)(a) if is_float(a.dtype) else SubScalar(number)(a)
     return EWiseSub()(*as_tensors(a, b, "subtract"))
 
 
@@ -547,26 +563,26 @@ def abs(a: Tensor) -> Tensor:
 
 def sign(a: Tensor) -> Tensor:
     """-1, 0 or 1. Piecewise constant: no gradient flows."""
-    return _constant(a, "sign")
+    return Tensor.make_const(a.realize_cached_data()._unary("sign"))
 
 
 def floor(a: Tensor) -> Tensor:
     """The largest integer not above each element. No gradient flows."""
-    return _constant(a, "floor")
+    return _rounded(a, "floor")
 
 
 def ceil(a: Tensor) -> Tensor:
     """The smallest integer not below each element. No gradient flows."""
-    return _constant(a, "ceil")
+    return _rounded(a, "ceil")
 
 
 def round(a: Tensor) -> Tensor:
     """The nearest integer, ties to even. No gradient flows."""
-    return _constant(a, "round")
+    return _rounded(a, "round")
 
 
-def _constant(a: Tensor, primitive: str) -> Tensor:
-    return Tensor.make_const(a.realize_cached_data()._unary(primitive))
+def _rounded(a: Tensor, primitive: str) -> Tensor:
+    return Tensor.make_const(a.realize_cached_data()._rounded(primitive))
 
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:

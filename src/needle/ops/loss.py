@@ -9,6 +9,7 @@ import numpy as np
 from .. import backend_ndarray as nd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, one_hot
+from ..backend_ndarray.layout import whole
 from .activation import log_softmax, softmax
 from .common import FusedOp, is_scalar, widens
 from .elementwise import where
@@ -162,16 +163,18 @@ def cross_entropy(
             f"[cross_entropy] reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
         )
     targets = _as_labels(labels, logits)
-    losses = CrossEntropy(targets, float(label_smoothing), int(ignore_index))(logits)
+    ignore_index = whole(ignore_index, "cross_entropy", "ignore_index")
+    losses = CrossEntropy(targets, float(label_smoothing), ignore_index)(logits)
     if reduction == "none":
         return losses
     total = summation(losses)
     if reduction == "sum":
         return total
-    count = targets.compare("ne", int(ignore_index)).sum()
+    count = targets.compare("ne", ignore_index).sum()
     return total / Tensor.make_const(count.astype(logits.dtype))  # 0 / 0 is NaN
 
 
+@widens
 def nll_loss(log_probs: Tensor, labels: Any) -> Tensor:
     """-log_probs[i, labels[i]] of every row of log_probs (n, classes); shape (n,)."""
     if log_probs.ndim != 2:

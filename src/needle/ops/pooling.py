@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor, TensorOp, is_grad_enabled
 from ..backend_ndarray import NDArray, Shape, is_float, widened
+from ..backend_ndarray.layout import normalize_axis
 from .common import FusedOp
 from .convolution import Pair, as_pair, channels_first, channels_last
 from .reduction import max as largest
@@ -99,7 +100,7 @@ def windows(
     `axes` are the image's height and width; `stride` defaults to `kernel_size`; `padding` brings
     `fill` in. Raises ValueError for a kernel larger than the padded image.
     """
-    axes = axes[0] % x.ndim, axes[1] % x.ndim
+    axes = normalize_axis(axes[0], x.ndim, "windows"), normalize_axis(axes[1], x.ndim, "windows")
     size = x.shape[axes[0]], x.shape[axes[1]]
     return _below(x, _window(size, kernel_size, stride, padding, dilation), axes, fill)
 

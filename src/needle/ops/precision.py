@@ -1,7 +1,8 @@
-"""In which dtype each op runs: for float16 and bfloat16 Tensors, and under `needle.amp.autocast`.
+"""In which dtype each op runs: for Tensors of integers, of float16 and bfloat16, and under
+`needle.amp.autocast`.
 
-The table is all there is to it: every op in it passes through `call` then. An op that is not in it
-runs in the widest of its inputs' dtypes.
+The tables are all there is to it: every op in them passes through `call` then. An op that is not in
+one runs in the widest of its inputs' dtypes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..autograd import (
     is_grad_enabled,
 )
 from ..backend_ndarray import is_float, promote, widened
+from ..backend_ndarray.dtypes import computed_dtype, float_dtype
 from .activation import LogSoftmax, Softmax
 from .attention import Attention
 from .convolution import Conv, ConvInputGrad, ConvWeightGrad
@@ -71,11 +73,22 @@ for _precision, _ops in TABLE.items():
     for _op in _ops:
         _op.precision = _precision
 
+# Those among them that give floats: integers and bools are converted first.
+FLOATS: tuple[Any, ...] = (
+    Conv, ConvInputGrad, ConvWeightGrad, Attention, LSTM, RNN, LogSumExp, Softmax, LogSoftmax,
+    CrossEntropy, CrossEntropyGrad, BatchNorm, LayerNorm,
+)  # fmt: skip
+for _op in FLOATS:
+    _op.takes_integers = False
+
 
 def call(op: Any, inputs: Sequence[Any]) -> Any:
-    """The result of `op`, which is in the table, on Tensors; under autocast or of 16 bits."""
+    """The result of `op`, which is in the table, on Tensors; under autocast, of integers or of 16
+    bits."""
     target = autocast_dtype()
     dtype = reduce(promote, (x.dtype for x in inputs))
+    if not is_float(dtype) and not op.takes_integers:
+        return _converted(op, [computed_dtype(dtype)], float_dtype(dtype), inputs)
     if not is_float(dtype) or dtype == "float64":
         return _recorded(op, inputs)
     if target is not None:
@@ -85,6 +98,10 @@ def call(op: Any, inputs: Sequence[Any]) -> Any:
         steps.append(widened(dtype))
     if len(steps) == 1 and steps[0] is dtype and all(x.dtype is dtype for x in inputs):
         return _recorded(op, inputs)
+    return _converted(op, steps, dtype, inputs)
+
+
+def _converted(op: Any, steps: Sequence[np.dtype], dtype: np.dtype, inputs: Sequence[Any]) -> Any:
     kind = _ConvertedTuple if isinstance(op, TensorTupleOp) else _Converted
     return _recorded(kind(op, steps, dtype), inputs)
 

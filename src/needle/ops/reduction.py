@@ -8,7 +8,7 @@ from typing import Any
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
-from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape
+from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
 from .common import widens
 from .elementwise import equal, exp, sqrt, where
 from .shape import broadcast_to, flip, gather, reshape
@@ -210,7 +210,7 @@ def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tenso
 
     Raises ValueError unless 0 ≤ k ≤ the axis' length.
     """
-    along = normalize_axis(axis, a.ndim, "topk")
+    along, k = normalize_axis(axis, a.ndim, "topk"), whole(k, "topk", "k")
     if not 0 <= k <= a.shape[along]:
         raise ValueError(f"[topk] k must be in 0 … {a.shape[along]} for axis {axis}, got {k}")
     order = argsort(a, along, descending=largest)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import backend_ndarray as nd
 from ..autograd import Members, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray, Shape, indexing
-from ..backend_ndarray.layout import normalize_axis, resolve_shape
+from ..backend_ndarray.layout import normalize_axis, resolve_shape, whole, wholes
 
 # ---- views ----------------------------------------------------------------------------------
 
@@ -98,13 +98,13 @@ class Flip(TensorOp):
 
 def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
     """`a` with axes of length 1 repeated to reach `shape`."""
-    shape = tuple(int(n) for n in shape)
+    shape = wholes(shape, "broadcast_to", "the shape")
     return a if shape == a.shape else BroadcastTo(shape)(a)
 
 
 def reshape(a: Tensor, shape: Any) -> Tensor:
     """The same elements under another shape; one entry may be -1."""
-    shape = resolve_shape((shape,) if isinstance(shape, int) else shape, a.size)
+    shape = resolve_shape(shape, a.size)
     return a if shape == a.shape else Reshape(shape)(a)
 
 
@@ -119,7 +119,7 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
 
 def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     """`a` with axis i of the result being axis `axes[i]`."""
-    order = tuple(normalize_axis(int(i), a.ndim, "permute") for i in axes)
+    order = tuple(normalize_axis(i, a.ndim, "permute") for i in wholes(axes, "permute", "axes"))
     return Permute(order)(a)
 
 
@@ -251,7 +251,7 @@ def make_tuple(*args: Tensor) -> TensorTuple:
 
 def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
     """Member `index` of a TensorTuple; negative counts from the end."""
-    n = len(value)
+    n, index = len(value), whole(index, "tuple_get_item", "index")
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of range for a tuple of {n} tensors")
     return TupleGetItem(index % n)(value)
@@ -278,7 +278,7 @@ concat = cat = concatenate
 def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     """`a` cut into `chunks` equal parts along `axis`."""
     along = normalize_axis(axis, a.ndim, "chunk")
-    n = a.shape[along]
+    n, chunks = a.shape[along], whole(chunks, "chunk", "chunks")
     if chunks < 1 or n % chunks:
         raise ValueError(f"[chunk] axis {axis} of length {n} has no {chunks} equal parts")
     return Chunk(chunks, along)(a).tuple()
@@ -354,26 +354,29 @@ def _axes_in_range(axes: Sequence[int], ndim: int) -> set[int]:
 
 def pad(a: Tensor, axes: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """`a` surrounded with `value`; `axes` gives (before, after) for every axis."""
-    return Pad(tuple((int(before), int(after)) for before, after in axes), value)(a)
+    return Pad(tuple(wholes(pair, "pad", "axes") for pair in axes), value)(a)  # type: ignore[misc]
 
 
 def dilate(a: Tensor, axes: Sequence[int], dilation: int) -> Tensor:
     """`a` with `dilation` zeros after every element along `axes`: lengths n·(dilation + 1)."""
-    if dilation < 0:
-        raise ValueError(f"[dilate] dilation must not be negative, got {dilation}")
-    return Dilate(tuple(axes), dilation)(a)
+    return Dilate(*_dilation("dilate", axes, dilation))(a)
 
 
 def undilate(a: Tensor, axes: Sequence[int], dilation: int) -> Tensor:
     """The inverse of `dilate`."""
+    return UnDilate(*_dilation("undilate", axes, dilation))(a)
+
+
+def _dilation(what: str, axes: Any, dilation: Any) -> tuple[Shape, int]:
+    dilation = whole(dilation, what, "dilation")
     if dilation < 0:
-        raise ValueError(f"[undilate] dilation must not be negative, got {dilation}")
-    return UnDilate(tuple(axes), dilation)(a)
+        raise ValueError(f"[{what}] dilation must not be negative, got {dilation}")
+    return wholes(axes, what, "axes"), dilation
 
 
 def tile(a: Tensor, repeats: Sequence[int]) -> Tensor:
     """`a` repeated `repeats[i]` times along axis i."""
-    repeats = tuple(int(r) for r in repeats)
+    repeats = wholes(repeats, "tile", "repeats")
     if any(r < 0 for r in repeats):
         raise ValueError(f"[tile] repeats must not be negative, got {repeats}")
     shape = (1,) * (len(repeats) - a.ndim) + a.shape
@@ -480,7 +483,7 @@ def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
 
 def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
     """Rows of the n×n identity chosen by integers; shape index.shape + (n,). No gradient flows."""
-    data = index_data(index)
+    data, n = index_data(index), whole(n, "one_hot", "n")
     if not isinstance(data, NDArray):
         return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))
     if nd.is_traced(data):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..dtypes import is_stored, widened
+from ..dtypes import is_stored, kernel_scalar, widened
 from ..layout import Shape, compact_strides, is_compact
 from .context import Context
 
@@ -177,7 +177,7 @@ def elementwise(
     kind = types[-1]
     if scalar is not None:
         parameters.append("Scalar number")
-        values.append(_scalar(scalar))
+        values.append(kernel_scalar(scalar))
     arguments = ", ".join(f"{t} {name}" for t, name in zip(types[1:], names[1:], strict=True))
     text = source(
         "elementwise.cuh", parameters,
@@ -220,14 +220,6 @@ def copy(context: Context, x: Any, out: Any) -> None:
 def _is_wide(axes: Axes, row: int) -> bool:
     """Whether tiles of rows along axis `row` and of columns along the last axis are half full."""
     return min(axes.shape[row], axes.shape[-1]) >= WARP // 2
-
-
-def _scalar(value: Any) -> tuple[float, int]:
-    """A Python number as the kernels' `Scalar`."""
-    real = float(value)
-    exact = real == real and abs(real) < 9.2e18
-    whole = int(value) if exact else -(2**63)
-    return real, whole
 
 
 # ---- reductions -------------------------------------------------------------------------------
