@@ -31,9 +31,9 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     does to Python objects happens at traces only.
 
     Raises TraceError, naming the line, where the function needs a value while it is traced, and
-    TypeError for arguments that are neither Tensors nor hashable values. Without a C++ compiler it
-    warns once and runs the function as it is. NEEDLE_JIT=off does so everywhere, NEEDLE_JIT=check
-    runs both ways and raises CheckError where they differ.
+    TypeError for arguments that are neither Tensors nor hashable values. Without a C++ compiler, or
+    with one that fails, it warns once and runs the function as it is. NEEDLE_JIT=off does so
+    everywhere, NEEDLE_JIT=check runs both ways and raises CheckError where they differ.
     """
     from .function import JitFunction
 

@@ -8,9 +8,11 @@ beside it. CXX in the environment names the compiler.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -30,12 +32,16 @@ __all__ = [
     "Compiler",
     "NoCompiler",
     "build",
+    "built",
     "find_compiler",
     "load",
 ]
 
 CANDIDATES = ("c++", "g++", "clang++")
 ERROR_LINES = 12
+# A compiler that hangs is none. The longest programs take it a minute.
+PROBE_SECONDS = 30
+COMPILE_SECONDS = 600
 
 FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
@@ -48,6 +54,8 @@ VECTOR_FLAGS = ("-fopenmp-simd",)
 # Copies of functions for some of their arguments: a tenth of the compilation, for nothing.
 HASTE_FLAGS = ("-fno-ipa-cp-clone",)
 WARNINGS_ARE_ERRORS = "-Werror"  # a flag that is ignored with a warning is not known
+NO_SPACE = "No space left on device"  # of a compiler whose messages are in no other language
+_HANGS = "it gave no answer in"
 PART = "NEEDLE_PART"  # the macro that chooses a part of a program
 
 HOW_TO_INSTALL = (
@@ -97,11 +105,16 @@ def find_compiler() -> Compiler:
 def _search(cxx: str) -> Compiler | str:
     """The first compiler that works, or why there is none."""
     reasons = []
-    for command in [tuple(shlex.split(cxx))] if cxx.strip() else [(c,) for c in CANDIDATES]:
+    try:
+        commands = [_command(cxx)] if cxx.strip() else [(c,) for c in CANDIDATES]
+    except ValueError as error:
+        return f"[jit] CXX is no command: {cxx} ({error}). {HOW_TO_INSTALL}"
+    for command in commands:
         flags = (*FLAGS, *_wanted())
-        macros, _ = _macros(command, (*flags, WARNINGS_ARE_ERRORS))
+        macros, reason = _macros(command, (*flags, WARNINGS_ARE_ERRORS))
         if macros is None:
-            macros, reason = _macros(command, FLAGS)
+            if _HANGS not in reason:
+                macros, reason = _macros(command, FLAGS)
             if macros is None:
                 reasons.append(f"{shlex.join(command)}: {reason}")
                 continue
@@ -111,11 +124,17 @@ def _search(cxx: str) -> Compiler | str:
     return f"[jit] no C++20 compiler was found ({'; '.join(reasons)}). {HOW_TO_INSTALL}"
 
 
+def _command(cxx: str) -> tuple[str, ...]:
+    """The words of CXX. Programs are compiled in other folders: a path becomes absolute."""
+    program, *options = shlex.split(cxx)
+    return (os.path.abspath(program) if os.path.dirname(program) else program, *options)
+
+
 def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None, str]:
     """What the compiler predefines under `flags`, or None and why it does not accept them."""
-    done = _call([*command, *flags, "-dM", "-E", "-x", "c++", os.devnull])
+    done = _call([*command, *flags, "-dM", "-E", "-x", "c++", os.devnull], PROBE_SECONDS)
     if done.returncode:
-        return None, _first_errors(done.stderr, 1)
+        return None, _first_errors(done, 1)
     return "\n".join(sorted(done.stdout.splitlines())), ""
 
 
@@ -145,7 +164,7 @@ def _check_builds_libraries(compiler: Compiler) -> None:
     if done.returncode:
         raise NoCompiler(
             f"[jit] {shlex.join(compiler.command)} cannot build a library "
-            f"({_first_errors(done.stderr, 1)}). {HOW_TO_INSTALL}"
+            f"({_first_errors(done, 1)}). {HOW_TO_INSTALL}"
         )
 
 
@@ -179,27 +198,59 @@ def _translate(
 ) -> subprocess.CompletedProcess[str]:
     # Run inside the folder, so that nothing in the library depends on the folder's name.
     command = [*compiler.command, *compiler.flags, *flags, "-o", output, *inputs]
-    return _call([*command, "-I", str(_include())], folder)
+    done = _call([*command, "-I", str(_include())], COMPILE_SECONDS, folder)
+    if done.returncode == 0 and not Path(folder, output).is_file():
+        return subprocess.CompletedProcess(command, 1, "", "it ended well, but made no file")
+    if done.returncode and NO_SPACE in done.stderr:
+        raise OSError(errno.ENOSPC, f"the compiler says {NO_SPACE!r}", folder)
+    return done
 
 
-def _call(command: list[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:
+def _call(
+    command: list[str], seconds: float, folder: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, in a folder that also takes its temporary files. Never raises OSError."""
+    temporary = {} if folder is None else {"TMPDIR": folder}
+    # A compiler is several processes: a group of their own can be ended as a whole.
+    group: dict[str, Any] = {} if os.name == "nt" else {"process_group": 0}
     try:
-        return subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", **temporary},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            check=False,
+            **group,
         )
-    except OSError as error:
-        return subprocess.CompletedProcess(command, 127, "", error.strerror or str(error))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return subprocess.CompletedProcess(command, 127, "", reason)
+    with process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return subprocess.CompletedProcess(command, 124, "", f"{_HANGS} {seconds} s")
+        except BaseException:
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def _first_errors(output: str, count: int) -> str:
-    lines = output.strip().splitlines() or ["no message"]
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and those that it started, which may hold its pipes open."""
+    if os.name == "nt":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _first_errors(done: subprocess.CompletedProcess[str], count: int) -> str:
+    lines = done.stderr.strip().splitlines() or [f"no message, exit status {done.returncode}"]
     start = next((i for i, line in enumerate(lines) if "error" in line), 0)
     return "\n".join(lines[start : start + count])
 
@@ -223,25 +274,39 @@ def load(
 ) -> Any:
     """The `Program` (csrc/cpu/program.h) of a source, built if it has to be.
 
-    Raises NoCompiler, CompileError, OSError for a cache or a library that cannot be used.
+    Raises NoCompiler, CompileError, OSError for a library that cannot be used.
     """
     core.register_values(Value)
-    library = build(source)
+    library = built(source)
     try:
         return core.Program(str(library), arguments, states, constants, results, arena_bytes)
     except OSError:  # removed by another process, or made for libraries that are no longer here
         disk_cache.remove([library])
-    library = build(source)
+    library = built(source)
     return core.Program(str(library), arguments, states, constants, results, arena_bytes)
+
+
+def built(source: str) -> Path:
+    """The library of a source, in a temporary folder where that of the cache cannot be used.
+
+    Raises NoCompiler, CompileError (whose `source` is the kept file), and OSError where there is no
+    such folder either.
+    """
+    try:
+        return build(source)
+    except OSError as error:
+        return _build(source, find_compiler(), disk_cache.temporary_folder(error))
 
 
 def build(source: str) -> Path:
     """The library of a source: from the cache, or newly compiled.
 
-    Raises NoCompiler, CompileError (whose `source` is the kept file), and OSError for a folder
-    that cannot be used.
+    Raises NoCompiler, CompileError, and OSError for a cache that cannot be used.
     """
-    compiler, folder = find_compiler(), disk_cache.open_folder()
+    return _build(source, find_compiler(), disk_cache.open_folder())
+
+
+def _build(source: str, compiler: Compiler, folder: Path) -> Path:
     key = _key(source, compiler)
     library = disk_cache.find(folder, key, disk_cache.LIBRARY)
     return _compile(source, compiler, folder, key) if library is None else library
@@ -269,14 +334,14 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
         code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{disk_cache.LIBRARY}")
         code.write_text(source, encoding="utf-8")
         done = _library(compiler, code.name, library.name, scratch)
-        if done.returncode:
+        if done.returncode and _HANGS not in done.stderr:
             _check_builds_libraries(compiler)
         kept = folder / code.name
-        os.replace(code, kept)
+        disk_cache.put(code, kept)
         if done.returncode:
             raise CompileError(
                 f"[jit] {shlex.join(compiler.command)} could not compile {kept}:\n"
-                f"{_first_errors(done.stderr, ERROR_LINES)}",
+                f"{_first_errors(done, ERROR_LINES)}",
                 kept,
             )
         return disk_cache.keep(folder, key, library)

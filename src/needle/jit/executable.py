@@ -103,7 +103,7 @@ class Native:
     ) -> str:
         """`explain` with the time of each kernel, from runs on copies of the states."""
         code = write_program(self.graph, self.units, self.plan, profile=True)
-        program, library = self._load(code.source), str(compiler.build(code.source))
+        program, library = self._load(code.source), str(compiler.built(code.source))
         copies = [Tensor.make_const(state.cached_data.copy()) for state in states]
         count, runs = len(code.calls), 0
         for _ in range(3):
@@ -129,5 +129,5 @@ def make_executable(graph: Graph, device: BackendDevice, mode: str) -> Executabl
         raise Unavailable(f"{device} has no compiler; cpu() and cuda() have")
     try:
         return Native(optimize(graph))
-    except compiler.NoCompiler as error:
+    except (compiler.NoCompiler, compiler.CompileError, OSError) as error:
         raise Unavailable(str(error)) from None

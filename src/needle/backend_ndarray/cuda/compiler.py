@@ -7,7 +7,6 @@ compiled for.
 from __future__ import annotations
 
 import ctypes
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p
@@ -68,26 +67,30 @@ def include_folder() -> Path:
 
 
 def cached_kernel(source: str, architecture: str) -> bytes:
-    """`compile_kernel`, from the disk where it was compiled before.
-
-    Where the folder cannot be used, kernels are compiled anew by every process, with a warning.
-    """
+    """`compile_kernel`, from the disk where it was compiled before."""
+    key = _key(source, architecture)
     try:
         folder = disk_cache.open_folder()
-        key = _key(source, architecture)
-        kept = disk_cache.find(folder, key, disk_cache.KERNEL)
-        with suppress(FileNotFoundError):  # another process removed it
-            if kept is not None:
-                return kept.read_bytes()
     except OSError as error:
-        warnings.warn(f"[cuda] kernels are not kept on disk: {error}", stacklevel=2)
-        return compile_kernel(source, architecture)
+        folder = disk_cache.temporary_folder(error)
+    kept = disk_cache.find(folder, key, disk_cache.KERNEL)
+    if kept is not None:
+        with suppress(OSError):  # another process removed it
+            return kept.read_bytes()
     cubin = compile_kernel(source, architecture)
-    with suppress(OSError), disk_cache.scratch(folder) as scratch:  # a full disk, say
+    try:
+        _keep(folder, key, cubin)
+    except OSError as error:  # a full disk, say
+        with suppress(OSError):
+            _keep(disk_cache.temporary_folder(error), key, cubin)
+    return cubin
+
+
+def _keep(folder: Path, key: str, cubin: bytes) -> None:
+    with disk_cache.scratch(folder) as scratch:
         code = Path(scratch, f"{key}{disk_cache.KERNEL}")
         code.write_bytes(cubin)
         disk_cache.keep(folder, key, code)
-    return cubin
 
 
 def forget_kernel(source: str, architecture: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...files import user_cache_folder
 from .cifar10 import FILES as CIFAR10_FILES
 from .cifar10 import SUFFIXES as CIFAR10_SUFFIXES
 from .cifar10 import check_batch
@@ -99,7 +100,8 @@ def default_folder(name: str) -> Path:
 
     Those that come with needle lie in the package.
 
-    The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME.
+    The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME (on Windows,
+    LOCALAPPDATA). Raises OSError where the user has no home.
     """
     source = _source(name)
     if not source.files:
@@ -107,8 +109,7 @@ def default_folder(name: str) -> Path:
     folder = source.folder or name
     if root := os.environ.get("NEEDLE_DATA"):
         return Path(root).expanduser() / folder
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "needle" / "data" / folder
+    return user_cache_folder() / "needle" / "data" / folder
 
 
 def list_datasets() -> list[DatasetEntry]:
