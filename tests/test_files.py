@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from needle.files import continued, user_cache_folder, written_whole
+from needle.files import check_writable, continued, user_cache_folder, written_whole
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX files")
 
@@ -34,6 +34,8 @@ def test_a_new_file_and_its_folders(tmp_path):
     assert path.read_bytes() == b"new"
     write(path, b"newer")
     assert path.read_bytes() == b"newer"
+    check_writable(path)
+    check_writable(path.with_name("other"))
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -78,6 +80,8 @@ def test_what_is_no_regular_file_stays(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_bytes(b"old")
     for name in ("fifo", "folder", "loop", "file/below"):
+        with pytest.raises(OSError, match=name.partition("/")[0]):
+            check_writable(tmp_path / name)
         for use in (written_whole, continued):
             with pytest.raises(OSError, match=name.partition("/")[0]), use(tmp_path / name):
                 pytest.fail("it was opened")

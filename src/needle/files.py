@@ -45,6 +45,14 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             raise
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises OSError, which names the file, where `written_whole` could not write it now."""
+    with _named_errors(path):
+        file, part = _new_part(_target(path))
+        file.close()
+        part.unlink()
+
+
 @contextlib.contextmanager
 def continued(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], Path, Callable[[], None]]]:
     """(file, its path, finish): PATH.part, to be added to; `finish()` moves it to its place.

@@ -1,5 +1,6 @@
 """The command `needle`: parses arguments, calls the rooms below, prints."""
 
+import io
 import sys
 
 
@@ -11,4 +12,7 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"needle: {error.name} is not installed; run: pip install 'needle-dl[cli]'")
+    for stream in (sys.stdout, sys.stderr):  # signs that they have no code for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -11,9 +11,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import needle as ndl
 
@@ -22,6 +19,7 @@ from ..backend_ndarray import simd_level
 from ..disk_cache import cache_info
 from ..disk_cache import clear_cache as remove_entries
 from ..train import RECIPES, NextToken, evaluate, load_model
+from .printing import complain, say, show_table, write
 from .progress import download_progress
 from .training import Options, load_task, train_recipe
 
@@ -34,7 +32,6 @@ data_app = typer.Typer(help="Data sets: what there is, fetch it, check it.", no_
 app.add_typer(data_app, name="data")
 cache_app = typer.Typer(help="Compiled programs and kernels: look, remove.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-console = Console()
 
 RecipeName = Enum("RecipeName", {name: name for name in RECIPES}, type=str)  # type: ignore[misc]
 DataDir = Annotated[
@@ -48,8 +45,13 @@ def _one_line_errors() -> Iterator[None]:
     """A mistake of the user's ends the command with its message, not with a traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        Console(stderr=True).print(f"[red]needle:[/red] {error}", highlight=False, soft_wrap=True)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        raise
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
+        complain(error)
+        raise typer.Exit(1) from None
+    except MemoryError as error:
+        complain(str(error) or "out of memory")
         raise typer.Exit(1) from None
 
 
@@ -84,7 +86,7 @@ def train(
         options = Options(
             model, epochs, batch_size, lr, weight_decay, data_dir, out, seed, not eager
         )
-        train_recipe(RECIPES[recipe.value], options, console)
+        train_recipe(RECIPES[recipe.value], options)
 
 
 @app.command("eval")
@@ -94,14 +96,14 @@ def evaluate_checkpoint(
 ) -> None:
     """Measure a checkpoint on its test data."""
     with _one_line_errors():
-        model, recipe, _ = load_model(checkpoint)
-        task = load_task(recipe, data_dir, console)
+        model, recipe, description = load_model(checkpoint)
+        task = load_task(recipe, data_dir)
+        if task.state != description["data"]:
+            raise ValueError(f"{checkpoint} was trained on other data than {recipe.name} is here")
         result, _ = evaluate(model, task.test, ndl.nn.SoftmaxLoss())
-    console.print(
+    say(
         f"{checkpoint}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f} on "
-        f"{task.test_size:,} test {recipe.unit} of {recipe.name}",
-        highlight=False,
-        soft_wrap=True,
+        f"{task.test_size:,} test {recipe.unit} of {recipe.name}"
     )
 
 
@@ -125,44 +127,48 @@ def generate(
         tokens = models.generate(
             model.model, tokenizer.encode(prompt), length, temperature, top_k, top_p
         )
-        typer.echo(prompt.lstrip("\n"), nl=False)
+        write(prompt.lstrip("\n"))
         for token in tokens:
-            typer.echo(tokenizer.decode([token]), nl=False)
-    typer.echo()
+            write(tokenizer.decode([token]))
+    write("\n")
 
 
 @app.command()
 def info() -> None:
     """Version, devices, SIMD level, threads."""
-    table = Table(show_header=False, box=None)
-    table.add_row("needle", ndl.__version__)
-    table.add_row("Python", platform.python_version())
-    table.add_row("NumPy", np.__version__)
-    for device in ndl.all_devices():
-        default = ", default" if device == ndl.default_device() else ""
-        table.add_row(str(device), escape(device.status()) + default)
-    table.add_row("SIMD", simd_level())
-    table.add_row("threads", str(ndl.get_num_threads()))
-    console.print(table, highlight=False, soft_wrap=True)
+    default = ndl.default_device()
+    show_table(
+        [
+            ("needle", ndl.__version__),
+            ("Python", platform.python_version()),
+            ("NumPy", np.__version__),
+            *(
+                (device, device.status() + (", default" if device == default else ""))
+                for device in ndl.all_devices()
+            ),
+            ("SIMD", simd_level()),
+            ("threads", ndl.get_num_threads()),
+        ]
+    )
 
 
 @data_app.command("list")
 def list_data() -> None:
     """The data sets, and which are here."""
-    table = Table("name", "what", "here", "folder", box=None)
-    for entry in data.list_datasets():
-        table.add_row(
-            entry.name, entry.summary, "yes" if entry.present else "no", str(entry.folder)
-        )
-    console.print(table, highlight=False, soft_wrap=True)
+    with _one_line_errors():
+        entries = data.list_datasets()
+    show_table(
+        [(e.name, e.summary, "yes" if e.present else "no", e.folder) for e in entries],
+        ("name", "what", "here", "folder"),
+    )
 
 
 @data_app.command("get")
 def get_data(name: str, data_dir: DataDir = None) -> None:
     """Download a data set's files and check them; continues where it was interrupted."""
-    with _one_line_errors(), download_progress(console) as report:
+    with _one_line_errors(), download_progress() as report:
         folder = data.get(name, data_dir, report)
-    console.print(f"{name} is in {folder}", highlight=False, soft_wrap=True)
+    say(f"{name} is in {folder}")
 
 
 @data_app.command("verify")
@@ -171,10 +177,10 @@ def verify_data(name: str, data_dir: DataDir = None) -> None:
     with _one_line_errors():
         problems = data.verify(name, data_dir)
     for problem in problems:
-        console.print(problem, highlight=False, soft_wrap=True)
+        say(problem)
     if problems:
         raise typer.Exit(1)
-    console.print(f"{name}: all files are right")
+    say(f"{name}: all files are right")
 
 
 @cache_app.command("info")
@@ -182,12 +188,14 @@ def show_cache() -> None:
     """Where compiled code is kept, how much of it, and how much of the limit that fills."""
     with _one_line_errors():
         held = cache_info()
-    table = Table(show_header=False, box=None)
-    table.add_row("folder", str(held.folder))
-    table.add_row("programs", f"{held.entries - held.kernels:,}")
-    table.add_row("kernels", f"{held.kernels:,}")
-    table.add_row("size", f"{_mebibytes(held.bytes)} of {_mebibytes(held.limit)}")
-    console.print(table, highlight=False, soft_wrap=True)
+    show_table(
+        [
+            ("folder", held.folder),
+            ("programs", f"{held.entries - held.kernels:,}"),
+            ("kernels", f"{held.kernels:,}"),
+            ("size", f"{_mebibytes(held.bytes)} of {_mebibytes(held.limit)}"),
+        ]
+    )
 
 
 @cache_app.command("clear")
@@ -195,7 +203,7 @@ def clear_cache() -> None:
     """Remove all compiled code. Processes that run keep theirs."""
     with _one_line_errors():
         size, count = cache_info().bytes, remove_entries()
-    console.print(f"programs and kernels removed: {count:,} ({_mebibytes(size)})", highlight=False)
+    say(f"programs and kernels removed: {count:,} ({_mebibytes(size)})")
 
 
 def _mebibytes(count: int) -> str:

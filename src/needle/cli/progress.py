@@ -5,32 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
 
 from ..train import EpochResult
+from .printing import console, text_column, visible
 
 
 @contextmanager
 def training_progress(
-    console: Console, epochs: int, steps: int, unit: str
+    epochs: int, steps: int, unit: str
 ) -> Iterator[Callable[[int, EpochResult], None]]:
     """A bar over all steps with the epoch's running loss, accuracy and units/s."""
     columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
+        text_column("epoch {task.fields[epoch]}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("loss {task.fields[loss]}  acc {task.fields[accuracy]}  {task.fields[rate]}"),
+        text_column("loss {task.fields[loss]}  acc {task.fields[accuracy]}  {task.fields[rate]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(
@@ -51,9 +50,9 @@ def training_progress(
 
 
 @contextmanager
-def download_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def download_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for every file that is fetched."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
+    columns = (text_column("{task.description}"), BarColumn(), DownloadColumn(),
                TransferSpeedColumn())  # fmt: skip
     progress = Progress(*columns, console=console)
     tasks: dict[str, TaskID] = {}
@@ -62,7 +61,7 @@ def download_progress(console: Console) -> Iterator[Callable[[str, int, int], No
         if not tasks:  # where nothing is fetched nothing is drawn
             progress.start()
         if name not in tasks:
-            tasks[name] = progress.add_task(name, total=total or None)
+            tasks[name] = progress.add_task(visible(name), total=total or None)
         progress.update(tasks[name], completed=done)
 
     try:

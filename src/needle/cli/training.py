@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from .. import data, nn, optim
+from ..files import check_writable
 from ..train import EpochResult, Recipe, Settings, Task, build_model, fit, save_model
 from ..train.plots import save_report
+from .printing import say
 from .progress import download_progress, training_progress
 
 
@@ -40,18 +40,22 @@ class Options:
         return name, replace(settings, **asked)
 
 
-def load_task(recipe: Recipe, data_dir: Path | None, console: Console) -> Task:
+def load_task(recipe: Recipe, data_dir: Path | None) -> Task:
     """The recipe's data, downloaded first where files are missing."""
-    with download_progress(console) as report:
+    with download_progress() as report:
         folder = data.get(recipe.data, data_dir, report)
     return recipe.load(folder)
 
 
-def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
+def train_recipe(recipe: Recipe, options: Options) -> None:
     """Train, print a line an epoch, write `NAME.safetensors` and `NAME.png` into the out folder."""
     np.random.seed(options.seed)
     name, settings = options.settings(recipe)
-    task = load_task(recipe, options.data_dir, console)
+    stem = recipe.name if options.model is None else f"{recipe.name}-{name}"
+    checkpoint, picture = options.out / f"{stem}.safetensors", options.out / f"{stem}.png"
+    for path in (checkpoint, picture):
+        check_writable(path)  # now, not after hours of training
+    task = load_task(recipe, options.data_dir)
     batches = task.train(settings.batch_size)
     model_options = {**settings.options, **task.options}
     model = build_model(name, model_options)
@@ -60,7 +64,6 @@ def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
     schedule = optim.OneCycleLR(optimizer, max_lr=settings.lr, total_steps=epochs * steps)
     count = sum(p.size for p in model.parameters())
     title = f"{name} on {recipe.summary}"
-    say = partial(console.print, highlight=False, soft_wrap=True)
     say(
         f"{title}: {task.train_size:,} training and {task.test_size:,} test {recipe.unit}, "
         f"{count:,} parameters"
@@ -73,7 +76,7 @@ def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
             f"{100 * tested.accuracy:6.2f} %  {trained.samples_per_second:,.0f} {recipe.unit}/s"
         )
 
-    with training_progress(console, epochs, steps, recipe.unit) as on_batch:
+    with training_progress(epochs, steps, recipe.unit) as on_batch:
         history, confusion = fit(
             model, batches, task.test, optimizer, nn.SoftmaxLoss(), epochs, schedule, on_batch,
             on_epoch, settings.clip, options.compiled,
@@ -83,8 +86,6 @@ def train_recipe(recipe: Recipe, options: Options, console: Console) -> None:
         f"accuracy {100 * last.accuracy:.2f} %, loss {last.loss:.4f} on {task.test_size:,} test "
         f"{recipe.unit} after {history.seconds:.1f} s of training"
     )
-    stem = recipe.name if options.model is None else f"{recipe.name}-{name}"
-    checkpoint, picture = options.out / f"{stem}.safetensors", options.out / f"{stem}.png"
     results = {"accuracy": last.accuracy, "loss": last.loss, "epochs": epochs}
     save_model(checkpoint, recipe, name, model_options, model, task.state, results)
     save_report(picture, history, confusion, f"{title}: {100 * last.accuracy:.2f} %")
