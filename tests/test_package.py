@@ -30,6 +30,21 @@ def python(code: str, **env: str) -> str:
     return done.stdout + done.stderr
 
 
+def test_a_difference_is_a_sum_in_the_graph_of_the_numpy_backend():
+    code = (
+        "import needle as ndl\n"
+        "a, b = ndl.Tensor([3.0, 1.0]), ndl.Tensor([1.0, 5.0])\n"
+        "c = a - b\n"
+        "order = ndl.autograd.find_topo_sort([c])\n"
+        "assert [type(x.op).__name__ for x in order] == "
+        "['NoneType', 'NoneType', 'Negate', 'EWiseAdd']\n"
+        "assert order[0] is a and order[1] is b and order[3] is c\n"
+        "c.backward()\n"
+        "print(c.numpy().tolist(), a.grad.numpy().tolist(), b.grad.numpy().tolist())\n"
+    )
+    assert python(code, NEEDLE_BACKEND="np") == "[2.0, -4.0] [1.0, 1.0] [-1.0, -1.0]\n"
+
+
 def test_import_needs_numpy_alone_and_prints_nothing():
     code = """
 import sys

@@ -52,6 +52,19 @@ def test_batches_are_tuples_of_constant_tensors(device):
     assert labels(loader) == [[0, 1], [2, 3], [4]]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_batches_are_compared_by_identity(workers, as_dict):
+    samples = [{"x": np.ones(2), "y": 1} if as_dict else (np.ones(2), 1) for _ in range(6)]
+    first, second, _ = data.DataLoader(samples, batch_size=2, num_workers=workers)
+    assert (first == second) is False
+    assert (first != second) is True
+    assert (first == first) is True
+    assert (first != first) is False
+    assert first in [second, first]
+    assert isinstance(first, dict if as_dict else tuple)
+
+
 def test_drop_last_and_dtype():
     loader = data.DataLoader(Items(5), 2, drop_last=True, dtype="float64")
     assert len(loader) == 2

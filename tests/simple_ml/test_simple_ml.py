@@ -56,9 +56,46 @@ def test_softmax_loss_of_arrays_and_tensors():
     loss = simple_ml.softmax_loss(ndl.Tensor(z), one_hot)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    loss, wrong = simple_ml.loss_err(ndl.Tensor(z), y)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert wrong == np.sum(z.argmax(1) != y)
+    for logits in (z, ndl.Tensor(z)):
+        loss, rate = simple_ml.loss_err(logits, y)
+        assert float(loss) == pytest.approx(expected, rel=1e-5)
+        assert rate == np.mean(z.argmax(1) != y)
+    assert reference.loss_err(z, y)[1] == np.mean(z.argmax(1) != y)
+
+
+@pytest.mark.parametrize("cpp", [False, pytest.param(True, marks=needs_core)])
+def test_train_softmax_learns_and_prints_a_row_an_epoch(cpp, capsys):
+    x, y = problem()
+    x[np.arange(len(y)), y] += 4  # so that there is something to learn
+    theta = reference.train_softmax(x, y, x[:50], y[:50], epochs=3, lr=0.2, cpp=cpp)
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "| Epoch | Train Loss | Train Err | Test Loss | Test Err |"
+    expected = np.zeros_like(theta)
+    for i, row in enumerate(rows):
+        reference.softmax_regression_epoch(x, y, expected, 0.2, 100)
+        printed = [float(cell) for cell in row.strip("|").split("|")]
+        train, test = (
+            reference.loss_err(x @ expected, y),
+            reference.loss_err(x[:50] @ expected, y[:50]),
+        )
+        # Printed with five decimals.
+        np.testing.assert_allclose(printed, [i, *train, *test], atol=1e-5 + 1e-5)
+    np.testing.assert_allclose(theta, expected, rtol=1e-4, atol=1e-5)
+    assert reference.loss_err(x @ theta, y)[1] < 0.1
+
+
+def test_train_nn_draws_its_weights_after_seed_0(capsys):
+    x, y = problem()
+    W1, W2 = reference.train_nn(x, y, x, y, hidden_dim=30, epochs=2, lr=0.2, batch=50)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert W1.dtype == W2.dtype == np.float32
+    np.random.seed(0)
+    V1 = np.random.randn(20, 30).astype("float32") / np.float32(np.sqrt(30))
+    V2 = np.random.randn(30, 5).astype("float32") / np.float32(np.sqrt(5))
+    for _ in range(2):
+        reference.nn_epoch(x, y, V1, V2, lr=0.2, batch=50)
+    np.testing.assert_array_equal(W1, V1)
+    np.testing.assert_array_equal(W2, V2)
 
 
 def test_huge_logits_stay_finite():

@@ -19,6 +19,22 @@ from .transforms import use_random_state
 PREFETCH_FACTOR = 2
 
 
+class _ComparedByIdentity:
+    """Two batches are equal if they are one object: comparing Tensors gives no truth value."""
+
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
+
+
+class Batch(_ComparedByIdentity, tuple):
+    """The fields of a batch; `==` and `!=` between batches compare by identity."""
+
+
+class DictBatch(_ComparedByIdentity, dict):  # type: ignore[misc]
+    """The named fields of a batch; `==` and `!=` between batches compare by identity."""
+
+
 def default_collate(samples: Sequence[Any]) -> Any:
     """Samples stacked on a new first axis: tuples, lists and dicts field by field, as arrays.
 
@@ -43,9 +59,10 @@ class DataLoader:
     """Iterates over `dataset` in batches of Tensors that need no gradient.
 
     A batch has the form of a sample: a tuple with one Tensor a field (a dict, or one Tensor), each
-    stacked on axis 0; the last short batch is kept unless `drop_last`. With `shuffle` one
-    permutation is drawn from NumPy's global generator (or `generator`) at each `iter()`; a
-    `sampler` gives the order instead, a `batch_sampler` whole batches of indices.
+    stacked on axis 0; the last short batch is kept unless `drop_last`. Two batches are compared by
+    identity. With `shuffle` one permutation is drawn from NumPy's global generator (or `generator`)
+    at each `iter()`; a `sampler` gives the order instead, a `batch_sampler` whole batches of
+    indices.
 
     `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
     own, seeded from the global one, so that a seed gives the same batches whatever the timing and
@@ -151,9 +168,9 @@ class DataLoader:
 
     def _to_tensors(self, batch: Any) -> Any:
         if isinstance(batch, dict):
-            return {key: self._to_tensors(field) for key, field in batch.items()}
+            return DictBatch((key, self._to_tensors(field)) for key, field in batch.items())
         if isinstance(batch, (tuple, list)):
-            return tuple(self._to_tensors(field) for field in batch)
+            return Batch(self._to_tensors(field) for field in batch)
         if isinstance(batch, Tensor):
             return batch
         tensor = Tensor(np.asarray(batch), device=self.device, requires_grad=False)

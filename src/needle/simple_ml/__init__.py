@@ -1,7 +1,7 @@
 """The first programs of the course: softmax regression and a two-layer network, by hand.
 
 `reference` has them in NumPy (and one in C++) with hand-derived gradients, `tensors` on needle
-Tensors with automatic ones. `softmax_loss` and `nn_epoch` here take either kind.
+Tensors with automatic ones. `softmax_loss`, `loss_err` and `nn_epoch` here take either kind.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from .reference import (
     parse_mnist,
     softmax_regression_epoch,
     softmax_regression_epoch_cpp,
+    train_nn,
+    train_softmax,
 )
-from .tensors import loss_err
 
 __all__ = [
     "add",
@@ -28,6 +29,8 @@ __all__ = [
     "softmax_loss",
     "softmax_regression_epoch",
     "softmax_regression_epoch_cpp",
+    "train_nn",
+    "train_softmax",
 ]
 
 
@@ -39,6 +42,14 @@ def softmax_loss(Z: Any, y: Any) -> Any:
     if isinstance(Z, Tensor):
         return tensors.softmax_loss(Z, y)
     return reference.softmax_loss(Z, y)
+
+
+def loss_err(h: Any, y: np.ndarray) -> tuple[Any, Any]:
+    """(softmax loss, rate of wrong predictions) of logits, an array or a Tensor, and labels.
+
+    See `reference.loss_err` and `tensors.loss_err`.
+    """
+    return tensors.loss_err(h, y) if isinstance(h, Tensor) else reference.loss_err(h, y)
 
 
 def nn_epoch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from ..data import parse_mnist
 
 __all__ = [
     "add",
+    "loss_err",
     "nn_epoch",
     "parse_mnist",
     "softmax_loss",
     "softmax_regression_epoch",
     "softmax_regression_epoch_cpp",
+    "train_nn",
+    "train_softmax",
 ]
 
 
@@ -94,6 +98,84 @@ def nn_epoch(
         hidden_error = (hidden > 0) * (error @ W2.T)
         W2 -= lr * (hidden.T @ error)
         W1 -= lr * (rows.T @ hidden_error)
+
+
+def loss_err(h: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+    """(softmax loss, rate of wrong predictions) of logits h (batch, classes), labels y (batch,)."""
+    return softmax_loss(h, y), np.mean(h.argmax(axis=1) != y)
+
+
+def train_softmax(
+    X_tr: np.ndarray,
+    y_tr: np.ndarray,
+    X_te: np.ndarray,
+    y_te: np.ndarray,
+    epochs: int = 10,
+    lr: float = 0.5,
+    batch: int = 100,
+    cpp: bool = False,
+) -> np.ndarray:
+    """Train softmax regression from zeros; prints a row an epoch and returns theta.
+
+    X_tr, X_te (samples, features) and y_tr, y_te (samples,) are the training and the test set. With
+    `cpp` the epochs run in C++, which needs float32 and uint8 arrays.
+    """
+    epoch = softmax_regression_epoch_cpp if cpp else softmax_regression_epoch
+    theta = np.zeros((X_tr.shape[1], int(y_tr.max()) + 1), dtype=np.float32)
+
+    def logits(X: np.ndarray) -> np.ndarray:
+        return X @ theta
+
+    _train(lambda: epoch(X_tr, y_tr, theta, lr, batch), logits, epochs, X_tr, y_tr, X_te, y_te)
+    return theta
+
+
+def train_nn(
+    X_tr: np.ndarray,
+    y_tr: np.ndarray,
+    X_te: np.ndarray,
+    y_te: np.ndarray,
+    hidden_dim: int = 500,
+    epochs: int = 10,
+    lr: float = 0.5,
+    batch: int = 100,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train the two-layer network; prints a row an epoch and returns (W1, W2).
+
+    The weights are drawn after `numpy.random.seed(0)`: standard normal numbers over the square
+    roots of `hidden_dim` and of the number of classes. The sets are as in `train_softmax`.
+    """
+    features, classes = X_tr.shape[1], int(y_tr.max()) + 1
+    np.random.seed(0)
+    W1 = np.random.randn(features, hidden_dim).astype(np.float32) / np.float32(hidden_dim**0.5)
+    W2 = np.random.randn(hidden_dim, classes).astype(np.float32) / np.float32(classes**0.5)
+
+    def logits(X: np.ndarray) -> np.ndarray:
+        return np.maximum(X @ W1, 0) @ W2
+
+    _train(lambda: nn_epoch(X_tr, y_tr, W1, W2, lr, batch), logits, epochs, X_tr, y_tr, X_te, y_te)
+    return W1, W2
+
+
+def _train(
+    epoch: Callable[[], None],
+    logits: Callable[[np.ndarray], np.ndarray],
+    epochs: int,
+    X_tr: np.ndarray,
+    y_tr: np.ndarray,
+    X_te: np.ndarray,
+    y_te: np.ndarray,
+) -> None:
+    """Run the epochs and print the losses and error rates of both sets after each."""
+    print("| Epoch | Train Loss | Train Err | Test Loss | Test Err |")
+    for i in range(epochs):
+        epoch()
+        train_loss, train_err = loss_err(logits(X_tr), y_tr)
+        test_loss, test_err = loss_err(logits(X_te), y_te)
+        print(
+            f"|  {i:>4} |    {train_loss:.5f} |   {train_err:.5f} |   {test_loss:.5f} |  "
+            f"{test_err:.5f} |"
+        )
 
 
 def _softmax_error(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -49,8 +49,8 @@ def nn_epoch(
 
 
 def loss_err(h: Tensor, y: np.ndarray) -> tuple[np.ndarray, Any]:
-    """(softmax loss, number of wrong predictions) of logits h (batch, classes), labels y."""
-    wrong = np.sum(h.numpy().argmax(axis=1) != y)
+    """(softmax loss, rate of wrong predictions) of logits h (batch, classes), labels y (batch,)."""
+    wrong = np.mean(h.numpy().argmax(axis=1) != np.asarray(y))
     return softmax_loss(h, _one_hot(y, h.shape[-1])).numpy(), wrong
 
 
