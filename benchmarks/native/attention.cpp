@@ -71,15 +71,11 @@ struct Problem {
         mask(n.b, n.h, n.t, n.s, 1, true),
         g(n.b, n.h, n.t, n.e, 1, true),
         out(n.b, n.h, n.t, n.e, 1, false),
-        lse(n.b, 1, n.h, n.t, 1, false),
+        lse(n.b, n.h, n.t, 2, 1, false),
         dq(n.b, n.h, n.t, n.d, gap, false),
         dk(n.b, n.h, n.s, n.d, gap, false),
         dv(n.b, n.h, n.s, n.e, gap, false),
-        added(masked ? &mask.view : nullptr) {
-    lse.view.shape[1] = n.h;
-    lse.view.shape[2] = n.t;
-    lse.view.ndim = 3;
-  }
+        added(masked ? &mask.view : nullptr) {}
   void forward() {
     bench::attention(q.view, k.view, v.view, added, out.view, lse.view, scale, causal);
   }
@@ -117,7 +113,7 @@ void check_head(Problem<T>& x, int64_t b, int64_t h) {
     }
     for (double& y : p) sum += y = top == -INFINITY ? 0 : std::exp(y - top);
     for (double& y : p) y = sum == 0 ? 0 : y / sum;
-    expect<T>("lse", x.n, x.lse.memory[(b * x.n.h + h) * t + i],
+    expect<T>("lse", x.n, x.lse.at(b, h, i, 0) + x.lse.at(b, h, i, 1),
               sum == 0 ? INFINITY : top + std::log(sum), 8);
     for (int64_t c = 0; c < e; ++c) {
       double o = 0;

@@ -1,18 +1,20 @@
 // attention.cuh: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
 // Contract: that of csrc/cpu/kernels/attention.h. q (B, H, T, d), k (B, H, S, d), v (B, H, S, e)
-// and mask (B, H, T, S) have any strides, results too; lse and dots (B, H, T) are compact. Numbers
-// of 16 bits are added in float, in which mask, lse and dots are then. With `causal` row t sees
-// columns up to t. A row that sees nothing gives 0 and has an lse of infinity.
+// and mask (B, H, T, S) have any strides, results too; lse (B, H, T, 2) and dots (B, H, T) are
+// compact. Numbers of 16 bits are added in float, in which mask, lse and dots are then. With
+// `causal` row t sees columns up to t. A row that sees nothing gives 0; the terms of its logsumexp
+// are 0 and infinity.
 //
 // A block takes a tile of rows and goes over the columns, tile by tile. The softmax is found in one
 // reading: whenever a row's largest score grows, what has been added is scaled (Milakov and
 // Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
-// 2022, algorithm 1; Dao, "FlashAttention-2", 2023, section 3.1). One number a row is kept, the
-// logarithm of its sum of exponentials, from which the gradient finds the probabilities again: dq
-// in blocks of rows, dk and dv in blocks of columns, so that no two blocks add to one number.
-// Results wider than a tile are made in slices, each of which computes the scores again. Of the two
-// operands that a block goes over, one is on its way while the other one is multiplied.
+// 2022, algorithm 1; Dao, "FlashAttention-2", 2023, section 3.1). Two numbers a row are kept, its
+// largest score and the logarithm of its sum of exponentials (added up, the first would swallow the
+// second), from which the gradient finds the probabilities again: dq in blocks of rows, dk and dv
+// in blocks of columns, so that no two blocks add to one number. Results wider than a tile are made
+// in slices, each of which computes the scores again. Of the two operands that a block goes over,
+// one is on its way while the other one is multiplied.
 //
 // Bound: arithmetic.
 #pragma once
@@ -83,10 +85,15 @@ __device__ inline float power_of_two(float x) {
   return result;
 #endif
 }
-constexpr double LOG2E = 1.4426950408889634, LN2 = 0.6931471805599453;
+// e to the x, for x at most about 0. Scores are not counted in units of log 2: the largest ones
+// would overflow, and differences of large ones lose digits.
+template <class S>
+__device__ S exponential(S x) {
+  return power_of_two(x * static_cast<S>(1.4426950408889634));
+}
 
-// Products of q and k become scores, in units of log 2; -inf where a row must not look. The tile
-// begins with query i0 and key j0; its rows are the keys if TURNED.
+// Products of q and k become scores; -inf where a row must not look. The tile begins with query i0
+// and key j0; its rows are the keys if TURNED.
 template <class Tiles, bool TURNED, class T, bool MASKED, class S>
 __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
                               const AttentionInput<T, MASKED>& x, const Matrix<S>& mask, int64_t i0,
@@ -96,7 +103,7 @@ __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
   const int queries = at_most(x.rows - i0, QUERIES), keys = at_most(x.columns - j0, KEYS);
   // How far after the query's place the last key is that it sees.
   const int ahead = x.causal ? at_most(i0 - j0, KEYS) : KEYS;
-  const S scale = static_cast<S>(x.scale * LOG2E);
+  const S scale = static_cast<S>(x.scale);
 #pragma unroll
   for (int r = 0; r < Tiles::MINE; ++r) {
 #pragma unroll
@@ -112,7 +119,7 @@ __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
       if (i >= queries || j >= keys || j - i > ahead) {
         scores[r][c] = lowest<S>();
       } else if constexpr (MASKED) {
-        scores[r][c] += *mask.from(i0 + i, j0 + j).data * static_cast<S>(LOG2E);
+        scores[r][c] += *mask.from(i0 + i, j0 + j).data;
       }
     }
   }
@@ -151,11 +158,11 @@ __device__ void attention(const AttentionInput<T, MASKED>& x, const Array<T, 4>&
 #pragma unroll
       for (int c = 0; c < C; ++c) best = Larger<S>{}(best, scores[r][c]);
       best = Tiles::over_row(best, Larger<S>{});
-      const S shift = best == lowest<S>() ? S(0) : best, keep = power_of_two(top[r] - shift);
+      const S shift = best == lowest<S>() ? S(0) : best, keep = exponential(top[r] - shift);
       top[r] = best, sum[r] *= keep;
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        scores[r][c] = power_of_two(scores[r][c] - shift);
+        scores[r][c] = exponential(scores[r][c] - shift);
         sum[r] += scores[r][c];
       }
 #pragma unroll
@@ -173,8 +180,8 @@ __device__ void attention(const AttentionInput<T, MASKED>& x, const Array<T, 4>&
     factor[r] = blind ? S(0) : S(1) / sum[r];
     const int64_t i = at.first + Tiles::row(r);
     if (i < x.rows && at.slice == 0 && threadIdx.x % Tiles::LANES == 0) {
-      lse[(at.batch * x.heads + at.head) * x.rows + i] =
-          blind ? highest<S>() : top[r] * static_cast<S>(LN2) + f::log(sum[r]);
+      S* const terms = lse + 2 * ((at.batch * x.heads + at.head) * x.rows + i);
+      terms[0] = blind ? S(0) : top[r], terms[1] = blind ? highest<S>() : f::log(sum[r]);
     }
   }
   store<Tiles>(total, factor, out, at, x.rows, x.value_dim);
@@ -182,8 +189,8 @@ __device__ void attention(const AttentionInput<T, MASKED>& x, const Array<T, 4>&
 
 // ---- backward ---------------------------------------------------------------------------------
 
-// With P = exp(scores - lse) and dP = dO·vᵀ: dS = P∘(dP - rowsum(dO∘O))·scale, dq = dS·k,
-// dk = dSᵀ·q, dv = Pᵀ·dO (Dao et al., 2022, appendix B).
+// With P = exp(scores - top - log_sum), the two terms of lse, and dP = dO·vᵀ: dS = P∘(dP -
+// rowsum(dO∘O))·scale, dq = dS·k, dk = dSᵀ·q, dv = Pᵀ·dO (Dao et al., 2022, appendix B).
 
 // dq; the rows' sums of dO∘O go to `dots`.
 template <class Tiles, class T, bool MASKED, class S>
@@ -199,13 +206,13 @@ __device__ void attention_query_grad(const AttentionInput<T, MASKED>& x, const A
                   y = head_of(out, at, x.rows, x.value_dim).from(at.first, 0);
   const Matrix<S> mask = head_of(x.mask, at, x.rows, x.columns);
   const int64_t start = (at.batch * x.heads + at.head) * x.rows + at.first;
-  S log_sum[R] = {}, dot[R] = {}, total[R][Tiles::WIDE] = {}, scale[R];
+  S top[R] = {}, log_sum[R] = {}, dot[R] = {}, total[R][Tiles::WIDE] = {}, scale[R];
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const int i = Tiles::row(r);
     scale[r] = static_cast<S>(x.scale);
     if (i < dy.rows) {
-      log_sum[r] = lse[start + i] * static_cast<S>(LOG2E);
+      top[r] = lse[2 * (start + i)], log_sum[r] = lse[2 * (start + i) + 1];
       for (int64_t e = threadIdx.x % Tiles::LANES; e < dy.cols; e += Tiles::LANES) {
         dot[r] += widen(dy.data[i * dy.row + e * dy.col]) * widen(y.data[i * y.row + e * y.col]);
       }
@@ -231,7 +238,7 @@ __device__ void attention_query_grad(const AttentionInput<T, MASKED>& x, const A
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        scores[r][c] = power_of_two(scores[r][c] - log_sum[r]) * (dp[r][c] - dot[r]);
+        scores[r][c] = exponential(scores[r][c] - top[r] - log_sum[r]) * (dp[r][c] - dot[r]);
       }
     }
     Tiles::add_held(total, Tiles::hold(scores, shared), keys, at.slice, shared);
@@ -246,7 +253,7 @@ __device__ void attention_key_grads(const AttentionInput<T, MASKED>& x, const Ar
                                     const Array<T, 4>& dv) {
   constexpr int R = Tiles::MINE, C = Tiles::SCORES;
   __shared__ typename Tiles::Shared shared;
-  __shared__ S log_sum[Tiles::COLS], dot[Tiles::COLS];  // of the queries
+  __shared__ S top[Tiles::COLS], log_sum[Tiles::COLS], dot[Tiles::COLS];  // of the queries
   const int64_t width = x.dim > x.value_dim ? x.dim : x.value_dim;
   const Place at = place_of_block<Tiles>(x.heads, x.columns, width, false);
   const Matrix<T> q = head_of(x.q, at, x.rows, x.dim), dy = head_of(g, at, x.rows, x.value_dim);
@@ -266,7 +273,8 @@ __device__ void attention_key_grads(const AttentionInput<T, MASKED>& x, const Ar
     grads.fetch(dy.from(i, 0));
     if (threadIdx.x < Tiles::COLS) {
       const int64_t row = i + threadIdx.x;
-      log_sum[threadIdx.x] = row < x.rows ? lse[start + row] * static_cast<S>(LOG2E) : S(0);
+      top[threadIdx.x] = row < x.rows ? lse[2 * (start + row)] : S(0);
+      log_sum[threadIdx.x] = row < x.rows ? lse[2 * (start + row) + 1] : S(0);
       dot[threadIdx.x] = row < x.rows ? dots[start + row] : S(0);
     }
     Tiles::multiply(scores, k, queries, shared);
@@ -278,7 +286,7 @@ __device__ void attention_key_grads(const AttentionInput<T, MASKED>& x, const Ar
       const int query = Tiles::col(c);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        scores[r][c] = power_of_two(scores[r][c] - log_sum[query]);
+        scores[r][c] = exponential(scores[r][c] - top[query] - log_sum[query]);
         dp[r][c] = scores[r][c] * (dp[r][c] - dot[query]);
       }
     }

@@ -27,7 +27,7 @@ __device__ void map_row(F f, int64_t cols, T* out) {
 
 // The largest number of a row and the sum of exp(x - largest), found in one reading: whenever a
 // larger one comes, the sum so far is scaled (Milakov and Gimelshein, "Online normalizer
-// calculation for softmax", 2018).
+// calculation for softmax", 2018). The sum of a row whose largest number is infinite is NaN.
 template <class T>
 struct Exponentials {
   T top, sum;
@@ -67,7 +67,7 @@ __device__ Exponentials<T> row_exponentials(const T* x, int64_t cols) {
   for (; j < cols; j += step) mine = joined(mine, Exponentials<T>{x[j], T(1)});
   const T top = over_block(mine.top, lowest<T>(), Max{});
   const T scaled = mine.top == top ? mine.sum : mine.sum * f::exp(mine.top - top);
-  return {top, over_block(scaled, T(0), Sum{})};
+  return {top, over_block(scaled, T(0), Sum{}) + (top - top)};
 }
 
 template <bool LOGARITHM, class T>
@@ -97,6 +97,7 @@ __device__ inline void check_labels(int64_t rows, int64_t cols, const int64_t* l
 }
 
 // loss = logsumexp - (1 - smoothing)·logit[label] - smoothing·mean(logits); 0 in ignored rows.
+// lse (rows, 2) gets the terms of the logsumexp, e.top and log(e.sum).
 template <class T>
 __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const int64_t* labels,
                               T* losses, T* lse, int64_t ignored, double smoothing) {
@@ -113,10 +114,11 @@ __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const
     if (threadIdx.x == 0) {
       const T log_sum = f::log(e.sum);
       const T chosen = kept ? x[label] - e.top : T(0);
-      T expected = T(1 - smoothing) * chosen;
+      T expected = smoothing < 1 ? T(1 - smoothing) * chosen : T(0);
       if (smoothing > 0) expected += T(smoothing) * shifted / T(cols);
       losses[row] = kept ? log_sum - expected : T(0);
-      lse[row] = kept ? e.top + log_sum : T(0);
+      lse[2 * row] = kept ? e.top : T(0);
+      lse[2 * row + 1] = kept ? log_sum : T(0);
     }
   }
 }
@@ -131,9 +133,9 @@ __device__ void cross_entropy_grad(int64_t rows, int64_t cols, const T* logits,
     const int64_t label = labels[row];
     const bool kept = label != ignored;
     const T* x = logits + row * cols;
-    const T shift = lse[row], factor = kept ? scale[row] : T(0);
+    const T top = lse[2 * row], log_sum = lse[2 * row + 1], factor = kept ? scale[row] : T(0);
     const auto value = [&](int64_t j) {
-      T difference = f::exp(x[j] - shift) - spread;
+      T difference = f::exp(x[j] - top - log_sum) - spread;
       if (j == label) difference -= T(1 - smoothing);
       return kept ? factor * difference : T(0);
     };

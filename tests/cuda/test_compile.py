@@ -108,7 +108,7 @@ def products(device: CudaDevice, dtype: np.dtype) -> None:
             device.matmul(a, b.permute((0, 2, 1)), device.empty((8, 6, 6), dtype))
     if not _is_taken(device, dtype, "attention"):
         return
-    lse, scores = (device.empty((2, 2, 70, *rest), widened(dtype)) for rest in ((), (70,)))
+    lse, scores = (device.empty((2, 2, 70, *rest), widened(dtype)) for rest in ((2,), (70,)))
     sizes = (16, 32, 64, 128)
     for features, mask in (*((size, None) for size in sizes), (64, scores), (128, scores)):
         q = device.empty((2, 2, 70, features), dtype)

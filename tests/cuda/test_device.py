@@ -310,7 +310,7 @@ def test_what_is_added_out_of_range_is_left_out(gpu):
 def test_a_label_out_of_range_is_not_read(gpu):
     logits = NDArray(np.zeros((2, 3), np.float32), device=gpu)
     labels = NDArray(np.array([1, 2**40]), device=gpu, dtype="int64")
-    losses, lse = (NDArray(np.zeros(2, np.float32), device=gpu) for _ in range(2))
+    losses, lse = (NDArray(np.zeros(shape, np.float32), device=gpu) for shape in ((2,), (2, 2)))
     watch, here = gpu.context.watch(), gpu.context.streams.current
     here.watch = watch.block.address  # as in a program, which goes on
     try:

@@ -146,7 +146,7 @@ def test_attention(draw: Draw, shape: tuple[int, ...], masked: str, causal: bool
         mask[mask > 0.5] = -np.inf
         mask[:, :, rows // 2] = -np.inf  # sees nothing
         mask[:, :, -1, 1:] = -np.inf
-    out, lse, scale = blank(q, b, heads, rows, e), blank(q, b, heads, rows), d**-0.5
+    out, lse, scale = blank(q, b, heads, rows, e), blank(q, b, heads, rows, 2), d**-0.5
     *_, out, lse, _, _ = check("attention", q, k, v, mask, out, lse, scale, causal)
     if masked == "by -inf":
         np.testing.assert_array_equal(out[:, :, rows // 2], 0)
@@ -171,21 +171,21 @@ def test_cross_entropy(
     x, labels = draw(n, classes) * 10, np.arange(n) * 3 % classes
     labels[1::4] = ignore_index
     options = ignore_index, smoothing
-    *_, lse, _, _ = check("cross_entropy", x, labels, blank(x, n), blank(x, n), *options)
+    *_, lse, _, _ = check("cross_entropy", x, labels, blank(x, n), blank(x, n, 2), *options)
     check("cross_entropy_grad", x, labels, draw(n), lse, blank(x, n, classes), *options)
 
 
 def test_cross_entropy_of_a_hidden_class(draw: Draw) -> None:
     x, labels = draw(2, 4), np.array([1, 3])
     x[:, 2] = -np.inf
-    check("cross_entropy", x, labels, blank(x, 2), blank(x, 2), -100, 0.0)
+    check("cross_entropy", x, labels, blank(x, 2), blank(x, 2, 2), -100, 0.0)
 
 
 @pytest.mark.parametrize("label", [-1, 4])
 def test_cross_entropy_names_a_wrong_label(draw: Draw, label: int) -> None:
     x, labels = draw(2, 4), np.array([1, label])
     with pytest.raises(IndexError, match=f"label {label} is out of range for 4 classes"):
-        REFERENCES["cross_entropy"](x, labels, blank(x, 2), blank(x, 2), -100, 0.0)
+        REFERENCES["cross_entropy"](x, labels, blank(x, 2), blank(x, 2, 2), -100, 0.0)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

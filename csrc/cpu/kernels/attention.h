@@ -1,9 +1,11 @@
 // attention.h: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
 // Contract: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) and mask (B, H, T, S), added to the
-// scores, have any strides; results any but a unit stride along their last axis; `lse` (B, H, T) is
-// compact and gets the logarithm of each row's sum of exponentials. With `causal`, row t sees
-// columns up to t. A row that sees nothing gives 0.
+// scores, have any strides; results any but a unit stride along their last axis; `lse` (B, H, T, 2)
+// is compact and gets the two terms of each row's logsumexp, its largest score and the logarithm of
+// the sum of exp(score - largest): their sum would lose the second term where scores are large.
+// With `causal`, row t sees columns up to t. A row whose scores are all -inf, which sees nothing,
+// gives 0 and has zero gradients.
 //
 // Idea: the scores of a block of rows are computed, used and thrown away; backward computes them
 // again and finds the probabilities from `lse` (FlashAttention, Dao et al. 2022, section 3 and
@@ -452,18 +454,26 @@ void add_to_block(const RowBlock<T>& x, int64_t begin, int64_t end, const T* p,
   });
 }
 
-// out /= sum in every row, lse = top + log(sum).
+// The terms of the logsumexp of a row: for one that sees nothing those that make every probability
+// 0.
+template <typename T>
+void store_terms(T top, T sum, T log_sum, T* lse) {
+  const bool blind = sum == 0;
+  lse[0] = blind ? T(0) : top;
+  lse[1] = blind ? std::numeric_limits<T>::infinity() : log_sum;
+}
+
+// out /= sum in every row; top and log(sum) go to lse.
 template <typename T>
 void normalize(const RowBlock<T>& x, const V<T> (&top)[2], const V<T> (&sum)[2], const Rows<T>& out,
                int64_t width, T* lse) {
   T largest[BLOCK<T>], total[BLOCK<T>], log_total[BLOCK<T>];
   std::memcpy(largest, top, sizeof top);
   std::memcpy(total, sum, sizeof sum);
-  for (int64_t i = 0; i < BLOCK<T>; ++i) log_total[i] = largest[i] + f::log<T>(total[i]);
+  for (int64_t i = 0; i < BLOCK<T>; ++i) log_total[i] = f::log<T>(total[i]);
   for (int64_t i = 0; i < x.count; ++i) {
-    const bool blind = total[i] == 0;
-    const T factor = blind ? T(0) : 1 / total[i];
-    lse[x.first + i] = blind ? std::numeric_limits<T>::infinity() : log_total[i];
+    const T factor = total[i] == 0 ? T(0) : 1 / total[i];
+    store_terms(largest[i], total[i], log_total[i], lse + 2 * (x.first + i));
     T* row = out[x.first + i];
     for (int64_t e = 0; e < width; e += LANES<T>) store(row + e, load<V<T>>(row + e) * factor);
   }
@@ -524,7 +534,7 @@ void forward_row(const Head<T>& x, int64_t i, const T* query, T* out, T* lse) {
       {x.value_dim, seen, {x.v.data, 1, x.v.step}, scores, out, 1, nullptr, 0}, 1);
   const T sum = sum_of_lanes<T>(part), factor = sum == 0 ? T(0) : 1 / sum;
   for (int64_t e = 0; e < x.value_dim; ++e) out[e] *= factor;
-  lse[i] = sum == 0 ? std::numeric_limits<T>::infinity() : top + std::log(sum);
+  store_terms(shift, sum, std::log(sum), lse + 2 * i);
 }
 
 template <typename T>
@@ -549,24 +559,56 @@ struct HeadGradients {
   Rows<T> dq, dk, dv;
 };
 
+// The terms of the logsumexps of a block, (count, 2), found again.
+template <typename T>
+const T* terms_again(const RowBlock<T>& x) {
+  T* scores = scratch<T>(SCORES, x.seen * BLOCK<T> + 2 * MAX_SINGLE_ROWS);
+  T* lse = scores + x.seen * BLOCK<T>;
+  V<T> top[2], sum[2] = {};
+  score_block(x, scores, top);
+  for (V<T>& t : top) t = t == -std::numeric_limits<T>::infinity() ? V<T>{} : t;
+  exponentiate(x, 0, x.seen, scores, top, sum);
+  for (int64_t i = 0; i < x.count; ++i)
+    store_terms(top[0][i], sum[0][i], f::log<T>(sum[0][i]), lse + 2 * i);
+  return lse;
+}
+
 // What a block of rows needs besides the head.
 template <typename T>
 struct BlockGradients {
   const T *queries, *gradients;  // transposed
-  V<T> lse[2], dot[2];
+  V<T> top[2], log_sum[2], dot[2];
 
   BlockGradients(const RowBlock<T>& x, const HeadGradients<T>& d) {
     const int64_t width = whole_vectors<T>(x.head.value_dim);
     queries = transpose_block(x, x.head.q, x.head.dim, BLOCK_QUERIES);
     gradients = transpose_block(x, {d.g.data, d.g.step, 1}, x.head.value_dim, BLOCK_GRADIENTS);
-    T logs[BLOCK<T>];
-    std::fill_n(logs, BLOCK<T>, std::numeric_limits<T>::infinity());
-    std::copy_n(d.lse + x.first, x.count, logs);
-    std::memcpy(lse, logs, sizeof lse);
+    const T* lse = d.lse + 2 * x.first;
+    read_terms(x, rounds_otherwise(x, lse) ? terms_again(x) : lse);
     dot[0] = dot_rows(d.g, d.out, x.first, x.count, width);
     dot[1] = V<T>{};
     if (x.count > LANES<T>)
       dot[1] = dot_rows(d.g, d.out, x.first + LANES<T>, x.count - LANES<T>, width);
+  }
+
+  // The forward pass computes few rows one by one and rounds their scores otherwise. Where these
+  // are large, the terms must be those of the scores that are found here.
+  static bool rounds_otherwise(const RowBlock<T>& x, const T* lse) {
+    constexpr T LARGE = 32;
+    bool large = false;
+    for (int64_t i = 0; i < x.count; ++i) large |= !(std::fabs(lse[2 * i]) < LARGE);
+    return large && x.head.rows <= MAX_SINGLE_ROWS;
+  }
+
+  void read_terms(const RowBlock<T>& x, const T* lse) {
+    T tops[BLOCK<T>] = {}, logs[BLOCK<T>];
+    std::fill_n(logs, BLOCK<T>, std::numeric_limits<T>::infinity());
+    for (int64_t i = 0; i < x.count; ++i) {
+      tops[i] = lse[2 * i];
+      logs[i] = lse[2 * i + 1];
+    }
+    std::memcpy(top, tops, sizeof top);
+    std::memcpy(log_sum, logs, sizeof log_sum);
   }
 };
 
@@ -584,7 +626,8 @@ void score_gradients(const RowBlock<T>& x, const BlockGradients<T>& d, int64_t b
           for (int v = 0; v < vectors(); ++v) {
             const int64_t at = lane + v * LANES<T>;
             const V<T> s = score(x, mask, j, at, product[v]);
-            store(row + at, exp_of_negative<T>(s - d.lse[at / LANES<T>]));
+            const int64_t half = at / LANES<T>;
+            store(row + at, exp_of_negative<T>((s - d.top[half]) - d.log_sum[half]));
           }
           if (lane > 0) store(row, V<T>{});
         });
@@ -662,7 +705,7 @@ inline void attention(const View& q, const View& k, const View& v, const View* m
       for (int64_t i = begin; i < end; ++i) {
         forward(make_head<T>(q, k, v, mask, i, scale, causal),
                 result_head<T>(out, i / heads, i % heads),
-                reinterpret_cast<T*>(lse.data) + i * rows);
+                reinterpret_cast<T*>(lse.data) + 2 * i * rows);
       }
     });
   })
@@ -682,7 +725,7 @@ inline void attention_grad(const View& g, const View& q, const View& k, const Vi
             whole_rows(head_of<T>(q, batch, head), rows, dim, QUERIES),
             whole_rows(head_of<T>(g, batch, head), rows, value_dim, GRADIENTS),
             whole_rows(head_of<T>(out, batch, head), rows, value_dim, OUTPUTS),
-            reinterpret_cast<const T*>(lse.data) + i * rows,
+            reinterpret_cast<const T*>(lse.data) + 2 * i * rows,
             result_head<T>(dq, batch, head),
             result_head<T>(dk, batch, head),
             result_head<T>(dv, batch, head)};

@@ -59,8 +59,9 @@ inline void softmax(const View& x, const View& out, bool logarithm) {
         const T top = row_max(row, rows.c);
         const T sum = exp_row(row, top, o, rows.c);
         if (logarithm) {
-          const T shift = top + std::log(sum);
-          for (int64_t j = 0; j < rows.c; ++j) o[j] = row[j] - shift;
+          // One after the other: added up, a large maximum would swallow the logarithm.
+          const T log_sum = std::log(sum);
+          for (int64_t j = 0; j < rows.c; ++j) o[j] = (row[j] - top) - log_sum;
         } else {
           const T scale = 1 / sum;
           for (int64_t j = 0; j < rows.c; ++j) o[j] *= scale;
@@ -82,30 +83,47 @@ inline void check_labels(const View& labels, int64_t classes, int64_t ignore_ind
   }
 }
 
+// The sum of row - top, nothing stored: vectors of partial sums over blocks, as `reduce_floats`.
+template <typename T>
+T sum_shifted(const T* row, T top, int64_t c) {
+  constexpr int64_t STEP = 4 * REGISTER_BYTES / sizeof(T), BLOCK = 64 * STEP;
+  T total = 0;
+  for (int64_t begin = 0; begin < c; begin += BLOCK) {
+    const int64_t end = std::min(begin + BLOCK, c);
+    T part[STEP] = {}, rest = 0;
+    int64_t j = begin;
+    for (; j + STEP <= end; j += STEP)
+      for (int64_t k = 0; k < STEP; ++k) part[k] += row[j + k] - top;
+    for (; j < end; ++j) rest += row[j] - top;
+    total += rest + reduce_floats<ReduceOp::sum, T>(part, STEP);
+  }
+  return total;
+}
+
 // The target is (1 - s)·one_hot + s/c, so the loss is
 // logsumexp - (1 - s)·logit[label] - s·mean(logits).
-// `lse` gets every row's logsumexp, which spares the gradient a pass.
+// `lse` (n, 2) gets the two terms of every row's logsumexp, the maximum and the logarithm of the
+// sum of exp(x - maximum), which spares the gradient a pass. Their sum would lose the second term.
 inline void cross_entropy(const View& logits, const View& labels, const View& losses,
                           const View& lse, int64_t ignore_index, double smoothing) {
   check_labels(labels, logits.shape[1], ignore_index);
   NEEDLE_DISPATCH_FLOAT(logits.dtype, {
     const Rows2d<const T> rows(logits);
     const int64_t* label = vector_data<const int64_t>(labels);
-    T *loss = vector_data<T>(losses), *log_sum = vector_data<T>(lse);
+    T *loss = vector_data<T>(losses), *terms = vector_data<T>(lse);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        loss[i] = log_sum[i] = 0;
+        loss[i] = terms[2 * i] = terms[2 * i + 1] = 0;
         if (label[i] == ignore_index) continue;
         const T* row = rows[i];
         const T top = row_max(row, rows.c);
-        const T log_of_sum = std::log(sum_exp(row, top, rows.c));
-        log_sum[i] = top + log_of_sum;
-        T expected = static_cast<T>(1 - smoothing) * (row[label[i]] - top);
-        if (smoothing > 0) {
-          const T mean = reduce_floats<ReduceOp::sum, T>(row, rows.c) / rows.c - top;
-          expected += static_cast<T>(smoothing) * mean;
-        }
-        loss[i] = log_of_sum - expected;
+        const T log_sum = std::log(sum_exp(row, top, rows.c));
+        terms[2 * i] = top;
+        terms[2 * i + 1] = log_sum;
+        T expected = smoothing < 1 ? static_cast<T>(1 - smoothing) * (row[label[i]] - top) : T(0);
+        if (smoothing > 0)
+          expected += static_cast<T>(smoothing) * (sum_shifted(row, top, rows.c) / rows.c);
+        loss[i] = log_sum - expected;
       }
     });
   })
@@ -119,7 +137,7 @@ inline void cross_entropy_grad(const View& logits, const View& labels, const Vie
     const Rows2d<const T> rows(logits);
     const Rows2d<T> grads(out);
     const int64_t* label = vector_data<const int64_t>(labels);
-    const T *factor = vector_data<const T>(scale), *log_sum = vector_data<const T>(lse);
+    const T *factor = vector_data<const T>(scale), *terms = vector_data<const T>(lse);
     const T spread = static_cast<T>(smoothing / rows.c);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -129,8 +147,8 @@ inline void cross_entropy_grad(const View& logits, const View& labels, const Vie
           continue;
         }
         const T* row = rows[i];
-        const T g = factor[i], shift = log_sum[i];
-        for (int64_t j = 0; j < rows.c; ++j) o[j] = g * (f::exp<T>(row[j] - shift) - spread);
+        const T g = factor[i], top = terms[2 * i], share = f::exp<T>(-terms[2 * i + 1]);
+        for (int64_t j = 0; j < rows.c; ++j) o[j] = g * (f::exp<T>(row[j] - top) * share - spread);
         o[label[i]] -= g * static_cast<T>(1 - smoothing);
       }
     });

@@ -95,12 +95,14 @@ def max_pool2d(
 ) -> None:
     """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties.
 
-    Padding counts as -inf. NaN wins, and no number equals it.
+    NaN wins, and is equal to NaN here. Padding neither wins nor counts.
     """
     image, below = _image(x, kernel, out, stride, dilation, padding, -np.inf)
     image[...] = x
     out[...] = below.max((-2, -1))
-    ties[...] = (below == out[..., None, None]).sum((-2, -1))
+    real, pixels = _image(x, kernel, out, stride, dilation, padding)
+    real[...] = 1
+    ties[...] = (_equal(below, out[..., None, None]) * pixels).sum((-2, -1))
 
 
 def max_pool2d_grad(
@@ -119,9 +121,14 @@ def max_pool2d_grad(
     grads, grads_below = _image(dx, kernel, out, stride, dilation, padding)
     image[...] = x
     for i, j in np.ndindex(*kernel):
-        with np.errstate(invalid="ignore"):  # of a NaN there are 0
-            grads_below[..., i, j] += g * ((below[..., i, j] == out) / ties)
+        with np.errstate(invalid="ignore"):  # where all that is below is padding there are 0
+            grads_below[..., i, j] += g * (_equal(below[..., i, j], out) / ties)
     dx[...] = grads
+
+
+def _equal(a: Array, b: Array) -> Array:
+    """a == b, where NaN equals NaN."""
+    return (a == b) | ((a != a) & (b != b))
 
 
 def avg_pool2d(
@@ -197,7 +204,7 @@ def rnn(gates: Array, w: Array, h: Array, relu: bool) -> None:
 def rnn_grad(gates: Array, w: Array, h: Array, dh: Array, dh0: Array, relu: bool) -> None:
     """gates get the gradients of the projections; dh and dh0 as in `lstm_grad`."""
     for t in reversed(range(len(gates))):
-        gates[t] = (dh[t] + dh0) * (h[t + 1] > 0 if relu else 1 - h[t + 1] ** 2)
+        gates[t] = (dh[t] + dh0) * (~(h[t + 1] <= 0) if relu else 1 - h[t + 1] ** 2)
         dh0[...] = gates[t] @ w.T
 
 
@@ -217,15 +224,17 @@ def attention(
     """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e).
 
     Where q, k, v and out are of 16 bits, mask and lse are float32.
-    lse (B, H, T) gets each row's logsumexp; of a row that sees nothing it is inf and the result 0.
+    lse (B, H, T, 2) gets the terms of each row's logsumexp, its largest score and the logarithm of
+    the sum of exp(score - largest); those of a row that sees nothing are 0 and inf, its result 0.
     """
     scores = _scores(q, k, mask, scale, causal)
     top = _top(scores)
     blind = top == -np.inf
-    p = np.exp(scores - np.where(blind, 0, top))
+    top = np.where(blind, 0, top)
+    p = np.exp(scores - top)
     total = np.where(blind, 1, p.sum(-1, keepdims=True))
     out[...] = p / total @ v
-    lse[...] = np.where(blind, np.inf, top + np.log(total))[..., 0]
+    lse[..., :1], lse[..., 1:] = top, np.where(blind, np.inf, np.log(total))
 
 
 def attention_grad(
@@ -244,7 +253,7 @@ def attention_grad(
 ) -> None:
     """dq, dk and dv from g (B, H, T, e) and what `attention` left in out and lse."""
     # Dao et al. 2022, appendix B: dS = P∘(dP - rowsum(dO∘O))
-    p = np.exp(_scores(q, k, mask, scale, causal) - lse[..., None])
+    p = np.exp(_scores(q, k, mask, scale, causal) - lse[..., :1] - lse[..., 1:])
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - (g * out).sum(-1, keepdims=True)) * scale
     dq[...] = ds @ k
@@ -284,7 +293,8 @@ def log_softmax(x: Array, out: Array) -> None:
 def cross_entropy(
     logits: Array, labels: Array, losses: Array, lse: Array, ignore_index: int, smoothing: float
 ) -> None:
-    """losses (n,) of logits (n, c), and each row's logsumexp; both 0 in ignored rows.
+    """losses (n,) of logits (n, c); both terms of each row's logsumexp, its maximum and the
+    logarithm of the sum of exp(x - maximum), go to lse (n, 2). All are 0 in ignored rows.
 
     The loss is logsumexp - (1 - smoothing)·logit[label] - smoothing·mean(logits).
     Raises IndexError for a label outside 0 … c-1.
@@ -293,11 +303,12 @@ def cross_entropy(
     top = _top(logits[kept])
     shifted = logits[kept] - top
     log_sum = np.log(np.exp(shifted).sum(1))
-    expected = (1 - smoothing) * shifted[np.arange(len(shifted)), labels[kept]]
+    chosen = shifted[np.arange(len(shifted)), labels[kept]]
+    expected = (1 - smoothing) * chosen if smoothing < 1 else np.zeros_like(chosen)
     if smoothing > 0:
         expected += smoothing * shifted.mean(1)
     losses[...] = lse[...] = 0
-    losses[kept], lse[kept] = log_sum - expected, top[:, 0] + log_sum
+    losses[kept], lse[kept] = log_sum - expected, np.stack((top[:, 0], log_sum), 1)
 
 
 def cross_entropy_grad(
@@ -314,7 +325,8 @@ def cross_entropy_grad(
     The target is (1 - smoothing)·one_hot(label) + smoothing / c (Szegedy et al., 2016).
     """
     kept = _kept(labels, logits.shape[1], ignore_index)
-    difference = np.exp(logits[kept] - lse[kept, None]) - smoothing / logits.shape[1]
+    top, log_sum = lse[kept, :1], lse[kept, 1:]
+    difference = np.exp(logits[kept] - top - log_sum) - smoothing / logits.shape[1]
     difference[np.arange(len(difference)), labels[kept]] -= 1 - smoothing
     out[...] = 0
     out[kept] = scale[kept, None] * difference

@@ -9,8 +9,9 @@ from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
 from .common import FusedOp, rounds_once, widens
 from .elementwise import abs as abs_
-from .elementwise import erf, exp, expm1, log1p, maximum, minimum, where
-from .reduction import logsumexp, summation
+from .elementwise import erf, exp, expm1, log, log1p, maximum, where
+from .reduction import max as largest
+from .reduction import summation
 from .shape import permute, reshape
 
 
@@ -68,14 +69,18 @@ class Softmax(FusedOp):
         return out
 
     def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
-        return exp(a - logsumexp(a, 1, keepdims=True))
+        return exp(LogSoftmax().decompose(a))
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
         return (node * (out_grad - summation(out_grad * node, 1, keepdims=True)),)
 
 
 class LogSoftmax(FusedOp):
-    """a - logsumexp(a) along axis 1 of a 2-d tensor. d = g - softmax(a)·Σ g."""
+    """a - logsumexp(a) along axis 1 of a 2-d tensor. d = g - softmax(a)·Σ g.
+
+    The terms of the logsumexp, the maximum and the logarithm of a sum, are subtracted one after the
+    other: in their sum a large maximum would swallow the logarithm.
+    """
 
     kernel = "log_softmax"
 
@@ -88,7 +93,8 @@ class LogSoftmax(FusedOp):
         return out
 
     def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
-        return a - logsumexp(a, 1, keepdims=True)
+        shifted = a - largest(a, 1, keepdims=True).detach()
+        return shifted - log(summation(exp(shifted), 1, keepdims=True))
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:
         return (out_grad - exp(node) * summation(out_grad, 1, keepdims=True),)
@@ -118,7 +124,7 @@ def leaky_relu(a: Tensor, negative_slope: float = 0.01) -> Tensor:
 def elu(a: Tensor, alpha: float = 1.0) -> Tensor:
     """a where positive, else alpha · (e^a - 1)."""
     # exp of a large positive number would overflow and its gradient be inf · 0.
-    return where(a > 0, a, expm1(minimum(a, 0.0)) * alpha)
+    return where(a > 0, a, expm1(where(a > 0, 0.0, a)) * alpha)
 
 
 @widens
@@ -147,7 +153,7 @@ def gelu(a: Tensor, approximate: str = "none") -> Tensor:
     return 0.5 * a * (1.0 + erf(a * math.sqrt(0.5)))
 
 
-def _along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
+def along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
     """A row-wise op applied along any axis."""
     along = normalize_axis(axis, a.ndim, what)
     if a.ndim == 2 and along == 1:
@@ -161,12 +167,12 @@ def _along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
     """exp(a) divided by its sum along `axis`; safe for large elements."""
-    return _along_last_axis(Softmax(), a, axis, "softmax")
+    return along_last_axis(Softmax(), a, axis, "softmax")
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     """The logarithm of softmax along `axis`; safe for large elements."""
-    return _along_last_axis(LogSoftmax(), a, axis, "log_softmax")
+    return along_last_axis(LogSoftmax(), a, axis, "log_softmax")
 
 
 def logsoftmax(a: Tensor) -> Tensor:

@@ -27,14 +27,17 @@ class CrossEntropy(FusedOp):
 
     def __init__(self, labels: NDArray, smoothing: float, ignore_index: int) -> None:
         self.labels, self.smoothing, self.ignore_index = labels, smoothing, ignore_index
-        self.lse: NDArray | None = None  # logsumexp of every row, which the gradient starts from
+        # (n, 2), the terms of every row's logsumexp, from which the gradient starts: the maximum
+        # and the logarithm of the sum of exp(x - maximum), which would be lost in their sum.
+        self.lse: NDArray | None = None
 
     def compute(self, logits: NDArray) -> NDArray:
         kernel = self.fused(logits)
         if kernel is None or not logits.size:
             return self.compute_by_parts(logits)
+        n = logits._shape[0]
         losses, lse = (
-            NDArray._empty(logits._shape[:1], logits._device, logits._dtype) for _ in range(2)
+            NDArray._empty(shape, logits._device, logits._dtype) for shape in ((n,), (n, 2))
         )
         kernel(logits.compact(), self.labels, losses, lse, self.ignore_index, self.smoothing)
         self.lse = lse
@@ -66,14 +69,14 @@ class CrossEntropyGrad(FusedOp):
         return out
 
     def decompose(self, logits: Tensor, g: Tensor) -> Tensor:  # type: ignore[override]
-        mass = kept_rows(self.forward, logits)
-        return unsqueeze(g, 1) * (softmax(logits, 1) * mass - target_rows(self.forward, logits))
+        difference = softmax(logits, 1) - target_rows(self.forward, logits)
+        kept = kept_rows(self.forward)
+        return where(kept, unsqueeze(g, 1) * difference, 0.0)  # of NaN or inf in ignored rows, too
 
 
-def kept_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
-    """What the targets of every row (n, 1) add up to: 1, or 0 in ignored rows."""
-    kept = op.labels.compare("ne", op.ignore_index).astype(logits.dtype)
-    return Tensor.make_const(kept.unsqueeze(1))
+def kept_rows(op: CrossEntropy) -> Tensor:
+    """Whether every row (n, 1) counts: its label is not the ignored one."""
+    return Tensor.make_const(op.labels.compare("ne", op.ignore_index).unsqueeze(1))
 
 
 def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
     rows = one_hot(labels, classes, logits.dtype)
     if op.smoothing:
         rows = rows * (1.0 - op.smoothing) + op.smoothing / classes
-    return Tensor.make_const(rows) * kept_rows(op, logits)
+    return Tensor.make_const(rows) * kept_rows(op).astype(logits.dtype)
 
 
 def _checked_labels(labels: NDArray, classes: int, ignore_index: int) -> NDArray:
@@ -148,7 +151,8 @@ def cross_entropy(
 ) -> Tensor:
     """The cross-entropy of `logits` (n, classes) with integer `labels` (n,).
 
-    `reduction` is "mean" (over the labels that are not `ignore_index`), "sum" or "none" (n,).
+    `reduction` is "mean" (over the labels that are not `ignore_index`; over none of them NaN with
+    zero gradients), "sum" or "none" (n,).
     Raises ValueError for other shapes, TypeError for labels with fractions, IndexError for a
     label outside 0 … classes-1.
     """

@@ -26,7 +26,10 @@ def attention(
     device: CudaDevice, q: Any, k: Any, v: Any, mask: Any, out: Any, lse: Any, scale: float,
     causal: bool,
 ) -> None:  # fmt: skip
-    """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e), each row's logsumexp → lse (B, H, T)."""
+    """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e).
+
+    The terms of each row's logsumexp go to lse (B, H, T, 2).
+    """
     if _is_too_wide(q, v):
         q, k, v = (x.astype(FLOAT32) for x in (q, k, v))
         wide = device.empty(out._shape, FLOAT32)
@@ -62,7 +65,7 @@ def attention_grad(
         return
     with device.context.streams.current.together():
         x = _input(q, k, v, mask, scale, causal)
-        dots, sums = device.empty(lse._shape, lse._dtype), type_of(lse)
+        dots, sums = device.empty(lse._shape[:3], lse._dtype), type_of(lse)
         log_sums, width = (f"const {sums}* lse", address(lse)), q._shape[3]
         widest = MMA_DEEPEST if mask is None else MMA_WIDEST_PAIR
         _launch(
