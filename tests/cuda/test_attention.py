@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attention_masks
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def inputs(case: tuple[int, ...], dtype: str) -> tuple[Any, ...]:
 def expected(g: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool) -> list[np.ndarray]:
     """out, lse, dq, dk, dv by the definition."""
     out = np.empty((*q.shape[:3], v.shape[3]), q.dtype)
-    results = [out, np.empty(q.shape[:3], q.dtype), *(np.empty_like(x) for x in (q, k, v))]
+    results = [out, np.empty((*q.shape[:3], 2), q.dtype), *(np.empty_like(x) for x in (q, k, v))]
     with np.errstate(invalid="ignore"):
         reference.attention(q, k, v, mask, *results[:2], SCALE, causal)
         reference.attention_grad(g, q, k, v, mask, *results, SCALE, causal)
@@ -202,3 +203,34 @@ def test_the_evaluator_has_16_bit_attention(dtype, gpu, monkeypatch):
             ours, evaluated.numpy().astype("float32"), rtol=TOLERANCES[dtype],
             atol=4 * TOLERANCES[dtype],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
+def test_masks_of_all_kinds(causal, dtype, gpu):
+    for masked in attention_masks.masks():
+        q, k, v, g = (ndl.Tensor(x, device=gpu, dtype=dtype) for x in attention_masks.inputs())
+        out = ndl.scaled_dot_product_attention(q, k, v, masked.mask, causal)
+        out.backward(g)
+        wanted = attention_masks.attention(masked.added, causal)
+        ours = out, q.grad, k.grad, v.grad
+        for x, y in zip(ours, (wanted.out, wanted.dq, wanted.dk, wanted.dv), strict=True):
+            attention_masks.close(x.numpy(), y, masked.name)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e8, 3e38])
+def test_large_scores(size, gpu):
+    steps = np.array([1, 1, 1 - 2.0**-23, 0.5, -1, 0], np.float32)
+    q, k = np.zeros((1, 1, 5, 4)), np.zeros((1, 1, 6, 4))
+    q[..., 0], k[..., 0] = 1, steps * np.float32(size)
+    v = np.random.RandomState(0).randn(1, 1, 6, 4)
+    there = [ndl.Tensor(x, device=gpu, dtype="float32") for x in (q, k, v)]
+    out = ndl.scaled_dot_product_attention(*there, scale=1.0)
+    out.sum().backward()
+    scores = (steps * np.float32(size)).astype(np.float64)
+    p = np.exp(scores - scores.max())
+    p /= p.sum()
+    tolerance = 64 * float(np.finfo(np.float32).eps)
+    np.testing.assert_allclose(out.numpy()[0, 0], np.tile(p @ v[0, 0], (5, 1)), atol=tolerance)
+    wanted = np.repeat(5 * p[:, None], 4, 1)
+    np.testing.assert_allclose(there[2].grad.numpy()[0, 0], wanted, atol=5 * tolerance)

@@ -44,12 +44,8 @@ class MultiHeadAttention(Module):
         `mask` (for padding, say) as `ops.scaled_dot_product_attention` takes it.
         """
         scores = ops.matmul(q, ops.transpose(k)) / math.sqrt(q.shape[-1])
-        if self.causal:
-            hidden = np.triu(np.full(scores.shape[-2:], -np.finfo(np.float32).max), 1)
-            scores = scores + Tensor(hidden, device=q.device, dtype=q.dtype, requires_grad=False)
-        if mask is not None:
-            scores = scores + Tensor.make_const(ops.additive_mask(mask, q, scores.shape))
-        probs = self.dropout(ops.softmax(scores))
+        added = None if mask is None else ops.additive_mask(mask, q, scores.shape)
+        probs = self.dropout(ops.masked_softmax(scores, added, self.causal))
         return ops.matmul(probs, v), probs
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:

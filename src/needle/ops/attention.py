@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,54 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float, widened
 from ..backend_ndarray.layout import broadcast_shapes
-from .activation import softmax
+from .activation import Softmax, along_last_axis
 from .common import FusedOp, of_one_dtype
+from .elementwise import where
 from .linalg import matmul
-from .shape import chunk, permute, reshape
+from .reduction import max as largest
+from .shape import broadcast_to, chunk, permute, reshape
+
+
+class SoftmaxOfSeen(Softmax):
+    """Softmax in which a row of -inf alone, that sees nothing, gives 0 and has zero gradient."""
+
+    def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
+        return where(_is_blind(a), 0.0, super().decompose(a))
+
+    def compute(self, a: NDArray) -> NDArray:
+        out = super().compute(a)
+        blind = _is_blind(Tensor.make_const(a)).realize_cached_data()
+        return nd.where(blind, 0.0, out)
+
+
+def _is_blind(scores: Tensor) -> Tensor:
+    """Whether the largest score of each row (n, 1) is -inf."""
+    return largest(scores.detach(), 1, keepdims=True) == -math.inf
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """The probabilities of attention: softmax(scores + mask) along the last axis.
+
+    scores are (…, T, S); what a row may not see has a score of -inf: by `mask`, which is added, and
+    with `causal` the columns after t in row t. A row that sees nothing gives zeros.
+    """
+    if mask is not None:
+        scores = scores + mask.astype(scores.dtype)
+    if causal:
+        rows, columns = scores.shape[-2:]
+        seen = NDArray(np.tri(rows, columns, dtype=bool), device=scores.device, dtype="bool")
+        scores = where(Tensor.make_const(seen), scores, -math.inf)
+    if not scores.shape[-1]:
+        return scores
+    return along_last_axis(SoftmaxOfSeen(), scores, -1, "attention")
 
 
 class Attention(FusedOp):
     """softmax(q·kᵀ·scale + mask)·v, computed block by block of rows (Dao et al., 2022).
 
     `mask` is an array (B, H, T, S) to add, or None; float32 where q, k and v are narrower. The
-    forward pass keeps the logarithm of each row's sum; the gradient computes the probabilities
-    again from it.
+    forward pass keeps the terms of each row's logsumexp, its largest score and the logarithm of the
+    sum of exp(score - largest); the gradient computes the probabilities again from them.
     """
 
     kernel = "attention"
@@ -32,32 +69,15 @@ class Attention(FusedOp):
         self.mask, self.causal, self.scale = mask, causal, scale
         self.lse: NDArray | None = None
 
-    def decompose(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+    def decompose(  # type: ignore[override]
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         dtype = q.dtype
         q, k, v = (x.astype(widened(dtype)) for x in (q, k, v))
-        scores = matmul(q, k.transpose()) * self.scale
-        mask, sees = self._mask_and_rows_that_see(scores)
-        if mask is None:
-            out = matmul(softmax(scores), v)
-        else:
-            out = matmul(softmax(scores + mask), v) * sees
-        return out.astype(dtype)
-
-    def _mask_and_rows_that_see(self, scores: Tensor) -> tuple[Tensor | None, Any]:
-        """What to add to the scores; rows in which all is hidden count as zero in the result."""
-        if self.mask is None and not self.causal:
-            return None, None
-        rows, columns = scores.shape[-2:]
-        device, dtype = scores.device, scores.dtype
-        mask = device.zeros((), dtype) if self.mask is None else self.mask
-        if self.causal:
-            seen = NDArray(np.tri(rows, columns), device=device, dtype="bool")
-            mask = nd.where(seen, mask, -np.inf)
-        sees = mask.compare("gt", -np.inf).any(-1, keepdims=True)
-        return (
-            Tensor.make_const(nd.where(sees, mask, 0.0)),
-            Tensor.make_const(sees.astype(dtype)),
-        )
+        if self.mask is not None:
+            mask = Tensor.make_const(self.mask)
+        probabilities = masked_softmax(matmul(q, k.transpose()) * self.scale, mask, self.causal)
+        return matmul(probabilities, v).astype(dtype)
 
     def compute(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
         if self.fused(q) is None:
@@ -68,7 +88,7 @@ class Attention(FusedOp):
 
     def _forward(self, qkv: Sequence[NDArray], out: NDArray) -> None:
         q = qkv[0]
-        self.lse = NDArray._empty(q.shape[:3], q._device, widened(q._dtype))
+        self.lse = NDArray._empty((*q.shape[:3], 2), q._device, widened(q._dtype))
         q._device.fused("attention")(*qkv, self.mask, out, self.lse, self.scale, self.causal)  # type: ignore[misc]
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
@@ -98,9 +118,9 @@ class SelfAttention(Attention):
         super().__init__(mask, causal, scale)
         self.heads = heads
 
-    def decompose(self, qkv: Tensor) -> Tensor:  # type: ignore[override]
+    def decompose(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         q, k, v = (split_heads(part, self.heads) for part in chunk(qkv, 3, 2))
-        return join_heads(super().decompose(q, k, v))
+        return join_heads(super().decompose(q, k, v, mask))
 
     def _split(self, qkv: NDArray) -> tuple[NDArray, ...]:
         """Views q, k, v (B, heads, T, d)."""
@@ -152,10 +172,11 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) → (B, H, T, e).
 
-    `mask` broadcasts to (B, H, T, S): booleans say what may be seen, numbers are added to the
-    scores; no gradient flows into it. `causal` lets row t see columns up to t. A row that sees
-    nothing gives zeros. `scale` defaults to 1/√d. Raises ValueError where shapes do not fit,
-    TypeError for different dtypes.
+    `mask` broadcasts to (B, H, T, S): booleans say what may be seen, floats are added to the scores
+    (-inf hides). A float Tensor that requires a gradient, a learned bias, gets one; the scores are
+    then stored. `causal` lets row t see columns up to t. A row that sees nothing gives zeros and
+    has zero gradients. `scale` defaults to 1/√d. Raises ValueError where shapes do not fit,
+    TypeError for different dtypes and for a mask of integers.
     """
     shapes = q.shape, k.shape, v.shape
     if any(len(s) != 4 for s in shapes) or len({s[:2] for s in shapes}) > 1:
@@ -174,7 +195,20 @@ def scaled_dot_product_attention(
         )
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
     added = None if mask is None else additive_mask(mask, q, (*q.shape[:3], k.shape[2]))
-    return Attention(added, bool(causal), scale)(q, k, v)
+    return _attention(Attention, (q, k, v), added, bool(causal), scale)
+
+
+def _attention(
+    kind: Callable[[NDArray | None, bool, float], Attention],
+    inputs: Sequence[Tensor],
+    mask: Tensor | None,
+    causal: bool,
+    scale: float,
+) -> Tensor:
+    """The fused op; its definition where the mask is learned, of which kernels have no gradient."""
+    if mask is not None and mask.requires_grad and is_grad_enabled():
+        return kind(None, causal, scale).decompose(*inputs, mask)
+    return kind(None if mask is None else mask.realize_cached_data(), causal, scale)(*inputs)
 
 
 def self_attention(
@@ -195,39 +229,48 @@ def self_attention(
     b, t, width = qkv.shape
     added = None if mask is None else additive_mask(mask, qkv, (b, heads, t, t))
     scale = 1 / math.sqrt(max(width // (3 * heads), 1))
-    return SelfAttention(heads, added, bool(causal), scale)(qkv)
+    return _attention(partial(SelfAttention, heads), (qkv,), added, bool(causal), scale)
 
 
-def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> NDArray:
-    """A mask as numbers to add to scores of `shape` (B, H, T, S), a view broadcast to it.
+def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A mask as numbers to add to scores of `shape` (B, H, T, S), broadcast to it.
 
-    True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast.
+    True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast,
+    TypeError for one of integers: 0 and 1 may mean either.
     """
+    if not isinstance(mask, (Tensor, NDArray)):
+        mask = np.asarray(mask)
+    if mask.dtype != bool and not (is_float(mask.dtype) or mask.dtype.kind == "f"):
+        raise TypeError(
+            f"[attention] mask must be bool (True where a column may be seen) or float (added to "
+            f"the scores, -inf hides), got {mask.dtype}; pass mask != 0 or mask.astype('float32')"
+        )
     number = widened(q.dtype)  # in which scores are added up
-    data = mask.realize_cached_data() if isinstance(mask, Tensor) else mask
-    if not isinstance(data, NDArray):
-        host = np.asarray(data)
-        dtype = host.dtype if host.dtype == bool else number
-        data = NDArray(host, device=q.device, dtype=dtype)
+    if not isinstance(mask, (Tensor, NDArray)):
+        mask = NDArray(mask, device=q.device, dtype="bool" if mask.dtype == bool else number)
+    if isinstance(mask, NDArray):
+        mask = Tensor.make_const(mask)
     try:
-        fits = broadcast_shapes(data.shape, shape, "attention") == shape
+        fits = broadcast_shapes(mask.shape, shape, "attention") == shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"[attention] the mask of shape {data.shape} does not broadcast to {shape}"
+            f"[attention] the mask of shape {mask.shape} does not broadcast to {shape}"
         )
-    data = data.to(q.device)
-    if data.dtype == bool:
-        data = nd.where(data, q.device.zeros((), number), -np.inf)
-    return data.astype(number).broadcast_to(shape)
+    mask = mask.to(q.device)
+    if mask.dtype == bool:
+        mask = where(mask, Tensor.make_const(q.device.zeros((), number)), -math.inf)
+    return broadcast_to(mask.astype(number), shape)
 
 
 __all__ = [
     "Attention",
     "SelfAttention",
+    "SoftmaxOfSeen",
     "additive_mask",
     "join_heads",
+    "masked_softmax",
     "scaled_dot_product_attention",
     "self_attention",
     "split_heads",
