@@ -371,6 +371,13 @@ ALONG_AN_AXIS = [
          lambda x: torch.var(x, 1, correction=0)),
     Case("norm 1", lambda x: ops.norm(x, 1, ord=1), lambda x: np.abs(x).sum(1), CUBE,
          lambda x: torch.linalg.vector_norm(x, 1, 1), "no kinks"),
+    *(Case(f"norm {p}", lambda x, p=p: ops.norm(x, 1, ord=p),
+           lambda x, p=p: np.linalg.norm(x, p, 1), CUBE,
+           lambda x, p=p: torch.linalg.vector_norm(x, p, 1), "distinct")
+      for p in (1.5, 2, 3, math.inf)),
+    Case("logsumexp of large", lambda x: ops.logsumexp(x * 1e3, 1),
+         lambda x: (x * 1e3 - _log_softmax(x * 1e3, 1))[:, 0], CUBE,
+         lambda x: torch.logsumexp(x * 1e3, 1)),
     Case("cumsum", lambda x: ndl.cumsum(x, 1), lambda x: x.cumsum(1), (*CUBE, ((3, 0),)),
          lambda x: torch.cumsum(x, 1)),
     Case("softmax", ndl.softmax, lambda x: np.exp(_log_softmax(x)), (*CUBE, *SQUARE, ((0, 3),)),

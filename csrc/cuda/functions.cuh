@@ -154,7 +154,15 @@ __device__ T mod(T a, T b) {  // the sign of b, as in Python
 template <class T>
 __device__ T floor_div(T a, T b) {
   if constexpr (is_float<T>) {
-    return b == T(0) ? a / b : floor((a - mod(a, b)) / b + T(0.5));
+    if (b == T(0)) return a / b;
+    T r;
+    if constexpr (is_same<T, float>)
+      r = ::fmodf(a, b);
+    else
+      r = ::fmod(a, b);
+    T q = (a - r) / b;  // whole up to its rounding
+    if (r != T(0) && (r < T(0)) != (b < T(0))) q -= T(1);
+    return q == T(0) ? a / b * T(0) : floor(q + T(0.5));
   } else {
     const T q = quotient(a, b);
     const bool inexact = b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a;
@@ -191,7 +199,7 @@ __device__ T minimum(T a, T b) {
 }
 template <class T>
 __device__ T relu_grad(T g, T y) {
-  return y > T(0) ? g : T(0);
+  return y <= T(0) ? T(0) : g;  // a NaN passes it on
 }
 template <class T>
 __device__ bool eq(T a, T b) {

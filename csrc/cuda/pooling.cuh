@@ -30,7 +30,8 @@ __device__ void each_element(const Shape<4>& shape, Body body) {
   }
 }
 
-// visit(pixel) for all that lies below the kernel at a place of the result; `outside` for padding.
+// visit(pixel, inside) for all that lies below the kernel at a place of the result; padding, which
+// is not inside, is `outside`.
 // Small kernels have a size known to the compiler (else 0): all their pixels are loaded at once.
 template <int HEIGHT, int WIDTH, class Index, class T, class Visit>
 __device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const Index (&place)[4],
@@ -48,7 +49,7 @@ __device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const I
     for (int j = 0; j < width; ++j) {
       const int across = left + j * static_cast<int>(p.dilation[1]);
       const bool inside = y >= 0 && y < p.image.n[1] && across >= 0 && across < p.image.n[2];
-      visit(inside ? row[across * x.stride[2]] : outside);
+      visit(inside ? row[across * x.stride[2]] : outside, inside);
     }
   }
 }
@@ -86,29 +87,35 @@ __device__ void each_above(const Pooling& p, const Index (&pixel)[4], Visit visi
   }
 }
 
+// a == b, where NaN equals NaN.
+template <class T>
+__device__ bool same(T a, T b) {
+  return a == b || (a != a && b != b);
+}
+
 template <int HEIGHT, int WIDTH, class Index, class T>
 __device__ void max_pool2d(const Pooling& p, const Array<const T, 4>& x, T* out, T* ties) {
   each_element<Index>(p.result, [&](Index i, const Index(&place)[4]) {
     T top = lowest<T>();
     int count = 0;
-    each_below<HEIGHT, WIDTH>(p, x, place, lowest<T>(), [&](T value) {
-      if (value > top || value != value)
-        top = value, count = value == value;
+    each_below<HEIGHT, WIDTH>(p, x, place, lowest<T>(), [&](T value, bool inside) {
+      if (value > top || (value != value && top == top))
+        top = value, count = 1;
       else
-        count += value == top;
+        count += inside && same(value, top);
     });
     out[i] = top, ties[i] = T(count);
   });
 }
 
-// Equal largest pixels share the gradient. In a window with NaN, of which there are 0, all get NaN.
+// Equal largest pixels share the gradient; in a window with NaN those that are NaN.
 template <class Index, class T>
 __device__ void max_pool2d_grad(const Pooling& p, const T* g, const Array<const T, 4>& x,
                                 const T* out, const T* ties, T* dx) {
   each_element<Index>(p.image, [&](Index i, const Index(&pixel)[4]) {
     const T value = x.at(pixel);
     T sum = 0;
-    each_above(p, pixel, [&](Index j) { sum += g[j] * (T(value == out[j]) / ties[j]); });
+    each_above(p, pixel, [&](Index j) { sum += g[j] * (T(same(value, out[j])) / ties[j]); });
     dx[i] = sum;
   });
 }
@@ -118,7 +125,7 @@ __device__ void avg_pool2d(const Pooling& p, const Array<const T, 4>& x, T* out)
   const T share = T(1) / T(p.kernel[0] * p.kernel[1]);
   each_element<Index>(p.result, [&](Index i, const Index(&place)[4]) {
     T sum = 0;
-    each_below<HEIGHT, WIDTH>(p, x, place, T(0), [&](T value) { sum += value; });
+    each_below<HEIGHT, WIDTH>(p, x, place, T(0), [&](T value, bool) { sum += value; });
     out[i] = sum * share;
   });
 }

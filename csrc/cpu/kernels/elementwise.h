@@ -6,6 +6,8 @@
 // not move, and one for any strides.
 #pragma once
 
+#include <algorithm>
+
 #include "functions.h"
 #include "loops.h"
 
@@ -233,6 +235,12 @@ bool common_power(const View& x, T exponent, const View& out) {
   } else if (exponent == T(1)) {
     map<T, T>(x, out, CHEAP, [](T v) { return v; });
   } else {
+    if constexpr (std::is_floating_point_v<T>) {
+      if (exponent == T(0.5)) {
+        map<T, T>(x, out, FUNCTION, [](T v) { return f::sqrt<T>(v); });
+        return true;
+      }
+    }
     return false;
   }
   return true;
@@ -253,12 +261,35 @@ inline void binary_scalar(BinaryOp op, const View& x, Scalar y, const View& out,
 template <typename T>
 void where_run(char* const* at, const int64_t* step, int64_t n) {
   constexpr int64_t item = sizeof(T);
-  if (step[0] == item && step[1] == 1 && step[2] == item && step[3] == item) {
-    T* __restrict o = reinterpret_cast<T*>(at[0]);
-    const uint8_t* __restrict c = reinterpret_cast<const uint8_t*>(at[1]);
-    const T* __restrict p = reinterpret_cast<const T*>(at[2]);
-    const T* __restrict q = reinterpret_cast<const T*>(at[3]);
+  T* __restrict o = reinterpret_cast<T*>(at[0]);
+  const uint8_t* __restrict c = reinterpret_cast<const uint8_t*>(at[1]);
+  const T* __restrict p = reinterpret_cast<const T*>(at[2]);
+  const T* __restrict q = reinterpret_cast<const T*>(at[3]);
+  const bool packed = step[0] == item && step[1] == 1;
+  if (packed && step[2] == item && step[3] == item) {
     for (int64_t i = 0; i < n; ++i) o[i] = c[i] ? p[i] : q[i];
+    return;
+  }
+  if (packed && step[2] == item && step[3] == 0) {
+    const T y = *q;
+    for (int64_t i = 0; i < n; ++i) o[i] = c[i] ? p[i] : y;
+    return;
+  }
+  if (packed && step[2] == 0 && step[3] == item) {
+    const T y = *p;
+    for (int64_t i = 0; i < n; ++i) o[i] = c[i] ? y : q[i];
+    return;
+  }
+  if (step[0] == item && step[1] == 0) {  // one condition for the whole run
+    const T* chosen = *c ? p : q;
+    const int64_t s = *c ? step[2] : step[3];
+    if (s == item)
+      std::copy_n(chosen, n, o);
+    else if (s == 0)
+      std::fill_n(o, n, *chosen);
+    else
+      for (int64_t i = 0; i < n; ++i)
+        o[i] = *reinterpret_cast<const T*>(reinterpret_cast<const char*>(chosen) + i * s);
     return;
   }
   for (int64_t i = 0; i < n; ++i) {

@@ -350,7 +350,11 @@ inline T mod(T a, T b) {  // the sign of b, as in Python
 template <typename T>
 inline T floor_div(T a, T b) {
   if constexpr (std::is_floating_point_v<T>) {
-    return b == 0 ? a / b : std::floor((a - mod(a, b)) / b + T(0.5));
+    if (b == 0) return a / b;
+    const T r = std::fmod(a, b);
+    T q = (a - r) / b;  // whole up to its rounding
+    if (r != 0 && (r < 0) != (b < 0)) q -= 1;
+    return q == 0 ? std::copysign(T(0), a / b) : std::floor(q + T(0.5));
   } else {
     const T q = quotient(a, b);
     return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a &&
@@ -389,8 +393,8 @@ inline T minimum(T a, T b) {
 }
 template <typename T>
 inline T relu_grad(T g, T y) {
-  return y > T(0) ? g : T(0);
-}
+  return y <= T(0) ? T(0) : g;
+}  // a NaN passes it on
 
 template <typename T>
 inline bool eq(T a, T b) {

@@ -364,14 +364,14 @@ template <typename T, int BYTES = REGISTER_BYTES>
 template <typename Lanes, typename T>
 [[gnu::always_inline]] inline void rnn_cell(Lanes lanes, bool relu, const T* gates, T* h) {
   const auto sum = lanes.load(gates);
-  lanes.store(h, relu ? sum > 0 ? sum : std::decay_t<decltype(sum)>{} : tanh(sum));
+  lanes.store(h, relu ? sum < 0 ? std::decay_t<decltype(sum)>{} : sum : tanh(sum));  // NaN stays
 }
 
 template <typename T>
 void rnn_cell_gradient(int64_t n, bool relu, T* __restrict gates, const T* __restrict h,
                        const T* __restrict dh, const T* __restrict later) {
   for (int64_t j = 0; j < n; ++j) {
-    const T slope = relu ? static_cast<T>(h[j] > 0) : 1 - h[j] * h[j];
+    const T slope = relu ? h[j] <= 0 ? T(0) : T(1) : 1 - h[j] * h[j];
     gates[j] = (dh[j] + later[j]) * slope;
   }
 }

@@ -78,7 +78,7 @@ BINARY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": _power,
     "maximum": np.maximum, "minimum": np.minimum,
-    "relu_grad": lambda g, y: np.where(y > 0, g, np.zeros_like(g)),
+    "relu_grad": lambda g, y: np.where(y <= 0, np.zeros_like(g), g),
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
     "gt": np.greater, "ge": np.greater_equal,
     "logical_and": np.logical_and, "logical_or": np.logical_or,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray.dtypes import is_stored, stored_bits
+from ..backend_ndarray.dtypes import is_float, is_stored, stored_bits
 from .graph import Node, Value
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, Nest
 
@@ -100,6 +100,8 @@ def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, rev
     if name == "pow" and not reverse and number in (1, 2, 3):
         square = f"f::square<{kind}>({x})"
         return {1: x, 2: square, 3: f"f::mul<{kind}>({x}, {square})"}[int(number)]
+    if name == "pow" and not reverse and number == 0.5 and is_float(dtype):
+        return f"f::sqrt<{kind}>({x})"
     y = literal(number, dtype)
     return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
 

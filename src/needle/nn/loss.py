@@ -6,11 +6,14 @@ broadcast: targets that do not fit the predictions raise ValueError.
 
 from __future__ import annotations
 
+import math
+
 from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
 from ..ops.common import widens
+from ..ops.elementwise import logical_and
 from .arguments import in_unit_interval, one_of
 from .module import Module
 
@@ -132,10 +135,21 @@ class L1Loss(_ElementLoss):
 
 
 class BCEWithLogitsLoss(_ElementLoss):
-    """-y·log p - (1 - y)·log(1 - p) for p = sigmoid(x), as softplus(x) - x·y: no overflow."""
+    """-y·log p - (1 - y)·log(1 - p) for p = sigmoid(x), without overflow.
+
+    At an infinite x as in the limit: what is impossible and not asked for costs nothing.
+    """
 
     def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        return ops.softplus(x) - x * target
+        wrong_one = _expected(1.0 - target, ops.maximum(x, 0.0))
+        wrong_zero = _expected(target, ops.maximum(-x, 0.0))
+        return wrong_one + wrong_zero + ops.log1p(ops.exp(-ops.abs(x)))
+
+
+def _expected(probability: Tensor, cost: Tensor) -> Tensor:
+    """probability · cost, where 0 · inf is 0."""
+    never = logical_and(probability == 0, cost == math.inf)
+    return probability * ops.where(never, 0.0, cost)
 
 
 class KLDivLoss(_ElementLoss):
@@ -154,8 +168,8 @@ class KLDivLoss(_ElementLoss):
     def _losses(self, x: Tensor, target: Tensor) -> Tensor:
         if self.log_target:
             return ops.exp(target) * (target - x)
-        positive = ops.where(target > 0, target, 1.0)  # 0·log 0 is 0
-        return target * (ops.log(positive) - x)
+        nonzero = ops.where(target == 0, 1.0, target)  # 0·log 0 is 0
+        return target * (ops.log(nonzero) - x)
 
     def _reduced(self, losses: Tensor) -> Tensor:
         if self.reduction != "batchmean":

@@ -44,15 +44,18 @@ class BatchNorm1d(Module):
         self.register_buffer("running_var", init.ones(dim, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim) → (B, dim). Raises ValueError for another shape or an empty training batch."""
+        """(B, dim) → (B, dim). Raises ValueError for another shape and, in training, for B < 2."""
         shape = x.shape
         if len(shape) != 2 or shape[1] != self.dim:
             raise ValueError(f"[BatchNorm1d] needs input of shape (B, {self.dim}), got {shape}")
         if not self.training:
             scale = self.weight / ops.sqrt(self.running_var + self.eps)
             return (x - self.running_mean) * scale + self.bias
-        if shape[0] == 0:
-            raise ValueError("[BatchNorm1d] a batch of 0 rows has no mean; use eval()")
+        if shape[0] < 2:
+            raise ValueError(
+                f"[{type(self).__name__}] training needs at least 2 values a channel, got "
+                f"{shape[0]}: one alone has no variance. Use a larger batch, or eval()"
+            )
         y, mean, var = ops.batch_norm(*_one_dtype(x, self.weight, self.bias), self.eps)
         self._update(self.running_mean, mean)
         self._update(self.running_var, var)
@@ -72,7 +75,10 @@ class BatchNorm2d(BatchNorm1d):
     """`BatchNorm1d` over N, H and W of images (N, dim, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, dim, H, W), the shape kept. Raises ValueError for another shape."""
+        """(N, dim, H, W), the shape kept.
+
+        Raises ValueError for another shape and, in training, for fewer than 2 values a channel.
+        """
         if x.ndim != 4 or x.shape[1] != self.dim:
             raise ValueError(f"[BatchNorm2d] needs input (N, {self.dim}, H, W), got {x.shape}")
         pixels = ops.channels_last(x)

@@ -207,7 +207,7 @@ def _attention(
 ) -> Tensor:
     """The fused op; its definition where the mask is learned, of which kernels have no gradient."""
     if mask is not None and mask.requires_grad and is_grad_enabled():
-        return kind(None, causal, scale).decompose(*inputs, mask)
+        return kind(None, causal, scale).decompose(*inputs, mask)  # type: ignore[call-arg]
     return kind(None if mask is None else mask.realize_cached_data(), causal, scale)(*inputs)
 
 

@@ -64,15 +64,15 @@ class EWiseDiv(TensorOp):
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
         a, b = node.inputs
-        over_b = out_grad / b
         return (
-            unbroadcast(over_b, a) if a.requires_grad else None,
-            unbroadcast(-over_b * node, b) if b.requires_grad else None,
+            unbroadcast(out_grad / b, a) if a.requires_grad else None,
+            # Not -(out_grad / b)·node, which is inf · 0 for a tiny b and an a of 0.
+            unbroadcast(-out_grad * (node / b), b) if b.requires_grad else None,
         )
 
 
 class EWisePow(TensorOp):
-    """a ** b. d/da = b·a^(b-1); d/db = a^b·ln a, taken as 0 where a is 0."""
+    """a ** b. d/da = b·a^(b-1), 0 for b = 0; d/db = a^b·ln a, 0 where a is 0 and b ≥ 0."""
 
     def compute(self, a: NDArray, b: NDArray) -> NDArray:
         return a**b
@@ -85,35 +85,43 @@ class EWisePow(TensorOp):
             power = where(b == 0, 0.0, b * a ** where(b == 0, 1.0, b - 1))
             da = unbroadcast(out_grad * power, a)
         if b.requires_grad:
-            db = unbroadcast(out_grad * node * log(where(a == 0, 1.0, a)), b)
+            constant = logical_and(a == 0, b >= 0)  # 0 ** b does not grow with b
+            db = unbroadcast(out_grad * node * log(where(constant, 1.0, a)), b)
         return da, db
 
 
 class Maximum(TensorOp):
-    """max(a, b), NaN where either is. Equal elements share the gradient in halves."""
+    """max(a, b), NaN where either is.
+
+    Equal elements share the gradient in halves; where either is NaN, both get all of it.
+    """
 
     def compute(self, a: NDArray, b: NDArray) -> NDArray:
         return a.maximum(b)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
-        return _choice_gradient(out_grad, node, greater)
+        return _choice_gradient(out_grad, node, less, greater)
 
 
 class Minimum(TensorOp):
-    """min(a, b), NaN where either is. Equal elements share the gradient in halves."""
+    """min(a, b), NaN where either is; the gradient is shared as that of `Maximum`."""
 
     def compute(self, a: NDArray, b: NDArray) -> NDArray:
         return a.minimum(b)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
-        return _choice_gradient(out_grad, node, less)
+        return _choice_gradient(out_grad, node, greater, less)
 
 
-def _choice_gradient(out_grad: Tensor, node: Tensor, wins: Any) -> tuple[Tensor, Tensor]:
+def _choice_gradient(
+    out_grad: Tensor, node: Tensor, a_loses: Any, b_loses: Any
+) -> tuple[Tensor, Tensor]:
     a, b = node.inputs
-    tie = equal(a, b).astype(out_grad.dtype) * 0.5
-    share = wins(a, b).astype(out_grad.dtype) + tie
-    return unbroadcast(out_grad * share, a), unbroadcast(out_grad * (1.0 - share), b)
+    share = where(equal(a, b), out_grad * 0.5, out_grad)
+    return (
+        unbroadcast(where(a_loses(a, b), 0.0, share), a),
+        unbroadcast(where(b_loses(a, b), 0.0, share), b),
+    )
 
 
 class Where(TensorOp):
@@ -230,16 +238,15 @@ class PowerScalar(_ScalarOp):
 
 
 class RPowScalar(_ScalarOp):
-    """scalar ** a. The derivative is scalar**a · ln scalar, taken as 0 for scalar 0."""
+    """scalar ** a. The derivative is scalar**a · ln scalar, 0 for scalar 0 and a ≥ 0."""
 
     def compute(self, a: NDArray) -> NDArray:
         return self.scalar**a
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        factor = (
-            math.log(self.scalar) if self.scalar > 0 else (0.0 if self.scalar == 0 else math.nan)
-        )
-        return out_grad * (node * factor)
+        if self.scalar == 0:
+            return where(node.inputs[0] >= 0, 0.0, out_grad * (node * -math.inf))
+        return out_grad * (node * (math.log(self.scalar) if self.scalar > 0 else math.nan))
 
 
 class FusedAddScalars(TensorTupleOp):
@@ -309,12 +316,12 @@ class Log1p(_Elementwise):
 
 
 class Expm1(_Elementwise):
-    """e^a - 1, exact near 0."""
+    """e^a - 1, exact near 0. The derivative is e^a, of which node + 1 loses digits below 0."""
 
     primitive = "expm1"
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return out_grad * (node + 1.0)
+        return out_grad * exp(node.inputs[0])
 
 
 class Sqrt(_Elementwise):
@@ -613,6 +620,18 @@ def _comparison(op: str, a: Any, b: Any) -> Tensor:
         return Tensor.make_const(a.realize_cached_data().compare(op, b))
     a, b = as_tensors(a, b, op)
     return Tensor.make_const(a.realize_cached_data().compare(op, b.realize_cached_data()))
+
+
+def logical_and(a: Tensor, b: Tensor) -> Tensor:
+    """A bool tensor: whether both bool tensors are true, with broadcasting."""
+    return Tensor.make_const(
+        a.realize_cached_data()._binary("logical_and", b.realize_cached_data())
+    )
+
+
+def logical_or(a: Tensor, b: Tensor) -> Tensor:
+    """A bool tensor: whether either bool tensor is true, with broadcasting."""
+    return Tensor.make_const(a.realize_cached_data()._binary("logical_or", b.realize_cached_data()))
 
 
 def equal(a: Any, b: Any) -> Tensor:

@@ -12,8 +12,8 @@ from ..backend_ndarray import NDArray, Shape, is_float, widened
 from ..backend_ndarray.layout import normalize_axis
 from .common import FusedOp
 from .convolution import Pair, as_pair, channels_first, channels_last
-from .reduction import max as largest
-from .reduction import mean
+from .elementwise import logical_and
+from .reduction import Max, mean
 from .shape import broadcast_to, pad, reshape
 
 
@@ -135,10 +135,23 @@ def _below(x: Tensor, window: Window, axes: Pair, fill: float) -> Tensor:
 # ---- pooling ----------------------------------------------------------------------------------
 
 
+class _LargestPixel(Max):
+    """The largest pixel of each window (…, KH, KW), of those that are `inside`."""
+
+    def __init__(self, inside: Tensor | None) -> None:
+        super().__init__((-2, -1))
+        self.inside = inside
+
+    def _hits(self, x: Tensor, extreme: Tensor) -> Tensor:
+        hits = super()._hits(x, extreme)
+        return hits if self.inside is None else logical_and(hits, self.inside)
+
+
 class MaxPool(FusedOp):
     """The largest pixel below a kernel at each of its positions: (N, H, W, C) → (N, OH, OW, C).
 
-    Equal largest pixels share the gradient. The forward pass keeps how many there are.
+    Equal largest pixels share the gradient, and so do the NaNs where there are any; padding gets
+    none. The forward pass keeps how many there are.
     """
 
     kernel = "max_pool2d"
@@ -149,7 +162,14 @@ class MaxPool(FusedOp):
 
     def decompose(self, x: Tensor) -> Tensor:  # type: ignore[override]
         below = _below(channels_first(x), self.window, (2, 3), _lowest(x.dtype))
-        return channels_last(largest(below, (-2, -1)))
+        return channels_last(_LargestPixel(self._inside(x))(below))
+
+    def _inside(self, x: Tensor) -> Tensor | None:
+        """Which of what lies below the kernel is no padding, (1, 1, OH, OW, KH, KW)."""
+        if not any(self.window.padding):
+            return None
+        image = Tensor.make_const(x.device.ones((1, 1, *x.shape[1:3]), "bool"))
+        return _below(image, self.window, (2, 3), False)
 
     def compute(self, x: NDArray) -> NDArray:
         kernel = self.fused(x)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from math import prod as product
 from typing import Any
 
 from .. import backend_ndarray as nd
-from ..autograd import Tensor, TensorOp
+from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray.dtypes import float_dtype
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
 from .common import widens
-from .elementwise import equal, exp, sqrt, where
-from .shape import broadcast_to, flip, gather, reshape
+from .elementwise import abs, equal, exp, logical_or, not_equal, sqrt, where
+from .shape import broadcast_to, concatenate, flip, gather, permute, reshape
 
 
 class _Reduction(TensorOp):
@@ -41,31 +43,42 @@ class Summation(_Reduction):
 class Prod(_Reduction):
     """The product over axes.
 
-    d/dx_i is the product of the others: node / x_i where nothing is 0, the product of the nonzero
-    elements at the place of a single 0, and 0 elsewhere.
+    d/dx_i is the product of the others. The gradient of products of halves of products finds it
+    without a division, so that zeros and infinities are right in derivatives of any order.
     """
 
     def compute(self, a: NDArray) -> NDArray:
         return a.prod(self.axes, self.keepdims)
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        x = node.inputs[0]
-        is_zero = equal(x, 0)
-        filled = where(is_zero, 1.0, x)
-        nonzero_product = self._expand(prod(filled, self.axes, self.keepdims), x)
-        zeros = self._expand(summation(is_zero.astype(x.dtype), self.axes, self.keepdims), x)
-        others = where(is_zero, equal(zeros, 1), equal(zeros, 0)).astype(x.dtype)
-        return self._expand(out_grad, x) * nonzero_product / filled * others
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+        if not node.inputs[0].size:
+            return (node.inputs[0].detach(),)  # as empty
+        return vjp(self._by_halves, node.inputs, out_grad)
+
+    def _by_halves(self, a: Tensor) -> Tensor:
+        axes = normalize_axes(self.axes, a.ndim, "prod")
+        kept = [i for i in range(a.ndim) if i not in axes]
+        n = product(a.shape[i] for i in axes)
+        x = reshape(permute(a, (*axes, *kept)), (n, *(a.shape[i] for i in kept)))
+        while n > 1:
+            half = n // 2
+            x, last = x[:half] * x[half : 2 * half], x[2 * half :]
+            x, n = concatenate([x, last], 0) if n % 2 else x, n - half
+        return reshape(x, reduced_shape(a.shape, axes, self.keepdims))
 
 
 class _Extreme(_Reduction):
-    """max or min; equal extremes share the gradient evenly."""
+    """max or min; equal extremes share the gradient evenly, and so do NaNs where there are any."""
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         x = node.inputs[0]
-        hit = equal(x, self._expand(node.detach(), x)).astype(x.dtype)
+        hit = self._hits(x, self._expand(node.detach(), x)).astype(x.dtype)
         count = self._expand(summation(hit, self.axes, self.keepdims), x)
         return self._expand(out_grad, x) * (hit / count)
+
+    def _hits(self, x: Tensor, extreme: Tensor) -> Tensor:
+        """Whether the elements are the extreme; NaN beats everything else."""
+        return logical_or(equal(x, extreme), not_equal(x, x))
 
 
 class Max(_Extreme):
@@ -83,18 +96,34 @@ class Min(_Extreme):
 
 
 class LogSumExp(_Reduction):
-    """ln Σ exp(a) over axes, shifted by the maximum so that nothing overflows."""
+    """ln Σ exp(a) over axes, shifted by the maximum so that nothing overflows; -inf over nothing.
+
+    The gradient subtracts the maximum and the logarithm one after the other: in their sum a large
+    maximum would swallow the logarithm.
+    """
+
+    top: NDArray  # the maximum, or 0 where that is not finite
+    log_sum: NDArray  # ln Σ exp(a - top)
 
     def compute(self, a: NDArray) -> NDArray:
-        top = a.max(self.axes, keepdims=True)
-        top = nd.where(top.isfinite(), top, 0.0)  # inf - inf would be NaN
-        total = (a - top).exp().sum(self.axes, keepdims=True).log() + top
         axes = normalize_axes(self.axes, a.ndim, "logsumexp")
-        return total.reshape(reduced_shape(a.shape, axes, self.keepdims))
+        shape = reduced_shape(a.shape, axes, self.keepdims)
+        if any(a.shape[i] == 0 for i in axes):
+            return a.device.full(shape, -math.inf, float_dtype(a.dtype))
+        top = a.max(axes, keepdims=True)
+        self.top = nd.where(top.isfinite(), top, 0.0)  # inf - inf would be NaN
+        self.log_sum = (a - self.top).exp().sum(axes, keepdims=True).log()
+        return (self.log_sum + self.top).reshape(shape)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         x = node.inputs[0]
-        return self._expand(out_grad, x) * exp(x - self._expand(node, x))
+        if not x.size:
+            return x.detach()  # as empty
+        shifted = x - Tensor.make_const(self.top)
+        log_sum = Tensor.make_const(self.log_sum)
+        if is_grad_enabled():
+            log_sum = logsumexp(shifted, self.axes, keepdims=True)
+        return self._expand(out_grad, x) * exp(shifted - log_sum)
 
 
 class CumSum(TensorOp):
@@ -136,8 +165,18 @@ def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1
 
 @widens
 def std(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """The standard deviation over `axes`, the square root of `var`."""
-    return sqrt(var(a, axes, keepdims, correction))
+    """The standard deviation over `axes`, the square root of `var`; its gradient at 0 is 0."""
+    return _root(var(a, axes, keepdims, correction), 2)
+
+
+def _root(a: Tensor, degree: float) -> Tensor:
+    """a^(1/degree), whose derivative at 0, infinite, is taken as 0.
+
+    What is 0 here is a sum of powers of zeros: their derivatives are 0, and inf · 0 would be NaN.
+    """
+    positive = a != 0
+    base = where(positive, a, 1.0)
+    return where(positive, sqrt(base) if degree == 2 else base ** (1.0 / degree), 0.0)
 
 
 def _count(shape: Shape, axes: Any, what: str) -> int:
@@ -160,23 +199,30 @@ def min(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def logsumexp(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """ln Σ exp(a) over `axes`, safe for large elements."""
+    """ln Σ exp(a) over `axes`, safe for large elements; -inf over nothing."""
     return LogSumExp(axes, keepdims)(a)
 
 
 @widens
 def norm(a: Tensor, axes: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """The vector norm (Σ|a|^ord)^(1/ord) over `axes`."""
+    """The vector norm (Σ|a|^ord)^(1/ord) over `axes`, for ord = inf the largest |a|.
+
+    Its gradient at 0 is 0. Raises ValueError for an `ord` that is not positive.
+    """
+    if not ord > 0:
+        raise ValueError(f"[norm] ord must be positive, got {ord}")
     if ord == 2:
-        return sqrt(summation(a * a, axes, keepdims))
-    size = where(a < 0, -a, a)
+        return _root(summation(a * a, axes, keepdims), 2)
+    size = abs(a)
     if ord == 1:
         return summation(size, axes, keepdims)
-    if ord == float("inf"):
+    if ord == math.inf:
         return max(size, axes, keepdims)
-    if ord <= 0:
-        raise ValueError(f"[norm] ord must be positive, got {ord}")
-    return summation(size**ord, axes, keepdims) ** (1.0 / ord)
+    if ord > 2:
+        return _root(summation(size**ord, axes, keepdims), ord)
+    positive = size != 0  # a derivative of the power is infinite at 0; see `_root`
+    powers = where(positive, where(positive, size, 1.0) ** ord, 0.0)
+    return _root(summation(powers, axes, keepdims), ord)
 
 
 def argmax(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

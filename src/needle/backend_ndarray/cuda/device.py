@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..device import BackendDevice
-from ..dtypes import INT64
+from ..dtypes import INT64, is_float
 from ..layout import is_compact
 from . import kernels
 from .blas import Blas
@@ -166,6 +166,9 @@ class CudaDevice(BackendDevice):
         kernels.elementwise(self.context, op, f"f::{op}<T>(a, b)", out, a, b)
 
     def binary_scalar(self, op: str, x: Any, scalar: Any, out: Any, reverse: bool = False) -> None:
+        if op == "pow" and scalar == 0.5 and not reverse and is_float(x._dtype):
+            self.unary("sqrt", x, out)  # as on the other devices: NaN at -inf
+            return
         operands = "s, a" if reverse else "a, s"
         kernels.elementwise(self.context, op, f"f::{op}<T>({operands})", out, x, scalar=scalar)
 
