@@ -154,6 +154,7 @@ Program::Program(const std::string& path, nb::sequence arguments, nb::sequence s
   for (nb::handle spec : states) {
     states_.emplace_back(spec[0], spec[1]);
     states_.back().written = nb::cast<bool>(spec[2]);
+    states_.back().in_place = nb::cast<bool>(spec[3]);
   }
   for (nb::handle constant : constants) {
     view_of(constant);  // raises unless it is an array of this device
@@ -239,7 +240,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
   }
   for (size_t i = 0; i < arrays.size(); ++i) {
     const Array& state = states_[i];
-    if (!state.written || !is_shared(arrays[i].ptr())) continue;
+    if (!state.written || state.in_place || !is_shared(arrays[i].ptr())) continue;
     nb::object own = new_ndarray(state.shape, state.strides, state.size, state.dtype);
     std::memcpy(data_of(own.ptr()), data_of(arrays[i].ptr()), state.size * item_size(state.dtype));
     PyObject*& slot = field(values[i].ptr(), data_slot);

@@ -33,8 +33,8 @@ void register_values(nb::handle value_type);
 
 class Program {
  public:
-  // `arguments` and `results` are lists of (shape, dtype), `states` of (shape, dtype, written),
-  // `constants` of NDArrays. Raises OSError if the library cannot be loaded.
+  // `arguments` and `results` are lists of (shape, dtype), `states` of (shape, dtype, written,
+  // in_place), `constants` of NDArrays. Raises OSError if the library cannot be loaded.
   Program(const std::string& path, nb::sequence arguments, nb::sequence states,
           nb::sequence constants, nb::sequence results, int64_t arena_bytes);
   Program(const Program&) = delete;
@@ -46,7 +46,8 @@ class Program {
   // nothing has changed then. Raises ValueError if an argument is not.
   //
   // A written state whose memory is seen by anyone else (a snapshot, a view, NumPy) or belongs to
-  // someone else gets memory of its own first, so that what was taken from it stays as it was.
+  // someone else gets memory of its own first, so that what was taken from it stays as it was;
+  // unless it is written in place, which all of them are to see.
   nb::object run(nb::handle arguments, nb::handle states, nb::int_ clock);
 
   // Whether the states' arrays are of the shapes, dtypes, layout and device of this program.
@@ -66,7 +67,7 @@ class Program {
     int ndim;
     int64_t dims[MAX_DIMS];
     int64_t size;
-    bool written = false;
+    bool written = false, in_place = false;
 
     Array(nb::handle shape, nb::handle dtype);
     bool fits(PyObject* array) const;

@@ -7,6 +7,7 @@ with Tensor operations, so that a gradient can itself be differentiated.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,21 +48,25 @@ TENSOR_COUNTER = 0
 ops: Any = None
 
 
-# What follows a function that is being traced; the room above, needle.jit, sets it. Values tell it
-# when their data is read or replaced.
-tracer: Tracer | None = None
+# What follows the functions that are being traced, by the thread that traces. The room above,
+# needle.jit, puts them here. Values tell them when their data or gradient is read or replaced.
+_traces: dict[int, Tracer] = {}
 
 
 class Tracer(Protocol):
-    """The trace that is going on (see `needle.jit.trace`)."""
-
-    thread: int  # that makes it
+    """The trace that this thread is making (see `needle.jit.trace`)."""
 
     def read(self, value: Value) -> Any:
         """The data of `value` inside the trace."""
 
     def write(self, value: Value, data: Any) -> bool:
-        """`value` is about to get new data; True where it gets them at the end of the trace."""
+        """`value` gets new data; True where it is from outside: they are for the trace to keep."""
+
+    def read_grad(self, value: Value) -> Any:
+        """The gradient of `value` inside the trace."""
+
+    def write_grad(self, value: Value, grad: Any) -> bool:
+        """As `write`, of the gradient."""
 
     def backward(self, values: Iterable[Value]) -> None:
         """Those of `values` that require a gradient are about to get one."""
@@ -111,8 +116,29 @@ class Tracer(Protocol):
 
 def current_trace() -> Tracer | None:
     """The trace that this thread is making; other threads go on as ever meanwhile."""
-    trace = tracer
-    return trace if trace is not None and trace.thread == threading.get_ident() else None
+    return _traces.get(threading.get_ident()) if _traces else None
+
+
+@contextmanager
+def tracing(trace: Tracer) -> Iterator[None]:
+    """Inside, `trace` follows what this thread does."""
+    thread = threading.get_ident()
+    _traces[thread] = trace
+    try:
+        yield
+    finally:
+        del _traces[thread]
+
+
+def _forget_other_threads() -> None:
+    """A forked child has one thread: the traces of the others ended with them."""
+    thread = threading.get_ident()
+    for other in [key for key in _traces if key != thread]:
+        del _traces[other]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 @contextmanager
@@ -126,38 +152,36 @@ def untraced() -> Iterator[None]:
         yield
 
 
-# What undoes changes of Python state, in their order, while someone wants to take them back.
-_undo_log: list[Callable[[], Any]] | None = None
-
-
-@contextmanager
-def undone() -> Iterator[None]:
-    """What is changed inside and said to `changed` is as before afterwards; Tensors are not."""
-    global _undo_log
-    outer, _undo_log = _undo_log, []
-    try:
-        yield
-    finally:
-        undos, _undo_log = _undo_log, outer
-        for undo in reversed(undos):
-            undo()
-
-
-def changed(undo: Callable[[], Any]) -> None:
-    """A host action has changed Python state, such as a count of steps; `undo` takes it back."""
-    if _undo_log is not None:
-        _undo_log.append(undo)
-
-
 # ---- modes ----------------------------------------------------------------------------------
 
 
 class _Mode(threading.local):
     recording = True
     autocast: np.dtype | None = None
+    # What undoes changes of Python state, in their order, while someone wants to take them back.
+    undo_log: list[Callable[[], Any]] | None = None
 
 
 _mode = _Mode()
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What this thread changes inside and says to `changed` is as before afterwards; Tensors are
+    not."""
+    outer, _mode.undo_log = _mode.undo_log, []
+    try:
+        yield
+    finally:
+        undos, _mode.undo_log = _mode.undo_log, outer
+        for undo in reversed(undos or ()):
+            undo()
+
+
+def changed(undo: Callable[[], Any]) -> None:
+    """A host action has changed Python state, such as a count of steps; `undo` takes it back."""
+    if _mode.undo_log is not None:
+        _mode.undo_log.append(undo)
 
 
 class _SetRecording(ContextDecorator):
@@ -292,9 +316,9 @@ class Value:
     __slots__ = (
         "__weakref__",
         "_created",
+        "_grad",
         "_modified",
         "cached_data",
-        "grad",
         "inputs",
         "op",
         "requires_grad",
@@ -304,7 +328,7 @@ class Value:
     inputs: Sequence[Any]  # Values; Tensors in most ops, TensorTuples in some
     cached_data: Any
     requires_grad: bool
-    grad: Any
+    _grad: Any
 
     def _init(
         self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
@@ -315,7 +339,7 @@ class Value:
         self.inputs = inputs
         self.cached_data = cached_data
         self.requires_grad = requires_grad
-        self.grad = None
+        self._grad = None
         self._created = _modification_clock
         self._modified = 0
 
@@ -326,12 +350,25 @@ class Value:
     def realize_cached_data(self) -> Any:
         """The data, computed first where lazy mode postponed it (without recursion)."""
         if self.cached_data is None:
-            for node in find_topo_sort([self]):
-                if node.cached_data is None:
-                    assert node.op is not None
-                    node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
-        trace = tracer  # once: another thread may end its trace in between
+            with untraced():
+                for node in find_topo_sort([self]):
+                    if node.cached_data is None:
+                        assert node.op is not None
+                        node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
+        trace = current_trace() if _traces else None
         return self.cached_data if trace is None else trace.read(self)
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that `backward` has set; None before."""
+        trace = current_trace() if _traces else None
+        return self._grad if trace is None else trace.read_grad(self)
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        trace = current_trace() if _traces else None
+        if trace is None or not trace.write_grad(self, grad):
+            self._grad = grad
 
     def is_leaf(self) -> bool:
         """Whether no recorded operation made this value."""
@@ -354,7 +391,7 @@ class Value:
                     recorded = True
                     break
         value = cls.__new__(cls)
-        if LAZY_MODE:
+        if LAZY_MODE and current_trace() is None:
             value._init(op, inputs, None, recorded)
             return value
         data = op.compute(*[x.realize_cached_data() for x in inputs])
@@ -368,6 +405,18 @@ class Value:
     def _differentiable(data: Any) -> bool:
         return True
 
+    def _twin(self) -> Any:
+        """Another Value in every respect the same: what `ndl.jit` traces a function on."""
+        global TENSOR_COUNTER
+        twin = type(self).__new__(type(self))
+        TENSOR_COUNTER += 1
+        for name in Value.__slots__:
+            if name != "__weakref__":
+                setattr(twin, name, getattr(self, name))
+        if hasattr(self, "__dict__"):
+            twin.__dict__.update(self.__dict__)
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy (or what is unpickled) has the data and no history.
         return _rebuild, (type(self), self.realize_cached_data(), self.requires_grad)
@@ -375,7 +424,7 @@ class Value:
     def _replace_data(self, data: Any) -> None:
         """Give this value new data and note the change for graphs that recorded the old."""
         global _modification_clock
-        trace = tracer
+        trace = current_trace() if _traces else None
         put_off = trace is not None and trace.write(self, data)
         _modification_clock += 1
         self._modified = _modification_clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,45 @@ from .autograd import Tensor
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     """The same nesting with `function(leaf)` in the place of every leaf."""
-    if not isinstance(tree, (list, tuple, dict)):
-        return function(tree)
     if isinstance(tree, dict):
-        return type(tree)((key, map_leaves(function, item)) for key, item in tree.items())
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):  # a namedtuple
-        return type(tree)(*(map_leaves(function, item) for item in tree))
-    return type(tree)(map_leaves(function, item) for item in tree)
+        return _like(tree, [map_leaves(function, item) for item in tree.values()])
+    if isinstance(tree, (list, tuple)):
+        return _like(tree, [map_leaves(function, item) for item in tree])
+    return function(tree)
+
+
+def _like(tree: Any, items: list[Any]) -> Any:
+    """A list, tuple or dict of the same kind as `tree`, with other items."""
+    kind = type(tree)
+    if kind is list:
+        return items
+    if isinstance(tree, tuple):
+        return kind(*items) if hasattr(tree, "_fields") else kind(items)  # a namedtuple, or none
+    if kind is dict:
+        return dict(zip(tree, items, strict=True))
+    new = copy.copy(tree)  # a class of its own, which may have more than its items
+    for key, item in zip(range(len(items)) if isinstance(tree, list) else tree, items, strict=True):
+        new[key] = item
+    return new
+
+
+def with_tensors(tree: Any, instead: dict[int, Tensor]) -> Any:
+    """The same nesting with other Tensors, by the id of those that they replace.
+
+    Containers without such Tensors stay the same objects, and one that occurs twice is one again.
+    """
+    return _with_tensors(tree, instead, {})
+
+
+def _with_tensors(tree: Any, instead: dict[int, Tensor], done: dict[int, Any]) -> Any:
+    if not isinstance(tree, (list, tuple, dict)):
+        return instead.get(id(tree), tree)
+    if id(tree) not in done:
+        before = list(tree.values() if isinstance(tree, dict) else tree)
+        items = [_with_tensors(item, instead, done) for item in before]
+        same = all(x is y for x, y in zip(items, before, strict=True))
+        done[id(tree)] = tree if same else _like(tree, items)
+    return done[id(tree)]
 
 
 def tensors(tree: Any) -> list[Tensor]:

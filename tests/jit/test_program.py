@@ -63,12 +63,12 @@ def make(body, arguments=(), states=(), constants=(), results=(), arena_bytes=0)
 
 
 def adder():
-    return make(ADD, [SIX], [(*SIX, True)], [], [SIX])
+    return make(ADD, [SIX], [(*SIX, True, False)], [], [SIX])
 
 
 def incrementer(count: int = 1):
     body = f"for (int s = 0; s < {count}; ++s) for (int i = 0; i < 6; ++i) f(s)[i] += 1;"
-    return make(body, states=[(*SIX, True)] * count)
+    return make(body, states=[(*SIX, True, False)] * count)
 
 
 def six(start: float = 0.0) -> nd.NDArray:
@@ -113,7 +113,7 @@ def test_buffers_come_in_order():
         "reinterpret_cast<int64_t*>(buffers[5])[0] = reinterpret_cast<int64_t>(buffers[6]) % 64;"
         "std::memset(buffers[6], 1, 1000);"
     )
-    states = [(*SIX, False), (*SIX, True)]
+    states = [(*SIX, False, False), (*SIX, True, False)]
     program = make(body, [SIX], states, [six(4)], [SIX, ((), INT64)], 1000)
     assert program.arena_bytes == 1000
     read, written = owned(2), owned(3)
@@ -192,7 +192,7 @@ def test_the_kernels_and_threads_of_the_core():
     ],
 )
 def test_arguments_that_do_not_fit(wrong, words):
-    program, state = make(ADD, [SIX], [(*SIX, True)], [], [SIX]), owned()
+    program, state = make(ADD, [SIX], [(*SIX, True, False)], [], [SIX]), owned()
     message = rf"argument 0 must be a compact float32 array of shape \(2, 3\).*got.*{words}"
     with pytest.raises(ValueError, match=message):
         program.run([wrong()], [state], 1)
@@ -212,7 +212,7 @@ def test_an_argument_is_named_by_its_number():
 
 
 def test_layouts_that_are_compact_all_the_same():
-    program = make(ADD, [SIX], [(*SIX, True)], [], [SIX])
+    program = make(ADD, [SIX], [(*SIX, True, False)], [], [SIX])
     whole = nd.array(np.arange(24, dtype="float32").reshape(4, 6))
     part = whole[2].reshape(SHAPE)  # an offset
     out = program.run([part], [owned()], 0)[0]
@@ -241,7 +241,7 @@ def test_layouts_that_are_compact_all_the_same():
 def test_states_that_do_not_fit_change_nothing(wrong):
     program = make(
         "for (int s = 0; s < 2; ++s) for (int i = 0; i < 6; ++i) f(s)[i] += 1;",
-        states=[(*SIX, True)] * 2,
+        states=[(*SIX, True, False)] * 2,
     )
     good, bad = owned(), ndl.Tensor.make_const(wrong())
     snapshot = good.detach()  # would give `good` memory of its own
@@ -337,7 +337,7 @@ def test_a_written_state_that_is_also_read_argument_or_constant():
     # s += read + argument + constant: all three are the old s.
     program = make(
         "for (int i = 0; i < 6; ++i) f(2)[i] += f(0)[i] + f(1)[i] + f(3)[i];",
-        [SIX], [(*SIX, False), (*SIX, True)], [state.cached_data],
+        [SIX], [(*SIX, False, False), (*SIX, True, False)], [state.cached_data],
     )  # fmt: skip
     reader = state.detach()
     program.run([state.cached_data], [reader, state], 1)
@@ -354,7 +354,7 @@ def test_a_state_that_is_a_view_alone_with_its_buffer():
 
 
 def test_references_are_given_back():
-    program = make(ADD, [SIX], [(*SIX, True)], [six()], [SIX], 64)
+    program = make(ADD, [SIX], [(*SIX, True, False)], [six()], [SIX], 64)
     x, state = six(), owned()
     arguments, states = [x], [state]
     program.run(arguments, states, 1)
@@ -384,7 +384,7 @@ def test_references_are_given_back():
 def test_a_steady_loop_asks_the_system_for_nothing():
     states = [ndl.Tensor(np.zeros(SHAPE)) for _ in range(20)]
     body = "for (int s = 1; s < 21; ++s) for (int i = 0; i < 6; ++i) f(s)[i] += f(0)[i];"
-    program = make(body, [SIX], [(*SIX, True)] * 20, [], [SIX] * 3, 1 << 20)
+    program = make(body, [SIX], [(*SIX, True, False)] * 20, [], [SIX] * 3, 1 << 20)
     x = six()
     before = ndl.memory_stats()["live_bytes"]
     for clock in range(3):
@@ -419,7 +419,7 @@ def test_the_arena_is_allocated_when_it_is_needed():
 )
 def test_what_a_program_throws(thrown, error):
     body = f'if (f(0)[0] > 0) throw std::{thrown}("[take] row 9"); f(1)[0] += 1;'
-    program, state = make(body, [SIX], [(*SIX, True)]), owned()
+    program, state = make(body, [SIX], [(*SIX, True, False)]), owned()
     snapshot = state.detach()
     program.run([six()], [state], 1)
     with pytest.raises(error, match=r"\[take\] row 9"):
@@ -451,7 +451,9 @@ def test_threads_take_turns():
       *f(0) = *arena;
       *f(1) = *arena;
     """
-    program = make(body, states=[((), FLOAT32, True)], results=[((), FLOAT32)], arena_bytes=4)
+    program = make(
+        body, states=[((), FLOAT32, True, False)], results=[((), FLOAT32)], arena_bytes=4
+    )
     state, seen = ndl.Tensor.make_const(nd.full((), 0.0)), []
 
     def work():
@@ -468,7 +470,7 @@ def test_threads_take_turns():
 
 
 def test_data_replaced_during_a_run():
-    program, state = make(f"{SLEEP % 200} f(0)[0] = 1;", states=[(*SIX, True)]), owned()
+    program, state = make(f"{SLEEP % 200} f(0)[0] = 1;", states=[(*SIX, True, False)]), owned()
     thread = threading.Thread(target=program.run, args=([], [state], 1))
     thread.start()
     time.sleep(0.05)

@@ -1,6 +1,6 @@
 """NDArray and the devices it lives on."""
 
-from .device import BackendDevice
+from .device import BackendDevice, made_devices
 from .device_cpu import get_num_threads, memory_stats, set_num_threads, simd_level
 from .dtypes import DTYPES, as_dtype, is_float, is_stored, promote, widened
 from .layout import Shape
@@ -59,6 +59,7 @@ __all__ = [
     "is_stored",
     "is_traced",
     "log",
+    "made_devices",
     "maximum",
     "memory_stats",
     "one_hot",

@@ -27,6 +27,7 @@ complete once the primitives are there.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
 
 
 class BackendDevice:
-    """A place where arrays live, equal to every other device of the same name."""
+    """A place where arrays live, equal to every other device of the same name.
+
+    A process has one of each (see `the_device`): copies and what is unpickled are that one.
+    """
 
     name: str = "abstract"
     shares_memory = True  # `wrap` takes a NumPy array's memory as it is
@@ -95,8 +99,14 @@ class BackendDevice:
     def __repr__(self) -> str:
         return f"{self.name}()"
 
+    def __copy__(self) -> BackendDevice:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BackendDevice:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
+        return the_device, (type(self),)
 
     # ---- creation -------------------------------------------------------------------------------
 
@@ -163,3 +173,24 @@ class BackendDevice:
         rows = np.zeros((*index.shape, n), dtype=host_dtype(as_dtype(dtype)))
         np.put_along_axis(rows, index[..., None], 1, axis=-1)
         return self.array_type(rows, device=self, dtype=dtype)
+
+
+_made: dict[tuple[Any, ...], Any] = {}
+_making = threading.Lock()
+
+
+def the_device(kind: Callable[..., BackendDevice], *arguments: int) -> Any:
+    """The process's one device `kind(*arguments)`, made when it is first asked for."""
+    key = (kind, *arguments)
+    device = _made.get(key)
+    if device is None:
+        with _making:
+            device = _made.get(key)
+            if device is None:
+                device = _made[key] = kind(*arguments)
+    return device
+
+
+def made_devices() -> list[BackendDevice]:
+    """Every device that has been asked for in this process."""
+    return list(_made.values())

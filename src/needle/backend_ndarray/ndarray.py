@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from . import indexing
 from .cuda import CudaDevice
-from .device import BackendDevice
+from .device import BackendDevice, the_device
 from .device_cpu import CpuDevice
 from .device_numpy import NumpyDevice
 from .dtypes import (
@@ -956,7 +956,8 @@ def _check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: st
 
 # ---- devices --------------------------------------------------------------------------------
 
-_CPU, _CPU_NUMPY = CpuDevice(), NumpyDevice()
+_CPU: BackendDevice = the_device(CpuDevice)
+_CPU_NUMPY: BackendDevice = the_device(NumpyDevice)
 
 
 def cpu() -> BackendDevice:
@@ -969,10 +970,15 @@ def cpu_numpy() -> BackendDevice:
     return _CPU_NUMPY
 
 
-@cache
 def cuda(ordinal: int = 0) -> CudaDevice:
-    """GPU number `ordinal`; `cuda().enabled()` says whether it can be used."""
-    return CudaDevice(ordinal)
+    """GPU number `ordinal`; `cuda().enabled()` says whether it can be used.
+
+    Raises TypeError for a number that is no integer and ValueError for a negative one.
+    """
+    number = operator.index(ordinal)
+    if number < 0:
+        raise ValueError(f"[cuda] GPUs are numbered from 0, got {number}")
+    return the_device(CudaDevice, number)
 
 
 def default_device() -> BackendDevice:

@@ -7,6 +7,7 @@ have shapes, strides and dtypes, and no memory. `NDArray` needs to know nothing 
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,34 +47,87 @@ def is_traced(array: Any) -> bool:
 
 
 class Recorder(Protocol):
-    """Answers the names of `RECORDED` in the place of the device in its first argument."""
+    """Answers the names of `RECORDED` in the place of a device."""
 
-    def handler(self, device: BackendDevice, name: str) -> Callable[..., Any]: ...
+    def handler(
+        self, device: BackendDevice, name: str, original: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """What answers for `name` of `device`, whose own answer is `original`."""
+
+
+class _Switchboard:
+    """A device some of whose threads are recorded: a call goes to its thread's recorder."""
+
+    def __init__(self, device: BackendDevice) -> None:
+        self.device, self.before = device, dict(vars(device))
+        self.originals = {name: getattr(device, name) for name in RECORDED}
+        self.handlers: dict[int, dict[str, Callable[..., Any]]] = {}  # by thread, then by name
+        for name in RECORDED:
+            setattr(device, name, self._switch(name))
+
+    def _switch(self, name: str) -> Callable[..., Any]:
+        original, handlers = self.originals[name], self.handlers
+
+        def call(*args: Any, **options: Any) -> Any:
+            mine = handlers.get(threading.get_ident())
+            return (original if mine is None else mine[name])(*args, **options)
+
+        return call
+
+    def remove(self) -> None:
+        """Give the device its own answers back, one by one: other threads are using it."""
+        for name in RECORDED:
+            if name in self.before:
+                setattr(self.device, name, self.before[name])
+            else:
+                delattr(self.device, name)
+
+
+_switchboards: dict[BackendDevice, _Switchboard] = {}
+_switching = threading.Lock()
 
 
 @contextmanager
 def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
-    """While inside, `recorder` answers for `device` in this thread; other threads go on as ever."""
-    before = dict(vars(device))
+    """While inside, `recorder` answers for `device` in this thread; other threads go on as ever,
+    and may be recorded by recorders of their own.
+    """
     thread = threading.get_ident()
-
-    def switch(here: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            chosen = here if threading.get_ident() == thread else elsewhere
-            return chosen(*args, **options)
-
-        return call
-
-    for name in RECORDED:
-        setattr(device, name, switch(recorder.handler(device, name), getattr(device, name)))
+    with _switching:
+        board = _switchboards.get(device)
+        if board is None:
+            board = _switchboards[device] = _Switchboard(device)
+        outer = board.handlers.get(thread)
+        answers = board.originals if outer is None else outer
+        board.handlers[thread] = {
+            name: recorder.handler(device, name, answers[name]) for name in RECORDED
+        }
     try:
         yield
     finally:
-        for name in RECORDED:  # one by one: other threads are using the device
-            if name in before:
-                setattr(device, name, before[name])
+        with _switching:
+            if outer is not None:
+                board.handlers[thread] = outer
             else:
-                delattr(device, name)
+                del board.handlers[thread]
+            if not board.handlers:
+                _switchboards.pop(device).remove()
+
+
+def _forget_other_threads() -> None:
+    """A forked child has one thread: the recordings of the others ended with them."""
+    global _switching
+    _switching = threading.Lock()
+    thread = threading.get_ident()
+    for device, board in list(_switchboards.items()):
+        for other in [key for key in board.handlers if key != thread]:
+            del board.handlers[other]
+        if not board.handlers:
+            _switchboards.pop(device).remove()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class HostNumber:

@@ -22,8 +22,9 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     """Compile `function`, which takes and returns Tensors, into one native program.
 
     It is traced at its first call, and again for arguments of other shapes or dtypes, for other
-    plain Python values among them, and when the mode of a module (train, eval) or a hyperparameter
-    other than the learning rate has changed. Tensors from outside that it reads are found by
+    plain Python values or objects among them, where other ones are the same object, and when the
+    mode of a module (train, eval) or a hyperparameter other than the learning rate has changed.
+    Tensors from outside that it reads are found by
     identity and read anew at every call; those whose data it replaces (parameters, moments, running
     statistics) are updated. Learning rates, schedules and NumPy's random numbers are taken up
     at every call. Gradients that an optimizer inside has applied are None afterwards; others are

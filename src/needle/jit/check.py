@@ -13,6 +13,7 @@ back. Then the program runs on the Tensors themselves. What else the function do
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .trace import Output, Source, Trace
 
 if TYPE_CHECKING:
     from .function import CompiledProgram
+    from .signature import Signature
 
 # |compiled - eager| may be RTOL·|eager| + ATOL·max |eager| + SWAY·max |eager - moved|, maxima over
 # the array, where `moved` are eager results with each float of the inputs changed by MOVE roundings
@@ -40,8 +42,14 @@ ATOL = {"float32": 1e-5, "float64": 1e-10, "bfloat16": 1e-2, "float16": 1e-3}
 SWAY, MOVE, SEEDS = 16.0, 8.0, (1, 2)
 EXACT = ("float64", "float32", "float16", "bfloat16")  # from the most exact one on
 
-# Whether a rehearsal goes on: compiled functions inside of it run eagerly.
-rehearsing = False
+
+class _Here(threading.local):
+    """Of this thread: whether a rehearsal goes on. Compiled functions inside of it run eagerly."""
+
+    rehearsing = False
+
+
+here = _Here()
 
 
 class CheckError(AssertionError):
@@ -49,13 +57,13 @@ class CheckError(AssertionError):
 
 
 def checked(
-    program: CompiledProgram, name: str, function: Callable[[], Any], arguments: Sequence[Tensor]
+    program: CompiledProgram, name: str, function: Callable[[], Any], given: Signature
 ) -> tuple[bool, Any]:
-    """`program(arguments)`, compared with `function()`, the same call run eagerly.
+    """`program(given, function)`, compared with `function()`, the same call run eagerly.
 
     Raises CheckError where they differ; the program's changes have been made then.
     """
-    known = _known(program, arguments)
+    known = _known(program, given.tensors)
     if known is None:
         return False, None
     with _rehearsal(known, NDArray.copy):
@@ -65,11 +73,11 @@ def checked(
         with _rehearsal(known, partial(_moved, seed)):
             eager_moved = _outcome(function(), known)
         with _rehearsal(known, partial(_moved, seed)):
-            done, result = program(arguments)
+            done, result = program(given, function)
             if not done:
                 return False, None
             moved.append((_outcome(result, known), eager_moved))
-    done, result = program(arguments)
+    done, result = program(given, function)
     if done:
         runs = [(_outcome(result, known), eager), *moved]
         problem = _difference(program.trace, known, runs)
@@ -93,7 +101,8 @@ class _Known:
 def _known(program: CompiledProgram, arguments: Sequence[Tensor]) -> list[_Known] | None:
     """The Tensors that `program` knows, each once; None where a state is gone."""
     trace = program.trace
-    changed = (*(s for s, _ in trace.effects.data), *(s for s, _ in trace.effects.grads))
+    effects = trace.effects
+    changed = [source for source, _ in (*effects.data, *effects.written, *effects.grads)]
     known: dict[int, _Known] = {}
     for source in (*trace.states, *changed):
         tensor = program.target(source, arguments)
@@ -112,7 +121,6 @@ _SLOTS = ("cached_data", "grad", "inputs", "op", "requires_grad", "_modified")
 @contextmanager
 def _rehearsal(known: Iterable[_Known], copied: Callable[[NDArray], NDArray]) -> Iterator[None]:
     """Inside, the Tensors have `copied` data; afterwards everything is as before."""
-    global rehearsing
     tensors = {id(k.tensor): k.tensor for k in known}
     gradients = [t.grad for t in tensors.values() if t.grad is not None]
     tensors.update((id(gradient), gradient) for gradient in gradients)
@@ -125,12 +133,12 @@ def _rehearsal(known: Iterable[_Known], copied: Callable[[NDArray], NDArray]) ->
     random = np.random.get_state()
     for tensor in tensors.values():
         tensor.cached_data = copies[id(tensor.cached_data)]
-    rehearsing = True
+    here.rehearsing = True
     try:
         with autograd.undone():
             yield
     finally:
-        rehearsing = False
+        here.rehearsing = False
         np.random.set_state(random)
         for tensor, values in before:
             for slot, value in zip(_SLOTS, values, strict=True):
@@ -194,7 +202,8 @@ def _parts(trace: Trace, known: Sequence[_Known], outcome: _Outcome) -> Iterator
             value = results[place.index].value if isinstance(place, Output) else None
             yield _Part(leaf, value, path)
     written = {id(trace.states[i]): view.value for i, view in updates.items()}
-    written.update((id(source), results[i].value) for source, i in trace.effects.data)
+    effects = (*trace.effects.written, *trace.effects.data)
+    written.update((id(source), results[i].value) for source, i in effects)
     for k, data in zip(known, outcome.data, strict=True):
         yield _Part(data, written.get(id(k.source)), "the new data of ", k)
     gradients = {id(source): i for source, i in trace.effects.grads}
@@ -228,7 +237,7 @@ def _name(known: _Known, trace: Trace) -> str:
         for path, tensor in (*module.named_parameters(), *module.named_buffers()):
             if tensor is source.tensor:
                 return f"{type(module).__name__}.{path}"
-    return f"a state of shape {source.before._shape}"
+    return f"a state of shape {source.tensor.shape}"
 
 
 # ---- comparing ------------------------------------------------------------------------------

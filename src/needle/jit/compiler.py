@@ -267,7 +267,7 @@ def load(
     source: str,
     *,
     arguments: Sequence[tuple[Any, Any]],
-    states: Sequence[tuple[Any, Any, bool]],
+    states: Sequence[tuple[Any, Any, bool, bool]],
     constants: Sequence[Any],
     results: Sequence[tuple[Any, Any]],
     arena_bytes: int,

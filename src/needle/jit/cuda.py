@@ -90,7 +90,7 @@ class CudaProgram:
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
     ) -> list[NDArray]:
         self._watch.check()
-        for i in self.graph.updates:
+        for i in self.graph.updates.keys() - self.graph.in_place:
             _own(states[i])
         addresses = [_address(s.cached_data) for s in states]
         for own in (self._arena, self._counters, *self._constants):

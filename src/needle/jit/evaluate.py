@@ -29,11 +29,11 @@ def evaluate(
     for view, array in zip((*graph.arguments, *graph.states), (*arguments, *states), strict=True):
         memory[id(view.value)] = _stored(np.ravel(array), view.dtype)
     for value, constant in graph.constants:
-        memory[id(value)] = _stored(constant.numpy(), value.dtype)
+        memory[id(value)] = contents_of(constant)
     for node in graph.nodes:
         run_node(node, memory)
-    results = [_seen(view, memory).copy() for view in graph.results]
-    return results, {i: _seen(view, memory).copy() for i, view in graph.updates.items()}
+    results = [seen(view, memory).copy() for view in graph.results]
+    return results, {i: seen(view, memory).copy() for i, view in graph.updates.items()}
 
 
 def run_node(node: Node, memory: Memory) -> None:
@@ -44,9 +44,9 @@ def run_node(node: Node, memory: Memory) -> None:
         run_loop(node, memory)
         return
     reference = REFERENCES.get(node.op)
-    seen = _array if reference is None else _in_float32
+    as_operand = _array if reference is None else _in_float32
     operands = [
-        x if role == "a" or x is None else seen(x, memory)
+        x if role == "a" or x is None else as_operand(x, memory)
         for role, x in zip(node.roles, node.operands, strict=True)
     ]
     (reference or getattr(cpu_numpy(), node.op))(*operands)
@@ -58,7 +58,7 @@ def run_node(node: Node, memory: Memory) -> None:
 def run_loop(node: Node, memory: Memory) -> None:
     """Compute the values of a loop, step by step."""
     loop: Loop = node.operands[0]
-    inputs = [_seen(view, memory) for view in node.inputs]
+    inputs = [seen(view, memory) for view in node.inputs]
     outputs = [_array(view, memory) for view in node.outputs]
     first_slice, first_fixed = loop.carries, loop.carries + loop.slices
     carries, slices, fixed = (
@@ -71,6 +71,11 @@ def run_loop(node: Node, memory: Memory) -> None:
             cpu_numpy()._store(out[t], y)  # type: ignore[attr-defined]
     for out, carry in zip(outputs, carries, strict=False):
         cpu_numpy()._store(out, carry)  # type: ignore[attr-defined]
+
+
+def contents_of(array: NDArray) -> np.ndarray:
+    """The flat contents of a compact array, as `Memory` has them."""
+    return _stored(array.numpy(), array.dtype)
 
 
 def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -95,11 +100,12 @@ def _array(view: View, memory: Memory) -> NDArray:
     return NDArray._view(view.shape, view.strides, view.offset, buffer, cpu_numpy(), view.dtype)
 
 
-def _seen(view: View, memory: Memory) -> Any:
+def seen(view: View, memory: Memory) -> Any:
+    """The view as NumPy's: float32 for bfloat16."""
     return cpu_numpy().view(_array(view, memory))
 
 
 def _in_float32(view: View, memory: Memory) -> Any:
     """The elements where they are; a float32 copy of those of 16 bits."""
-    seen = _seen(view, memory)
-    return seen.astype(np.float32) if is_stored(view.dtype) else seen
+    array = seen(view, memory)
+    return array.astype(np.float32) if is_stored(view.dtype) else array

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Tensor, no_grad
 from ..backend_ndarray import BackendDevice, NDArray, cpu
 from ..backend_ndarray.cuda import CudaDevice
 from . import compiler
@@ -23,6 +23,12 @@ from .recompute import units_of
 
 class Unavailable(RuntimeError):
     """Why there is no native code for a function."""
+
+
+def overwrite(tensor: Tensor, data: NDArray) -> None:
+    """Write `data` into the memory of `tensor`, for everybody who shares it."""
+    with no_grad():
+        tensor[...] = Tensor.make_const(data)
 
 
 class Executable(Protocol):
@@ -52,7 +58,9 @@ class Evaluated:
     def fits(self, states: Sequence[Tensor]) -> bool:
         """Whether the states have the shapes and dtypes of the trace."""
         return all(
-            s.cached_data._shape == v.shape and s.cached_data._dtype is v.dtype
+            s.cached_data._shape == v.shape
+            and s.cached_data._dtype is v.dtype
+            and s.cached_data._device is self.device
             for s, v in zip(states, self.graph.states, strict=True)
         )
 
@@ -63,7 +71,11 @@ class Evaluated:
         before = [s.numpy() for s in states]
         results, updates = evaluate(self.graph, [a.numpy() for a in arguments], before)
         for i, array in updates.items():
-            states[i]._replace_data(self._array(array, self.graph.updates[i]))
+            new = self._array(array, self.graph.updates[i])
+            if i in self.graph.in_place:
+                overwrite(states[i], new)
+            else:
+                states[i]._replace_data(new)
         return list(map(self._array, results, self.graph.results))
 
     def _array(self, array: np.ndarray, view: View) -> NDArray:
@@ -88,7 +100,10 @@ class Native:
         return compiler.load(
             source,
             arguments=[(x.shape, x.dtype) for x in graph.arguments],
-            states=[(x.shape, x.dtype, i in graph.updates) for i, x in enumerate(graph.states)],
+            states=[
+                (x.shape, x.dtype, i in graph.updates, i in graph.in_place)
+                for i, x in enumerate(graph.states)
+            ],
             constants=[array for _, array in graph.constants],
             results=[(x.shape, x.dtype) for x in graph.results],
             arena_bytes=self.plan.arena_bytes,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import operator
 import os
+import sys
+import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,13 +18,13 @@ import numpy as np
 
 from .. import autograd, tree
 from ..autograd import Tensor, autocast_dtype, is_grad_enabled
-from ..backend_ndarray import NDArray, cpu_numpy, from_numpy
+from ..backend_ndarray import NDArray, cpu_numpy, default_device, from_numpy
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .draws import Draw
-from .executable import Executable, Native, Unavailable, make_executable
-from .signature import signature
-from .trace import Output, Source, Trace, Tracing
+from .executable import Executable, Native, Unavailable, make_executable, overwrite
+from .signature import Signature
+from .trace import Output, Reached, Source, Trace, Tracing
 
 MODES = ("on", "off", "check", "evaluate")
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
@@ -57,6 +62,8 @@ class CompiledProgram:
         self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of is not None]
+        self._for_any = not (trace.fixed or trace.empty or self._moving)
+        self._overlaps = Overlaps(trace)
 
     def holds(self) -> bool:
         """Whether the trace is still true of the world outside of the function."""
@@ -64,29 +71,70 @@ class CompiledProgram:
             return False
         return all(read() == value for read, value in self.trace.guards)
 
-    def __call__(self, arguments: Sequence[Tensor]) -> tuple[bool, Any]:
-        """(True, the function's result), or (False, None) where the states are others now."""
+    def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
+        """(True, the function's result), or (False, None) where other Tensors are the same now, or
+        the states are others. `eagerly` runs the function itself.
+        """
+        arguments = given.tensors
         states = self._states if not self._moving else self._resolved(arguments)
-        if states is None or not self._fit(states):
+        if states is None or not self._takes(given, states):
             return False, None
+        if self._overlaps and self._overlaps.found(arguments, states):
+            return True, eagerly()
+        copies: list[tuple[Tensor, Tensor]] = []
+        if not self.executable.fits(states):
+            states, copies = self._made_compact(states)
+            if not self.executable.fits(states):
+                return False, None
         for action in self.trace.actions:
             action()
         for array, read in zip(self._host_arrays, self._reads, strict=True):
             if read is not None:
                 array[...] = np.ravel(read())
-        inputs = [*(tensor.cached_data.compact() for tensor in arguments), *self._host_inputs]
+        taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
+        inputs = taken + self._host_inputs if self._host_inputs else taken
         self.last = inputs, states
         autograd._modification_clock += 1
         results = self.executable.run(inputs, states, autograd._modification_clock)
+        for tensor, row_major in copies:
+            overwrite(tensor, row_major.cached_data)
         self._apply_effects(arguments, results)
         return True, self._returned(arguments, results)
 
-    def _fit(self, states: Sequence[Tensor]) -> bool:
-        if self.executable.fits(states):
-            return True
-        for tensor in states:
-            _make_compact(tensor)
-        return self.executable.fits(states)
+    def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
+        """Whether the same Tensors are one as in the trace, among arguments and states."""
+        if self._for_any:
+            return self.trace.outside.isdisjoint(given.ids)
+        arguments, ids = given.tensors, given.ids
+        for i, source in self.trace.fixed:
+            if arguments[i] is not self.target(source, arguments):
+                return False
+            ids = ids - {id(arguments[i])}
+        if not self.trace.outside.isdisjoint(ids):
+            return False
+        if any(id(states[i]) in ids for i in self._moving):
+            return False
+        owners = [self.target(source, arguments) for source in self.trace.empty]
+        return all(owner is not None and owner.grad is None for owner in owners)
+
+    def _made_compact(
+        self, states: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, Tensor]]]:
+        """The states with row-major data, which programs need, and (state, its copy) of those whose
+        memory, which others may see, is to be overwritten with the copy's.
+        """
+        graph, compact, copies = self.executable.graph, list(states), []
+        for i, tensor in enumerate(states):
+            data = tensor.cached_data
+            if data.is_compact():
+                continue
+            if i in graph.updates and i not in graph.in_place:
+                tensor.cached_data = data.copy()  # it is to have new memory anyway
+                continue
+            compact[i] = Tensor.make_const(data.copy())
+            if i in graph.in_place:
+                copies.append((tensor, compact[i]))
+        return tuple(compact), copies
 
     def _resolved(self, arguments: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """The states, those that are gradients found anew; None where one is gone."""
@@ -98,13 +146,17 @@ class CompiledProgram:
         if source.argument is not None:
             return arguments[source.argument]
         if source.grad_of is not None:
-            return self.target(source.grad_of, arguments).grad
+            owner = self.target(source.grad_of, arguments)
+            return None if owner is None else owner.grad
         return source.tensor
 
     def _apply_effects(self, arguments: Sequence[Tensor], results: list[NDArray]) -> None:
-        for source, index in self.trace.effects.data:
+        effects = self.trace.effects
+        for source, index in effects.written:
+            overwrite(self.target(source, arguments), results[index])
+        for source, index in effects.data:
             self.target(source, arguments)._replace_data(results[index])
-        for source, number in self.trace.effects.grads:
+        for source, number in effects.grads:
             grad = None if number is None else Tensor.make_const(results[number])
             self.target(source, arguments).grad = grad
 
@@ -118,52 +170,132 @@ class CompiledProgram:
         return tree.map_leaves(filled, self.trace.returned)
 
 
+class EagerProgram:
+    """In the place of a program where there is no compiler for the device that a trace needs."""
+
+    executable = None
+
+    def __init__(self, trace: Trace) -> None:
+        self._states = [(s.tensor, s.tensor.device) for s in trace.states if s.grad_of is None]
+
+    def holds(self) -> bool:
+        """Whether the states are where they were."""
+        return all(tensor.device is device for tensor, device in self._states)
+
+    def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
+        """As a program's, but the function itself runs."""
+        return True, eagerly()
+
+
+class Overlaps:
+    """Whether Tensors that a program takes for different ones share memory that it writes in place.
+
+    The program reads and writes them in an order of its own.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        written = {id(source) for source, _ in trace.effects.written}
+        written.update(id(trace.states[i]) for i in trace.graph.in_place)
+        self._taken = trace.taken
+        self._states = [id(source) in written for source in trace.states]
+        arguments = {s.argument for s, _ in trace.effects.written if s.argument is not None}
+        self._arguments = [i in arguments for i in trace.taken]
+        self._apart: list[NDArray] = []  # of the states, found to share no memory
+
+    def __bool__(self) -> bool:
+        return any(self._states) or any(self._arguments)
+
+    def found(self, arguments: Sequence[Tensor], states: Sequence[Tensor]) -> bool:
+        """Whether there are such Tensors among those of a call."""
+        kept = [state.cached_data for state in states]
+        given = [arguments[i].cached_data for i in self._taken]
+        spans = _spans(kept, self._states)
+        if len(kept) != len(self._apart) or any(map(operator.is_not, kept, self._apart)):
+            if _is_any_overwritten(spans):
+                return True
+            self._apart = kept
+        return bool(given) and _is_any_overwritten(spans + _spans(given, self._arguments))
+
+
+def _spans(arrays: Sequence[NDArray], written: Sequence[bool]) -> list[tuple[int, int, bool]]:
+    """Where the buffers of arrays begin and end, and which of them are written."""
+    buffers = [array._handle for array in arrays]
+    starts = [buffer.ptr() for buffer in buffers]
+    sizes = [b.size * a._dtype.itemsize for a, b in zip(arrays, buffers, strict=True)]
+    return [(s, s + n, w) for s, n, w in zip(starts, sizes, written, strict=True) if n]
+
+
+def _is_any_overwritten(spans: list[tuple[int, int, bool]]) -> bool:
+    """Whether a written span overlaps another one."""
+    end, end_of_written = -1, -1
+    for start, stop, written in sorted(spans):
+        if start < (end if written else end_of_written):
+            return True
+        end = max(end, stop)
+        if written:
+            end_of_written = max(end_of_written, stop)
+    return False
+
+
 class JitFunction:
-    """What `jit` makes of a function; called like it."""
+    """What `jit` makes of a function; called like it.
+
+    Threads may call it at the same time: their calls run one after the other. A method's programs
+    belong to the instance, and go with it; so do those for arguments that are no plain values.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self._binds_class = isinstance(function, classmethod)
+        self._binds_nothing = isinstance(function, staticmethod)
+        if self._binds_class:
+            function = function.__func__  # type: ignore[attr-defined]
         functools.update_wrapper(self, function)
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
         # By signature; those of one signature differ in what they guard. In the order of their use.
-        self._programs: OrderedDict[Any, list[CompiledProgram]] = OrderedDict()
+        self._programs: OrderedDict[Any, list[CompiledProgram | EagerProgram]] = OrderedDict()
+        # Objects that are known by their identity, by that: the keys that tell of it.
+        self._objects: dict[int, tuple[weakref.ref[Any], set[Any]]] = {}
+        self._instances: dict[int, tuple[weakref.ref[Any], JitFunction]] = {}
         self.compilations = 0  # how often the function was compiled
-        self._eager = False  # there is no native code for it
+        self._reported: set[str] = set()  # why it runs eagerly
+        self._lock = threading.RLock()
+        _functions.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], own: int = 0) -> Any:
+        """A call, whose first `own` arguments are the instance that the programs belong to."""
         chosen = mode()
-        eagerly = autograd.tracer is not None or check.rehearsing or chosen == "off"
-        if eagerly or (self._eager and chosen == "on"):
+        if chosen == "off" or autograd.current_trace() is not None or check.here.rehearsing:
             return self._function(*args, **kwargs)
-        native = chosen == "on" or (chosen == "check" and not self._eager)
-        inputs = (args, kwargs)
-        key = (signature(inputs), is_grad_enabled(), autocast_dtype(), native)
-        arguments = tree.tensors(inputs)
+        described = args[own:] if own else args
+        given = Signature((described, kwargs) if kwargs else (described,))
+        key = (given.key, is_grad_enabled(), autocast_dtype(), chosen, default_device().name)
 
-        def run(program: CompiledProgram) -> tuple[bool, Any]:
-            if chosen != "check":
-                return program(arguments)
-            return check.checked(
-                program, self.name, lambda: self._function(*args, **kwargs), arguments
-            )
+        def eagerly() -> Any:
+            return self._function(*args, **kwargs)
 
-        for program in self._programs.get(key, ()):
-            if program.holds():
-                done, result = run(program)
-                if done:
-                    self._programs.move_to_end(key)
-                    return result
-        try:
-            program = self._compile(args, kwargs, arguments, native)
-        except Unavailable as reason:
-            self._eager = True
-            instead = "runs eagerly" if chosen == "on" else "is checked with the evaluator"
-            warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=2)
-            return self(*args, **kwargs)
-        self._remember(key, program)
-        done, result = run(program)
-        assert done, "a fresh program does not fit its own states"
-        return result
+        with self._lock:
+            for program in self._programs.get(key, ()):
+                if program.holds():
+                    done, result = self._run(program, given, eagerly)
+                    if done:
+                        self._programs.move_to_end(key)
+                        return result
+            program = self._compile(args, kwargs, given.tensors, chosen)
+            self._remember(key, program, given.objects)
+            done, result = self._run(program, given, eagerly)
+            assert done, "a fresh program does not fit its own states"
+            return result
+
+    def _run(
+        self, program: CompiledProgram | EagerProgram, given: Signature, eagerly: Callable[[], Any]
+    ) -> tuple[bool, Any]:
+        if mode() == "check" and isinstance(program, CompiledProgram):
+            return check.checked(program, self.name, eagerly, given)
+        return program(given, eagerly)
 
     def explain(self, profile: bool = False) -> str:
         """The program of the latest call: its kernels with their flops and bytes, its memory.
@@ -188,13 +320,53 @@ class JitFunction:
             raise RuntimeError(f"[jit] {self.name} has no native code with NEEDLE_JIT={mode()}")
         return program
 
+    # ---- methods and copies -----------------------------------------------------------------
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        if self._binds_class:
+            instance = owner
+        if instance is None or self._binds_nothing:
+            return self
+        return JitMethod(self._of(instance), instance)
+
+    def _of(self, instance: Any) -> JitFunction:
+        """The function with the programs of one instance."""
+        known = self._instances.get(id(instance))
+        if known is not None and known[0]() is instance:
+            return known[1]
+        if not _has_identity(instance):
+            return self
+        ours, number = weakref.ref(self), id(instance)
+
+        def forget(dead: weakref.ref[Any]) -> None:
+            function = ours()
+            if function is not None and function._instances.get(number, (None,))[0] is dead:
+                del function._instances[number]
+
+        function = JitFunction(self._function)
+        # One thread's, where two ask at the same time.
+        return self._instances.setdefault(number, (weakref.ref(instance, forget), function))[1]
+
+    def __copy__(self) -> JitFunction:
+        return JitFunction(self._function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JitFunction:
+        function = copy.deepcopy(self._function, memo)
+        return self if function is self._function else JitFunction(function)
+
+    def __reduce__(self) -> Any:
+        place = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for name in place.split("."):
+            found = getattr(found, name, None)
+        return place if found is self else (JitFunction, (self._function,))
+
+    # ---- programs -----------------------------------------------------------------------------
 
     def _compile(
-        self, args: Any, kwargs: Any, arguments: list[Tensor], native: bool
-    ) -> CompiledProgram:
-        trace = Tracing().run(self._function, args, kwargs, arguments)
+        self, args: Any, kwargs: Any, arguments: list[Tensor], chosen: str
+    ) -> CompiledProgram | EagerProgram:
+        trace = traced(self._function, args, kwargs, arguments)
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
@@ -202,31 +374,110 @@ class JitFunction:
                 "covers the whole sequence, or compile the body of the loop",
                 stacklevel=4,
             )
-        for source in trace.states:
-            _make_compact(source.tensor)
-        return CompiledProgram(
-            trace, make_executable(trace.graph, trace.device, "on" if native else "evaluate")
-        )
+        try:
+            executable = make_executable(trace.graph, trace.device, chosen)
+        except Unavailable as reason:
+            instead = "runs eagerly" if chosen == "on" else "is checked with the evaluator"
+            if str(reason) not in self._reported:
+                self._reported.add(str(reason))
+                warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=4)
+            if chosen == "on":
+                return EagerProgram(trace)
+            executable = make_executable(trace.graph, trace.device, "evaluate")
+        self.compilations += 1
+        return CompiledProgram(trace, executable)
 
-    def _remember(self, key: Any, program: CompiledProgram) -> None:
+    def _remember(
+        self, key: Any, program: CompiledProgram | EagerProgram, objects: Sequence[Any]
+    ) -> None:
         programs = self._programs.setdefault(key, [])
         programs.insert(0, program)
         del programs[MAX_PROGRAMS:]
         self._programs.move_to_end(key)
-        self.compilations += 1
-        if self.compilations == MAX_PROGRAMS:
+        for thing in objects:
+            self._watch(thing).add(key)
+        if self.compilations == MAX_PROGRAMS and isinstance(program, CompiledProgram):
             warnings.warn(
                 f"[jit] {self.name} was compiled {self.compilations} times, for as many kinds "
                 "of arguments (shapes, dtypes, Python values) or of surroundings; pad batches to "
                 "one shape, and pass numbers that change as Tensors",
-                stacklevel=3,
+                stacklevel=4,
             )
         while len(self._programs) > MAX_PROGRAMS:
-            self._programs.popitem(last=False)
+            oldest, _ = self._programs.popitem(last=False)
+            for _, keys in self._objects.values():
+                keys.discard(oldest)
+
+    def _watch(self, thing: Any) -> set[Any]:
+        """The keys of programs that an object is part of: they are gone when it is."""
+        known = self._objects.get(id(thing))
+        if known is not None:
+            return known[1]
+        ours, number = weakref.ref(self), id(thing)
+
+        def forget(_: weakref.ref[Any]) -> None:
+            function = ours()
+            if function is not None:
+                for key in function._objects.pop(number)[1]:
+                    function._programs.pop(key, None)
+
+        self._objects[number] = weakref.ref(thing, forget), set()
+        return self._objects[number][1]
 
 
-def _make_compact(tensor: Tensor) -> None:
-    """Programs read and update states in row-major order."""
-    data = tensor.cached_data
-    if not data.is_compact():
-        tensor.cached_data = data.copy()
+class JitMethod:
+    """A compiled function bound to an instance, as a method is; called like it."""
+
+    def __init__(self, function: JitFunction, instance: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.__func__, self.__self__ = function, instance
+        self.explain, self.source = function.explain, function.source
+
+    @property
+    def compilations(self) -> int:
+        """How often the method was compiled for this instance."""
+        return self.__func__.compilations
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = _has_identity(self.__self__)
+        return self.__func__._call((self.__self__, *args), kwargs, own)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, JitMethod):
+            return NotImplemented
+        return self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.__self__, self.__func__.name)
+
+
+def traced(function: Callable[..., Any], args: Any, kwargs: Any, arguments: list[Tensor]) -> Trace:
+    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`."""
+    fixed: set[int] = set()
+    while True:
+        try:
+            return Tracing(fixed).run(function, args, kwargs, arguments)
+        except Reached as found:
+            fixed.add(found.argument)
+
+
+def _has_identity(instance: Any) -> bool:
+    """Whether an instance is told from others by what it is, and can be referred to weakly."""
+    is_nesting = isinstance(instance, (Tensor, list, tuple, dict))
+    return not is_nesting and type(instance).__weakrefoffset__ != 0
+
+
+# A fork may come while another thread holds a lock; in the child nobody does.
+_functions: weakref.WeakSet[JitFunction] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for function in _functions:
+        function._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -211,7 +211,8 @@ class Graph:
 
     `arguments` and `states` are arrays that the caller provides, row-major; `constants` are pairs
     of a value and the array it holds. `results` are returned; `updates[i]` is the new contents of
-    state i, for those states that change.
+    state i, for those states that change. Those of `in_place` change in their own memory, which
+    others may see; the others may as well get new memory.
     """
 
     arguments: list[View] = field(default_factory=list)
@@ -221,6 +222,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     results: list[View] = field(default_factory=list)
     updates: dict[int, View] = field(default_factory=dict)
+    in_place: set[int] = field(default_factory=set)
 
     def outputs(self) -> Iterator[View]:
         """The views that leave the graph."""
@@ -256,6 +258,7 @@ class Graph:
             list(nodes),
             list(self.results),
             dict(self.updates),
+            set(self.in_place),
         )
 
     def check(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import linecache
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,15 +27,16 @@ from ..backend_ndarray import (
     HostNumber,
     NDArray,
     SymbolicBuffer,
-    all_devices,
     as_dtype,
     default_device,
     is_traced,
+    made_devices,
     recording,
 )
 from ..backend_ndarray.layout import compact_strides
-from ..tree import map_leaves
+from ..tree import map_leaves, with_tensors
 from .draws import Draw
+from .evaluate import Memory, contents_of, run_node, seen
 from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
 
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
@@ -47,8 +47,6 @@ KERNELS = frozenset(
      "attention_grad", "philox")
 )  # fmt: skip
 
-# Recorders answer for devices that all threads share.
-_one_at_a_time = threading.RLock()
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
@@ -56,25 +54,42 @@ class TraceError(RuntimeError):
     """A function does what cannot be compiled; the message names the line."""
 
 
+class Reached(BaseException):
+    """The function reaches argument number `argument` in another way too, as a Tensor from outside.
+
+    Nothing of a function that is being traced may catch it.
+    """
+
+    def __init__(self, argument: int) -> None:
+        super().__init__(argument)
+        self.argument = argument
+
+
 class _NotALoop(Exception):
     """A function of steps does what a loop of the graph cannot: it must be unrolled."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Source:
-    """A Tensor from outside whose data the trace reads or replaces.
+    """A Tensor from outside whose data or gradient the trace reads or replaces.
 
     Found again at every call as argument number `argument`, as the gradient of another source, or
-    as the object itself.
+    as the object itself. The Tensor stays as it is during the trace, for other threads use it.
     """
 
     tensor: Tensor
-    before: Any  # its data before the trace
+    before: Any  # its data and gradient before the trace
     grad_before: Tensor | None
     argument: int | None = None
     grad_of: Source | None = None
     value: Value | None = None  # of the graph, where the data is read
     view: NDArray | None = None  # what stands for the data inside the trace
+    # What the trace takes for the data (None: not read) and for the gradient at this point.
+    data: NDArray | None = None
+    grad: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.grad = self.grad_before
 
 
 @dataclass
@@ -91,6 +106,7 @@ class Effects:
 
     data: list[tuple[Source, int]] = field(default_factory=list)  # new data
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
+    written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
 
 
 @dataclass
@@ -99,7 +115,12 @@ class Trace:
 
     graph: Graph
     device: BackendDevice
+    taken: list[int]  # the arguments that the graph takes, by their number
+    # Arguments that the function reaches in another way too: it is compiled for the very objects.
+    fixed: list[tuple[int, Source]]
     states: list[Source]
+    outside: set[int]  # ids of the Tensors that the function finds by identity
+    empty: list[Source]  # those that must have no gradient
     effects: Effects
     actions: list[Callable[[], Any]]  # run on the host at every call, in order
     host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]]  # arguments that the host makes
@@ -166,12 +187,21 @@ def _close(graph: Graph) -> list[Value]:
 class Tracing:
     """One trace: the recorder of the devices and the tracer of Tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: Iterable[int] = ()) -> None:
+        """`fixed` are the numbers of the arguments that are `Reached`."""
         self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
+        self.fixed = frozenset(fixed)
+        self.taken: list[int] = []
+        self.originals: dict[int, tuple[Tensor, int]] = {}  # arguments with a stand-in, by id
         self.sources: dict[int, Source] = {}  # by the id of the Tensor
+        self.empty: list[Source] = []  # those whose gradient was found to be None
         self.grads: dict[int, Source] = {}  # by the id of a source's gradient: the source
         self.known: dict[int, tuple[Any, Value]] = {}  # buffers with data: constants, by id
         self.made: dict[int, Any] = {}  # buffers that the trace itself wrapped, kept alive
+        # What makes the values that follow from constants made inside, by the value's id, and their
+        # contents as far as someone asked for them.
+        self.makers: dict[int, Node] = {}
+        self.contents: Memory = {}
         self.homes: dict[int, Graph] = {}  # the graph that a value is of, by the value's id
         self.inputs: set[int] = set()  # ids of the values that no node writes
         self.overwritten: set[int] = set()
@@ -189,7 +219,7 @@ class Tracing:
         self.run_number = self.runs = 0  # of nodes, see `Node.run`
         self.scalars: dict[Any, tuple[HostNumber, NDArray]] = {}  # those made of host numbers
         self.device: BackendDevice | None = None
-        self.thread = threading.get_ident()
+        self.start = 0  # the moment at which the trace began
         self._paused = 0
 
     # ---- running ----------------------------------------------------------------------------
@@ -200,25 +230,48 @@ class Tracing:
     ) -> Trace:  # fmt: skip
         """Trace `function(*args, **kwargs)`; `arguments` are the Tensors in them, in order.
 
-        All Tensors have their data back afterwards, also where the function raises.
+        The function gets stand-ins of them, so that an argument that it also finds outside, as a
+        parameter of a model may be, can be told: that raises `Reached`, unless it is `fixed`.
+        The Tensors themselves stay as they are.
         """
-        with _one_at_a_time:
-            for i, tensor in enumerate(arguments):
-                self._argument(tensor, i)
-            lazy, autograd.LAZY_MODE = autograd.LAZY_MODE, False
-            autograd.tracer = self
-            try:
-                with self._recording():
-                    returned = function(*args, **kwargs)
-                    return self._finish(returned)
-            finally:
-                autograd.tracer, autograd.LAZY_MODE = None, lazy
-                self._restore()
+        stand_ins = self._stand_ins(arguments)
+        args, kwargs = with_tensors((args, kwargs), stand_ins)
+        self.start = moment()
+        try:
+            with autograd.tracing(self), self._recording():
+                return self._finish(function(*args, **kwargs), arguments)
+        finally:
+            self._release()
+
+    def _stand_ins(self, arguments: list[Tensor]) -> dict[int, Tensor]:
+        """What the function gets in the place of each argument, by the argument's id."""
+        stand_ins: dict[int, Tensor] = {}
+        for i, tensor in enumerate(arguments):
+            if id(tensor) in stand_ins:  # the same Tensor twice
+                continue
+            if i in self.fixed:
+                stand_ins[id(tensor)] = tensor
+                continue
+            stand_ins[id(tensor)] = twin = tensor._twin()
+            self.originals[id(tensor)] = tensor, i
+            self._argument(twin, i)
+        for twin in stand_ins.values():
+            gradient = twin._grad
+            if id(gradient) in stand_ins:
+                twin._grad = stand_ins[id(gradient)]
+        return stand_ins
+
+    def _release(self) -> None:
+        """Let go of what only the trace needed."""
+        for source in self.sources.values():
+            source.view = source.data = source.grad = source.grad_before = None
+            if source.argument is not None:
+                source.tensor = source.before = None  # type: ignore[assignment]
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for device in all_devices():
+            for device in made_devices():
                 if device.enabled():
                     stack.enter_context(recording(device, self))
             yield
@@ -232,17 +285,6 @@ class Tracing:
         finally:
             self._paused -= 1
 
-    def _active(self) -> bool:
-        return not self._paused and self._is_mine()
-
-    def _is_mine(self) -> bool:
-        return threading.get_ident() == self.thread
-
-    def _restore(self) -> None:
-        for source in self.sources.values():
-            source.tensor.cached_data = source.before
-            source.tensor.grad = source.grad_before
-
     # ---- Tensors ------------------------------------------------------------------------------
 
     def read(self, value: AutogradValue) -> Any:
@@ -250,44 +292,58 @@ class Tracing:
         data = value.cached_data
         if type(data) is not NDArray and not isinstance(data, NDArray):
             return data
-        if not self._is_mine():
-            source = self.sources.get(id(value)) if is_traced(data) else None
-            return data if source is None else source.before
-        if self._paused or is_traced(data) or id(data._handle) in self.made:
+        if self._paused or self._is_inside(data):
             return data
         source = self._source(value)
         if source.view is None:
             source.value = self._input(self.program, data.size, data._dtype)
             self.program.states.append(whole(source.value, data._shape))
             source.view = self._symbolic(data._shape, data._device, source.value)
-        value.cached_data = source.view
-        return source.view
+        if source.data is None:
+            source.data = source.view
+        return source.data
 
     def write(self, value: AutogradValue, data: Any) -> bool:
-        """`value` gets new data: where it is from outside, every call must do the same.
-
-        What another thread gives it is there after the trace, as True says.
-        """
-        if not self._is_mine():
-            return self._written_elsewhere(value, data)
+        """`value` gets new data: where it is from outside, every call must do the same."""
         if self._paused:
             return False
         self._refuse_in_loop()
-        if isinstance(value, Tensor) and id(value) not in self.sources:
-            old = value.cached_data
-            if not is_traced(old) and id(old._handle) not in self.made:
-                self._source(value)
-        return False
-
-    def _written_elsewhere(self, value: AutogradValue, data: Any) -> bool:
-        source = self.sources.get(id(value))
-        if source is None:
+        if not isinstance(value, Tensor):
             return False
-        source.before = data
-        return is_traced(value.cached_data)
+        if id(value) not in self.sources and self._is_inside(value.cached_data):
+            return False
+        self._source(value).data = data
+        return True
+
+    def read_grad(self, value: AutogradValue) -> Any:
+        """The gradient of `value` inside the trace."""
+        if self._paused or value._created >= self.start:
+            return value._grad
+        source = self._source(value)
+        if source.grad is None and source.grad_before is None and source not in self.empty:
+            self.empty.append(source)
+        return source.grad
+
+    def write_grad(self, value: AutogradValue, grad: Any) -> bool:
+        """`value` gets another gradient: where it is from outside, every call must do the same."""
+        if self._paused or value._created >= self.start:
+            return False
+        self._source(value).grad = grad
+        return True
+
+    def _is_inside(self, data: NDArray) -> bool:
+        """Whether the trace has made the data."""
+        return is_traced(data) or id(data._handle) in self.made
 
     def backward(self, values: Iterable[AutogradValue]) -> None:
-        """Gradients of values from before a loop would be those of a step, gone after it."""
+        """Gradients of values from before a loop would be those of a step, gone after it.
+
+        What an argument was made from belongs to the very object.
+        """
+        for value in values:
+            source = self.sources.get(id(value)) if value.op is not None else None
+            if source is not None and source.argument is not None:
+                raise Reached(source.argument)
         if any(v.requires_grad and v._created < self.began for v in values):
             self._refuse_in_loop()
 
@@ -298,22 +354,27 @@ class Tracing:
     def _source(self, tensor: Any) -> Source:
         source = self.sources.get(id(tensor))
         if source is None:
-            source = Source(tensor, tensor.cached_data, tensor.grad)
+            if id(tensor) in self.originals:
+                raise Reached(self.originals[id(tensor)][1])
+            if tensor.cached_data is None:  # lazy
+                with self.paused():
+                    tensor.realize_cached_data()
+            grad = tensor._grad
+            source = Source(tensor, tensor.cached_data, grad)
             source.grad_of = self.grads.get(id(tensor))
             self.sources[id(tensor)] = source
-            if tensor.grad is not None:
-                self.grads[id(tensor.grad)] = source
+            if grad is not None:
+                self.grads[id(grad)] = source
         return source
 
     def _argument(self, tensor: Tensor, number: int) -> None:
+        self.taken.append(number)
         source = self._source(tensor)
         data = source.before
         value = self._input(self.program, data.size, data._dtype)
         self.graph.arguments.append(whole(value, data._shape))
-        if source.argument is not None:  # the same Tensor twice: one value serves both
-            return
         source.argument, source.value = number, value
-        source.view = self._symbolic(data._shape, data._device, source.value)
+        source.data = source.view = self._symbolic(data._shape, data._device, source.value)
 
     def _symbolic(self, shape: Any, device: BackendDevice, value: Value) -> NDArray:
         buffer = SymbolicBuffer(value.size, value.dtype)
@@ -429,7 +490,7 @@ class Tracing:
         self, body: Any, carries: list[NDArray], xs: list[NDArray], reverse: bool
     ) -> tuple[list[NDArray], list[NDArray]] | None:
         """A node that runs `body` for every step; see `Tracer.loop`."""
-        if not self._active():
+        if self._paused:
             return None
         self._check_device(xs[0]._device, "scan")
         carries, xs = [x.compact() for x in carries], [x.compact() for x in xs]
@@ -465,7 +526,7 @@ class Tracing:
             value = self._input(graph, prod(shape), like._dtype)
             graph.arguments.append(whole(value, shape))
             inputs.append(self._symbolic(shape, like._device, value))
-        before = {key: source.tensor.grad for key, source in self.sources.items()}
+        before = {key: source.grad for key, source in self.sources.items()}
         try:
             new, ys = body(inputs[: len(carries)], inputs[len(carries) :])
             for array in (*new, *ys):
@@ -476,7 +537,7 @@ class Tracing:
         finally:
             self.graph, self.began = outer
             for key, source in self.sources.items():
-                source.tensor.grad = before.get(key, source.grad_before)
+                source.grad = before.get(key, source.grad_before)
             self.finished.append(graph)
             self.lost.update(id(v.value) for node in graph.nodes for v in node.outputs)
             self.lost.update(id(view.value) for view in graph.arguments)
@@ -489,14 +550,15 @@ class Tracing:
     def _refuse_new_gradients(self, before: dict[int, Tensor | None]) -> None:
         """A step that sets a gradient gives the next one, and what comes after it, another."""
         for key, source in self.sources.items():
-            if source.tensor.grad is not before.get(key, source.grad_before):
+            if source.grad is not before.get(key, source.grad_before):
                 self._refuse_in_loop()
 
     # ---- the devices' side --------------------------------------------------------------------
 
-    def handler(self, device: BackendDevice, name: str) -> Callable[..., Any]:
+    def handler(
+        self, device: BackendDevice, name: str, original: Callable[..., Any]
+    ) -> Callable[..., Any]:
         """What answers for primitive `name` of `device`."""
-        original = getattr(device, name)
         special = getattr(self, f"_{name}", None)
 
         def handle(*args: Any, **options: Any) -> Any:
@@ -521,12 +583,36 @@ class Tracing:
 
     def _view(self, device: Any, original: Any, x: NDArray) -> np.ndarray:
         if is_traced(x) or id(x._handle) in self.overwritten:
+            value = self._current(x._handle)
+            if value is not None and self._is_known(value):
+                return self._known(View(value, x._shape, x._strides, x._offset))
             raise TraceError(
                 "[jit] a tensor's value is needed while the function is being compiled, when there "
                 "is none yet: branching on it, printing it, .numpy(), .item() and the like must "
                 f"happen outside of the function.\n  {user_frame()}"
             )
         return original(x)
+
+    def _is_known(self, value: Value) -> bool:
+        """Whether the contents follow from constants made inside: they are those of every call."""
+        return id(value) in self.makers or id(value) in self.program.literals
+
+    def _known(self, view: View) -> np.ndarray:
+        """The contents of a value that is known."""
+        needed, stack = set(), [view.value]
+        while stack:
+            node = self.makers.get(id(stack.pop()))
+            if node is not None and id(node) not in needed:
+                needed.add(id(node))
+                stack += node.needed()
+        with self.paused():
+            for value, array in self.program.constants:
+                if id(value) in self.program.literals:
+                    self.contents.setdefault(id(value), contents_of(array))
+            for node in dict.fromkeys(self.makers.values()):  # in the order of the program
+                if id(node) in needed and id(node.outputs[0].value) not in self.contents:
+                    run_node(node, self.contents)
+            return seen(view, self.contents).copy()
 
     def _fused(self, device: Any, original: Any, name: str) -> Callable[..., None] | None:
         if name not in KERNELS or original(name) is None:
@@ -572,6 +658,8 @@ class Tracing:
     def _add(self, node: Node) -> None:
         """Put a node into the graph that is being traced."""
         self.graph.nodes.append(node)
+        if node.op != "scan" and all(map(self._is_known, node.needed())):
+            self.makers.update((id(view.value), node) for view in node.outputs)
         for view in node.outputs:
             self._belongs(view.value, self.graph)
 
@@ -650,31 +738,37 @@ class Tracing:
 
     # ---- the end ------------------------------------------------------------------------------
 
-    def _finish(self, returned: Any) -> Trace:
+    def _finish(self, returned: Any, arguments: list[Tensor]) -> Trace:
         graph, effects = self.graph, Effects()
         returned = map_leaves(self._returned, returned)
+        fixed = [(i, self._source(arguments[i])) for i in sorted(self.fixed)]
         states = [s for s in self.sources.values() if s.argument is None and s.value is not None]
         position = {id(s.tensor): i for i, s in enumerate(states)}
         consumed = set(map(id, self.consumed))
         for source in list(self.sources.values()):
-            data = source.tensor.cached_data
-            if (data is not source.view and data is not source.before) or self._changed(source):
-                self._new_data(source, data, position, effects)
-            grad = source.tensor.grad
+            if self._changed(source):
+                self._new_contents(source, position, effects)
+            if source.data is not source.view:
+                self._new_data(source, position, effects)
+            grad = source.grad
             if grad is not source.grad_before:
-                kept = grad is not None and id(grad) not in consumed
-                effects.grads.append((source, self._output(grad.cached_data) if kept else None))
+                kept = None if grad is None or id(grad) in consumed else grad.cached_data
+                effects.grads.append((source, None if kept is None else self._output(kept)))
         graph.arguments.extend(whole(value) for value, _, _ in self.host_inputs)
+        outside = {
+            id(s.tensor) for s in self.sources.values() if s.argument is None and s.grad_of is None
+        }
         return Trace(
-            graph, self.device or default_device(), states, effects, self.actions,
-            self.host_inputs, self.guards, list(self.modules.values()), returned,
+            graph, self.device or default_device(), self.taken, fixed, states, outside, self.empty,
+            effects, self.actions, self.host_inputs, self.guards, list(self.modules.values()),
+            returned,
         )  # fmt: skip
 
     def _returned(self, leaf: Any) -> Any:
         """What stands in the template of the returned value for a leaf of it."""
         if isinstance(leaf, Tensor):
-            if id(leaf) in self.sources:
-                return self.sources[id(leaf)]
+            if leaf._created < self.start or not self._is_inside(leaf.cached_data):
+                return self._source(leaf)
             return Output(self._output(leaf.cached_data), Tensor)
         if isinstance(leaf, NDArray):
             return Output(self._output(leaf), NDArray)
@@ -687,12 +781,22 @@ class Tracing:
         view = source.view
         return view is not None and view._handle.value is not source.value
 
-    def _new_data(
-        self, source: Source, data: NDArray, position: dict[int, int], effects: Effects
-    ) -> None:
+    def _new_contents(self, source: Source, position: dict[int, int], effects: Effects) -> None:
+        """The memory of the data gets new contents, which whoever shares it sees."""
+        assert source.view is not None
+        state = position.get(id(source.tensor))
+        if state is not None and source.grad_of is None:
+            self.graph.updates[state] = self._own(source.view)
+            self.graph.in_place.add(state)
+        else:
+            effects.written.append((source, self._output(source.view)))
+
+    def _new_data(self, source: Source, position: dict[int, int], effects: Effects) -> None:
+        data = source.data
+        assert data is not None
         state = position.get(id(source.tensor))
         same = data._shape == source.before._shape and data._dtype is source.before._dtype
-        if state is not None and same and source.grad_of is None:
+        if state is not None and same and source.grad_of is None and not self._changed(source):
             self.graph.updates[state] = self._own(data)
         else:
             effects.data.append((source, self._output(data)))

@@ -229,10 +229,10 @@ class Module:
             if tensor.grad is not None
         }
         for tensor, moved in zip(tensors, data, strict=True):
-            if moved is not tensor.cached_data:
+            if moved is not tensor.realize_cached_data():
                 tensor._replace_data(moved)
         for tensor, moved in gradients.items():
-            if moved is not tensor.grad.cached_data:
+            if moved is not tensor.grad.realize_cached_data():
                 tensor.grad = Tensor.make_const(moved)
         return self
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import BackendDevice
+from ..device import BackendDevice, the_device
 from ..dtypes import INT64, is_float
 from ..layout import is_compact
 from . import kernels
@@ -120,7 +120,7 @@ class CudaDevice(BackendDevice):
         return "cuda()" if self.ordinal == 0 else f"cuda({self.ordinal})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CudaDevice, (self.ordinal,)
+        return the_device, (CudaDevice, self.ordinal)
 
     # ---- memory -----------------------------------------------------------------------------
 
