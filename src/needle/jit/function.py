@@ -272,7 +272,8 @@ class JitFunction:
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
         given = Signature((described, kwargs) if kwargs else (described,))
-        key = (given.key, is_grad_enabled(), autocast_dtype(), chosen, default_device().name)
+        native = chosen == "on" or (chosen == "check" and not self._reported)
+        key = (given.key, is_grad_enabled(), autocast_dtype(), native, default_device().name)
 
         def eagerly() -> Any:
             return self._function(*args, **kwargs)
@@ -284,9 +285,11 @@ class JitFunction:
                     if done:
                         self._programs.move_to_end(key)
                         return result
-            program = self._compile(args, kwargs, given.tensors, chosen)
-            self._remember(key, program, given.objects)
-            done, result = self._run(program, given, eagerly)
+            made = self._compile(args, kwargs, given.tensors, native)
+            if made is None:  # to be checked with the evaluator
+                return self._call(args, kwargs, own)
+            self._remember(key, made, given.objects)
+            done, result = self._run(made, given, eagerly)
             assert done, "a fresh program does not fit its own states"
             return result
 
@@ -364,8 +367,11 @@ class JitFunction:
     # ---- programs -----------------------------------------------------------------------------
 
     def _compile(
-        self, args: Any, kwargs: Any, arguments: list[Tensor], chosen: str
-    ) -> CompiledProgram | EagerProgram:
+        self, args: Any, kwargs: Any, arguments: list[Tensor], native: bool
+    ) -> CompiledProgram | EagerProgram | None:
+        """What runs the function from now on, native or the evaluator. Without native code for
+        it there is a warning, and None where it is to be checked.
+        """
         trace = traced(self._function, args, kwargs, arguments)
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
@@ -375,15 +381,14 @@ class JitFunction:
                 stacklevel=4,
             )
         try:
-            executable = make_executable(trace.graph, trace.device, chosen)
+            executable = make_executable(trace.graph, trace.device, "on" if native else "evaluate")
         except Unavailable as reason:
-            instead = "runs eagerly" if chosen == "on" else "is checked with the evaluator"
+            eagerly = mode() == "on"
+            instead = "runs eagerly" if eagerly else "is checked with the evaluator"
             if str(reason) not in self._reported:
                 self._reported.add(str(reason))
                 warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=4)
-            if chosen == "on":
-                return EagerProgram(trace)
-            executable = make_executable(trace.graph, trace.device, "evaluate")
+            return EagerProgram(trace) if eagerly else None
         self.compilations += 1
         return CompiledProgram(trace, executable)
 
