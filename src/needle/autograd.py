@@ -862,9 +862,11 @@ def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
         return moved if dtype is None else moved.astype(dtype)
     if isinstance(array, (list, tuple)) and any(isinstance(x, Tensor) for x in array):
         array = [np.asarray(x) for x in array]
-    host, is_array = np.asarray(array), isinstance(array, np.ndarray)
+    is_array = isinstance(array, np.ndarray)
+    host = array if is_array else np.asarray(array)
     dtype = as_dtype(_default_dtype(host, is_array) if dtype is None else dtype)
-    host = checked_real(host, not is_array, dtype, "Tensor")
+    if not is_array:  # numbers in lists are looked at more closely than arrays
+        host = checked_real(host, True, dtype, "Tensor")
     return NDArray(host, device=device or default_device(), dtype=dtype)
 
 
@@ -872,7 +874,8 @@ def _default_dtype(host: np.ndarray, is_array: bool) -> Any:
     kind = host.dtype.kind
     if kind in "iub" and (is_array or kind == "b"):
         return own_dtype(host.dtype)
-    return default_float(own_dtype(host.dtype) if is_array and kind == "f" else None)
+    is_single = is_array and kind == "f" and host.dtype.itemsize == FLOAT32.itemsize
+    return default_float(FLOAT32 if is_single else None)
 
 
 # ---- reverse mode ---------------------------------------------------------------------------

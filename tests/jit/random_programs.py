@@ -34,6 +34,12 @@ PAIRS = (
     "{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / ({b} * {b} + 1)", "ndl.maximum({a}, {b})",
     "ndl.minimum({a}, {b})",
 )  # fmt: skip
+# Of integers, with numbers that their dtype may not hold.
+INTEGERS = (
+    "{x} < 300", "{x} >= -1", "{x} == 2.5", "ndl.clip({x}, -5, 300)", "{x} - np.uint8(1)",
+    "{x} * 3", "ndl.where({x} > 1, {x}, 7)", "ops.floor({x})", "ops.mean({x})", "{x} ** 2",
+    "ndl.softplus({x})", "{x}.astype('float32') * np.float64(0.5)",
+)  # fmt: skip
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 REDUCTIONS = ("summation", "mean", "max", "min", "logsumexp", "norm", "prod")
 
@@ -157,6 +163,7 @@ class _Writer:
             self.function, self.function, self.pair, self.pair, self.pair, self.reduction,
             self.reduction, self.view, self.view, self.product, self.join, self.row_op,
             self.constant, self.choice, self.cast, self.again, self.lookup, self.scan,
+            self.integers,
         ]  # fmt: skip
         if not self.pure:
             kinds += [self.write, self.write, self.update, self.update, self.snapshot]
@@ -193,6 +200,11 @@ class _Writer:
         if x is not None:
             form, number = self.random.choice(FUNCTIONS), self.random.choice(NUMBERS)
             self.add(form.format(x=x, c=number), form == "-{x}" and x in self.exact)
+
+    def integers(self) -> None:
+        x = self.pick(lambda v: v.dtype.kind in "iu")
+        if x is not None:
+            self.add(self.random.choice(INTEGERS).format(x=x))
 
     def pair(self) -> None:
         a = self.pick(_is_number)

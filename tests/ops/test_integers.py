@@ -152,6 +152,14 @@ def test_a_numpy_scalar_is_subtracted_without_wrapping():
     assert (u - 1).dtype == "uint8"
 
 
+def test_numpy_scalars_as_arguments_do_not_wrap():
+    drawn = init.rand(100, low=np.uint8(5), high=np.uint8(3)).numpy()
+    assert drawn.min() >= 3
+    assert drawn.max() <= 5
+    x = ndl.Tensor(np.arange(1000.0))
+    assert ops.var(x, correction=np.uint8(1)).item() == ops.var(x).item()
+
+
 @pytest.mark.parametrize("number", [1j, np.complex64(1 + 2j), np.timedelta64(3), "1"])
 def test_other_scalars_are_refused(number):
     x = ndl.Tensor([1.0, 2.0])
@@ -326,7 +334,9 @@ def test_floats_become_integers_through_int64(source, target, device):
     out = device.zeros((len(host),), target)
     out[...] = x.realize_cached_data()
     np.testing.assert_array_equal(out.numpy(), expected)
-    np.testing.assert_array_equal(ndl.jit(lambda t: t.astype(target))(x).numpy(), expected)
+    if device == ndl.cpu():
+        compiled = ndl.jit(lambda t: t.astype(target))
+        np.testing.assert_array_equal(compiled(x).numpy(), expected)
 
 
 # ---- floats of integers ---------------------------------------------------------------------
@@ -397,13 +407,11 @@ def test_functions_to_floats_convert_first(name, dtype, device):
     function, reference = FUNCTIONS[name]
     host = np.array(SMALL[dtype], dtype)
     with np.errstate(all="ignore"):
-        expected = np.asarray(reference(host.astype(float)))
+        expected = np.asarray(reference(host.astype(float))).astype(np.float32)
     result = function(ndl.Tensor(host, device=device))
     assert result.dtype == "float32"
     # Float32 has 2⁻²⁴; a few roundings of an exponential of 250 at most.
-    np.testing.assert_allclose(
-        result.numpy(), expected.astype(np.float32), rtol=2e-6, atol=1e-6, equal_nan=True
-    )
+    np.testing.assert_allclose(result.numpy(), expected, rtol=2e-6, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["mean", "array mean", "var", "std", "norm", "L1Loss"])
@@ -441,7 +449,7 @@ def test_masks_have_the_shape_of_what_they_select(device):
     x = NDArray(np.arange(12.0).reshape(3, 4), device=device)
     for key in (
         np.array([True, False]), np.ones(4, bool), np.ones((3, 3), bool), [True, False],
-        (slice(None), np.ones(3, bool)), (0, np.ones(5, bool)),
+        (slice(None), np.ones(3, bool)), (0, np.ones(5, bool)), np.array(True),
     ):  # fmt: skip
         for mask in (
             (key, NDArray(key, device=device, dtype="bool"))

@@ -128,6 +128,7 @@ def computed_dtype(dtype: np.dtype) -> np.dtype:
 # ---- numbers ----------------------------------------------------------------------------------
 
 SCALARS = (int, float, bool, np.number, np.bool_)
+_LITERALS = (list, tuple, range, *SCALARS)
 _RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in (UINT8, INT32, INT64)}
 _RANGES[BOOL] = (0, 1)
 
@@ -164,7 +165,8 @@ def number_for(value: Any, dtype: np.dtype, what: str) -> int | float:
     Raises OverflowError for a number beyond an integer dtype, ValueError for NaN, TypeError for
     what is no real number.
     """
-    number = python_number(value)
+    kind = type(value)
+    number = value if kind is float or kind is int else python_number(value)
     if dtype.kind not in "iu":
         return number
     if number != number:
@@ -222,8 +224,9 @@ def real_array(data: Any, dtype: np.dtype | None = None, what: str = "array") ->
     Raises TypeError for data that is not real numbers, OverflowError for an integer that does not
     fit, ValueError for NaN in a list that is to become integers.
     """
-    literal = isinstance(data, (list, tuple, range, *SCALARS))
-    return checked_real(np.asarray(data), literal, dtype, what)
+    if isinstance(data, np.ndarray):
+        return checked_real(data, False, dtype, what)
+    return checked_real(np.asarray(data), isinstance(data, _LITERALS), dtype, what)
 
 
 def checked_real(host: np.ndarray, literal: bool, dtype: np.dtype | None, what: str) -> np.ndarray:
@@ -260,6 +263,9 @@ def host_array(data: Any, dtype: np.dtype | None = None, what: str = "array") ->
 
 def own_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype of needle that holds the values of a real dtype of NumPy."""
+    own = _CANONICAL.get(dtype)
+    if own is not None:
+        return own
     native = dtype.newbyteorder("=")
     if native in _CANONICAL:
         return _CANONICAL[native]
@@ -283,11 +289,17 @@ def convert(host: np.ndarray, dtype: np.dtype) -> np.ndarray:
     Integers wrap around. A float goes to an integer through int64, cut towards 0; what int64
     cannot hold, NaN included, is its smallest number there.
     """
+    if host.dtype == dtype:
+        return host
     if dtype.kind in "iu" and host.dtype.kind == "f":
+        if host.dtype == FLOAT16:
+            host = host.astype(np.float32)  # float16 has no 2⁶³
         inside = (host >= -(2.0**63)) & (host < 2.0**63)
         host = np.where(inside, np.where(inside, host, 0).astype(np.int64), np.int64(-(2**63)))
+    if host.dtype.kind != "f":
+        return host.astype(dtype)
     with np.errstate(over="ignore"):
-        return host.astype(dtype, copy=False)
+        return host.astype(dtype)
 
 
 # ---- NumPy's side of bfloat16 -----------------------------------------------------------------

@@ -43,6 +43,8 @@ def as_host_key(key: Any) -> Any:
     if index.size == 0 and isinstance(key, list):  # of no dtype: nothing is selected
         return index.astype(np.int64)
     _check_dtype(index.dtype)
+    if index.dtype == np.bool_ and not index.ndim:
+        raise IndexError("a mask must have an axis for each that it selects from, got a 0-d one")
     return index
 
 

@@ -149,11 +149,10 @@ def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
 
 def resolve_shape(shape: Any, size: int) -> Shape:
     """`shape` with its one -1 filled in, checked against the number of elements."""
-    wanted = wholes(shape, "reshape", "the shape")
-    if wanted.count(-1) > 1 or any(n < -1 for n in wanted):
-        raise ValueError(f"[reshape] shape may hold one -1 and no other negative, got {wanted}")
-    result = wanted
-    if -1 in wanted:
+    result = wanted = wholes(shape, "reshape", "the shape")
+    if wanted and min(wanted) < 0:
+        if wanted.count(-1) > 1 or min(wanted) < -1:
+            raise ValueError(f"[reshape] shape may hold one -1 and no other negative, got {wanted}")
         known = -prod(wanted)
         missing = size // known if known else 0
         result = tuple(missing if n == -1 else n for n in wanted)

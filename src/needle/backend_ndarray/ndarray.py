@@ -90,13 +90,14 @@ class NDArray:
     def __init__(self, other: Any, device: BackendDevice | None = None, dtype: Any = None) -> None:
         if isinstance(other, NDArray):
             device = device or other._device
-            kept = dtype if dtype is not None else other._dtype
+            kept = as_dtype(dtype) if dtype is not None else other._dtype
             source = other._host() if device != other._device else other
         else:
             device = device or default_device()
             kept = as_dtype(dtype) if dtype is not None else FLOAT32
-            source = real_array(other, kept, "NDArray")
-        self._init_from(source, device, as_dtype(kept))
+            fits = type(other) is np.ndarray and other.dtype == kept
+            source = other if fits else real_array(other, kept, "NDArray")
+        self._init_from(source, device, kept)
 
     def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
         shape = tuple(source.shape)
@@ -114,7 +115,7 @@ class NDArray:
             device.copy(NDArray(source, device, FLOAT32), self)
         else:
             # A fresh contiguous array of the right dtype becomes the buffer itself.
-            host = convert(source, dtype)
+            host = source if source.dtype == dtype else convert(source, dtype)
             own = np.array if host is source and device.shares_memory else np.asarray
             self._handle = device.wrap(own(host, order="C").reshape(-1))
 
@@ -386,7 +387,7 @@ class NDArray:
 
     def permute(self, *axes: Any) -> NDArray:
         """The view whose axis i is this array's axis `axes[i]`."""
-        axes = wholes(unpack(axes), "permute", "axes")
+        axes = unpack(axes)
         order = tuple(normalize_axis(a, self.ndim, "permute") for a in axes)
         if len(order) != self.ndim or len(set(order)) != self.ndim:
             raise ValueError(f"[permute] axes {axes} must name each of the {self.ndim} axes once")
@@ -466,7 +467,9 @@ class NDArray:
             return
         target = self._relayout(*indexing.basic_view(self, key))
         if isinstance(value, SCALARS):
-            self._device.fill(target, number_for(value, self._dtype, "setitem"))
+            if type(value) is not float or self._dtype is not FLOAT32:
+                value = number_for(value, self._dtype, "setitem")
+            self._device.fill(target, value)
             return
         if not isinstance(value, (NDArray, HostNumber)):
             value = NDArray(host_array(value, self._dtype, "setitem"), self._device, self._dtype)
@@ -494,7 +497,7 @@ class NDArray:
     def _coerce(self, value: Any) -> NDArray:
         """`value` as an NDArray on this device."""
         if isinstance(value, HostNumber):
-            return value.as_array(value, self._device, self._dtype)
+            return value.as_array(value, self._device, float_dtype(self._dtype))
         if not isinstance(value, NDArray):
             value = host_array(value)
             return NDArray(value, device=self._device, dtype=value.dtype)
@@ -558,9 +561,7 @@ class NDArray:
             if not is_float(x._dtype):
                 if op in _COMPARISONS:
                     return x._compare_integers(op, scalar)
-                x = x.astype(promote_scalar(x._dtype, scalar))
-                scalar = _operand_for(op, x, scalar, reverse)
-                x = _as_operand(op, x)
+                x, scalar = _with_number(op, x, scalar, reverse)
         out = NDArray._empty_like(x, dtype or x._dtype)
         x._device.binary_scalar(op, x, scalar, out, reverse)
         return out
@@ -914,21 +915,25 @@ def _as_operand(op: str, x: NDArray) -> NDArray:
     return x.astype(INT64) if op in _COUNTING else x
 
 
-def _operand_for(op: str, x: NDArray, number: int | float, reverse: bool) -> int | float:
-    """`number` as the other operand of `op` with x, which has been promoted to its kind.
+def _with_number(
+    op: str, x: NDArray, number: int | float, reverse: bool
+) -> tuple[NDArray, int | float]:
+    """An array of integers or bools and a number as the operands of `op`.
 
-    Raises OverflowError where an integer dtype does not hold it, ValueError for the exponents of
-    integers that give fractions.
+    Raises OverflowError where the array's dtype does not hold an integer, ValueError for the
+    exponents of integers that give fractions.
     """
-    if is_float(x._dtype):
-        return number
-    number = checked_integer(int(number), x._dtype, op)
+    if type(number) is float:
+        return x.astype(promote_scalar(x._dtype, number)), number
+    if x._dtype is BOOL:
+        x = _as_operand(op, x.astype(promote_scalar(BOOL, number)))
+    checked_integer(number, x._dtype, op)  # type: ignore[arg-type]
     if op == "pow" and not reverse and number < 0:
         raise ValueError(
             f"[pow] integers to the negative integer power {number} are fractions; convert the "
             f"{x._dtype} array to a floating dtype"
         )
-    return number
+    return x, number
 
 
 def _check_ndim(ndim: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .device import BackendDevice
 from .device_cpu import PRIMITIVES
+from .dtypes import SCALARS, python_number
 
 # What a recorder answers in the device's place: the primitives, the fused kernels by name, and
 # draws of random numbers.
@@ -134,7 +135,8 @@ class HostNumber:
     """A Python number that is known anew at every call of a traced function, as a learning rate.
 
     Arithmetic with numbers gives HostNumbers, computed on the host in double precision; arithmetic
-    with an array makes it a 0-d array of that array's dtype. Its value cannot be asked for.
+    with an array makes it a 0-d array of that array's dtype, or of float32 for integers. Its value
+    cannot be asked for.
     """
 
     __slots__ = ("as_array", "read")
@@ -147,8 +149,9 @@ class HostNumber:
     def _combined(self, op: Callable[..., Any], other: Any, swap: bool) -> Any:
         if isinstance(other, HostNumber):
             return HostNumber(lambda: op(self.read(), other.read()), self.as_array)
-        if not isinstance(other, (int, float, np.number)):
+        if not isinstance(other, SCALARS):
             return NotImplemented
+        other = python_number(other)
         if swap:
             return HostNumber(lambda: op(other, self.read()), self.as_array)
         return HostNumber(lambda: op(self.read(), other), self.as_array)

@@ -16,6 +16,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced
 from ..backend_ndarray import one_hot as rows_of_identity
+from ..backend_ndarray.dtypes import python_number
 from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, default_device, default_float
 from ..random import Generator
@@ -31,6 +32,7 @@ def rand(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform numbers between `low` and `high`. Draws `numpy.random.rand(*shape)`."""
+    low, high = python_number(low), python_number(high)
     source = _source("rand", device, generator)
     data = source.rand(*checked_shape("rand", shape), dtype=_float("rand", dtype))
     return _tensor(_affine(data, high - low, low), requires_grad)

@@ -444,9 +444,10 @@ def subtract(a: Any, b: Any) -> Tensor:
     if is_scalar(a):
         return RSubScalar(a)(b)
     if is_scalar(b):
-        # Of integers there may be no negative one; that of a NumPy scalar wraps around.
-        number = python_number(b)
-        return AddScalar(-number)(a) if is_float(a.dtype) else SubScalar(number)(a)
+        number = b if type(b) is float else python_number(b)
+        # A dtype of integers may not hold the negative number.
+        negated = type(number) is float or (BACKEND == "np" and is_float(a.dtype))
+        return AddScalar(-number)(a) if negated else SubScalar(number)(a)
     a, b = as_tensors(a, b, "subtract")
     if BACKEND == "np":  # the reference, whose graph is the one that the course draws
         return EWiseAdd()(a, Negate()(b))

@@ -9,7 +9,7 @@ from typing import Any
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape
-from ..backend_ndarray.dtypes import float_dtype
+from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
 from .common import widens
 from .elementwise import abs, equal, exp, logical_or, not_equal, sqrt, where
@@ -157,7 +157,7 @@ def mean(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
 def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance over `axes`: squared deviations summed and divided by n - correction."""
     deviation = a - mean(a, axes, keepdims=True)
-    count = _count(a.shape, axes, "var") - correction
+    count = _count(a.shape, axes, "var") - python_number(correction)
     return summation(deviation * deviation, axes, keepdims) * (
         1.0 / count if count > 0 else float("nan")
     )

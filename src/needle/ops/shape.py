@@ -119,7 +119,8 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
 
 def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     """`a` with axis i of the result being axis `axes[i]`."""
-    order = tuple(normalize_axis(i, a.ndim, "permute") for i in wholes(axes, "permute", "axes"))
+    ndim = a.ndim
+    order = tuple(normalize_axis(i, ndim, "permute") for i in axes)
     return Permute(order)(a)
 
 
