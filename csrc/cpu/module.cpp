@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "guards.h"
 #include "kernels.h"
 #include "ndarray.h"
 #include "program.h"
@@ -474,6 +475,7 @@ NB_MODULE(_core, m) {
   m.attr("TILE_SIZE") = TILE_SIZE;
   m.def("register", register_types);
   m.def("register_values", register_values);
+  m.def("first_changed", first_changed);
   m.def("allocate", allocate, nb::rv_policy::take_ownership);
   m.def("wrap", wrap, nb::rv_policy::take_ownership);
   m.def("view", numpy_view);

@@ -36,6 +36,7 @@ class _Entered(threading.local):
 _entered = _Entered()
 
 
+@autograd.watched
 class autocast:
     """A context (and decorator) in which ops choose the dtype they run in.
 
@@ -83,6 +84,7 @@ def _unknown(dtype: Any) -> ValueError:
     return ValueError(f"[autocast] dtype must be 'bfloat16' or 'float16', got {dtype!r}")
 
 
+@autograd.watched
 class GradScaler:
     """Scales losses up so that float16 gradients do not vanish, and gradients down again.
 

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -62,6 +62,9 @@ class Tracer(Protocol):
     def write(self, value: Value, data: Any) -> bool:
         """`value` gets new data; True where it is from outside: they are for the trace to keep."""
 
+    def new_value(self, value: Value) -> None:
+        """`value` is new."""
+
     def read_grad(self, value: Value) -> Any:
         """The gradient of `value` inside the trace."""
 
@@ -77,11 +80,24 @@ class Tracer(Protocol):
     def paused(self) -> AbstractContextManager[None]:
         """Inside, nothing is recorded."""
 
-    def guard(self, read: Callable[[], Any]) -> None:
-        """The trace holds only for the present value of `read()`."""
+    since: int  # the moment at which it began
 
-    def guard_mode(self, module: Any) -> None:
-        """The trace holds only for the present `module.training`."""
+    def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
+        """The trace holds only while these items are what they are at its end."""
+
+    def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
+        """The trace holds only while the objects are in `container` that are there at its end."""
+
+    def calls(self, module: Any) -> None:
+        """`module`, whose mode is `module.training`, is about to be called."""
+
+    def leaves(self, value: Value, gradient: Value) -> None:
+        """`value` was computed before the trace, and `gradient` goes on from it to what it was
+        computed from."""
+
+    def refuse_history(self, values: Iterable[Value], inputs: Iterable[Value]) -> None:
+        """Raises where one of `inputs` is what one of `values`, from before the trace, was computed
+        from."""
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()` gives anew at every call; `read` may change state, as below."""
@@ -112,6 +128,23 @@ class Tracer(Protocol):
 
     def host_action(self, action: Callable[[], Any]) -> None:
         """`action` changes Python state at every call, and says to `changed` what undoes it."""
+
+
+# Classes whose objects' attributes a trace follows: what a function reads there is what its
+# compiled program depends on.
+watched_classes: list[type] = []
+_Class = TypeVar("_Class", bound=type)
+
+
+def watched(cls: _Class) -> _Class:
+    """A decorator of such a class; what is derived from it is one, too."""
+    watched_classes.append(cls)
+    return cls
+
+
+def unwatched(obj: Any, name: str) -> Any:
+    """An attribute, for code that tells the trace itself what it depends on."""
+    return object.__getattribute__(obj, name)
 
 
 def current_trace() -> Tracer | None:
@@ -342,6 +375,9 @@ class Value:
         self._grad = None
         self._created = _modification_clock
         self._modified = 0
+        trace = current_trace() if _traces else None
+        if trace is not None:
+            trace.new_value(self)
 
     def __del__(self) -> None:
         global TENSOR_COUNTER
@@ -886,11 +922,20 @@ def find_topo_sort(node_list: Iterable[Value]) -> list[Value]:
 
     Post-order depth-first, visiting `inputs` from left to right; without recursion.
     """
-    return _topological_order(node_list, frozenset())
+    return _topological_order(node_list)
 
 
-def _topological_order(roots: Iterable[Value], stop: Iterable[int]) -> list[Value]:
-    """`find_topo_sort` that takes values whose id is in `stop` for leaves."""
+def _since() -> int:
+    """The moment before which values are leaves: their history is no part of a trace."""
+    trace = current_trace()
+    return 0 if trace is None else trace.since
+
+
+def _topological_order(
+    roots: Iterable[Value], stop: Iterable[int] = (), since: int = 0
+) -> list[Value]:
+    """`find_topo_sort` that takes values whose id is in `stop`, or that were made before the moment
+    `since`, for leaves."""
     order: list[Value] = []
     done: set[int] = set()
     expanded: set[int] = set(stop)
@@ -906,6 +951,8 @@ def _topological_order(roots: Iterable[Value], stop: Iterable[int]) -> list[Valu
             order.append(node)
         else:
             expanded.add(key)
+            if node._created < since:
+                continue
             if type(node.op) is _Deferred:
                 node.op.resolve(node)
             stack.extend(reversed(node.inputs))
@@ -934,7 +981,7 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
     The gradients are computed without recording; the graph of a gradient is built the first time
     someone differentiates it (see `_Deferred`).
     """
-    order = find_topo_sort([output])
+    order = _topological_order([output], since=_since())
     trace = current_trace()
     if trace is not None:
         trace.backward(order)
@@ -944,7 +991,25 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
     for position, node in enumerate(order):
         gradient = gradients.get(id(node))
         if gradient is not None:
-            node.grad = _deferred_gradient(gradient, call, position, output, node.is_leaf())
+            found = _deferred_gradient(gradient, call, position, output, node.is_leaf())
+            node.grad = found
+            if trace is not None and node._created < trace.since and not node.is_leaf():
+                trace.leaves(node, found)
+
+
+def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> None:
+    """Set `.grad` of all that `values` were computed from, whose own gradients are there already.
+
+    A value may be there several times, as after several calls of backward; the last one counts.
+    """
+    seeds = {id(x): g for x, g in zip(values, gradients, strict=True)}
+    order = find_topo_sort(values)
+    with no_grad(), autocasting(None):
+        found = _accumulated(order, dict(seeds))
+    for node in order:
+        gradient = found.get(id(node))
+        if gradient is not None and gradient is not seeds.get(id(node)):
+            node.grad = gradient
 
 
 def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
@@ -954,16 +1019,17 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
     so nothing is cast automatically.
     """
     with autocasting(None):
-        return _accumulated(order, output, out_grad)
+        return _accumulated(order, {id(output): out_grad}, _since())
 
 
-def _accumulated(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
-    pending: dict[int, Any] = {id(output): out_grad}
+def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) -> dict[int, Value]:
+    """`pending`, gradients by the ids of values, continued through the nodes of `order` that were
+    made since a moment."""
     for node in reversed(order):
         gradient = pending.get(id(node))
         if isinstance(gradient, Members) and not (node.op and node.op.takes_members):
             gradient = pending[id(node)] = gradient.together()
-        if gradient is None or node.op is None or not node.inputs:
+        if gradient is None or node.op is None or not node.inputs or node._created < since:
             continue
         _check_unmodified(node)
         for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
@@ -1031,7 +1097,7 @@ class _BackwardCall:
                     "[backward] the graph of this gradient is gone; keep the tensor whose "
                     "backward() computed it"
                 )
-            order = find_topo_sort([output])
+            order = _topological_order([output], since=_since())
             with enable_grad():
                 found = _reverse(order, output, self.out_grad)
             self.gradients = [found.get(id(node)) for node in order]
@@ -1078,7 +1144,13 @@ def grad(
     Leaves every `.grad` as it is. None for an input that `output` does not depend on.
     """
     seed = _check_seed(output, out_grad)
-    gradients = _reverse(find_topo_sort([output]), output, seed)
+    since = _since()
+    order = _topological_order([output], since=since)
+    gradients = _reverse(order, output, seed)
+    trace = current_trace()
+    if trace is not None:
+        computed = [x for x in order if x._created < since and not x.is_leaf()]
+        trace.refuse_history(computed, [x for x in inputs if id(x) not in gradients])
     return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
 
 
@@ -1092,7 +1164,7 @@ def vjp(
     """
     with enable_grad():
         output = function(*inputs)
-    order = _topological_order([output], stop=[id(x) for x in inputs])
+    order = _topological_order([output], [id(x) for x in inputs], _since())
     ends = {id(x) for x in inputs}
     gradients = _reverse([x for x in order if id(x) not in ends], output, out_grad)
     return tuple(gradients.pop(id(x), None) for x in inputs)

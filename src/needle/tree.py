@@ -52,6 +52,15 @@ def _with_tensors(tree: Any, instead: dict[int, Tensor], done: dict[int, Any]) -
     return done[id(tree)]
 
 
+def has_leaf(tree: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a leaf of the nesting is of one of the kinds."""
+    if isinstance(tree, dict):
+        return any(has_leaf(item, kinds) for item in tree.values())
+    if isinstance(tree, (list, tuple)):
+        return any(has_leaf(item, kinds) for item in tree)
+    return isinstance(tree, kinds)
+
+
 def tensors(tree: Any) -> list[Tensor]:
     """The Tensors in a nesting, from left to right."""
     found: list[Tensor] = []

@@ -188,3 +188,9 @@ class HostNumber:
 
     def __neg__(self) -> HostNumber:
         return HostNumber(lambda: -self.read(), self.as_array)
+
+    def _refuse(self, *args: Any) -> NoReturn:
+        raise TypeError("a number that changes from call to call has no value in a trace")
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __hash__ = object.__hash__

@@ -233,7 +233,8 @@ def _name(known: _Known, trace: Trace) -> str:
         return f"argument {known.argument if source is None else source.argument}"
     if source.grad_of is not None:
         return f"the gradient of {_name(_Known(source.grad_of.tensor, source.grad_of), trace)}"
-    for module, _ in trace.modules:  # in the order of their calls: the outermost first
+    modules = [module for reference in trace.modules if (module := reference()) is not None]
+    for module in modules:  # in the order of their calls: the outermost first
         for path, tensor in (*module.named_parameters(), *module.named_buffers()):
             if tensor is source.tensor:
                 return f"{type(module).__name__}.{path}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import autograd, tree
 from ..autograd import Tensor, autocast_dtype, is_grad_enabled
-from ..backend_ndarray import NDArray, cpu_numpy, default_device, from_numpy
+from ..backend_ndarray import HostNumber, NDArray, cpu_numpy, default_device, from_numpy
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .draws import Draw
@@ -48,8 +48,6 @@ class CompiledProgram:
 
     def __init__(self, trace: Trace, executable: Executable) -> None:
         self.trace, self.executable = trace, executable
-        self._modules = [module for module, _ in trace.modules]
-        self._modes = [training for _, training in trace.modules]
         self._host_arrays = [np.zeros(value.size, dtype) for value, _, dtype in trace.host_inputs]
         used = executable.graph.used()
         self._reads = [read if id(v) in used else None for v, read, _ in trace.host_inputs]
@@ -61,15 +59,10 @@ class CompiledProgram:
         host = cpu_numpy() if on_gpu else executable.device
         self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
-        self._moving = [i for i, s in enumerate(trace.states) if s.grad_of is not None]
+        self._moving = [i for i, s in enumerate(trace.states) if s.grad_of or s.place]
+        self.holds = trace.guards.hold  # whether the trace is true of the world outside
         self._for_any = not (trace.fixed or trace.empty or self._moving)
         self._overlaps = Overlaps(trace)
-
-    def holds(self) -> bool:
-        """Whether the trace is still true of the world outside of the function."""
-        if [module.training for module in self._modules] != self._modes:
-            return False
-        return all(read() == value for read, value in self.trace.guards)
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
         """(True, the function's result), or (False, None) where other Tensors are the same now, or
@@ -86,20 +79,21 @@ class CompiledProgram:
             states, copies = self._made_compact(states)
             if not self.executable.fits(states):
                 return False, None
-        for action in self.trace.actions:
-            action()
-        for array, read in zip(self._host_arrays, self._reads, strict=True):
-            if read is not None:
-                array[...] = np.ravel(read())
-        taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
-        inputs = taken + self._host_inputs if self._host_inputs else taken
-        self.last = inputs, states
-        autograd._modification_clock += 1
-        results = self.executable.run(inputs, states, autograd._modification_clock)
+        with autograd.undone_on_error():
+            for action in self.trace.actions:
+                action()
+            for array, read in zip(self._host_arrays, self._reads, strict=True):
+                if read is not None:
+                    array[...] = np.ravel(read())
+            taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
+            inputs = taken + self._host_inputs if self._host_inputs else taken
+            self.last = inputs, states
+            autograd._modification_clock += 1
+            results = self.executable.run(inputs, states, autograd._modification_clock)
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
         self._apply_effects(arguments, results)
-        return True, self._returned(arguments, results)
+        return True, self._filled(self.trace.returned, arguments, results)
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same Tensors are one as in the trace, among arguments and states."""
@@ -148,6 +142,12 @@ class CompiledProgram:
         if source.grad_of is not None:
             owner = self.target(source.grad_of, arguments)
             return None if owner is None else owner.grad
+        if source.place is not None:
+            attributes, name = source.place
+            found = attributes.get(name)
+            if not isinstance(found, Tensor) or not found.is_leaf():
+                return None
+            return found if found.requires_grad == source.tensor.requires_grad else None
         return source.tensor
 
     def _apply_effects(self, arguments: Sequence[Tensor], results: list[NDArray]) -> None:
@@ -159,15 +159,27 @@ class CompiledProgram:
         for source, number in effects.grads:
             grad = None if number is None else Tensor.make_const(results[number])
             self.target(source, arguments).grad = grad
+        for attributes, name, value in effects.attributes:
+            fills = tree.has_leaf(value, (Output, Source, HostNumber))
+            attributes[name] = self._filled(value, arguments, results) if fills else value
+        if effects.continued:
+            autograd.continue_backward(
+                [self.target(source, arguments) for source, _ in effects.continued],
+                [Tensor.make_const(results[index]) for _, index in effects.continued],
+            )
 
-    def _returned(self, arguments: Sequence[Tensor], results: list[NDArray]) -> Any:
+    def _filled(self, template: Any, arguments: Sequence[Tensor], results: list[NDArray]) -> Any:
+        """A nesting with this call's Tensors and numbers in the places of the trace's."""
+
         def filled(leaf: Any) -> Any:
             if isinstance(leaf, Output):
                 data = results[leaf.index]
                 return data if leaf.kind is NDArray else Tensor.make_const(data)
+            if isinstance(leaf, HostNumber):
+                return leaf.read()
             return self.target(leaf, arguments) if isinstance(leaf, Source) else leaf
 
-        return tree.map_leaves(filled, self.trace.returned)
+        return tree.map_leaves(filled, template)
 
 
 class EagerProgram:
@@ -460,13 +472,28 @@ class JitMethod:
 
 
 def traced(function: Callable[..., Any], args: Any, kwargs: Any, arguments: list[Tensor]) -> Trace:
-    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`."""
+    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`.
+
+    A number that the function counts on, such as `self.calls += 1`, is read anew at every call.
+    Where the function also looks at its value, each value has a trace of its own.
+    """
     fixed: set[int] = set()
+    counted: set[tuple[int, str]] = set()
+    of_this_count: Trace | None = None
     while True:
+        tracing = Tracing(fixed, counted)
         try:
-            return Tracing(fixed).run(function, args, kwargs, arguments)
+            trace = tracing.run(function, args, kwargs, arguments)
         except Reached as found:
             fixed.add(found.argument)
+        except Exception:
+            if of_this_count is None:
+                raise
+            return of_this_count
+        else:
+            if counted or not tracing.counted:
+                return trace
+            of_this_count, counted = trace, tracing.counted
 
 
 def _has_identity(instance: Any) -> bool:

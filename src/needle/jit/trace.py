@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import autograd
-from ..autograd import Tensor, TensorTuple, moment
+from ..autograd import Op, Tensor, TensorTuple, moment
 from ..autograd import Value as AutogradValue
 from ..backend_ndarray import (
     BackendDevice,
@@ -34,10 +35,11 @@ from ..backend_ndarray import (
     recording,
 )
 from ..backend_ndarray.layout import compact_strides
-from ..tree import map_leaves, with_tensors
+from ..tree import has_leaf, map_leaves, with_tensors
 from .draws import Draw
 from .evaluate import Memory, contents_of, run_node, seen
 from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
+from .guards import CONTENTS, Guards, Watch
 
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
 # are traced through their definition in simpler ops, so that passes can fuse them anew.
@@ -65,6 +67,22 @@ class Reached(BaseException):
         self.argument = argument
 
 
+class _Leaked(Op):
+    """In the place of what made a Tensor inside of a compiled function that is used outside."""
+
+    def __init__(self, file: str, line: int) -> None:
+        self.file, self.line = file, line
+
+    def compute(self, *args: Any) -> Any:
+        """Raises TraceError."""
+        source = linecache.getline(self.file, self.line).strip()
+        raise TraceError(
+            "[jit] a tensor that was made inside of a compiled function did not leave it, and has "
+            f"no value here: return it from the function.\n  made in {self.file}:{self.line}: "
+            f"{source}\n  used in {user_frame()}"
+        )
+
+
 class _NotALoop(Exception):
     """A function of steps does what a loop of the graph cannot: it must be unrolled."""
 
@@ -73,8 +91,8 @@ class _NotALoop(Exception):
 class Source:
     """A Tensor from outside whose data or gradient the trace reads or replaces.
 
-    Found again at every call as argument number `argument`, as the gradient of another source, or
-    as the object itself. The Tensor stays as it is during the trace, for other threads use it.
+    Found again at every call as argument number `argument`, as the gradient of another source, in
+    the `place` where every call puts another one (a dict and a key), or as the object itself. The Tensor stays as it is during the trace, for other threads use it.
     """
 
     tensor: Tensor
@@ -82,6 +100,7 @@ class Source:
     grad_before: Tensor | None
     argument: int | None = None
     grad_of: Source | None = None
+    place: tuple[dict[str, Any], str] | None = None
     value: Value | None = None  # of the graph, where the data is read
     view: NDArray | None = None  # what stands for the data inside the trace
     # What the trace takes for the data (None: not read) and for the gradient at this point.
@@ -107,6 +126,10 @@ class Effects:
     data: list[tuple[Source, int]] = field(default_factory=list)  # new data
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
+    # New attributes of objects: (its dict, name, value), the value as in `Trace.returned`.
+    attributes: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    # Gradients that go on to what a Tensor from outside was computed from.
+    continued: list[tuple[Source, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -124,8 +147,8 @@ class Trace:
     effects: Effects
     actions: list[Callable[[], Any]]  # run on the host at every call, in order
     host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]]  # arguments that the host makes
-    guards: list[tuple[Callable[[], Any], Any]]
-    modules: list[tuple[Any, bool]]
+    guards: Guards
+    modules: list[weakref.ref[Any]]  # that were called, in the order of their first calls
     returned: Any  # what the function returned, with `Output`s and `Source`s for its Tensors
 
 
@@ -151,22 +174,24 @@ class Run:
 
     def calls(self, module: Any) -> bool:
         """Note a module's mode; False where it is another than in the first run."""
-        mode = module.training
+        mode = autograd.unwatched(module, "training")
         self.modes.setdefault(id(module), (module, set()))[1].add(mode)
         known = None if self.first is None else self.first.modes.get(id(module))
         return known is None or mode in known[1]
 
 
+def _user_line() -> tuple[str, int]:
+    """The file and the line of the innermost frame outside of needle."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return ("an unknown file", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+
 def user_frame() -> str:
     """`file:line: source` of the innermost frame outside of needle."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE):
-            line = linecache.getline(name, frame.f_lineno).strip()
-            return f"{name}:{frame.f_lineno}: {line}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return "an unknown line"
+    file, line = _user_line()
+    return f"{file}:{line}: {linecache.getline(file, line).strip()}"
 
 
 def _close(graph: Graph) -> list[Value]:
@@ -187,8 +212,10 @@ def _close(graph: Graph) -> list[Value]:
 class Tracing:
     """One trace: the recorder of the devices and the tracer of Tensors."""
 
-    def __init__(self, fixed: Iterable[int] = ()) -> None:
-        """`fixed` are the numbers of the arguments that are `Reached`."""
+    def __init__(self, fixed: Iterable[int] = (), counters: Iterable[tuple[int, str]] = ()) -> None:
+        """`fixed` are the numbers of the arguments that are `Reached`, `counters` the places of
+        numbers that the function counts on (see `Watch`).
+        """
         self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
         self.fixed = frozenset(fixed)
         self.taken: list[int] = []
@@ -211,15 +238,20 @@ class Tracing:
         self.consumed: list[AutogradValue] = []
         self.actions: list[Callable[[], Any]] = []
         self.host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]] = []
-        self.guards: list[tuple[Callable[[], Any], Any]] = []
-        self.modules: dict[int, tuple[Any, bool]] = {}
+        self.watch = Watch(counters, self.host_number)
+        self.last_guards: list[tuple[Any, Any]] = []  # for what is there at the end
+        self.counted: set[tuple[int, str]] = set()  # the places of numbers that it counts on
+        self.modules: dict[int, weakref.ref[Any]] = {}
+        self.values: list[tuple[weakref.ref[AutogradValue], str, int]] = []  # that it has made
+        self.beyond: set[int] = set()  # ids of what Tensors from outside were computed from
+        self.continued: list[tuple[Source, AutogradValue]] = []
         self.drawn: list[tuple[Any, Any, NDArray]] = []  # (what, shape and dtype, array)
         self.watched: list[Run] = []  # those going on
         self.replayed: list[int] = []  # the next draw to give again, while a function runs again
         self.run_number = self.runs = 0  # of nodes, see `Node.run`
         self.scalars: dict[Any, tuple[HostNumber, NDArray]] = {}  # those made of host numbers
         self.device: BackendDevice | None = None
-        self.start = 0  # the moment at which the trace began
+        self.since = 0  # the moment at which the trace began
         self._paused = 0
 
     # ---- running ----------------------------------------------------------------------------
@@ -232,15 +264,21 @@ class Tracing:
 
         The function gets stand-ins of them, so that an argument that it also finds outside, as a
         parameter of a model may be, can be told: that raises `Reached`, unless it is `fixed`.
-        The Tensors themselves stay as they are.
+        The Tensors themselves stay as they are; objects have their attributes back afterwards.
         """
         stand_ins = self._stand_ins(arguments)
         args, kwargs = with_tensors((args, kwargs), stand_ins)
-        self.start = moment()
+        self.since = moment()
         try:
-            with autograd.tracing(self), self._recording():
-                return self._finish(function(*args, **kwargs), arguments)
+            with autograd.tracing(self), self._recording(), self.watch:
+                map_leaves(self.watch.reached, (function, args, kwargs))
+                trace = self._finish(function(*args, **kwargs), arguments)
+                self.counted = self.watch.counted()
+            self.watch.restore()
+            trace.guards = self._guards()
+            return trace
         finally:
+            self.watch.restore()
             self._release()
 
     def _stand_ins(self, arguments: list[Tensor]) -> dict[int, Tensor]:
@@ -267,6 +305,26 @@ class Tracing:
             source.view = source.data = source.grad = source.grad_before = None
             if source.argument is not None:
                 source.tensor = source.before = None  # type: ignore[assignment]
+        for reference, file, line in self.values:
+            value = reference()
+            if value is not None and self._stays_inside(value.cached_data):
+                value.op, value.inputs, value.cached_data = _Leaked(file, line), (), None
+
+    def _stays_inside(self, data: Any) -> bool:
+        """Whether the data of a value that the trace has made is nothing without the trace."""
+        arrays = data if isinstance(data, tuple) else (data,)
+        return any(is_traced(x) or id(x._handle) in self.overwritten for x in arrays)
+
+    def _guards(self) -> Guards:
+        tensors = {id(tensor): tensor for tensor in self.watch.tensors}
+        for source in self.sources.values():
+            if source.argument is None and source.grad_of is None:
+                tensors[id(source.tensor)] = source.tensor
+        stand_ins = {id(s.tensor) for s in self.sources.values() if s.argument is not None}
+        differentiable = [
+            (tensor, "requires_grad") for key, tensor in tensors.items() if key not in stand_ins
+        ]
+        return Guards(self.watch.guards(self.last_guards + differentiable))
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -315,9 +373,20 @@ class Tracing:
         self._source(value).data = data
         return True
 
+    def new_value(self, value: AutogradValue) -> None:
+        """The function makes a Value."""
+        if not self._paused:
+            self.values.append((weakref.ref(value), *_user_line()))
+
     def read_grad(self, value: AutogradValue) -> Any:
         """The gradient of `value` inside the trace."""
-        if self._paused or value._created >= self.start:
+        if id(value) in self.beyond:
+            raise TraceError(
+                "[jit] backward() goes on from an argument, or another tensor that was computed "
+                "outside of the function, to what that was computed from; those gradients are "
+                f"there after the call, not inside of it: detach() it.\n  {user_frame()}"
+            )
+        if self._paused or value._created >= self.since:
             return value._grad
         source = self._source(value)
         if source.grad is None and source.grad_before is None and source not in self.empty:
@@ -326,7 +395,7 @@ class Tracing:
 
     def write_grad(self, value: AutogradValue, grad: Any) -> bool:
         """`value` gets another gradient: where it is from outside, every call must do the same."""
-        if self._paused or value._created >= self.start:
+        if self._paused or value._created >= self.since:
             return False
         self._source(value).grad = grad
         return True
@@ -336,16 +405,23 @@ class Tracing:
         return is_traced(data) or id(data._handle) in self.made
 
     def backward(self, values: Iterable[AutogradValue]) -> None:
-        """Gradients of values from before a loop would be those of a step, gone after it.
-
-        What an argument was made from belongs to the very object.
-        """
-        for value in values:
-            source = self.sources.get(id(value)) if value.op is not None else None
-            if source is not None and source.argument is not None:
-                raise Reached(source.argument)
+        """Gradients of values from before a loop would be those of a step, gone after it."""
         if any(v.requires_grad and v._created < self.began for v in values):
             self._refuse_in_loop()
+
+    def leaves(self, value: AutogradValue, gradient: AutogradValue) -> None:
+        """`value` was computed before the trace, and `gradient` goes on from it."""
+        self.continued.append((self._source(value), gradient))
+        self.beyond.update(id(v) for v in autograd.find_topo_sort([value]) if v is not value)
+
+    def refuse_history(self, values: Iterable[AutogradValue], inputs: Iterable[Any]) -> None:
+        """Raises TraceError if one of `inputs` is what one of `values` was computed from."""
+        history = {id(v) for v in autograd.find_topo_sort(values)}
+        if any(id(x) in history for x in inputs):
+            raise TraceError(
+                "[jit] a gradient is asked for that goes through a tensor computed outside of the "
+                f"function; compute it inside.\n  {user_frame()}"
+            )
 
     def used_up(self, value: AutogradValue) -> None:
         """An optimizer has applied the gradient `value`: it need not outlive the call."""
@@ -383,19 +459,24 @@ class Tracing:
 
     # ---- the host -----------------------------------------------------------------------------
 
-    def guard(self, read: Callable[[], Any]) -> None:
-        """The trace holds only for the present value of `read()`."""
-        self.guards.append((read, read()))
+    def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
+        """The trace holds only while these items are what they are at its end."""
+        self.last_guards += [(holder, key) for key in keys]
 
-    def guard_mode(self, module: Any) -> None:
-        """The trace holds only for the present `module.training`."""
+    def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
+        """The trace holds only while the objects are in `container` that are there at its end."""
+        self.last_guards.append((container, CONTENTS))
+
+    def calls(self, module: Any) -> None:
+        """A module is called; a function that runs again calls it in a mode it has seen."""
         if not all(run.calls(module) for run in self.watched):
+            mode = "training" if autograd.unwatched(module, "training") else "eval"
             raise TraceError(
-                f"[jit] {type(module).__name__} is in {'training' if module.training else 'eval'} "
+                f"[jit] {type(module).__name__} is in {mode} "
                 "mode when a function of ndl.scan or ndl.checkpoint runs again for its gradient, "
                 f"and was not in the forward pass.\n  {user_frame()}"
             )
-        self.modules[id(module)] = (module, module.training)
+        self.modules.setdefault(id(module), weakref.ref(module))
 
     def host_action(self, action: Callable[[], Any]) -> None:
         """`action` changes Python state at every call; it does not run during the trace."""
@@ -754,20 +835,34 @@ class Tracing:
             if grad is not source.grad_before:
                 kept = None if grad is None or id(grad) in consumed else grad.cached_data
                 effects.grads.append((source, None if kept is None else self._output(kept)))
+        for attributes, name, value in self.watch.writes():
+            if has_leaf(value, (Tensor, TensorTuple, NDArray)):
+                value = map_leaves(self._returned, value)
+            effects.attributes.append((attributes, name, value))
+        effects.continued = [(s, self._output(g.cached_data)) for s, g in self.continued]
+        self._place_states()
         graph.arguments.extend(whole(value) for value, _, _ in self.host_inputs)
-        outside = {
-            id(s.tensor) for s in self.sources.values() if s.argument is None and s.grad_of is None
-        }
+        by_identity = [
+            s for s in self.sources.values() if not (s.argument is not None or s.grad_of or s.place)
+        ]
+        outside = {id(s.tensor) for s in by_identity}
         return Trace(
             graph, self.device or default_device(), self.taken, fixed, states, outside, self.empty,
-            effects, self.actions, self.host_inputs, self.guards, list(self.modules.values()),
+            effects, self.actions, self.host_inputs, Guards([]), list(self.modules.values()),
             returned,
         )  # fmt: skip
+
+    def _place_states(self) -> None:
+        """States that are attributes which the function replaces are found there at every call."""
+        for attributes, name, tensor in self.watch.replaced(Tensor):
+            source = self.sources.get(id(tensor))
+            if source is not None and source.argument is None and source.grad_of is None:
+                source.place = attributes, name
 
     def _returned(self, leaf: Any) -> Any:
         """What stands in the template of the returned value for a leaf of it."""
         if isinstance(leaf, Tensor):
-            if leaf._created < self.start or not self._is_inside(leaf.cached_data):
+            if leaf._created < self.since or not self._is_inside(leaf.cached_data):
                 return self._source(leaf)
             return Output(self._output(leaf.cached_data), Tensor)
         if isinstance(leaf, NDArray):

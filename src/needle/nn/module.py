@@ -32,6 +32,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected: list[str]
 
 
+@autograd.watched
 class Hook:
     """A function that runs around a module's forward, until `remove()`."""
 
@@ -43,9 +44,14 @@ class Hook:
 
     def remove(self) -> None:
         """Stop running the function; removing twice is harmless."""
-        self.module._hooks = tuple(hook for hook in self.module._hooks if hook is not self)
+        hooks = tuple(hook for hook in self.module._hooks if hook is not self)
+        if hooks:
+            self.module._hooks = hooks
+        else:  # as before the first one, also to a compiled function
+            vars(self.module).pop("_hooks", None)
 
 
+@autograd.watched
 class Module:
     """The base class of layers, models and losses.
 
@@ -67,7 +73,7 @@ class Module:
         """`forward(*args, **kwargs)`, with the hooks around it."""
         trace = autograd.current_trace()
         if trace is not None:
-            trace.guard_mode(self)
+            trace.calls(self)
         if self._hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)

@@ -21,7 +21,7 @@ from ..autograd import (
     no_grad,
     vjp,
 )
-from ..backend_ndarray import NDArray, Shape, is_float, is_stored
+from ..backend_ndarray import HostNumber, NDArray, Shape, is_float, is_stored
 from ..backend_ndarray.dtypes import (
     SCALARS,
     computed_dtype,
@@ -48,6 +48,8 @@ def as_tensor(x: Any, like: Tensor) -> Tensor:
         data, number = like.realize_cached_data(), python_number(x)
         dtype = promote_scalar(data._dtype, number)
         return Tensor.make_const(data._device.full((), number, dtype))
+    if isinstance(x, HostNumber) and is_float(like.dtype):
+        return Tensor.make_const(x.as_array(x, like.device, like.dtype))
     if not isinstance(x, (NDArray, np.ndarray, list, tuple)):
         raise TypeError(
             f"an operand must be a Tensor, an array or a number, got {type(x).__name__}"

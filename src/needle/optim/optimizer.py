@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import autograd
-from ..autograd import Tensor
+from ..autograd import Tensor, unwatched
 from ..backend_ndarray import NDArray, is_float, widened
 
 Group = dict[str, Any]
@@ -86,6 +86,7 @@ def hyperparameter(name: str) -> Any:
     return property(get, set_all, doc=f"`{name}` of the parameter groups; setting it sets all.")
 
 
+@autograd.watched
 class Optimizer:
     """Updates `params` from their gradients.
 
@@ -167,11 +168,9 @@ class Optimizer:
         Raises ValueError or TypeError, before anything is updated, where a gradient or a
         remembered moment does not fit its parameter.
         """
-        work = [(group, batch) for group in self.param_groups for batch in self._batches(group)]
+        groups = unwatched(self, "param_groups")  # learning rates are no guards, see `_guard`
+        work = [(group, batch) for group in groups for batch in self._batches(group)]
         tracer = autograd.current_trace()
-        if tracer is not None:
-            state = self.state
-            tracer.guard(lambda: self.state is state)  # `load_state_dict` replaces it
         for group, batch in work:
             options = group if tracer is None else _traced(batch, group, tracer)
             for p, data in zip(batch.params, self._update(batch, options), strict=True):
@@ -179,6 +178,22 @@ class Optimizer:
                 p.grad._drop_graph()
             if tracer is None:
                 batch.count()
+        if tracer is not None:
+            self._guard(tracer)
+
+    def _guard(self, tracer: autograd.Tracer) -> None:
+        """A compiled step is for these parameters, options and moments; it reads learning rates
+        and counts of steps at every call."""
+        attributes = unwatched(self, "__dict__")
+        tracer.guard_items(attributes, ("param_groups", "state"))
+        groups, states = attributes["param_groups"], attributes["state"]
+        tracer.guard_contents(groups)
+        for group in groups:
+            tracer.guard_items(group, group.keys() - {"lr"})
+            tracer.guard_contents(group["params"])
+        tracer.guard_contents(states)
+        for state in states.values():
+            tracer.guard_items(state, state.keys() - {"step"})
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
         """The new data of the batch's parameters; moments are updated on the way."""
@@ -192,9 +207,10 @@ class Optimizer:
                 continue
             data = p.realize_cached_data()
             grad = self._gradient(p, data)
-            state = self.state.get(p)
+            states = unwatched(self, "state")
+            state = states.get(p)
             if state is None:
-                state = self.state[p] = {"step": 0}
+                state = states[p] = {"step": 0}
             self._check_state(state, data)
             step = state["step"] + 1
             key = (data._dtype, data._device.name, step)
@@ -328,8 +344,6 @@ class Optimizer:
 
 def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
     """The group for a trace: its learning rate and the count of steps are new at every call."""
-    fixed = {name: value for name, value in group.items() if name not in ("lr", "params")}
-    tracer.guard(lambda: {name: group[name] for name in fixed})
     batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
     return {**group, "lr": tracer.host_number(lambda: group["lr"])}
 

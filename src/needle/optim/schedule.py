@@ -15,6 +15,7 @@ from .. import autograd
 from .optimizer import Optimizer
 
 
+@autograd.watched
 class Schedule:
     """The base class: a subclass defines `rate(step, base)`.
 

@@ -1,0 +1,64 @@
+// guards.h: whether places of Python objects still hold what a compiled function has read there.
+//
+// Compared by identity: some ten nanoseconds a place, before every call of a compiled function.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace needle {
+
+namespace nb = nanobind;
+
+// Whether `holder` has the objects of `then`, a tuple or a dict: no others, in a list no other
+// order; `anything` in a dict stands for any object. Other kinds of containers count as changed.
+inline bool has_contents(PyObject* holder, PyObject* then, PyObject* anything) {
+  if (PyList_CheckExact(holder) && PyTuple_Check(then)) {
+    const Py_ssize_t size = PyList_GET_SIZE(holder);
+    if (size != PyTuple_GET_SIZE(then)) return false;
+    for (Py_ssize_t i = 0; i < size; ++i) {
+      if (PyList_GET_ITEM(holder, i) != PyTuple_GET_ITEM(then, i)) return false;
+    }
+    return true;
+  }
+  if (!PyDict_Check(holder) || !PyDict_Check(then)) return false;
+  if (PyDict_GET_SIZE(holder) != PyDict_GET_SIZE(then)) return false;
+  PyObject *key, *value;
+  Py_ssize_t position = 0;
+  while (PyDict_Next(then, &position, &key, &value)) {
+    PyObject* now = PyDict_GetItemWithError(holder, key);
+    if (PyErr_Occurred()) throw nb::python_error();
+    if (now != value && (!now || value != anything)) return false;
+  }
+  return true;
+}
+
+// Whether the place `key` of `holder` (an item of a dict, all contents for None, else an attribute)
+// holds the very object `then`; `missing` stands for nothing.
+inline bool has_item(PyObject* holder, PyObject* key, PyObject* then, PyObject* missing) {
+  if (key == Py_None) return has_contents(holder, then, missing);
+  if (PyDict_Check(holder)) {
+    PyObject* now = PyDict_GetItemWithError(holder, key);
+    if (!now && PyErr_Occurred()) throw nb::python_error();
+    return now == then || (!now && then == missing);
+  }
+  nb::object now = nb::steal(PyObject_GetAttr(holder, key));
+  if (!now.is_valid()) PyErr_Clear();
+  return now.ptr() == then;
+}
+
+// The number of the first place from `start` on that has changed; -1 where none has.
+inline int64_t first_changed(nb::list holders, nb::list keys, nb::list values, nb::handle missing,
+                             int64_t start) {
+  const int64_t size = PyList_GET_SIZE(holders.ptr());
+  if (PyList_GET_SIZE(keys.ptr()) != size || PyList_GET_SIZE(values.ptr()) != size || start < 0) {
+    throw nb::value_error("[first_changed] needs as many holders as keys and values");
+  }
+  for (int64_t i = start; i < size; ++i) {
+    PyObject* holder = PyList_GET_ITEM(holders.ptr(), i);
+    PyObject *key = PyList_GET_ITEM(keys.ptr(), i), *then = PyList_GET_ITEM(values.ptr(), i);
+    if (!has_item(holder, key, then, missing.ptr())) return i;
+  }
+  return -1;
+}
+
+}  // namespace needle

@@ -1,0 +1,465 @@
+"""Guards: what a trace reads of Python objects, and whether it is still so at a later call.
+
+While a function is traced, its module, its optimizer and the objects of the user that are reached
+through them or through the function's variables tell a `Watch` which of their attributes are read
+and written: their classes get another `__getattribute__` and `__setattr__` until the trace ends.
+What was read is a guard, what was written is done again by every call of the program.
+
+A guard is a place and what was there: (dict, key) is an item, mostly an attribute in an object's
+`__dict__`; (list or dict, CONTENTS) all there is in a container, where MISSING stands for any
+object; (object, name) a slot or a cell of a closure. The core compares places by identity, each in
+some ten nanoseconds.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import functools
+import gc
+import math
+import os
+import sysconfig
+import threading
+import types
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import autograd
+from ..autograd import Tensor
+from ..autograd import Value as AutogradValue
+from ..backend_ndarray import HostNumber, NDArray
+from ..backend_ndarray.device_cpu import core
+
+# The key of a guard of all that is in a container.
+CONTENTS = None
+# Containers with more items than this are guarded by their identity and their length alone.
+LARGEST_CONTAINER = 1000
+
+
+class _Name:
+    """Stands for what is no object of the user."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+MISSING: Any = _Name("MISSING")  # nothing is there
+
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+_NUMBERS = (int, float, complex, np.generic)
+_HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # of type.__flags__
+_PACKAGE = __name__.partition(".")[0]
+_FOLDER = str(Path(__file__).resolve().parent.parent)
+# Functions in these folders are not looked into.
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {_FOLDER}
+)
+
+
+def _first_changed(*guards: Any) -> int:
+    """Without the core every guard is looked at in Python."""
+    holders, start = guards[0], guards[-1]
+    return start if start < len(holders) else -1
+
+
+first_changed = _first_changed if core is None else core.first_changed
+
+
+class Guards:
+    """Places, and what must be there."""
+
+    def __init__(self, entries: list[tuple[Any, Any, Any]]) -> None:
+        self._holders = [holder for holder, _, _ in entries]
+        self._keys = [key for _, key, _ in entries]
+        self._values = [value for _, _, value in entries]
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def hold(self) -> bool:
+        """Whether every place has what it had, or an equal number or text."""
+        i = first_changed(self._holders, self._keys, self._values, MISSING, 0)
+        while i >= 0:
+            now = _read(self._holders[i], self._keys[i])
+            if not is_same(now, self._values[i]):
+                return False
+            if self._keys[i] is not CONTENTS:
+                self._values[i] = now  # found at once the next time
+            i = first_changed(self._holders, self._keys, self._values, MISSING, i + 1)
+        return True
+
+
+def _read(holder: Any, key: Any) -> Any:
+    if key is CONTENTS:
+        return _snapshot(holder)
+    if isinstance(holder, dict):
+        return holder.get(key, MISSING)
+    try:
+        return getattr(holder, key, MISSING)
+    except ValueError:  # an empty cell
+        return MISSING
+
+
+def _snapshot(container: Any) -> Any:
+    """What the contents of a container are compared by."""
+    if isinstance(container, dict):
+        return dict(container)
+    return container.copy() if isinstance(container, np.ndarray) else tuple(container)
+
+
+def is_same(now: Any, then: Any) -> bool:
+    """Whether two values are one object, or numbers, texts, arrays of NumPy or tuples alike."""
+    if now is then:
+        return True
+    if type(now) is not type(then):
+        return False
+    if isinstance(now, (float, complex)):
+        return _bits(now) == _bits(then)
+    if isinstance(now, (int, str, bytes, np.generic, np.dtype)):
+        return bool(now == then) or bool(now != now and then != then)
+    if isinstance(now, np.ndarray):
+        return now.dtype == then.dtype and np.array_equal(now, then)
+    if isinstance(now, tuple):
+        return len(now) == len(then) and all(map(is_same, now, then))
+    if type(now) is dict:
+        return now.keys() == then.keys() and all(
+            value is MISSING or is_same(now[key], value) for key, value in then.items()
+        )
+    if isinstance(now, types.MethodType):
+        return now.__self__ is then.__self__ and now.__func__ is then.__func__
+    return False
+
+
+def _bits(number: complex) -> tuple[Any, ...]:
+    """0.0 and -0.0 differ, a NaN is a NaN."""
+    parts = (number.real, number.imag)
+    return tuple((math.copysign(1, x), "nan" if x != x else x) for x in parts)
+
+
+def _namespace(cls: type) -> dict[str, Any]:
+    """The dict behind the read-only view that is `cls.__dict__`."""
+    return gc.get_referents(cls.__dict__)[0]
+
+
+def _mutable(cls: type) -> bool:
+    """Whether attributes of the class can be set."""
+    return bool(cls.__flags__ & _HEAP_TYPE) and not cls.__flags__ & _IMMUTABLE_TYPE
+
+
+# The watches that are on, by their threads, and the classes that tell them of their objects'
+# attributes, with what they had before.
+_watches: dict[int, Watch] = {}
+_followed: dict[type, dict[str, Any]] = {}
+_following = threading.Lock()
+
+
+def _follow(cls: type) -> None:
+    """Objects of the class tell of their attributes from now on."""
+    with _following:
+        if not _mutable(cls) or any(issubclass(cls, known) for known in _followed):
+            return
+        read: Callable[[Any, str], Any] = cls.__getattribute__  # type: ignore[assignment]
+        write: Callable[[Any, str, Any], None] = cls.__setattr__  # type: ignore[assignment]
+
+        def get(obj: Any, name: str) -> Any:
+            watch = _watches.get(threading.get_ident())
+            return read(obj, name) if watch is None else watch.attribute(obj, name, read)
+
+        def set_(obj: Any, name: str, value: Any) -> None:
+            watch = _watches.get(threading.get_ident())
+            if watch is not None:
+                watch.wrote(obj, name)
+            write(obj, name, value)
+
+        new = {"__getattribute__": get, "__setattr__": set_}
+        _followed[cls] = {name: cls.__dict__.get(name, MISSING) for name in new}
+        for name, function in new.items():
+            setattr(cls, name, function)
+
+
+def _end_following() -> None:
+    """Give the classes back what they had, where nobody watches any more."""
+    with _following:
+        if _watches:
+            return
+        for cls, before in reversed(_followed.items()):
+            for name, function in before.items():
+                if function is MISSING:
+                    delattr(cls, name)
+                else:
+                    setattr(cls, name, function)
+        _followed.clear()
+
+
+def _forget_other_threads() -> None:
+    """A forked child has one thread: the traces of the others ended with them."""
+    global _following
+    _following = threading.Lock()
+    for thread in [key for key in _watches if key != threading.get_ident()]:
+        del _watches[thread]
+    _end_following()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+class Watch:
+    """What one trace reads and writes of Python objects.
+
+    `counters` are numbers among the attributes, by the ids of the objects' dicts and names, that
+    the function is known to count on: reading one gives `host_number(read)`, so that the program
+    need not be another one for every count.
+    """
+
+    def __init__(
+        self,
+        counters: Iterable[tuple[int, str]],
+        host_number: Callable[[Callable[[], Any]], HostNumber],
+    ) -> None:
+        self._counters, self._host_number = frozenset(counters), host_number
+        self.tensors: list[Tensor] = []  # that were found in attributes, containers and variables
+        self._first: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # what was read, by place
+        self._written: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # with what was there
+        self._found_anew: set[tuple[int, Any]] = set()  # states that the program finds there
+        self._walked: dict[int, Any] = {}  # what was looked through
+        self._class_reads: set[tuple[type, str]] = set()
+
+    def __enter__(self) -> Watch:
+        _watches[threading.get_ident()] = self
+        for cls in autograd.watched_classes:
+            _follow(cls)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        del _watches[threading.get_ident()]
+        _end_following()
+
+    # ---- what happens ---------------------------------------------------------------------------
+
+    def attribute(self, obj: Any, name: str, read: Callable[[Any, str], Any]) -> Any:
+        if name == "__dict__":
+            attributes = read(obj, name)
+            self.contents(attributes)
+            return attributes
+        if name.startswith("__"):
+            return read(obj, name)
+        attributes = _attributes(obj)
+        if attributes is None or name not in attributes:
+            if attributes is not None:
+                self.item(attributes, name)
+            self._class_attribute(obj, type(obj), name)
+            return read(obj, name)
+        key = (id(attributes), name)
+        if key in self._counters and key not in self._written:
+            if key not in self._first:
+                number = self._host_number(lambda: attributes[name])
+                self._first[key] = (attributes, name, number)
+            return self._first[key][2]
+        self.item(attributes, name)
+        return read(obj, name)
+
+    def wrote(self, obj: Any, name: str) -> None:
+        attributes = _attributes(obj)
+        key = (id(attributes), name)
+        if attributes is not None and key not in self._written:
+            self._written[key] = (attributes, name, attributes.get(name, MISSING))
+
+    def _class_attribute(self, obj: Any, cls: type, name: str) -> None:
+        if (cls, name) in self._class_reads:
+            return
+        self._class_reads.add((cls, name))
+        for base in cls.__mro__:
+            namespace = _namespace(base)
+            if _mutable(base):
+                self.item(namespace, name)
+            if name in namespace:
+                if isinstance(namespace[name], types.MemberDescriptorType):
+                    self.item(obj, name)
+                return
+
+    def item(self, holder: Any, key: Any) -> None:
+        """The trace holds only while the item or the slot `key` of `holder` is what it is."""
+        place = (id(holder), key if isinstance(key, str) else id(key))
+        if place not in self._first and place not in self._written:
+            value = _read(holder, key)
+            self._first[place] = (holder, key, value)
+            self.reached(value)
+
+    def contents(self, container: Any) -> None:
+        """The trace holds only while the same objects are in `container`."""
+        if id(container) in self._walked:
+            return
+        self._walked[id(container)] = container
+        if len(container) > LARGEST_CONTAINER:
+            return
+        snapshot = _snapshot(container)
+        if not isinstance(container, (tuple, frozenset)):
+            self._first[id(container), CONTENTS] = (container, CONTENTS, snapshot)
+        for item in snapshot.values() if isinstance(snapshot, dict) else snapshot:
+            self.reached(item)
+
+    def reached(self, value: Any) -> None:
+        """The function has got hold of `value`: what it reads there is to be noted, too."""
+        cls = type(value)
+        if cls in (int, float, str, bool, type(None)):
+            return
+        if isinstance(value, AutogradValue | NDArray):
+            if isinstance(value, Tensor):
+                self.tensors.append(value)
+            return
+        if isinstance(value, _CONTAINERS):
+            self.contents(value)
+        elif isinstance(value, np.ndarray):
+            if value.size <= LARGEST_CONTAINER and id(value) not in self._walked:
+                self._walked[id(value)] = value
+                self._first[id(value), CONTENTS] = (value, CONTENTS, value.copy())
+        elif isinstance(value, types.FunctionType):
+            self._function(value)
+        elif isinstance(value, types.MethodType):
+            self.reached(value.__self__)
+            self.reached(value.__func__)
+        elif isinstance(value, functools.partial):
+            self.reached((value.func, value.args, value.keywords))
+        elif isinstance(value, staticmethod | classmethod):
+            self.reached(value.__func__)
+        elif isinstance(value, property):
+            self.reached(value.fget)
+        elif not isinstance(value, type | types.ModuleType):
+            self._object(value, cls)
+
+    def _object(self, value: Any, cls: type) -> None:
+        if cls.__module__.partition(".")[0] == _PACKAGE:
+            wrapped = getattr(value, "__wrapped__", None)  # another compiled function
+            if wrapped is not None:
+                self.reached(wrapped)
+        elif _mutable(cls):
+            _follow(cls)
+            if "__call__" in vars(cls):
+                self._class_attribute(value, cls, "__call__")
+        elif hasattr(value, "__dict__"):  # a SimpleNamespace
+            self.contents(vars(value))
+
+    # ---- the variables of functions -------------------------------------------------------------
+
+    def _function(self, function: types.FunctionType) -> None:
+        """Note the global variables and the cells that a function of the user can read."""
+        code = function.__code__
+        if id(function) in self._walked or code.co_filename.startswith(_INSTALLED):
+            return
+        self._walked[id(function)] = function
+        self._globals(code, function.__globals__)
+        for cell in function.__closure__ or ():
+            self.item(cell, "cell_contents")
+        for default in (function.__defaults__ or (), function.__kwdefaults__ or {}):
+            self.reached(default)
+
+    def _globals(self, code: types.CodeType, variables: dict[str, Any]) -> None:
+        owner: Any = MISSING  # the module or class that the instruction before has loaded
+        for instruction in dis.get_instructions(code):
+            name, before, owner = instruction.argval, owner, MISSING
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                owner = variables.get(name, MISSING)
+                if owner is not MISSING or not hasattr(builtins, name):
+                    self.item(variables, name)
+            elif before is not MISSING and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                owner = self._member(before, name)
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                self._globals(constant, variables)
+
+    def _member(self, owner: Any, name: str) -> Any:
+        """Note an attribute of a module or class of the user; returns it."""
+        if isinstance(owner, types.ModuleType):
+            file = getattr(owner, "__file__", None) or _FOLDER
+            if not file.startswith(_INSTALLED):
+                self.item(vars(owner), name)
+            return vars(owner).get(name, MISSING)
+        if isinstance(owner, type) and _mutable(owner):
+            if owner.__module__.partition(".")[0] != _PACKAGE:
+                self._class_attribute(None, owner, name)
+            return getattr(owner, name, MISSING)
+        return MISSING
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    def counted(self) -> set[tuple[int, str]]:
+        """The places of numbers that were read and then made others."""
+        return {
+            key
+            for key, (attributes, name, before) in self._written.items()
+            if key in self._first
+            and not isinstance(self._first[key][2], HostNumber)
+            and type(before) in (int, float)
+            and type(attributes.get(name)) in (int, float)
+            and attributes[name] != before
+        }
+
+    def writes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        """(dict, name, value at the end) of each attribute that every call writes, of objects that
+        were there before the trace."""
+        for key, (attributes, name, before) in self._written.items():
+            if name in attributes and not self._is_new(attributes):
+                value = attributes[name]
+                if key not in self._first or not is_same(value, before):
+                    yield attributes, name, value
+
+    def restore(self) -> None:
+        """Give objects from before the trace the attributes that they had then."""
+        for attributes, name, before in self._written.values():
+            if self._is_new(attributes):
+                continue
+            if before is not MISSING:
+                attributes[name] = before
+            else:
+                attributes.pop(name, None)
+
+    def _is_new(self, attributes: dict[str, Any]) -> bool:
+        """Whether the trace has made an object: all there is in it was written."""
+        places = [(id(attributes), name) for name in attributes]
+        return all(p in self._written and self._written[p][2] is MISSING for p in places)
+
+    def replaced(self, kind: type) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        """(dict, name, object before) of each attribute of that kind that was read and then
+        replaced, where nothing else read has the object."""
+        seen = Counter(id(first) for _, _, first in self._first.values())
+        for key, (attributes, name, before) in self._written.items():
+            is_replaced = key in self._first and attributes.get(name, MISSING) is not before
+            if isinstance(before, kind) and is_replaced and seen[id(before)] == 1:
+                self._found_anew.add(key)
+                yield attributes, name, before
+
+    def guards(self, last: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, Any]]:
+        """The entries of `Guards`, `last` with what is there now; what the function itself changes
+        in containers is none. To be asked for after `restore`.
+        """
+        found = [(holder, key, _read(holder, key)) for holder, key in last]
+        for place, (holder, key, first) in self._first.items():
+            if isinstance(first, HostNumber) or place in self._found_anew:
+                continue
+            now = _read(holder, key)
+            if key is CONTENTS and isinstance(holder, dict):
+                # What the function sets there may be anything before.
+                own = ((k, v, (id(holder), k) in self._written) for k, v in first.items())
+                first = {k: MISSING if written else v for k, v, written in own}
+            if is_same(now, first):
+                found.append((holder, key, first))
+            elif key is CONTENTS and isinstance(holder, dict):
+                found += [(holder, k, v) for k, v in first.items() if now.get(k, MISSING) is v]
+        return found
+
+
+def _attributes(obj: Any) -> dict[str, Any] | None:
+    try:
+        return object.__getattribute__(obj, "__dict__")
+    except AttributeError:  # it has slots alone
+        return None
