@@ -211,6 +211,23 @@ def undone() -> Iterator[None]:
             undo()
 
 
+@contextmanager
+def undone_on_error() -> Iterator[None]:
+    """What this thread changes inside and says to `changed` is as before if an exception leaves."""
+    outer, _mode.undo_log = _mode.undo_log, []
+    try:
+        yield
+    except BaseException:
+        for undo in reversed(_mode.undo_log or ()):
+            undo()
+        _mode.undo_log = []
+        raise
+    finally:
+        done, _mode.undo_log = _mode.undo_log, outer
+        if outer is not None:
+            outer.extend(done or ())
+
+
 def changed(undo: Callable[[], Any]) -> None:
     """A host action has changed Python state, such as a count of steps; `undo` takes it back."""
     if _mode.undo_log is not None:

@@ -23,11 +23,13 @@ from .ndarray import (
     log,
     maximum,
     one_hot,
+    required,
     reshape,
     set_default_device,
     stack,
     sum,
     tanh,
+    traced_one_hot,
     where,
 )
 from .symbolic import HostNumber, SymbolicBuffer, is_traced, recording
@@ -65,6 +67,7 @@ __all__ = [
     "one_hot",
     "promote",
     "recording",
+    "required",
     "reshape",
     "set_default_device",
     "set_num_threads",
@@ -72,6 +75,7 @@ __all__ = [
     "stack",
     "sum",
     "tanh",
+    "traced_one_hot",
     "where",
     "widened",
 ]

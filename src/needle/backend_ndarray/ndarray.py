@@ -1073,6 +1073,17 @@ def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
     return cond._coerce(value)
 
 
+def required(values: NDArray, ok: NDArray) -> NDArray:
+    """`values`, of a function that is being compiled: there is nothing to look at yet.
+
+    A call of the program raises IndexError where `ok`, of the same shape, does not hold everywhere.
+    """
+    # Zeros, looked up in a table of one row: `take_rows` refuses the row 1 that is not there.
+    zero = NDArray(np.zeros(1, np.int64), device=ok._device, dtype=INT64)
+    row = where(ok, zero.broadcast_to(ok._shape), 1)
+    return values + zero[row].astype(values._dtype)
+
+
 def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
     """Rows of the n×n identity chosen by integers; shape index.shape + (n,).
 
@@ -1083,6 +1094,13 @@ def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
     narrow = where(inside, index, -1).astype(INT32)
     columns = NDArray(np.arange(n), device=index._device, dtype=INT32)
     return narrow.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
+
+
+def traced_one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
+    """`one_hot` in a function that is being compiled: a call raises where `device.one_hot` does."""
+    whole = index.astype(INT64)
+    inside = whole.compare("ge", 0)._binary("logical_and", whole.compare("lt", n))
+    return one_hot(required(whole, inside), n, dtype)
 
 
 def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced
-from ..backend_ndarray import one_hot as rows_of_identity
+from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced, traced_one_hot
 from ..backend_ndarray.dtypes import python_number
 from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, default_device, default_float
@@ -140,7 +139,7 @@ def one_hot(
     data = i.realize_cached_data() if isinstance(i, Tensor) else i
     n = whole(n, "one_hot", "n")
     if isinstance(data, NDArray) and is_traced(data):
-        return _tensor(rows_of_identity(data.astype("int64"), n, _dtype(dtype)), requires_grad)
+        return _tensor(traced_one_hot(data, n, _dtype(dtype)), requires_grad)
     return _tensor(device.one_hot(n, np.asarray(data), _dtype(dtype)), requires_grad)
 
 

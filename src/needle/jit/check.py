@@ -86,6 +86,16 @@ def checked(
     return done, result
 
 
+def rehearse(
+    program: CompiledProgram, function: Callable[[], Any], arguments: Sequence[Tensor]
+) -> None:
+    """Call `function()` on copies of the Tensors that `program` knows."""
+    known = _known(program, arguments)
+    if known is not None:
+        with _rehearsal(known, NDArray.copy):
+            function()
+
+
 # ---- what a call can change -----------------------------------------------------------------
 
 

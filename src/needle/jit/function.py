@@ -310,7 +310,12 @@ class JitFunction:
     ) -> tuple[bool, Any]:
         if mode() == "check" and isinstance(program, CompiledProgram):
             return check.checked(program, self.name, eagerly, given)
-        return program(given, eagerly)
+        try:
+            return program(given, eagerly)
+        except IndexError:  # before anything was updated
+            if isinstance(program, CompiledProgram):
+                check.rehearse(program, eagerly, given.tensors)  # raises what eager code raises
+            raise
 
     def explain(self, profile: bool = False) -> str:
         """The program of the latest call: its kernels with their flops and bytes, its memory.

@@ -217,16 +217,12 @@ class Watch:
     """What one trace reads and writes of Python objects.
 
     `counters` are numbers among the attributes, by the ids of the objects' dicts and names, that
-    the function is known to count on: reading one gives `host_number(read)`, so that the program
-    need not be another one for every count.
+    the function is known to count on: reading one gives a HostNumber, so that the program need not
+    be another one for every count.
     """
 
-    def __init__(
-        self,
-        counters: Iterable[tuple[int, str]],
-        host_number: Callable[[Callable[[], Any]], HostNumber],
-    ) -> None:
-        self._counters, self._host_number = frozenset(counters), host_number
+    def __init__(self, counters: Iterable[tuple[int, str]] = ()) -> None:
+        self._counters = frozenset(counters)
         self.tensors: list[Tensor] = []  # that were found in attributes, containers and variables
         self._first: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # what was read, by place
         self._written: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # with what was there
@@ -262,7 +258,9 @@ class Watch:
         key = (id(attributes), name)
         if key in self._counters and key not in self._written:
             if key not in self._first:
-                number = self._host_number(lambda: attributes[name])
+                trace = autograd.current_trace()
+                assert trace is not None
+                number = trace.host_number(lambda: attributes[name])
                 self._first[key] = (attributes, name, number)
             return self._first[key][2]
         self.item(attributes, name)

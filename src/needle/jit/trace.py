@@ -92,7 +92,8 @@ class Source:
     """A Tensor from outside whose data or gradient the trace reads or replaces.
 
     Found again at every call as argument number `argument`, as the gradient of another source, in
-    the `place` where every call puts another one (a dict and a key), or as the object itself. The Tensor stays as it is during the trace, for other threads use it.
+    the `place` where every call puts another one (a dict and a key), or as the object itself. The
+    Tensor stays as it is during the trace, for other threads use it.
     """
 
     tensor: Tensor
@@ -238,7 +239,7 @@ class Tracing:
         self.consumed: list[AutogradValue] = []
         self.actions: list[Callable[[], Any]] = []
         self.host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]] = []
-        self.watch = Watch(counters, self.host_number)
+        self.watch = Watch(counters)
         self.last_guards: list[tuple[Any, Any]] = []  # for what is there at the end
         self.counted: set[tuple[int, str]] = set()  # the places of numbers that it counts on
         self.modules: dict[int, weakref.ref[Any]] = {}

@@ -44,7 +44,10 @@ class Embedding(Module):
         if rows.size == 0:
             return rows
         if is_traced(rows):  # the kernel finds those out of range, but would count from the end
-            return where(rows.compare("lt", 0), self.num_embeddings, rows)
+            bad = rows.compare("lt", 0)
+            if is_float(data.dtype):
+                bad = bad._binary("logical_or", data.compare("ne", rows))
+            return where(bad, self.num_embeddings, rows)
         if is_float(data.dtype) and not data.compare("eq", rows).all():
             raise ValueError(f"[Embedding] indices must be integers, got {data}")
         low, high = rows.min().item(), rows.max().item()

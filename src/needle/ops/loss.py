@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend_ndarray as nd
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, is_float, is_traced, one_hot
+from ..backend_ndarray import NDArray, is_float, is_traced, one_hot, required
 from ..backend_ndarray.layout import whole
 from .activation import log_softmax, softmax
 from .common import FusedOp, is_scalar, widens
@@ -89,23 +88,13 @@ def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
     return Tensor.make_const(rows) * kept_rows(op).astype(logits.dtype)
 
 
-def _checked_labels(labels: NDArray, classes: int, ignore_index: int) -> NDArray:
+def _checked_labels(labels: NDArray, classes: int, ignore_index: int | None = None) -> NDArray:
     """The labels. Raises IndexError for one outside 0 … classes-1 that is not `ignore_index`."""
-    if not is_traced(labels):
-        _check_labels(labels, classes, ignore_index)
-        return labels
-    # There are no values to look at yet. Looking the labels up in a table of themselves raises
-    # when the program runs.
-    kept = labels.compare("ne", ignore_index)
-    index = nd.where(kept, nd.where(labels.compare("lt", 0), classes, labels), 0)
-    table = NDArray(np.arange(classes), device=labels.device, dtype="int64")
-    return nd.where(kept, table[index], labels)
-
-
-def _check_labels(labels: NDArray, classes: int, ignore_index: int | None = None) -> None:
-    """Raises IndexError for a label outside 0 … classes-1, where the values are there to see."""
     if is_traced(labels):
-        return
+        inside = labels.compare("ge", 0)._binary("logical_and", labels.compare("lt", classes))
+        if ignore_index is not None:
+            inside = inside._binary("logical_or", labels.compare("eq", ignore_index))
+        return required(labels, inside)
     host = np.asarray(labels)
     bad = (host < 0) | (host >= classes)
     if ignore_index is not None:
@@ -114,14 +103,20 @@ def _check_labels(labels: NDArray, classes: int, ignore_index: int | None = None
         raise IndexError(
             f"[cross_entropy] label {host[bad][0]} is out of range for {classes} classes"
         )
+    return labels
 
 
-def _check_whole(labels: NDArray) -> None:
-    """Raises TypeError for a float that is no whole number, where the values are there to see."""
-    if is_float(labels.dtype) and not is_traced(labels):
-        host = np.asarray(labels)
-        if not np.array_equal(np.floor(host), host):
-            raise TypeError("[cross_entropy] labels must be whole numbers")
+def _whole(labels: NDArray) -> NDArray:
+    """The labels as int64. Raises TypeError for a float that is no whole number."""
+    rounded = labels.astype("int64")
+    if not is_float(labels.dtype):
+        return rounded
+    if is_traced(labels):
+        return required(rounded, labels.compare("eq", rounded))
+    host = np.asarray(labels)
+    if not np.array_equal(np.floor(host), host):
+        raise TypeError("[cross_entropy] labels must be whole numbers")
+    return rounded
 
 
 def _as_labels(labels: Any, logits: Tensor) -> NDArray:
@@ -131,14 +126,13 @@ def _as_labels(labels: Any, logits: Tensor) -> NDArray:
         data = NDArray(
             host, device=logits.device, dtype="float64" if host.dtype.kind == "f" else "int64"
         )
-    data = data.to(logits.device)
-    _check_whole(data)
+    data = _whole(data.to(logits.device))
     if data.shape != logits.shape[:1]:
         raise ValueError(
             f"[cross_entropy] logits of shape {logits.shape} need labels of shape "
             f"({logits.shape[0]},), got {data.shape}"
         )
-    return data.astype("int64").compact()
+    return data.compact()
 
 
 @widens
@@ -183,8 +177,7 @@ def nll_loss(log_probs: Tensor, labels: Any) -> Tensor:
     """-log_probs[i, labels[i]] of every row of log_probs (n, classes); shape (n,)."""
     if log_probs.ndim != 2:
         raise ValueError(f"[nll_loss] log_probs must be (n, classes), got {log_probs.shape}")
-    index = _as_labels(labels, log_probs)
-    _check_labels(index, log_probs.shape[1])
+    index = _checked_labels(_as_labels(labels, log_probs), log_probs.shape[1])
     return -reshape(gather(log_probs, 1, index.unsqueeze(1)), (log_probs.shape[0],))
 
 

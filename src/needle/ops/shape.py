@@ -488,7 +488,7 @@ def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
     if not isinstance(data, NDArray):
         return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))
     if nd.is_traced(data):
-        return Tensor.make_const(nd.one_hot(data.astype("int64"), n, dtype))
+        return Tensor.make_const(nd.traced_one_hot(data, n, dtype))
     return Tensor.make_const(data.device.one_hot(n, data, dtype))
 
 
