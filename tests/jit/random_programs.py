@@ -18,7 +18,7 @@ import numpy as np
 import needle as ndl
 from needle import init, ops
 
-NAMES = {"ndl": ndl, "np": np, "init": init, "ops": ops}
+NAMES: dict[str, Any] = {"ndl": ndl, "np": np, "init": init, "ops": ops}
 LENGTH = 16
 LARGEST = 50.0  # a line with larger numbers is not taken: they would hide what is small
 SMALL_DIMS, LARGE_DIMS = (2, 3, 4, 6, 8, 17, 40), (5, 33, 64, 70, 130)
@@ -44,12 +44,43 @@ COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_e
 REDUCTIONS = ("summation", "mean", "max", "min", "logsumexp", "norm", "prod")
 
 
+# What a program reads of an object, and what may be done to that and the states between two calls.
+READS = (
+    "{x} * m.number", "{x} + m.numbers[0]", "{x} if m.flag else -{x}", "m.function({x})",
+    "{x} * sum(m.numbers)", "{x} * m.options['a']", "{x} - len(m.options)", "{x} * m.inner.number",
+    "{x} + m.extra if hasattr(m, 'extra') else {x}", "{x} * m.total()", "{x} * NUMBER",
+)  # fmt: skip
+CHANGES = (
+    "m.number = 0.25", "m.numbers[0] = -1.0", "m.numbers.append(0.5)", "m.flag = not m.flag",
+    "m.function = ops.tanh", "m.options['a'] = 2.0", "m.options['b'] = 1.0", "m.extra = 0.5",
+    "m.inner.number = -0.5", "m.inner = Knobs()", "m.total = lambda: 0.125",
+    "globals_['NUMBER'] = globals_['NUMBER'] / 2", "s0.requires_grad = False",
+    "s0.requires_grad = True", "s1.requires_grad = False", "pass",
+)  # fmt: skip
+NUMBER = 1.0
+
+
+class Knobs:
+    """An object whose attributes programs read."""
+
+    def __init__(self, inner: Knobs | None = None) -> None:
+        self.number, self.numbers, self.flag = 0.5, [1.0, -0.5], True
+        self.function: Callable[[ndl.Tensor], ndl.Tensor] = ops.sigmoid
+        self.options, self.inner = {"a": 0.5}, inner
+
+    def total(self) -> float:
+        return self.number + sum(self.numbers)
+
+
+NAMES["Knobs"] = Knobs
+
+
 @dataclass(repr=False)
 class Program:
     """Arrays that go in, lines, and the names that come out.
 
     `states` are Tensors from outside of the program. Where it is `pure`, the lines change nothing
-    and `run` also gives gradients.
+    and `run` also gives gradients. `changes` are what is done between two calls.
     """
 
     inputs: dict[str, np.ndarray]
@@ -57,13 +88,15 @@ class Program:
     lines: list[str]
     outputs: list[str]
     pure: bool
+    changes: list[str]
 
     def __str__(self) -> str:
         kinds = [
             f"# {name}: {array.dtype}{list(array.shape)}"
             for name, array in (*self.inputs.items(), *self.states.items())
         ]
-        return "\n".join([*kinds, *self.lines, f"return {', '.join(self.outputs)}"])
+        changes = [f"# then: {change}" for change in self.changes]
+        return "\n".join([*kinds, *self.lines, f"return {', '.join(self.outputs)}", *changes])
 
     __repr__ = __str__
 
@@ -77,21 +110,31 @@ class Program:
             for name, array in arrays.items()
         }
 
-    def variables(self, *tensors: dict[str, ndl.Tensor]) -> dict[str, Any]:
+    def change(self, call: int, states: dict[str, ndl.Tensor], knobs: Knobs) -> None:
+        """What is done after call number `call`, from 0 on."""
+        for change in self.changes[call : call + 1]:
+            exec(change, {**NAMES, **states, "m": knobs, "globals_": globals()})
+
+    def variables(
+        self, *tensors: dict[str, ndl.Tensor], knobs: Knobs | None = None
+    ) -> dict[str, Any]:
         """All variables after the last line."""
-        variables = dict(NAMES)
+        variables = {**NAMES, "m": knobs, "NUMBER": NUMBER}
         for named in tensors:
             variables.update(named)
         exec(self._code, variables)
         return variables
 
-    def run(self, inputs: dict[str, ndl.Tensor], states: dict[str, ndl.Tensor]) -> list[ndl.Tensor]:
+    def run(
+        self, inputs: dict[str, ndl.Tensor], states: dict[str, ndl.Tensor],
+        knobs: Knobs | None = None,
+    ) -> list[ndl.Tensor]:  # fmt: skip
         """The results and, of a pure program, the gradients of a weighted sum of them."""
         if not self.pure:
             with ndl.no_grad():
-                variables = self.variables(inputs, states)
+                variables = self.variables(inputs, states, knobs=knobs)
             return [variables[name] for name in self.outputs]
-        variables = self.variables(inputs, states)
+        variables = self.variables(inputs, states, knobs=knobs)
         results = [variables[name] for name in self.outputs]
         losses = [(r * _weights(r)).sum() for r in results if r.requires_grad]
         sources = [x for x in (*inputs.values(), *states.values()) if x.requires_grad]
@@ -107,22 +150,26 @@ def _weights(x: ndl.Tensor) -> ndl.Tensor:
     return ndl.Tensor(numbers, device=x.device, dtype=x.dtype, requires_grad=False)
 
 
-def random_program(random: Random, pure: bool = True, large: bool = False) -> Program:
+def random_program(
+    random: Random, pure: bool = True, large: bool = False, changes: int = 0
+) -> Program:
     """A program of up to `LENGTH` lines; one that is not pure also writes into Tensors.
 
     Arrays have up to 2,000 elements, large ones up to 20,000: as many as kernels cut into blocks.
+    One with `changes`, of what is around it, reads attributes and variables.
     """
-    writer = _Writer(random, pure, large)
+    writer = _Writer(random, pure, large, bool(changes))
     for _ in range(LENGTH):
         writer.line()
-    return Program(writer.inputs, writer.states, writer.lines, writer.outputs(), pure)
+    between = [random.choice(CHANGES) for _ in range(changes)]
+    return Program(writer.inputs, writer.states, writer.lines, writer.outputs(), pure, between)
 
 
 class _Writer:
     """A program that grows."""
 
-    def __init__(self, random: Random, pure: bool, large: bool) -> None:
-        self.random, self.pure = random, pure
+    def __init__(self, random: Random, pure: bool, large: bool, reads: bool = False) -> None:
+        self.random, self.pure, self.reads = random, pure, reads
         self.most_elements = 20_000 if large else 2000
         self.lines: list[str] = []
         self.expressions: list[tuple[str, bool]] = []
@@ -137,8 +184,9 @@ class _Writer:
         self.exact = set(self.inputs)
         self.states = {f"s{i}": self._floats(self._shape(2)) for i in range(2)}
         self.exact |= set(self.states)
-        program = Program(self.inputs, self.states, [], [], False)
-        self.values = program.tensors(self.inputs) | program.tensors(self.states)
+        program = Program(self.inputs, self.states, [], [], False, [])
+        self.values: dict[str, Any] = program.tensors(self.inputs) | program.tensors(self.states)
+        self.knobs = {"m": Knobs(Knobs()), "NUMBER": NUMBER}
 
     def _shape(self, ndim: int) -> tuple[int, ...]:
         return tuple(self.random.choice(self.dims) for _ in range(ndim))
@@ -165,6 +213,8 @@ class _Writer:
             self.constant, self.choice, self.cast, self.again, self.lookup, self.scan,
             self.integers,
         ]  # fmt: skip
+        if self.reads:
+            kinds += [self.read] * 12
         if not self.pure:
             kinds += [self.write, self.write, self.update, self.update, self.snapshot]
         self.random.choice(kinds)()
@@ -173,7 +223,7 @@ class _Writer:
         """A new variable, where its numbers are fit to go on with."""
         try:
             with ndl.no_grad():
-                value = eval(expression, NAMES, self.values)
+                value = eval(expression, {**NAMES, **self.knobs}, self.values)
         except (ValueError, IndexError):  # a reduction of nothing, more than 8 axes
             return
         if value.size > self.most_elements or not _tame(value):
@@ -317,6 +367,11 @@ class _Writer:
             f"ndl.tile({x}, {(2,) * value.ndim})",
         ]  # fmt: skip
         self.add(self.random.choice(forms), self.is_exact(x, y))
+
+    def read(self) -> None:
+        x = self.pick(_is_float)
+        if x is not None:
+            self.add(self.random.choice(READS).format(x=x))
 
     def lookup(self) -> None:
         x = self.pick(lambda v: v.ndim > 0 and v.shape[0] > 0)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jit.random_programs import Program, random_program, tolerance
+from jit import random_programs
+from jit.random_programs import Knobs, Program, random_program, tolerance
 
 import needle as ndl
 from needle import ops
@@ -36,16 +37,19 @@ def run(programs: Sequence[Program], wrap: Any) -> list[Outcome]:
     """What each program gives at each call of one function made of all of them."""
     inputs = [p.tensors(p.inputs) for p in programs]
     states = [p.tensors(p.states) for p in programs]
+    knobs = [Knobs(Knobs()) for _ in programs]
 
     @wrap
     def function(inputs):
-        return [p.run(x, s) for p, x, s in zip(programs, inputs, states, strict=True)]
+        given = zip(programs, inputs, states, knobs, strict=True)
+        return [p.run(x, s, m) for p, x, s, m in given]
 
     outcomes: list[Outcome] = [[] for _ in programs]
-    for _ in range(CALLS):
+    for call in range(max(CALLS, *(len(p.changes) + 1 for p in programs))):
         for i, results in enumerate(function(inputs)):
             left = [*inputs[i].values(), *states[i].values()]
             outcomes[i].append([x.numpy() for x in (*results, *left)])
+            programs[i].change(call, states[i], knobs[i])
     return outcomes
 
 
@@ -53,7 +57,7 @@ def rounding(program: Program) -> float:
     """The tolerance for a program."""
     inputs, states = program.tensors(program.inputs), program.tensors(program.states)
     with ndl.no_grad():
-        variables = program.variables(inputs, states)
+        variables = program.variables(inputs, states, knobs=Knobs(Knobs()))
     return tolerance(program, variables)
 
 
@@ -96,6 +100,19 @@ def test_the_evaluator_equals_eager_code(seed, pure):
         patched.setenv("NEEDLE_JIT", "evaluate")
         (actual,) = run([program], ndl.jit)
     compare(program, actual, expected)
+
+
+@given(seed=st.integers(0, 2**32 - 1), pure=st.booleans())
+def test_what_is_changed_between_calls(seed, pure):
+    program = random_program(Random(seed), pure, changes=4)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("NEEDLE_JIT", "evaluate")
+        patched.setattr(random_programs, "NUMBER", 1.0)
+        (expected,) = run([program], lambda f: f)
+        patched.setattr(random_programs, "NUMBER", 1.0)
+        (actual,) = run([program], ndl.jit)
+        patched.setattr(random_programs, "NUMBER", 1.0)
+        compare(program, actual, expected)
 
 
 # Whether the programs are pure, whether their arrays are large, and from how many elements on
