@@ -46,6 +46,7 @@ CASES = {
     **{name: Case(loss, LABELS, BAD_LABELS) for name, loss in LOSSES.items()},
     **{f"{name}, floats": Case(f, LABELS, FRACTIONS, "float32") for name, f in LOSSES.items()},
     "one_hot": Case(lambda x, i: ops.one_hot(i, CLASSES), LABELS, BAD_LABELS),
+    "one_hot, floats": Case(lambda x, i: ops.one_hot(i, CLASSES), LABELS, FRACTIONS, "float32"),
     "init.one_hot": Case(lambda x, i: init.one_hot(CLASSES, i), LABELS, BAD_LABELS),
     "Embedding": Case(lambda x, i: EMBEDDING(i), LABELS, ([0, -1], [5, 0], [2**40, 0])),
     "Embedding, floats": Case(

@@ -1100,6 +1100,8 @@ def traced_one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
     """`one_hot` in a function that is being compiled: a call raises where `device.one_hot` does."""
     whole = index.astype(INT64)
     inside = whole.compare("ge", 0)._binary("logical_and", whole.compare("lt", n))
+    if is_float(index._dtype):
+        inside = inside._binary("logical_and", index.compare("eq", whole))
     return one_hot(required(whole, inside), n, dtype)
 
 
