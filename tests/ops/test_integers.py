@@ -17,6 +17,7 @@ import pytest
 import needle as ndl
 from needle import data, init, nn, ops
 from needle.backend_ndarray import NDArray, from_numpy
+from needle.simple_ml.reference import softmax_loss
 
 INTEGERS = ("uint8", "int32", "int64")
 DTYPES = (*INTEGERS, "bool", "float16", "float32", "float64")
@@ -412,6 +413,33 @@ def test_functions_to_floats_convert_first(name, dtype, device):
     assert result.dtype == "float32"
     # Float32 has 2⁻²⁴; a few roundings of an exponential of 250 at most.
     np.testing.assert_allclose(result.numpy(), expected, rtol=2e-6, atol=1e-6, equal_nan=True)
+
+
+def test_means_are_rounded_once(device):
+    """As NumPy's float64 ones, rounded to float32: not sums in float32 times a rounded 1/n."""
+    for dtype, values in (
+        ("uint8", [255] * 1000), ("int32", [2**31 - 1, -(2**31), 5]), ("bool", [True] * 3),
+        ("int64", [2**62] * 4), ("int64", [2**40, 3, -(2**40)]), ("uint8", [1, 2, 255] * 7),
+    ):  # fmt: skip
+        x = ndl.Tensor(np.array(values, dtype), device=device)
+        expected = float(np.float32(np.mean(np.array(values, dtype))))
+        assert ops.mean(x).item() == expected
+        assert x.realize_cached_data().mean().item() == expected
+        if device == ndl.cpu():
+            assert ndl.jit(ops.mean)(x).item() == expected
+
+
+def test_recurrences_and_the_first_loss_of_integers(device):
+    def ones(*shape: int) -> ndl.Tensor:
+        return ndl.Tensor(np.ones(shape, np.uint8), device=device)
+
+    for rnn, columns in ((ops.rnn, 2), (ops.gru, 6)):
+        ints = (ones(3, 1, 2), ones(1, 2), ones(2, columns), ones(2, columns))
+        floats = (x.astype("float32") for x in ints)
+        np.testing.assert_allclose(rnn(*ints)[0].numpy(), rnn(*floats)[0].numpy(), rtol=1e-6)
+    logits = np.array([[250, 1], [3, 4]], np.uint8)
+    expected = softmax_loss(logits.astype(np.float64), np.array([1, 0]))
+    np.testing.assert_allclose(softmax_loss(logits, np.array([1, 0])), expected)
 
 
 @pytest.mark.parametrize("name", ["mean", "array mean", "var", "std", "norm", "L1Loss"])

@@ -25,13 +25,13 @@ from .dtypes import (
     BFLOAT16,
     BOOL,
     FLOAT32,
+    FLOAT64,
     INT32,
     INT64,
     SCALARS,
     as_dtype,
     as_threshold,
     checked_integer,
-    computed_dtype,
     convert,
     float_dtype,
     host_array,
@@ -771,14 +771,17 @@ class NDArray:
         return self.astype(BOOL)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> NDArray:
-        """The arithmetic mean over `axis`; integers give float32."""
+        """The arithmetic mean over `axis`; that of integers is float32, rounded once."""
         if is_stored(self._dtype):
             return self._in_float32(NDArray.mean, axis, keepdims)
         axes = normalize_axes(axis, self.ndim, "mean")
         count = prod(self._shape[i] for i in axes)
-        total = self.astype(computed_dtype(self._dtype)).sum(axes, keepdims)
-        mean = total * (1.0 / count if count else float("nan"))
-        return mean.astype(float_dtype(self._dtype))
+        share = 1.0 / count if count else float("nan")
+        if is_float(self._dtype):
+            return self.sum(axes, keepdims) * share
+        # Sums of narrow integers are exact in int64, which those of int64 may exceed.
+        x = self.astype(FLOAT64) if self._dtype is INT64 else self
+        return (x.sum(axes, keepdims).astype(FLOAT64) * share).astype(FLOAT32)
 
     def _arg_reduce(self, op: str, axis: int | None, keepdims: bool) -> NDArray:
         x = self.astype(widened(self._dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
-from ..backend_ndarray import NDArray
+from ..backend_ndarray import NDArray, is_float
 from .activation import relu, sigmoid, tanh
 from .common import FusedTupleOp, of_one_dtype
 from .elementwise import add
@@ -217,6 +217,8 @@ def gru(
     Columns in the order r, z, n. The input projections of all steps are one product.
     """
     _check("gru", x, (h0,), w_ih, w_hh, 3)
+    if not is_float(x.dtype):
+        x, h0 = x.astype("float32"), h0.astype("float32")
 
     def step(h: Tensor, from_x: Tensor) -> tuple[Tensor, Tensor]:
         h = gru_gates(from_x, linear(h, w_hh, b_hh), h)

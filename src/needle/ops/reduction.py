@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
-from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
 from .common import widens
@@ -146,9 +146,15 @@ def summation(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
     return Summation(axes, keepdims)(a)
 
 
-@widens
 def mean(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean over `axes`."""
+    """The arithmetic mean over `axes`; that of integers is float32, rounded once."""
+    if not is_float(a.dtype):
+        return Tensor.make_const(a.realize_cached_data().mean(axes, keepdims))
+    return _mean(a, axes, keepdims)
+
+
+@widens
+def _mean(a: Tensor, axes: Any, keepdims: bool) -> Tensor:
     count = _count(a.shape, axes, "mean")
     return summation(a, axes, keepdims) * (1.0 / count if count else float("nan"))
 
@@ -156,7 +162,7 @@ def mean(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
 @widens
 def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance over `axes`: squared deviations summed and divided by n - correction."""
-    deviation = a - mean(a, axes, keepdims=True)
+    deviation = a - _mean(a, axes, True)
     count = _count(a.shape, axes, "var") - python_number(correction)
     return summation(deviation * deviation, axes, keepdims) * (
         1.0 / count if count > 0 else float("nan")

@@ -34,7 +34,8 @@ def softmax_loss(Z: np.ndarray, y: np.ndarray) -> Any:
     Z (batch, classes) holds logits, y (batch,) integer labels. Finite for any finite logits.
     """
     _check_labels("softmax_loss", y, Z.shape[0], Z.shape[1])
-    shifted = Z - Z.max(axis=1, keepdims=True)
+    logits = Z if Z.dtype.kind == "f" else Z.astype(np.float64)  # differences of integers may wrap
+    shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     return (log_sum - shifted[np.arange(len(y)), y]).mean()
 
