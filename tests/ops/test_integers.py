@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle import data, init, nn, ops
-from needle.backend_ndarray import NDArray, from_numpy
+from needle import data, init, models, nn, ops, optim
+from needle.backend_ndarray import NDArray, from_numpy, one_hot, stack
 from needle.simple_ml.reference import softmax_loss
 
 INTEGERS = ("uint8", "int32", "int64")
@@ -647,6 +647,25 @@ COUNTS: dict[str, Any] = {
     "BatchNorm1d": lambda n: nn.BatchNorm1d(n),
     "LayerNorm": lambda n: nn.LayerNorm((n,)),
     "GroupNorm": lambda n: nn.GroupNorm(n, 2),
+    "Softmax": lambda n: nn.Softmax(n),
+    "LogSoftmax": lambda n: nn.LogSoftmax(n),
+    "AttentionLayer": lambda n: nn.AttentionLayer(2, n, 2),
+    "AttentionLayer dim": lambda n: nn.AttentionLayer(2, 1, n),
+    "CrossAttention": lambda n: nn.CrossAttention(2, n),
+    "TransformerEncoderLayer": lambda n: nn.TransformerEncoderLayer(2, n, 4),
+    "split_heads": lambda n: ops.split_heads(X.reshape((1, 2, 6)), n),
+    "self_attention": lambda n: ops.self_attention(X.reshape((1, 2, 6)), n),
+    "scatter_add": lambda n: ops.scatter_add(X, n, np.zeros((2, 1), int), X[:, :1]),
+    "array one_hot": lambda n: one_hot(NDArray([0], dtype="uint8"), n),
+    "array stack": lambda n: stack([A, A], n),
+    "MLPResNet": lambda n: models.MLPResNet(2, 2, n),
+    "MLPResNet classes": lambda n: models.MLPResNet(2, 2, 1, n),
+    "ResNet9": lambda n: models.ResNet9(num_classes=n),
+    "GPT": lambda n: models.GPT(4, n, 2, 1, 1),
+    "LanguageModel": lambda n: models.LanguageModel(2, 2, 2, n),
+    "LanguageModel seq_len": lambda n: models.LanguageModel(2, 2, 2, seq_len=n),
+    "StepLR": lambda n: optim.StepLR(optim.SGD([nn.Parameter(init.ones(2))], lr=0.1), n),
+    "generate": lambda n: models.generate(models.GPT(4, 4, 2, 1, 1), np.array([1]), n),
     "RNN": lambda n: nn.RNN(n, 2),
     "LSTM": lambda n: nn.LSTM(2, n),
     "GRU": lambda n: nn.GRU(2, 2, n),

@@ -1092,6 +1092,8 @@ def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
 
     An index outside 0 … n-1 gives a row of zeros.
     """
+    n = whole(n, "one_hot", "n")
+    index = index if index._dtype is INT64 else index.astype(INT32)
     # As int32, of which a processor compares twice as many at once; what is out of range is -1.
     inside = index.compare("ge", 0)._binary("logical_and", index.compare("lt", n))
     narrow = where(inside, index, -1).astype(INT32)

@@ -46,7 +46,7 @@ class Corpus:
     """
 
     def __init__(self, base_dir: str | os.PathLike[str], max_lines: int | None = None) -> None:
-        if max_lines is not None and max_lines < 0:
+        if max_lines is not None and whole(max_lines, "Corpus", "max_lines") < 0:
             raise ValueError(f"[Corpus] max_lines must not be negative, got {max_lines}")
         self.dictionary = Dictionary()
         self.train = self.tokenize(Path(base_dir) / "train.txt", max_lines)

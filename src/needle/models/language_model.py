@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor, no_grad
+from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
 
 SEQUENCE_MODELS = ("rnn", "lstm", "transformer")
@@ -36,6 +37,7 @@ class LanguageModel(nn.Module):
             raise ValueError(
                 f"[LanguageModel] seq_model must be one of {SEQUENCE_MODELS}, got {seq_model!r}"
             )
+        seq_len = whole(seq_len, "LanguageModel", "seq_len")
         self.output_size = output_size
         self.embedding = nn.Embedding(output_size, embedding_size, device=device, dtype=dtype)
         self.seq_model: nn.Module

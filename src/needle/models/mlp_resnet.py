@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import nn
+from ..backend_ndarray.layout import whole
 
 Norm = Callable[[int], nn.Module]
 
@@ -36,6 +37,7 @@ def MLPResNet(
 
     The blocks are `hidden_dim // 2` wide inside. Weights are drawn from first layer to last.
     """
+    num_blocks = whole(num_blocks, "MLPResNet", "num_blocks")
     if num_blocks < 0:
         raise ValueError(f"[MLPResNet] num_blocks must not be negative, got {num_blocks}")
     return nn.Sequential(

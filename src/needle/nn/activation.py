@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..autograd import Tensor
+from ..backend_ndarray.layout import whole
 from .arguments import finite, positive
 from .module import Module
 
@@ -91,7 +92,7 @@ class Softmax(Module):
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis = whole(axis, type(self).__name__, "axis")
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""
@@ -106,7 +107,7 @@ class LogSoftmax(Module):
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis = whole(axis, type(self).__name__, "axis")
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float, widened
-from ..backend_ndarray.layout import broadcast_shapes
+from ..backend_ndarray.layout import broadcast_shapes, whole
 from .activation import Softmax, along_last_axis
 from .common import FusedOp, of_one_dtype
 from .elementwise import where
@@ -153,6 +153,7 @@ class SelfAttention(Attention):
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, heads·d) → the view (B, heads, T, d)."""
     b, t, width = x.shape
+    heads = whole(heads, "split_heads", "heads")
     return permute(reshape(x, (b, t, heads, width // heads)), (0, 2, 1, 3))
 
 
@@ -222,6 +223,7 @@ def self_attention(
     q, k and v stand side by side in qkv, each with its heads side by side; `mask` and `causal` as
     in `scaled_dot_product_attention`. Raises ValueError where shapes do not fit.
     """
+    heads = whole(heads, "attention", "heads")
     if qkv.ndim != 3 or qkv.shape[2] % (3 * heads):
         raise ValueError(
             f"[attention] qkv must be (B, T, 3·{heads}·d) for {heads} heads, got {qkv.shape}"
