@@ -211,21 +211,21 @@ def undone() -> Iterator[None]:
             undo()
 
 
-@contextmanager
-def undone_on_error() -> Iterator[None]:
+class undone_on_error:
     """What this thread changes inside and says to `changed` is as before if an exception leaves."""
-    outer, _mode.undo_log = _mode.undo_log, []
-    try:
-        yield
-    except BaseException:
-        for undo in reversed(_mode.undo_log or ()):
-            undo()
-        _mode.undo_log = []
-        raise
-    finally:
-        done, _mode.undo_log = _mode.undo_log, outer
-        if outer is not None:
-            outer.extend(done or ())
+
+    __slots__ = ("_outer",)
+
+    def __enter__(self) -> None:
+        self._outer, _mode.undo_log = _mode.undo_log, []
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        log, _mode.undo_log = _mode.undo_log or (), self._outer
+        if kind is not None:
+            for undo in reversed(log):
+                undo()
+        elif self._outer is not None:
+            self._outer.extend(log)
 
 
 def changed(undo: Callable[[], Any]) -> None:

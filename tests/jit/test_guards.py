@@ -376,17 +376,26 @@ def scaled_by_global(x: ndl.Tensor) -> ndl.Tensor:
     return x * FACTOR
 
 
+def scaled_by_itself(x: ndl.Tensor) -> ndl.Tensor:
+    return x * scaled_by_itself.factor
+
+
+scaled_by_itself.factor = 2.0
+
+
 def test_global_variables(monkeypatch):
     x = ndl.Tensor([1.0])
     by_global = ndl.jit(lambda x: scaled_by_global(x))
     by_item = ndl.jit(lambda x: x * SETTINGS["factor"])
     by_class = ndl.jit(lambda x: x * Settings.factor)
-    functions = by_global, by_item, by_class
-    assert [f(x).item() for f in functions] == [2, 2, 2]
+    by_itself = ndl.jit(scaled_by_itself)
+    functions = by_global, by_item, by_class, by_itself
+    assert [f(x).item() for f in functions] == [2, 2, 2, 2]
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
     monkeypatch.setitem(SETTINGS, "factor", 4.0)
     monkeypatch.setattr(Settings, "factor", 5.0)
-    assert [f(x).item() for f in functions] == [3, 4, 5]
+    monkeypatch.setattr(scaled_by_itself, "factor", 6.0)
+    assert [f(x).item() for f in functions] == [3, 4, 5, 6]
     monkeypatch.setitem(globals(), "scaled_by_global", lambda x: -x)
     assert by_global(x).item() == -1
 

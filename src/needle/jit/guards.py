@@ -362,7 +362,7 @@ class Watch:
             self.reached(default)
 
     def _globals(self, code: types.CodeType, variables: dict[str, Any]) -> None:
-        owner: Any = MISSING  # the module or class that the instruction before has loaded
+        owner: Any = MISSING  # the module, class or function that the instruction before has loaded
         for instruction in dis.get_instructions(code):
             name, before, owner = instruction.argval, owner, MISSING
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -376,12 +376,14 @@ class Watch:
                 self._globals(constant, variables)
 
     def _member(self, owner: Any, name: str) -> Any:
-        """Note an attribute of a module or class of the user; returns it."""
+        """Note an attribute of a module, class or function of the user; returns it."""
         if isinstance(owner, types.ModuleType):
             file = getattr(owner, "__file__", None) or _FOLDER
             if not file.startswith(_INSTALLED):
                 self.item(vars(owner), name)
             return vars(owner).get(name, MISSING)
+        if isinstance(owner, types.FunctionType):
+            self.item(vars(owner), name)
         if isinstance(owner, type) and _mutable(owner):
             if owner.__module__.partition(".")[0] != _PACKAGE:
                 self._class_attribute(None, owner, name)

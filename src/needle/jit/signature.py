@@ -57,8 +57,10 @@ class Signature:
         if isinstance(tree, Tensor):
             self.tensors.append(tree)
             data = tree.realize_cached_data()
-            kinds = data._shape, data._dtype, data._device.name
-            return (kind, *kinds, tree.requires_grad, tree.op is None)
+            return (
+                kind, data._shape, data._dtype, data._device.name, tree.requires_grad,
+                tree.op is None,
+            )  # fmt: skip
         if kind is tuple:
             return (kind, *[self._described(item) for item in tree])
         if kind in _PLAIN:
