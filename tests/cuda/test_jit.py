@@ -169,6 +169,26 @@ def test_an_index_out_of_range(gpu):
     np.testing.assert_array_equal(look(good).numpy(), table.numpy()[[0, -1]])
 
 
+def test_labels_that_are_refused(gpu):
+    logits = ndl.Tensor(np.random.RandomState(0).randn(4, 3), device=gpu)
+
+    def labels(*values: float) -> ndl.Tensor:
+        return ndl.Tensor(np.array(values), device=gpu, dtype="float64", requires_grad=False)
+
+    functions = (
+        lambda x, y: nn.NLLLoss()(ndl.log_softmax(x), y),
+        lambda x, y: nn.CrossEntropyLoss()(x, y),
+        lambda x, y: ndl.one_hot(y, 3).sum(),
+    )
+    for function in functions:
+        compiled = ndl.jit(function)
+        expected = function(logits, labels(0, 2, 1, 0)).numpy()
+        np.testing.assert_allclose(compiled(logits, labels(0, 2, 1, 0)).numpy(), expected, 1e-5)
+        for bad in (labels(0, 1, -1, 0), labels(0, 1, 3, 0), labels(0, 1, 0.7, 0)):
+            with pytest.raises(IndexError, match="the index at position 2 is out of range"):
+                compiled(logits, bad).numpy()
+
+
 def test_an_index_out_of_range_is_not_forgotten_with_the_program(gpu):
     table = ndl.Tensor(np.ones((4, 3)), device=gpu)
     bad = ndl.Tensor(np.array([0, 9]), device=gpu, dtype="int64")
