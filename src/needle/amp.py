@@ -11,7 +11,6 @@ become 0 unless the loss is scaled up, for which there is `GradScaler`.
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from . import autograd
 from .autograd import Tensor, autocasting
 from .backend_ndarray import NDArray, as_dtype, is_stored, is_traced
 from .backend_ndarray.layout import whole
+from .contexts import decorated
 from .optim import Optimizer
 from .tree import map_leaves
 
@@ -72,12 +72,7 @@ class autocast:
         _entered.contexts.pop().__exit__(*exc)
 
     def __call__(self, function: Function) -> Function:
-        @functools.wraps(function)
-        def inside(*args: Any, **options: Any) -> Any:
-            with self._context():
-                return function(*args, **options)
-
-        return inside  # type: ignore[return-value]
+        return decorated(function, self._context, "autocast")
 
 
 def _unknown(dtype: Any) -> ValueError:

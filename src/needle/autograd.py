@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from .backend_ndarray import HostNumber, Shape, as_dtype, is_float
 from .backend_ndarray.dtypes import FLOAT32, FLOAT64, checked_real, own_dtype
 from .backend_selection import Device, NDArray, default_device, default_float
+from .contexts import decorated
 
 __all__ = [
     "LAZY_MODE",
@@ -194,6 +195,9 @@ class _Mode(threading.local):
     # What undoes changes of Python state, in their order, while someone wants to take them back.
     undo_log: list[Callable[[], Any]] | None = None
 
+    def __init__(self) -> None:
+        self.outer: list[bool] = []  # `recording` outside of the contexts that this thread is in
+
 
 _mode = _Mode()
 
@@ -234,26 +238,35 @@ def changed(undo: Callable[[], Any]) -> None:
         _mode.undo_log.append(undo)
 
 
-class _SetRecording(ContextDecorator):
+class _SetRecording:
     recording: bool
 
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        return made if function is None else made(function)
+
     def __enter__(self) -> None:
-        self._previous = getattr(self, "_previous", [])
-        self._previous.append(_mode.recording)
+        _mode.outer.append(_mode.recording)
         _mode.recording = self.recording
 
     def __exit__(self, *exc: object) -> None:
-        _mode.recording = self._previous.pop()
+        _mode.recording = _mode.outer.pop()
+
+    def __call__(self, function: Any) -> Any:
+        return decorated(function, type(self), type(self).__name__)
 
 
 class no_grad(_SetRecording):
-    """A context (and decorator) in which no operation is recorded."""
+    """A context in which no operation is recorded, in this thread.
+
+    Also a decorator of functions, generators and coroutines: `@no_grad()` or `@no_grad`.
+    """
 
     recording = False
 
 
 class enable_grad(_SetRecording):
-    """A context (and decorator) in which operations are recorded, also inside `no_grad`."""
+    """A context in which operations are recorded, also inside `no_grad`; a decorator like it."""
 
     recording = True
 

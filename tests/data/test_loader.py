@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import gc
+import itertools
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -166,21 +170,146 @@ def test_workers_draw_the_same_whatever_their_number():
 
 
 def test_workers_fetch_ahead_in_other_threads():
-    seen = set()
+    seen, seen_items = set(), set()
 
     class Slow(Items):
         def __getitem__(self, i):
             seen.add(threading.current_thread().name)
+            seen_items.add(i)
             return np.zeros(1), i
 
-    batches = iter(data.DataLoader(Slow(10), 1, num_workers=2))
+    loader = data.DataLoader(Slow(10), 1, num_workers=2)
+    batches = iter(loader)
     next(batches)
     deadline = time.monotonic() + 10
-    while len(batches.gi_frame.f_locals["pending"]) == 0 and time.monotonic() < deadline:
+    while len(seen_items) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert len(seen_items) >= 4, "further batches are fetched ahead"
     assert all(name.startswith("needle-data") for name in seen)
     batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("needle-data")]
+    assert not workers_alive()
+
+
+def workers_alive():
+    return [t for t in threading.enumerate() if t.name.startswith("needle-data")]
+
+
+def test_a_loop_that_is_left_leaves_no_threads():
+    def leave_by_return(loader):
+        for _ in loader:
+            return
+
+    def leave_by_error(loader):
+        for _ in loader:
+            raise KeyError
+
+    loader = data.DataLoader(Items(40), 2, num_workers=3)
+    gc.disable()
+    try:
+        for _ in loader:
+            break
+        assert not workers_alive()
+        leave_by_return(loader)
+        assert not workers_alive()
+        with pytest.raises(KeyError):
+            leave_by_error(loader)
+        assert not workers_alive()
+        next(b for b in loader)
+        list(zip(range(2), loader, strict=False))
+        assert not workers_alive()
+        for _ in loader:
+            assert workers_alive()
+        assert not workers_alive()
+    finally:
+        gc.enable()
+
+
+def test_the_rest_of_a_loop_that_was_left():
+    """`next(loader)` goes on with the latest `iter()`, also after its threads have ended."""
+    plain = labels(data.DataLoader(Items(20), 2))
+    loader = data.DataLoader(Items(20), 2, num_workers=2)
+    found = []
+    for _, y in loader:
+        found.append(y.numpy().tolist())
+        if len(found) == 3:
+            break
+    while len(found) < 10:
+        found.append(next(loader)[1].numpy().tolist())
+    assert found == plain
+    with pytest.raises(StopIteration):
+        next(loader)
+    assert not workers_alive()
+    iter(loader)  # its result is not kept
+    assert next(loader)[1].numpy().tolist() == plain[0]
+    assert next(loader)[1].numpy().tolist() == plain[1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_endless_samplers(workers):
+    class Endless:
+        def __iter__(self):
+            return itertools.cycle(range(5))
+
+    for sampler in (Endless(), (i % 5 for i in itertools.count())):
+        loader = data.DataLoader(Items(5), 2, sampler=sampler, num_workers=workers)
+        found = [y.numpy().tolist() for (_, y), _ in zip(loader, range(4), strict=False)]
+        assert found[:3] == [[0, 1], [2, 3], [4, 0]]
+        with pytest.raises(TypeError):
+            len(loader)
+    loader = data.DataLoader(
+        Items(5), batch_sampler=([i % 5] for i in itertools.count()), num_workers=workers
+    )
+    assert next(iter(loader))[1].numpy().tolist() == [0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        ([], []), ((), []), (np.zeros((0, 2), int), []), ([[0, 1], [2]], [[0, 1], [2]]),
+        (np.array([[3, 1], [2, 0]]), [[3, 1], [2, 0]]), ([np.array([1, 2])], [[1, 2]]),
+        (((4, 3),), [[4, 3]]), (range(0), []),
+    ],
+)  # fmt: skip
+def test_batch_samplers_of_every_kind(indices, expected, workers):
+    for dataset in (Items(5), data.NDArrayDataset(np.zeros(5), np.arange(5))):
+        loader = data.DataLoader(dataset, batch_sampler=indices, num_workers=workers)
+        assert len(loader) == len(expected)
+        assert labels(loader) == expected
+
+
+def test_samplers_of_every_kind():
+    for indices in ([], (), np.array([], int), range(0)):
+        assert labels(data.DataLoader(Items(5), sampler=indices)) == []
+        with pytest.raises(ValueError, match="excludes"):
+            data.DataLoader(Items(5), sampler=indices, batch_sampler=[[1]])
+    for indices in ([3, 1], np.array([3, 1]), (3, 1)):
+        assert labels(data.DataLoader(Items(5), 2, sampler=indices)) == [[3, 1]]
+    for indices in ([0.7], ["1"], [None]):
+        with pytest.raises((TypeError, IndexError, ValueError)):
+            list(data.DataLoader(Items(5), batch_sampler=[indices]))
+    with pytest.raises(ValueError, match="no samples"):
+        list(data.DataLoader(Items(5), batch_sampler=[[]]))
+    (empty,) = data.DataLoader(data.NDArrayDataset(np.zeros((5, 2))), batch_sampler=[[]])
+    assert empty[0].shape == (0, 2)
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Line(NamedTuple):
+    start: Point
+    end: Point
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_named_tuples_are_kept(workers):
+    lines = [Line(Point(i, 1.0), Point(i, [2.0, 3.0])) for i in range(4)]
+    for batch in data.DataLoader(lines, 2, num_workers=workers):
+        assert type(batch) is Line
+        assert type(batch.start) is Point
+        assert [y.shape for y in batch.end.y] == [(2,), (2,)]
+    assert type(data.default_collate([Point(1, 2)])) is Point
 
 
 def test_an_error_in_a_worker_reaches_the_caller():

@@ -208,3 +208,22 @@ def test_no_token_has_no_next_one():
     model = models.GPT(7, 4, width=8, num_layers=1, num_heads=2)
     with pytest.raises(ValueError, match="ids is empty"):
         model.next_logits(np.zeros(0, np.int64), None)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.5}])
+@pytest.mark.parametrize(
+    "logits",
+    [[np.nan, 0.0], [0.0, np.nan, 1.0], [np.inf, 0.0], [np.inf, -np.inf], [-np.inf] * 3, [],
+     [np.nan, np.inf], [[1.0, 2.0]], 3.0],
+)  # fmt: skip
+def test_no_token_is_drawn_from_what_is_no_distribution(logits, options):
+    with pytest.raises(ValueError, match=r"\[sample\] logits"):
+        models.sample(np.array(logits), **options)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-3, 1.0, 1e300])
+def test_a_token_of_logit_minus_infinity_is_never_drawn(temperature):
+    np.random.seed(0)
+    logits = np.array([-np.inf, 1.0, -np.inf, 1.0, -1e308])
+    drawn = {models.sample(logits, temperature) for _ in range(200)}
+    assert drawn <= {1, 3} | ({4} if temperature == 1e300 else set())

@@ -167,3 +167,90 @@ def test_text_models_learn_to_continue(name, tmp_path):
     tokenizer = data.CharTokenizer.from_state(task.state)
     written = models.generate(model.model, tokenizer.encode("cde"), 200, temperature=0)
     assert tokenizer.decode(list(written)) == ("fghabcde" * 25)
+
+
+# ---- one pass or many -------------------------------------------------------------------------
+
+
+def small():
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    x = np.random.RandomState(0).randn(6, 2).astype(np.float32)
+    batch = ndl.Tensor(x), ndl.Tensor(np.array([0, 1] * 3))
+    return model, [batch, batch], optim.SGD(model.parameters(), lr=0.1)
+
+
+def once(kind, batches):
+    return {
+        "generator": lambda: (batch for batch in batches), "iterator": lambda: iter(batches),
+        "map": lambda: map(tuple, batches), "filter": lambda: filter(None, batches),
+    }[kind]()  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["generator", "iterator", "map", "filter"])
+def test_batches_that_come_once(kind):
+    model, batches, optimizer = small()
+
+    def fit(trained, tested, epochs):
+        return train.fit(
+            model, trained, tested, optimizer, nn.SoftmaxLoss(), epochs, compiled=False
+        )[0]
+
+    before = model.modules[0].weight.numpy()
+    for trained, tested, name in (
+        (once(kind, batches), batches, "train_batches"),
+        (batches, once(kind, batches), "test_batches"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"\[fit\] {name} must give its batches anew.*2 epochs"
+        ):
+            fit(trained, tested, 2)
+    np.testing.assert_array_equal(model.modules[0].weight.numpy(), before)
+    history = fit(once(kind, batches), once(kind, batches), 1)
+    assert history.train[0].loss > 0
+    assert history.test[0].loss > 0
+    assert len(fit(data.DataLoader(data.NDArrayDataset(*map(np.asarray, batches[0])), 3),
+                   batches, 2).train) == 2  # fmt: skip
+
+
+def test_no_batches_to_train_on():
+    class Once:
+        """Gives its batches once, and does not look like it."""
+
+        def __init__(self, batches):
+            self.batches = iter(batches)
+
+        def __iter__(self):
+            yield from self.batches
+
+    model, batches, optimizer = small()
+    for trained, epoch in (([], 1), (Once(batches), 2)):
+        with pytest.raises(ValueError, match=f"gave no batch in epoch {epoch}"):
+            train.fit(model, trained, batches, optimizer, nn.SoftmaxLoss(), 3, compiled=False)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_modes_of_modules_are_restored(compiled):
+    model, batches, optimizer = small()
+    norm = model.modules[1]
+
+    def modes():
+        return [module.training for _, module in model.named_modules()]
+
+    def fail(*_):
+        raise KeyError
+
+    for whole, part in ((True, True), (False, False), (True, False), (False, True)):
+        model.train(whole)
+        norm.training = part
+        before = modes()
+        seen = []
+        train.evaluate(
+            model, batches, nn.SoftmaxLoss(), lambda _, s=seen: s.append(any(modes())), compiled
+        )
+        assert not any(seen)
+        assert modes() == before
+        with pytest.raises(KeyError):
+            train.evaluate(model, batches, nn.SoftmaxLoss(), fail, compiled)
+        assert modes() == before
+        train.fit(model, batches, batches, optimizer, nn.SoftmaxLoss(), 1, compiled=compiled)
+        assert modes() == before

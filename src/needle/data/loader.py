@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
 
 PREFETCH_FACTOR = 2
+WORKER = "needle-data"  # what the names of workers' threads begin with
 
 
 class _ComparedByIdentity:
@@ -40,11 +42,13 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
     Raises ValueError when the shapes of a field differ between samples.
     """
+    if not samples:
+        raise ValueError("[DataLoader] a batch has no samples")
     first = samples[0]
     if isinstance(first, dict):
         return {key: default_collate([s[key] for s in samples]) for key in first}
     if isinstance(first, (tuple, list)):
-        return tuple(default_collate(field) for field in zip(*samples, strict=True))
+        return _like(first, map(default_collate, zip(*samples, strict=True)))
     arrays = [np.asarray(s) for s in samples]
     if any(a.shape != arrays[0].shape for a in arrays):
         shapes = sorted({a.shape for a in arrays})
@@ -55,14 +59,19 @@ def default_collate(samples: Sequence[Any]) -> Any:
     return np.stack(arrays)
 
 
+def _like(sample: Any, fields: Iterable[Any], otherwise: type[tuple] = tuple) -> Any:
+    """The fields as the sample's own type where that has names for them, or a tuple."""
+    return type(sample)._make(fields) if hasattr(sample, "_fields") else otherwise(fields)
+
+
 class DataLoader:
     """Iterates over `dataset` in batches of Tensors that need no gradient.
 
-    A batch has the form of a sample: a tuple with one Tensor a field (a dict, or one Tensor), each
-    stacked on axis 0; the last short batch is kept unless `drop_last`. Two batches are compared by
-    identity. With `shuffle` one permutation is drawn from NumPy's global generator (or `generator`)
-    at each `iter()`; a `sampler` gives the order instead, a `batch_sampler` whole batches of
-    indices.
+    A batch has the form of a sample: a tuple with one Tensor a field (a named tuple, a dict, or one
+    Tensor), each stacked on axis 0; the last short batch is kept unless `drop_last`. Two batches
+    are compared by identity. With `shuffle` one permutation is drawn from NumPy's global generator
+    (or `generator`) at each `iter()`; a `sampler` gives the order instead, a `batch_sampler` whole
+    batches of indices. Either may be endless; the loader has no length then.
 
     `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
     own, seeded from the global one, so that a seed gives the same batches whatever the timing and
@@ -98,7 +107,9 @@ class DataLoader:
             )
         if sampler is not None and shuffle:
             raise ValueError("[DataLoader] give shuffle=True or a sampler, not both")
-        if batch_sampler is not None and (shuffle or drop_last or sampler or batch_size != 1):
+        if batch_sampler is not None and (
+            shuffle or drop_last or sampler is not None or batch_size != 1
+        ):
             raise ValueError(
                 "[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last"
             )
@@ -116,7 +127,9 @@ class DataLoader:
         if sampler is None:
             sampler = RandomSampler(dataset, generator) if shuffle else SequentialSampler(dataset)
         self.sampler: Iterable[int] | Sampler = sampler
-        self.batch_sampler = batch_sampler or BatchSampler(sampler, batch_size, drop_last)
+        self.batch_sampler: Iterable[Sequence[int] | np.ndarray] = (
+            BatchSampler(sampler, batch_size, drop_last) if batch_sampler is None else batch_sampler
+        )
         self._batches: Iterator[Any] | None = None
 
     def __len__(self) -> int:
@@ -125,8 +138,11 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         orders = iter(self.batch_sampler)  # here, so that the permutation is drawn now
-        self._batches = self._prefetched(orders) if self.num_workers else self._fetched(orders)
-        return self._batches
+        if not self.num_workers:
+            self._batches = self._fetched(orders)
+            return self._batches
+        self._batches = ahead = _Ahead(self._fetch_seeded, orders, self.num_workers)
+        return _until_left(ahead)
 
     def __next__(self) -> Any:
         """The next batch of the latest `iter()` over this loader."""
@@ -138,23 +154,6 @@ class DataLoader:
         for order in orders:
             yield self._to_tensors(self._fetch(order))
 
-    def _prefetched(self, orders: Iterator[Any]) -> Iterator[Any]:
-        from concurrent.futures import ThreadPoolExecutor  # slow to import, and rarely needed
-
-        seeds = np.random.RandomState(np.random.randint(2**31))
-        pending: deque[Any] = deque()
-        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="needle-data") as pool:
-            try:
-                for order in orders:
-                    pending.append(pool.submit(self._fetch_seeded, order, seeds.randint(2**31)))
-                    if len(pending) > PREFETCH_FACTOR * self.num_workers:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
-
     def _fetch_seeded(self, order: Any, seed: int) -> Any:
         with use_random_state(np.random.RandomState(seed)):
             return self._to_tensors(self._fetch(order))
@@ -162,7 +161,8 @@ class DataLoader:
     def _fetch(self, order: Any) -> Any:
         """The samples at these indices as arrays, stacked."""
         if self.collate_fn is None and getattr(self.dataset, "takes_index_arrays", False):
-            return self.dataset[np.asarray(order)]
+            indices = np.asarray(order)
+            return self.dataset[indices if indices.size else indices.astype(np.int64)]
         samples = [self.dataset[whole(i, "DataLoader", "an index")] for i in order]
         return (self.collate_fn or default_collate)(samples)
 
@@ -170,7 +170,7 @@ class DataLoader:
         if isinstance(batch, dict):
             return DictBatch((key, self._to_tensors(field)) for key, field in batch.items())
         if isinstance(batch, (tuple, list)):
-            return Batch(self._to_tensors(field) for field in batch)
+            return _like(batch, map(self._to_tensors, batch), Batch)
         if isinstance(batch, Tensor):
             return batch
         tensor = Tensor(np.asarray(batch), device=self.device, requires_grad=False)
@@ -186,3 +186,70 @@ def _pinned(tensor: Tensor) -> Tensor:
         return tensor
     copy = gpu.pinned_copy(np.asarray(tensor))
     return Tensor.make_const(from_numpy(copy, tensor.device))
+
+
+class _Ahead:
+    """The batches of `orders`, in order, fetched ahead by threads.
+
+    `stop` ends the threads; a later `next` starts new ones and goes on where it was.
+    """
+
+    def __init__(
+        self, fetch: Callable[[Any, int], Any], orders: Iterator[Any], num_workers: int
+    ) -> None:
+        self._fetch, self._orders, self._num_workers = fetch, orders, num_workers
+        self._seeds = np.random.RandomState(np.random.randint(2**31))
+        self._pending: deque[tuple[Any, int, Any]] = deque()  # order, seed, future
+        self._pool: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._pool is None:
+            self._start()
+        try:
+            while len(self._pending) <= PREFETCH_FACTOR * self._num_workers:
+                order = next(self._orders)
+                self._submit(order, self._seeds.randint(2**31))
+        except StopIteration:
+            pass
+        try:
+            if not self._pending:
+                raise StopIteration
+            return self._pending.popleft()[2].result()
+        except BaseException:  # the end, too
+            self.stop()
+            self._pending.clear()
+            self._orders = iter(())
+            raise
+
+    def _start(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and rarely needed
+
+        self._pool = ThreadPoolExecutor(self._num_workers, thread_name_prefix=WORKER)
+        again = list(self._pending)
+        self._pending.clear()
+        for order, seed, future in again:
+            if future.cancelled():
+                self._submit(order, seed)
+            else:
+                self._pending.append((order, seed, future))
+
+    def _submit(self, order: Any, seed: int) -> None:
+        self._pending.append((order, seed, self._pool.submit(self._fetch, order, seed)))
+
+    def stop(self) -> None:
+        """End the threads once they have fetched what they are at, and wait for that."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            in_a_worker = threading.current_thread().name.startswith(WORKER)  # garbage is anybody's
+            pool.shutdown(wait=not in_a_worker, cancel_futures=True)
+
+
+def _until_left(ahead: _Ahead) -> Iterator[Any]:
+    """What `iter(loader)` gives: where a loop is left early, the threads end with it."""
+    try:
+        yield from ahead
+    finally:
+        ahead.stop()

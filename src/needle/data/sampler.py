@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,10 @@ class WeightedRandomSampler(Sampler):
 
 
 class BatchSampler(Sampler):
-    """Groups a sampler's indices into arrays of `batch_size`; the last one may be shorter."""
+    """Groups a sampler's indices into arrays of `batch_size`; the last one may be shorter.
+
+    The sampler may be endless, or have no length; then this has none either.
+    """
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False) -> None:
         if isinstance(batch_size, bool):
@@ -123,9 +127,12 @@ class BatchSampler(Sampler):
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = as_indices(list(self.sampler), "BatchSampler")
-        end = len(self) * self.batch_size
-        return (order[i : i + self.batch_size] for i in range(0, end, self.batch_size))
+        return self._grouped(iter(self.sampler))  # a permutation is drawn now
+
+    def _grouped(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
+        while batch := list(islice(indices, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield as_indices(batch, "BatchSampler")
 
     def __len__(self) -> int:
         n = len(self.sampler)  # type: ignore[arg-type]

@@ -21,13 +21,17 @@ def sample(
 
     `top_k` keeps the k most likely tokens; `top_p` the fewest whose probabilities reach p (Holtzman
     et al., 2020). Draws one `rand()` from NumPy's global generator unless a RandomState is given.
+    A logit of -inf is never drawn. Raises ValueError for logits that are no row of numbers with a
+    greatest one that is finite.
     """
     _check(temperature, top_k, top_p)
     logits = np.asarray(logits, dtype=np.float64)
+    _check_logits(logits)
     if temperature == 0:
         return int(logits.argmax())
     order = np.argsort(-logits, kind="stable")[: top_k or None]
-    scaled = (logits[order] - logits[order[0]]) / temperature
+    with np.errstate(over="ignore"):  # a small temperature: -inf is right
+        scaled = (logits[order] - logits[order[0]]) / temperature
     probabilities = np.exp(scaled) / np.exp(scaled).sum()
     if top_p is not None:
         enough = int(np.searchsorted(np.cumsum(probabilities), top_p)) + 1
@@ -35,6 +39,16 @@ def sample(
     cumulative = np.cumsum(probabilities)
     draw = (np.random if generator is None else generator).rand() * cumulative[-1]
     return int(order[min(np.searchsorted(cumulative, draw, side="right"), len(order) - 1)])
+
+
+def _check_logits(logits: np.ndarray) -> None:
+    if logits.ndim != 1 or not logits.size:
+        raise ValueError(f"[sample] logits must be (n,) with n ≥ 1, got shape {logits.shape}")
+    if not np.isfinite(logits.max()):  # a NaN is the greatest of all
+        found = "NaN" if np.isnan(logits.max()) else f"{logits.max()} as their greatest"
+        raise ValueError(
+            f"[sample] logits have {found}: the model's weights or its inputs are not finite"
+        )
 
 
 def generate(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -168,12 +169,23 @@ def evaluate(
     on_batch: OnBatch | None = None,
     compiled: bool = True,
 ) -> tuple[EpochResult, np.ndarray]:
-    """(means, confusion matrix) of the model in eval mode.
+    """(means, confusion matrix) of the model in eval mode; it is in its own modes again afterwards.
 
     confusion[i, j] counts samples of class i that were taken for class j. See `make_measure` for
     `compiled`.
     """
     return _evaluate(model, make_measure(model, loss_fn, compiled), batches, on_batch)
+
+
+@contextmanager
+def _own_modes(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in the mode, train or eval, that it was in before."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @no_grad()
@@ -183,19 +195,20 @@ def _evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     on_batch: OnBatch | None,
 ) -> tuple[EpochResult, np.ndarray]:
-    model.eval()
     meter = Meter()
     true: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
     classes = 0
-    for x, y in batches:
-        loss, logits = measure(x, y)
-        meter.add(loss, logits, y)
-        classes = logits.shape[1]
-        true.append(np.asarray(y).astype(np.int64))
-        predicted.append(np.asarray(logits).argmax(axis=1))
-        if on_batch is not None:
-            on_batch(meter.result())
+    with _own_modes(model):
+        model.eval()
+        for x, y in batches:
+            loss, logits = measure(x, y)
+            meter.add(loss, logits, y)
+            classes = logits.shape[1]
+            true.append(np.asarray(y).astype(np.int64))
+            predicted.append(np.asarray(logits).argmax(axis=1))
+            if on_batch is not None:
+                on_batch(meter.result())
     confusion = np.zeros((classes, classes), dtype=np.int64)
     if true:
         np.add.at(confusion, (np.concatenate(true), np.concatenate(predicted)), 1)
@@ -219,23 +232,49 @@ def fit(
 
     Returns the history and the last confusion matrix. `on_batch(epoch, running means)` and
     `on_epoch(epoch, train, test)` report progress. What `make_step` and `make_measure` compile
-    serves all epochs.
+    serves all epochs. The model is in its own modes again afterwards.
+
+    Raises ValueError, before anything is trained, for several epochs of batches that can be gone
+    through only once, as those of a generator; and where there are none to train on.
     """
+    if epochs > 1:
+        _check_repeatable("train_batches", train_batches, epochs)
+        _check_repeatable("test_batches", test_batches, epochs)
     step = make_step(model, optimizer, loss_fn, clip, compiled)
     measure = make_measure(model, loss_fn, compiled)
     history = History()
     confusion = np.zeros((0, 0), dtype=np.int64)
     started = time.perf_counter()
-    for epoch in range(epochs):
-        report = None if on_batch is None else _bound(on_batch, epoch)
-        trained = _train_epoch(model, step, train_batches, schedule, report)
-        tested, confusion = _evaluate(model, measure, test_batches, None)
-        history.train.append(trained)
-        history.test.append(tested)
-        history.seconds = time.perf_counter() - started
-        if on_epoch is not None:
-            on_epoch(epoch, trained, tested)
+    with _own_modes(model):
+        for epoch in range(epochs):
+            report = None if on_batch is None else _bound(on_batch, epoch)
+            trained = _train_epoch(model, step, _some(train_batches, epoch), schedule, report)
+            tested, confusion = _evaluate(model, measure, test_batches, None)
+            history.train.append(trained)
+            history.test.append(tested)
+            history.seconds = time.perf_counter() - started
+            if on_epoch is not None:
+                on_epoch(epoch, trained, tested)
     return history, confusion
+
+
+def _check_repeatable(name: str, batches: Iterable[Any], epochs: int) -> None:
+    if isinstance(batches, Iterator) and not hasattr(batches, "__len__"):
+        raise ValueError(
+            f"[fit] {name} must give its batches anew for each of {epochs} epochs, but a "
+            f"{type(batches).__name__} gives them once; pass a DataLoader, a list, or an object "
+            "whose __iter__ makes a new iterator"
+        )
+
+
+def _some(batches: Iterable[Any], epoch: int) -> Iterator[Any]:
+    """The batches, of which there must be one."""
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError(f"[fit] train_batches gave no batch in epoch {epoch + 1}")
 
 
 def _bound(on_batch: Callable[[int, EpochResult], None], epoch: int) -> OnBatch:

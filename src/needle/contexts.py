@@ -1,0 +1,91 @@
+"""Functions of every kind that run inside a context: how `no_grad` and `autocast` decorate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from typing import Any
+
+MakeContext = Callable[[], AbstractContextManager[Any]]
+
+
+def decorated(function: Any, make_context: MakeContext, name: str) -> Any:
+    """`function`, every call of which runs inside a context of its own.
+
+    The steps of a generator, a coroutine or an asynchronous generator do so; what others do between
+    them does not. Raises TypeError, as `name`, for a class and for what cannot be called.
+    """
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(decorated(function.__func__, make_context, name))
+    if isinstance(function, type):
+        raise TypeError(
+            f"[{name}] decorates functions, got the class {function.__name__}; decorate its methods"
+        )
+    if not callable(function):
+        raise TypeError(f"[{name}] decorates functions, got {type(function).__name__}")
+    return functools.wraps(function)(_wrapper(function, make_context))
+
+
+def _wrapper(function: Any, make_context: MakeContext) -> Any:
+    async def async_generator(*args: Any, **options: Any) -> Any:
+        inner = function(*args, **options)
+        step = inner.asend(None)
+        while True:
+            try:
+                item = await _Awaited(step, make_context)
+            except StopAsyncIteration:
+                return
+            try:
+                step = inner.asend((yield item))
+            except GeneratorExit:
+                await _Awaited(inner.aclose(), make_context)
+                raise
+            except BaseException as error:
+                step = inner.athrow(error)
+
+    async def coroutine(*args: Any, **options: Any) -> Any:
+        return await _Awaited(function(*args, **options), make_context)
+
+    def generator(*args: Any, **options: Any) -> Any:
+        return (yield from _steps(function(*args, **options), make_context))
+
+    def plain(*args: Any, **options: Any) -> Any:
+        with make_context():
+            return function(*args, **options)
+
+    if inspect.isasyncgenfunction(function):
+        return async_generator
+    if inspect.iscoroutinefunction(function):
+        return coroutine
+    return generator if inspect.isgeneratorfunction(function) else plain
+
+
+def _steps(inner: Any, make_context: MakeContext) -> Generator[Any, Any, Any]:
+    """What a generator or a coroutine does, each step inside a context."""
+    step, value = inner.send, None
+    while True:
+        try:
+            with make_context():
+                item = step(value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step, value = inner.send, (yield item)
+        except GeneratorExit:
+            with make_context():
+                inner.close()
+            raise
+        except BaseException as error:
+            step, value = inner.throw, error
+
+
+class _Awaited:
+    """An awaitable whose steps run inside a context."""
+
+    def __init__(self, inner: Any, make_context: MakeContext) -> None:
+        self.inner, self.make_context = inner, make_context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _steps(self.inner, self.make_context)
