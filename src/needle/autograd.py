@@ -8,6 +8,7 @@ with Tensor operations, so that a gradient can itself be differentiated.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,8 +42,8 @@ __all__ = [
 
 # When True, operations only record the graph; data is computed when it is first asked for.
 LAZY_MODE = False
-# How many Values are alive.
-TENSOR_COUNTER = 0
+# How many Values are alive; see `__getattr__`.
+TENSOR_COUNTER: int
 
 # The room above, needle.ops, puts itself here when it is imported: Tensor's operators and methods
 # are its functions, and rooms import only downwards.
@@ -373,11 +374,33 @@ class TensorTupleOp(Op):
 # ---- values ---------------------------------------------------------------------------------
 
 
+class _Alive:
+    """What every Value holds a reference to: so many of them are alive.
+
+    A count that `__del__` takes down would be Python code that runs whenever a Value goes, and a
+    KeyboardInterrupt that is raised there is lost.
+    """
+
+    def __reduce__(self) -> str:
+        return "_alive"  # a copy is the object itself
+
+
+_alive = _Alive()
+_NOT_VALUES = sys.getrefcount(_alive)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TENSOR_COUNTER":
+        return sys.getrefcount(_alive) - _NOT_VALUES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class Value:
     """A node of the graph: data, and where it came from."""
 
     __slots__ = (
         "__weakref__",
+        "_alive",
         "_created",
         "_grad",
         "_modified",
@@ -396,8 +419,7 @@ class Value:
     def _init(
         self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
     ) -> None:
-        global TENSOR_COUNTER
-        TENSOR_COUNTER += 1
+        self._alive = _alive
         self.op = op
         self.inputs = inputs
         self.cached_data = cached_data
@@ -408,10 +430,6 @@ class Value:
         trace = current_trace() if _traces else None
         if trace is not None:
             trace.new_value(self)
-
-    def __del__(self) -> None:
-        global TENSOR_COUNTER
-        TENSOR_COUNTER -= 1
 
     def realize_cached_data(self) -> Any:
         """The data, computed first where lazy mode postponed it (without recursion)."""
@@ -473,9 +491,7 @@ class Value:
 
     def _twin(self) -> Any:
         """Another Value in every respect the same: what `ndl.jit` traces a function on."""
-        global TENSOR_COUNTER
         twin = type(self).__new__(type(self))
-        TENSOR_COUNTER += 1
         for name in Value.__slots__:
             if name != "__weakref__":
                 setattr(twin, name, getattr(self, name))
