@@ -3,7 +3,8 @@
 // From the repository root:
 //
 //   g++ -O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math
-//       -ffp-contract=fast -fopenmp-simd -std=c++20 benchmarks/native/attention.cpp csrc/cpu/threads.cpp -o attention
+//       -ffp-contract=fast -fopenmp-simd -std=c++20 benchmarks/native/attention.cpp
+//       csrc/cpu/threads.cpp csrc/cpu/buffer.cpp -o attention
 //   ./attention [threads] [seconds a row]   # seconds 0: checks only
 //
 // Each row is reported by its fastest run: the machine may be shared. Rates count all products,

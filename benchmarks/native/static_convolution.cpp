@@ -4,7 +4,8 @@
 // From the repository root:
 //
 //   g++ -O3 -march=native -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
-//       -std=c++20 benchmarks/native/static_convolution.cpp csrc/cpu/threads.cpp -o static_convolution
+//       -std=c++20 benchmarks/native/static_convolution.cpp csrc/cpu/threads.cpp -o
+//       static_convolution
 //   ./static_convolution [threads] [repetitions]   # repetitions 0: checks only
 //
 // Both take turns, and each is reported by its fastest run: the machine may be shared. Rates count
@@ -132,6 +133,9 @@ int main(int count, char** arguments) {
   static constexpr needle::Threads pool{needle::num_threads, needle::run_tasks,
                                         needle::current_task};
   needle_threads = &pool;
+  needle_allocate_scratch = [](size_t bytes, size_t unit) {
+    return std::aligned_alloc(unit, bytes);
+  };
   row<Shape<5, 7, 6, 3, 3, 2, 10, 2, 1, 1, 0, true>, float>("planes, 10 filters");
   row<Shape<9, 7, 6, 5, 3, 2, 10, 2, 1, 1, 0>, float>("5 channels");
   row<Shape<17, 5, 9, 16, 4, 3, 33, 1, 3, 2, 1>, float>("33 filters");

@@ -3,7 +3,8 @@
 // From the repository root:
 //
 //   g++ -O3 -march=native -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
-//       -std=c++20 benchmarks/native/static_gemm.cpp csrc/cpu/threads.cpp -o static_gemm
+//       -std=c++20 benchmarks/native/static_gemm.cpp csrc/cpu/threads.cpp
+//       csrc/cpu/buffer.cpp -o static_gemm
 //   ./static_gemm [threads] [seconds a row] [prefix of the rows]   # seconds 0: checks only
 //
 // -DCHECK_ONLY leaves the timings out, -DTIME_ONLY the checks. The contenders take turns, and each

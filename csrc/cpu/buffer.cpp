@@ -2,7 +2,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <new>
+#include <cstdio>
+#include <cstdlib>
+
+#include "scratch.h"
+
+#ifndef _WIN32
+#include <pthread.h>
+#endif
 
 namespace needle {
 
@@ -28,6 +35,21 @@ size_t class_bytes(size_t index) {
 
 }  // namespace
 
+OutOfMemory::OutOfMemory(size_t bytes, const MemoryStats& stats) {
+  std::snprintf(text_, sizeof text_,
+                "cpu() has no memory for %zu bytes: %zu bytes are in use by arrays, and the %zu "
+                "bytes of the pool were given back before the second try",
+                bytes, stats.live_bytes, stats.pooled_bytes);
+}
+
+// A child of fork gets a pool that no other thread is in the middle of.
+Pool::Pool() {
+#ifndef _WIN32
+  pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
+                 [] { instance().mutex_.unlock(); });
+#endif
+}
+
 Pool& Pool::instance() {
   static Pool* pool = new Pool;  // never destroyed: arrays may outlive static destructors
   return *pool;
@@ -35,9 +57,9 @@ Pool& Pool::instance() {
 
 void* Pool::take_pooled(size_t index) {
   const std::lock_guard lock(mutex_);
-  if (index >= free_.size() || free_[index].empty()) return nullptr;
-  void* block = free_[index].back();
-  free_[index].pop_back();
+  Free* block = free_[index];
+  if (block == nullptr) return nullptr;
+  free_[index] = block->next;
   stats_.pooled_bytes -= class_bytes(index);
   stats_.live_bytes += class_bytes(index);
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
@@ -51,6 +73,15 @@ bool Pool::should_collect(size_t bytes) {
   return true;
 }
 
+void* Pool::ask_system(size_t bytes, Collect collect) {
+  if (void* block = ::operator new(bytes, ALIGNMENT, std::nothrow)) return block;
+  const MemoryStats before = stats();
+  if (collect) collect();
+  empty_cache();
+  if (void* block = ::operator new(bytes, ALIGNMENT, std::nothrow)) return block;
+  throw OutOfMemory(bytes, before);
+}
+
 void* Pool::allocate(size_t bytes, Collect collect) {
   const size_t index = size_class(bytes), size = class_bytes(index);
 #ifndef NEEDLE_SANITIZE  // a recycled block would hide a use after free
@@ -61,7 +92,7 @@ void* Pool::allocate(size_t bytes, Collect collect) {
     if (void* block = take_pooled(index)) return block;
   }
 #endif
-  void* block = ::operator new(size, ALIGNMENT);
+  void* block = ask_system(size, collect);
   const std::lock_guard lock(mutex_);
   new_bytes_ += size;
   ++stats_.system_allocations;
@@ -77,19 +108,29 @@ void Pool::release(void* block, size_t bytes) {
 #ifdef NEEDLE_SANITIZE
   ::operator delete(block, ALIGNMENT);
 #else
-  if (index >= free_.size()) free_.resize(index + 1);
-  free_[index].push_back(block);
+  free_[index] = new (block) Free{free_[index]};
   stats_.pooled_bytes += class_bytes(index);
 #endif
 }
 
 void Pool::empty_cache() {
   const std::lock_guard lock(mutex_);
-  for (auto& blocks : free_) {
-    for (void* block : blocks) ::operator delete(block, ALIGNMENT);
-    blocks.clear();
+  for (Free*& first : free_) {
+    while (first != nullptr) {
+      Free* next = first->next;
+      ::operator delete(first, ALIGNMENT);
+      first = next;
+    }
   }
   stats_.pooled_bytes = 0;
+}
+
+void* allocate_scratch(size_t bytes, size_t alignment) {
+  if (void* memory = std::aligned_alloc(alignment, bytes)) return memory;
+  const MemoryStats before = Pool::instance().stats();
+  Pool::instance().empty_cache();
+  if (void* memory = std::aligned_alloc(alignment, bytes)) return memory;
+  throw OutOfMemory(bytes, before);
 }
 
 MemoryStats Pool::stats() {

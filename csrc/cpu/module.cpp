@@ -11,6 +11,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "buffer.h"
+#include "checks.h"
 #include "guards.h"
 #include "kernels.h"
 #include "ndarray.h"
@@ -25,26 +27,32 @@ namespace {
 
 // ---- buffers and arguments --------------------------------------------------------------------
 
-Buffer* allocate(nb::int_ size, nb::handle dtype) {
+nb::object allocate(nb::int_ size, nb::handle dtype) {
   const DType type = dtype_of(dtype);
   int overflow = 0;
   const int64_t count = PyLong_AsLongLongAndOverflow(size.ptr(), &overflow);
   if (overflow || count < 0 || count > MAX_ELEMENTS) {
     throw nb::value_error("[allocate] an array must have between 0 and 2^46 elements");
   }
-  return new Buffer(count, type);
+  return make_buffer(count, type);
 }
 
-Buffer* wrap(nb::object array) {
-  Py_buffer memory;
+nb::object wrap(nb::object array) {
   const DType type = dtype_of(array.attr("dtype"));
-  if (PyObject_GetBuffer(array.ptr(), &memory, PyBUF_CONTIG) != 0) throw nb::python_error();
-  void* data = memory.buf;
-  const int64_t size = memory.len / item_size(type);
-  PyBuffer_Release(&memory);  // `owner` keeps the array, and so its memory
-  return new Buffer(data, size, type, std::move(array));
+  // A memoryview stands between: its export keeps the memory where it is.
+  nb::object memory = nb::steal(PyMemoryView_FromObject(array.ptr()));
+  if (!memory.is_valid()) throw nb::python_error();
+  const Py_buffer& view = *PyMemoryView_GET_BUFFER(memory.ptr());
+  const auto address = reinterpret_cast<uintptr_t>(view.buf);
+  if (view.readonly || !PyBuffer_IsContiguous(&view, 'C') || address % view.itemsize != 0 ||
+      view.itemsize != item_size(type)) {
+    throw nb::value_error(
+        "[wrap] the array must be contiguous, aligned, writable and of its dtype");
+  }
+  return make_buffer(view.buf, view.len / item_size(type), type, std::move(memory));
 }
 
+// A Python number, or one of NumPy's.
 Scalar scalar_of(nb::handle value) {
   if (PyFloat_Check(value.ptr())) {
     const double real = PyFloat_AS_DOUBLE(value.ptr());
@@ -54,11 +62,17 @@ Scalar scalar_of(nb::handle value) {
   if (PyLong_Check(value.ptr())) {
     int overflow = 0;
     const int64_t integer = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
-    return {overflow ? PyLong_AsDouble(value.ptr()) : static_cast<double>(integer), integer};
+    const double real = overflow ? PyLong_AsDouble(value.ptr()) : static_cast<double>(integer);
+    if (real == -1 && PyErr_Occurred()) throw nb::python_error();  // beyond 1.8e308
+    return {real, integer};
   }
-  // NumPy's scalars
-  if (PyIndex_Check(value.ptr())) return scalar_of(nb::steal(PyNumber_Index(value.ptr())));
-  nb::object number = nb::steal(PyNumber_Float(value.ptr()));
+  // An array can be an index in name only: one of floats says so when it is asked.
+  nb::object number = nb::steal(PyIndex_Check(value.ptr()) ? PyNumber_Index(value.ptr()) : nullptr);
+  if (!number.is_valid()) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+    PyErr_Clear();
+    number = nb::steal(PyNumber_Float(value.ptr()));
+  }
   if (!number.is_valid()) throw nb::python_error();
   return scalar_of(number);
 }
@@ -70,6 +84,7 @@ Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name,
       PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length) : nullptr;
   const auto found = text ? ops.find(std::string_view(text, length)) : ops.end();
   if (found == ops.end()) {
+    PyErr_Clear();  // of a name that is no UTF-8
     throw nb::value_error(
         (std::string("there is no ") + what + " operation " + nb::cast<std::string>(nb::repr(name)))
             .c_str());
@@ -95,7 +110,14 @@ void run(int64_t elements, const Work& work) {
     return;
   }
   nb::gil_scoped_release release;
+  const FixedThreads threads;
   work();
+}
+
+// The product of sizes that do not exceed MAX_ELEMENTS each, or the most there is.
+int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
 }
 
 void require_same_shape(const View& a, const View& b) {
@@ -104,110 +126,161 @@ void require_same_shape(const View& a, const View& b) {
   }
 }
 
-int axis_of(const View& x, int axis) {
+void require_dtype(const char* op, const char* name, const View& v, DType dtype) {
+  if (v.dtype != dtype) refuse_argument(op, name, v, dtype, v.shape, v.ndim, Layout::Strided);
+}
+
+int axis_of(const View& x, int64_t axis) {
   if (axis < 0 || axis >= x.ndim) throw nb::value_error("axis is out of range");
-  return axis;
+  return static_cast<int>(axis);
 }
 
 // ---- primitives -------------------------------------------------------------------------------
 
 void fill(nb::handle out, nb::handle value) {
-  const View o = view_of(out);
   const Scalar v = scalar_of(value);
+  const Array o = view_of(out);
   run(size_of(o), [&] { kernels().fill(o, v); });
 }
 
 void copy(nb::handle x, nb::handle out) {
-  const View a = view_of(x), o = view_of(out);
+  const Array a = view_of(x), o = view_of(out);
   require_same_shape(a, o);
   run(size_of(o), [&] { kernels().copy(a, o); });
 }
 
 void unary(nb::handle op, nb::handle x, nb::handle out) {
   const UnaryOp code = find_op(UNARY_OPS, op, "unary");
-  const View a = view_of(x), o = view_of(out);
+  const Array a = view_of(x), o = view_of(out);
   require_same_shape(a, o);
+  require_dtype("unary", "out", o, code >= UnaryOp::isnan ? DType::Bool : a.dtype);
   run(size_of(o), [&] { kernels().unary(code, a, o); });
+}
+
+// Comparisons give bool, or 0 and 1 in the operands' dtype; other operations that dtype.
+void require_result(BinaryOp op, const View& operand, const View& out) {
+  if (op >= BinaryOp::eq && out.dtype == DType::Bool) return;
+  require_dtype("binary", "out", out, operand.dtype);
 }
 
 void binary(nb::handle op, nb::handle a, nb::handle b, nb::handle out) {
   const BinaryOp code = find_op(BINARY_OPS, op, "binary");
-  const View x = view_of(a), y = view_of(b), o = view_of(out);
+  const Array x = view_of(a), y = view_of(b), o = view_of(out);
   require_same_shape(x, o);
   require_same_shape(y, o);
   if (x.dtype != y.dtype) throw nb::type_error("the operands of a primitive must have one dtype");
+  require_result(code, x, o);
   run(size_of(o), [&] { kernels().binary(code, x, y, o); });
 }
 
 void binary_scalar(nb::handle op, nb::handle x, nb::handle scalar, nb::handle out, bool reverse) {
   const BinaryOp code = find_op(BINARY_OPS, op, "binary");
-  const View a = view_of(x), o = view_of(out);
-  require_same_shape(a, o);
   const Scalar value = scalar_of(scalar);
+  const Array a = view_of(x), o = view_of(out);
+  require_same_shape(a, o);
+  require_result(code, a, o);
   run(size_of(o), [&] { kernels().binary_scalar(code, a, value, o, reverse); });
 }
 
 void where(nb::handle cond, nb::handle a, nb::handle b, nb::handle out) {
-  const View c = view_of(cond), x = view_of(a), y = view_of(b), o = view_of(out);
-  for (const View* v : {&c, &x, &y}) require_same_shape(*v, o);
+  const Array c = view_of(cond), x = view_of(a), y = view_of(b), o = view_of(out);
+  for (const View* v :
+       {&static_cast<const View&>(c), &static_cast<const View&>(x), &static_cast<const View&>(y)}) {
+    require_same_shape(*v, o);
+  }
   if (c.dtype != DType::Bool) throw nb::type_error("[where] cond must be bool");
+  require_dtype("where", "a", x, o.dtype);
+  require_dtype("where", "b", y, o.dtype);
   run(size_of(o), [&] { kernels().where(c, x, y, o); });
+}
+
+// `out` has x's shape with the axes of the mask of length 1.
+void require_reduced(const char* op, const View& x, unsigned axes, const View& out, DType dtype) {
+  int64_t shape[MAX_DIMS];
+  for (int axis = 0; axis < x.ndim; ++axis) shape[axis] = axes >> axis & 1 ? 1 : x.shape[axis];
+  if (out.dtype == dtype && has_shape(out, shape, x.ndim)) return;
+  refuse_argument(op, "out", out, dtype, shape, x.ndim, Layout::Strided);
 }
 
 void reduce(nb::handle op, nb::handle x, nb::handle axes, nb::handle out) {
   const ReduceOp code = find_op(REDUCE_OPS, op, "reduce");
-  const View a = view_of(x), o = view_of(out);
   int64_t list[MAX_DIMS];
   const int count = read_ints(axes.ptr(), list);
+  if (count < 0) throw nb::python_error();
+  const Array a = view_of(x), o = view_of(out);
   unsigned mask = 0;
-  for (int i = 0; i < count; ++i) mask |= 1u << axis_of(a, static_cast<int>(list[i]));
-  if (a.ndim != o.ndim) throw nb::value_error("[reduce] out must keep the axes");
+  for (int i = 0; i < count; ++i) mask |= 1u << axis_of(a, list[i]);
+  const bool widens = (code == ReduceOp::sum || code == ReduceOp::prod) && !is_float(a.dtype);
+  require_reduced("reduce", a, mask, o, widens ? DType::Int64 : a.dtype);
   run(size_of(a), [&] { kernels().reduce(code, a, mask, o); });
 }
 
+const std::unordered_map<std::string_view, bool> ARGREDUCE_OPS{{"argmax", true}, {"argmin", false}};
+
 void argreduce(nb::handle op, nb::handle x, int axis, nb::handle out) {
-  const View a = view_of(x), o = view_of(out);
-  const bool largest = nb::cast<std::string>(op) == "argmax";
-  axis_of(a, axis);
+  const bool largest = find_op(ARGREDUCE_OPS, op, "argreduce");
+  const Array a = view_of(x), o = view_of(out);
+  require_reduced("argreduce", a, 1u << axis_of(a, axis), o, DType::Int64);
+  if (a.shape[axis] == 0) refuse("argreduce", "x has no elements along the axis");
   run(size_of(a), [&] { kernels().argreduce(largest, a, axis, o); });
 }
 
 void cumsum(nb::handle x, int axis, nb::handle out) {
-  const View a = view_of(x), o = view_of(out);
-  require_same_shape(a, o);
+  const Array a = view_of(x), o = view_of(out);
+  expect_like("cumsum", "out", o, a);
   axis_of(a, axis);
   run(size_of(a), [&] { kernels().cumsum(a, axis, o); });
 }
 
 void argsort(nb::handle x, int axis, bool descending, nb::handle out) {
-  const View a = view_of(x), o = view_of(out);
+  const Array a = view_of(x), o = view_of(out);
   require_same_shape(a, o);
+  require_dtype("argsort", "out", o, DType::Int64);
   axis_of(a, axis);
-  run(size_of(a) * 16, [&] { kernels().argsort(a, axis, descending, o); });
+  run(times(size_of(a), 16), [&] { kernels().argsort(a, axis, descending, o); });
 }
 
 void matmul(nb::handle a, nb::handle b, nb::handle out, nb::handle bias) {
-  const View x = view_of(a), y = view_of(b), o = view_of(out);
-  View row;
+  const Array x = view_of(a), y = view_of(b), o = view_of(out);
   const bool has_bias = !bias.is_none();
-  if (has_bias) row = view_of(bias);
-  if (x.ndim < 2 || x.ndim != y.ndim || x.ndim != o.ndim) {
+  const Array row = has_bias ? view_of(bias) : Array();
+  const int d = o.ndim;
+  if (d < 2 || x.ndim != d || y.ndim != d) {
     throw nb::value_error("[matmul] the arrays of the primitive must have equal numbers of axes");
   }
-  if (has_bias && (row.ndim != 1 || row.shape[0] != o.shape[o.ndim - 1] || row.dtype != o.dtype)) {
+  const size_t batch = (d - 2) * sizeof(int64_t);
+  if (std::memcmp(x.shape, o.shape, batch) != 0 || std::memcmp(y.shape, o.shape, batch) != 0 ||
+      x.shape[d - 2] != o.shape[d - 2] || y.shape[d - 1] != o.shape[d - 1] ||
+      x.shape[d - 1] != y.shape[d - 2] || x.dtype != o.dtype || y.dtype != o.dtype ||
+      !has_layout(o, Layout::Contiguous)) {
+    refuse("matmul",
+           "needs a (..., m, k), b (..., k, n) and out (..., m, n) of one dtype, out in "
+           "row-major order");
+  }
+  if (has_bias && (row.ndim != 1 || row.shape[0] != o.shape[d - 1] || row.dtype != o.dtype)) {
     throw nb::value_error("[matmul] bias must be (n,) and of the product's dtype");
   }
-  run(size_of(o) * x.shape[x.ndim - 1] / 8,
+  run(times(size_of(o), x.shape[d - 1]) / 8,
       [&] { kernels().matmul(x, y, o, has_bias ? &row : nullptr); });
 }
 
+// Rows of `rows` (n, d) by an index (m,), read from or added to the rows of `picked` (m, d).
+void require_rows(const char* op, const View& rows, const View& index, const View& picked) {
+  if (rows.ndim != 2 || index.ndim != 1 || index.dtype != DType::Int64)
+    refuse(op, "needs rows (n, d) and an int64 index (m,)");
+  expect(op, "the rows of the index", picked, rows.dtype, {index.shape[0], rows.shape[1]},
+         Layout::Strided);
+}
+
 void take_rows(nb::handle x, nb::handle index, nb::handle out) {
-  const View a = view_of(x), i = view_of(index), o = view_of(out);
+  const Array a = view_of(x), i = view_of(index), o = view_of(out);
+  require_rows("take_rows", a, i, o);
   run(size_of(o), [&] { kernels().take_rows(a, i, o); });
 }
 
 void add_rows(nb::handle out, nb::handle index, nb::handle src) {
-  const View o = view_of(out), i = view_of(index), s = view_of(src);
+  const Array o = view_of(out), i = view_of(index), s = view_of(src);
+  require_rows("add_rows", o, i, s);
   run(size_of(s), [&] { kernels().add_rows(o, i, s); });
 }
 
@@ -215,74 +288,122 @@ void add_rows(nb::handle out, nb::handle index, nb::handle src) {
 
 template <bool LOGARITHM>
 void softmax(nb::handle x, nb::handle out) {
-  const View a = view_of(x), o = view_of(out);
-  require_same_shape(a, o);
-  if (a.ndim != 2 || a.strides[1] != 1) throw nb::value_error("[softmax] x must be compact rows");
+  const Array a = view_of(x), o = view_of(out);
+  expect_floats("softmax", "x", a, 2, Layout::Rows);
+  expect_like("softmax", "out", o, a, Layout::Rows);
   run(size_of(o) * 8, [&] { kernels().softmax(a, o, LOGARITHM); });
+}
+
+void require_losses(const char* op, const View& logits, const View& labels, const View& values,
+                    const View& lse) {
+  expect_floats(op, "logits", logits, 2, Layout::Rows);
+  expect(op, "labels", labels, DType::Int64, {logits.shape[0]});
+  expect(op, "the value of each row", values, logits.dtype, {logits.shape[0]});
+  expect(op, "lse", lse, logits.dtype, {logits.shape[0], 2});
 }
 
 void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, nb::handle lse,
                    int64_t ignore_index, double smoothing) {
-  const View x = view_of(logits), y = view_of(labels), o = view_of(losses), l = view_of(lse);
+  const Array x = view_of(logits), y = view_of(labels), o = view_of(losses), l = view_of(lse);
+  require_losses("cross_entropy", x, y, o, l);
   run(size_of(x) * 8, [&] { kernels().cross_entropy(x, y, o, l, ignore_index, smoothing); });
 }
 void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle lse,
                         nb::handle out, int64_t ignore_index, double smoothing) {
-  const View x = view_of(logits), y = view_of(labels), s = view_of(scale), l = view_of(lse),
-             o = view_of(out);
+  const Array x = view_of(logits), y = view_of(labels), s = view_of(scale), l = view_of(lse),
+              o = view_of(out);
+  require_losses("cross_entropy_grad", x, y, s, l);
+  expect_like("cross_entropy_grad", "out", o, x, Layout::Rows);
   run(size_of(x) * 8,
       [&] { kernels().cross_entropy_grad(x, y, s, l, o, ignore_index, smoothing); });
 }
 
+// x and `results` (n, c), vectors over the c columns, statistics over the c columns or the n rows.
+void require_normalization(const char* op, const View& x,
+                           std::initializer_list<const View*> results,
+                           std::initializer_list<const View*> vectors,
+                           std::initializer_list<const View*> statistics, int statistics_axis) {
+  expect_floats(op, "x", x, 2, Layout::Rows);
+  for (const View* v : results) expect_like(op, "an array of x's shape", *v, x, Layout::Rows);
+  for (const View* v : vectors) expect(op, "weight, bias", *v, x.dtype, {x.shape[1]});
+  for (const View* v : statistics)
+    expect(op, "a statistic", *v, x.dtype, {x.shape[statistics_axis]});
+}
+
 void batch_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
                 nb::handle mean, nb::handle var) {
-  const View a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
-             m = view_of(mean), v = view_of(var);
+  const Array a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
+              m = view_of(mean), v = view_of(var);
+  require_normalization("batch_norm", a, {&o}, {&w, &b}, {&m, &v}, 1);
   run(size_of(a) * 4, [&] { kernels().batch_norm(a, w, b, eps, o, m, v); });
 }
 
 void batch_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean, nb::handle var,
                      double eps, nb::handle dx, nb::handle dweight, nb::handle dbias) {
-  const View gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
-             v = view_of(var), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  const Array gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
+              v = view_of(var), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  require_normalization("batch_norm_grad", a, {&gv, &dxv}, {&w, &dw, &db}, {&m, &v}, 1);
   run(size_of(a) * 4, [&] { kernels().batch_norm_grad(gv, a, w, m, v, eps, dxv, dw, db); });
 }
 
 void layer_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
                 nb::handle mean, nb::handle rstd) {
-  const View a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
-             m = view_of(mean), r = view_of(rstd);
+  const Array a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
+              m = view_of(mean), r = view_of(rstd);
+  require_normalization("layer_norm", a, {&o}, {&w, &b}, {&m, &r}, 0);
   run(size_of(a) * 4, [&] { kernels().layer_norm(a, w, b, eps, o, m, r); });
 }
 
 void layer_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean,
                      nb::handle rstd, nb::handle dx, nb::handle dweight, nb::handle dbias) {
-  const View gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
-             r = view_of(rstd), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  const Array gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
+              r = view_of(rstd), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
+  require_normalization("layer_norm_grad", a, {&gv, &dxv}, {&w, &dw, &db}, {&m, &r}, 0);
   run(size_of(a) * 4, [&] { kernels().layer_norm_grad(gv, a, w, m, r, dxv, dw, db); });
 }
 
-// Lists of one array a parameter. An empty list of moments stands for none.
-std::vector<OptimizerStep> optimizer_steps(nb::list params, nb::list grads, nb::list first,
-                                           nb::list second, nb::list outs) {
-  std::vector<OptimizerStep> steps(params.size());
+// The steps of lists of one array a parameter, and what keeps their memory. An empty list of
+// moments stands for none.
+struct OptimizerSteps {
+  std::vector<OptimizerStep> steps;
+  std::vector<nb::object> memory;
+};
+
+OptimizerSteps optimizer_steps(const char* op, nb::list params, nb::list grads, nb::list first,
+                               nb::list second, nb::list outs) {
+  const size_t count = params.size();
   for (const nb::list& list : {grads, outs}) {
-    if (list.size() != steps.size()) throw nb::value_error("the lists must have one length");
+    if (list.size() != count) refuse(op, "the lists must have one length");
   }
-  for (size_t i = 0; i < steps.size(); ++i) {
-    OptimizerStep& s = steps[i];
-    s.parameter = view_of(params[i]);
-    s.gradient = view_of(grads[i]);
-    s.out = view_of(outs[i]);
-    s.first.data = s.second.data = nullptr;
-    if (i < first.size()) s.first = view_of(first[i]);
-    if (i < second.size()) s.second = view_of(second[i]);
-    for (const View* v : {&s.parameter, &s.gradient}) {
-      require_same_shape(*v, s.out);
-      if (v->dtype != s.out.dtype) throw nb::type_error("parameters and gradients differ in dtype");
-    }
+  for (const nb::list& list : {first, second}) {
+    if (list.size() != count && list.size() != 0)
+      refuse(op, "a list of moments must be empty or as long as the parameters'");
   }
-  return steps;
+  OptimizerSteps result;
+  result.steps.reserve(count);
+  result.memory.reserve(5 * count);
+  for (size_t i = 0; i < count; ++i) {
+    OptimizerStep s{};
+    const auto take = [&](const nb::list& list, const char* name, View& to) {
+      if (i >= list.size()) {
+        if (list.size() == 0) return;
+        refuse(op, "a list changed during the call");
+      }
+      Array array = view_of(list[i]);
+      to = array;
+      result.memory.push_back(std::move(array.memory));
+      if (&to != &s.out) expect_like(op, name, to, s.out, Layout::Contiguous);
+    };
+    take(outs, "out", s.out);
+    if (!is_float(s.out.dtype) || !has_layout(s.out, Layout::Contiguous))
+      refuse(op, "parameters must be float32 or float64 in row-major order");
+    take(params, "the parameter", s.parameter);
+    take(grads, "the gradient", s.gradient);
+    take(first, "the first moment", s.first);
+    take(second, "the second moment", s.second);
+    result.steps.push_back(s);
+  }
+  return result;
 }
 
 int64_t total_size(const std::vector<OptimizerStep>& steps) {
@@ -293,9 +414,9 @@ int64_t total_size(const std::vector<OptimizerStep>& steps) {
 
 void sgd(nb::list params, nb::list grads, nb::list momenta, nb::list outs, double lr,
          double momentum, double weight_decay, double dampening, bool nesterov) {
-  const auto steps = optimizer_steps(params, grads, momenta, nb::list(), outs);
+  const auto [steps, memory] = optimizer_steps("sgd", params, grads, momenta, nb::list(), outs);
   const SgdOptions options{lr, momentum, weight_decay, dampening, nesterov};
-  run(total_size(steps), [&] {
+  run(total_size(steps), [&, &steps = steps] {
     for (const OptimizerStep& s : steps) kernels().sgd(s, options);
   });
 }
@@ -303,35 +424,38 @@ void sgd(nb::list params, nb::list grads, nb::list momenta, nb::list outs, doubl
 void adam(nb::list params, nb::list grads, nb::list ms, nb::list vs, nb::list outs, double lr,
           double beta1, double beta2, double eps, double weight_decay, int64_t step,
           bool decoupled) {
-  const auto steps = optimizer_steps(params, grads, ms, vs, outs);
+  const auto [steps, memory] = optimizer_steps("adam", params, grads, ms, vs, outs);
   if (ms.size() != steps.size() || vs.size() != steps.size()) {
     throw nb::value_error("[adam] needs both moments of every parameter");
   }
   const AdamOptions options{lr, beta1, beta2, eps, weight_decay, step, decoupled};
-  run(total_size(steps), [&] {
+  run(total_size(steps), [&, &steps = steps] {
     for (const OptimizerStep& s : steps) kernels().adam(s, options);
   });
 }
 
-void matmul_tiled(const Buffer& a, const Buffer& b, Buffer& out, int64_t m, int64_t n, int64_t p) {
-  const bool tiled =
-      m >= 0 && n >= 0 && p >= 0 && m % TILE_SIZE == 0 && n % TILE_SIZE == 0 && p % TILE_SIZE == 0;
-  if (!tiled || a.size < m * n || b.size < n * p || out.size < m * p) {
-    throw nb::value_error("[matmul_tiled] m, n and p must be multiples of 8 that fit the buffers");
-  }
-  for (const Buffer* buffer : {&a, &b, static_cast<const Buffer*>(&out)}) {
-    if (buffer->dtype != DType::Float32) throw nb::type_error("[matmul_tiled] needs float32");
-  }
-  kernels().matmul_tiled(static_cast<float*>(a.data), static_cast<float*>(b.data),
-                         static_cast<float*>(out.data), m, n, p);
+void matmul_tiled(nb::handle a, nb::handle b, nb::handle out, int64_t m, int64_t n, int64_t p) {
+  const auto tiled = [](int64_t size) { return size >= 0 && size % TILE_SIZE == 0; };
+  // The matrix that fills a buffer's first rows·cols elements.
+  const auto matrix = [&](nb::handle handle, int64_t rows, int64_t cols) {
+    const Buffer* buffer = buffer_of(handle.ptr());
+    if (buffer == nullptr || buffer->dtype != DType::Float32)
+      throw nb::type_error("[matmul_tiled] needs buffers of float32");
+    if (!tiled(rows) || !tiled(cols) || buffer->size < times(rows, cols))
+      refuse("matmul_tiled", "m, n and p must be multiples of 8 that fit the buffers");
+    return static_cast<float*>(buffer->data);
+  };
+  const float *x = matrix(a, m, n), *y = matrix(b, n, p);
+  float* result = matrix(out, m, p);
+  kernels().matmul_tiled(x, y, result, m, n, p);
 }
 
 template <typename T>
-using Array1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
-using Array2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Array2<float> theta,
+void softmax_regression_epoch(Matrix<const float> x, Vector<const uint8_t> y, Matrix<float> theta,
                               float lr, size_t batch) {
   if (x.shape(0) != y.shape(0) || x.shape(1) != theta.shape(0) || batch < 1) {
     throw nb::value_error(
@@ -344,6 +468,7 @@ void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Ar
     }
   }
   nb::gil_scoped_release release;
+  const FixedThreads threads;
   kernels().softmax_regression_epoch(x.data(), y.data(), theta.data(), x.shape(0), x.shape(1),
                                      theta.shape(1), lr, batch);
 }
@@ -352,58 +477,135 @@ void softmax_regression_epoch(Array2<const float> x, Array1<const uint8_t> y, Ar
 
 using Pair = std::array<int64_t, 2>;
 
+// What a convolution's arrays must be: x (N, H, W, C) of any strides if it `is_read`, w (KH, KW,
+// C / groups, O) and y (N, OH, OW, O).
+void require_convolution(const char* op, const View& x, const View& w, const View& y,
+                         bool x_is_read, const Convolution& g) {
+  constexpr int64_t MOST = int64_t{1} << 31;
+  expect_floats(op, "x", x, 4, x_is_read ? Layout::Strided : Layout::Contiguous);
+  for (const int axis : {0, 1}) {
+    if (g.stride[axis] < 1 || g.stride[axis] > MOST || g.dilation[axis] < 1 ||
+        g.dilation[axis] > MOST || g.padding[axis] < -MOST || g.padding[axis] > MOST)
+      refuse(op, "stride and dilation must be from 1 to 2^31, padding within 2^31 of 0");
+  }
+  if (w.ndim != 4 || y.ndim != 4 || g.groups < 1 || w.shape[3] % g.groups != 0)
+    refuse(op, "w must be (KH, KW, C / groups, O), y (N, OH, OW, O), groups a divisor of O");
+  for (int axis = 0; axis < 4; ++axis) {
+    if (x.shape[axis] > MOST || w.shape[axis] > MOST || y.shape[axis] > MOST)
+      refuse(op, "the arrays must not be longer than 2^31");
+  }
+  if (x.shape[3] % g.groups != 0) refuse(op, "groups must divide the channels");
+  const int64_t channels = x.shape[3] / g.groups, filters = w.shape[3];
+  if (channels < 1 || w.shape[0] < 1 || w.shape[1] < 1)
+    refuse(op, "the kernel and the channels must not be empty");
+  expect(op, "w", w, x.dtype, {w.shape[0], w.shape[1], channels, filters});
+  expect(op, "y", y, x.dtype, {x.shape[0], y.shape[1], y.shape[2], filters});
+}
+
+using Pair = std::array<int64_t, 2>;
+
 // conv2d and its two gradients take their arrays in the order first operand, second, result.
 template <auto KERNEL>
 void convolution(nb::handle first, nb::handle second, nb::handle out, Pair stride, Pair dilation,
                  Pair padding, int64_t groups) {
-  const View a = view_of(first), b = view_of(second), o = view_of(out);
+  const Array a = view_of(first), b = view_of(second), o = view_of(out);
   const Convolution geometry{
       {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
+  if constexpr (KERNEL == &KernelTable::conv2d)
+    require_convolution("conv2d", a, b, o, true, geometry);
+  else if constexpr (KERNEL == &KernelTable::conv2d_input_grad)
+    require_convolution("conv2d_input_grad", o, b, a, false, geometry);
+  else
+    require_convolution("conv2d_weight_grad", a, o, b, true, geometry);
   run(std::max(size_of(a), size_of(o)) * 64, [&] { (kernels().*KERNEL)(a, b, o, geometry); });
 }
 
+// gates (T, B, G·H), w (H, G·H) and the states (T + 1, B, H), all in row-major order.
+void require_recurrence(const char* op, int64_t per_unit, const View& gates, const View& w,
+                        std::initializer_list<const View*> states) {
+  expect_floats(op, "gates", gates, 3, Layout::Contiguous);
+  const int64_t steps = gates.shape[0], batch = gates.shape[1], columns = gates.shape[2];
+  if (columns % per_unit != 0) refuse(op, "the gates must be a multiple of the units");
+  expect(op, "w", w, gates.dtype, {columns / per_unit, columns});
+  for (const View* state : states)
+    expect(op, "the states", *state, gates.dtype, {steps + 1, batch, columns / per_unit});
+}
+
+// The gradients of the states (T, B, H) and of the first one (B, H).
+void require_recurrence_grad(const char* op, const View& h, const View& dh,
+                             std::initializer_list<const View*> first) {
+  expect(op, "dh", dh, h.dtype, {h.shape[0] - 1, h.shape[1], h.shape[2]});
+  for (const View* v : first)
+    expect(op, "the gradient of the first state", *v, h.dtype, {h.shape[1], h.shape[2]});
+}
+
 void lstm(nb::handle gates, nb::handle w, nb::handle h, nb::handle c) {
-  const View g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c);
+  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c);
+  require_recurrence("lstm", 4, g, m, {&hv, &cv});
   run(size_of(g) * 64, [&] { kernels().lstm(g, m, hv, cv); });
 }
 
 void lstm_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle c, nb::handle dh,
                nb::handle dh0, nb::handle dc0) {
-  const View g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c), d = view_of(dh),
-             first = view_of(dh0), cell = view_of(dc0);
+  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c), d = view_of(dh),
+              first = view_of(dh0), cell = view_of(dc0);
+  require_recurrence("lstm_grad", 4, g, m, {&hv, &cv});
+  require_recurrence_grad("lstm_grad", hv, d, {&first, &cell});
   run(size_of(g) * 64, [&] { kernels().lstm_grad(g, m, hv, cv, d, first, cell); });
 }
 
 void rnn(nb::handle gates, nb::handle w, nb::handle h, bool relu) {
-  const View g = view_of(gates), m = view_of(w), hv = view_of(h);
+  const Array g = view_of(gates), m = view_of(w), hv = view_of(h);
+  require_recurrence("rnn", 1, g, m, {&hv});
   run(size_of(g) * 64, [&] { kernels().rnn(g, m, hv, relu); });
 }
 
 void rnn_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle dh, nb::handle dh0,
               bool relu) {
-  const View g = view_of(gates), m = view_of(w), hv = view_of(h), d = view_of(dh),
-             first = view_of(dh0);
+  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), d = view_of(dh),
+              first = view_of(dh0);
+  require_recurrence("rnn_grad", 1, g, m, {&hv});
+  require_recurrence_grad("rnn_grad", hv, d, {&first});
   run(size_of(g) * 64, [&] { kernels().rnn_grad(g, m, hv, d, first, relu); });
+}
+
+// q (B, H, T, d), k (B, H, S, d), v (B, H, S, e), mask null or (B, H, T, S), out (B, H, T, e) with
+// consecutive elements in its rows and lse (B, H, T, 2) in row-major order.
+void require_attention(const char* op, const View& q, const View& k, const View& v,
+                       const View* mask, const View& out, const View& lse) {
+  expect_floats(op, "q", q, 4);
+  if (k.ndim != 4 || v.ndim != 4) refuse(op, "k and v must have 4 axes");
+  const int64_t batch = q.shape[0], heads = q.shape[1], rows = q.shape[2], columns = k.shape[2];
+  expect(op, "k", k, q.dtype, {batch, heads, columns, q.shape[3]}, Layout::Strided);
+  expect(op, "v", v, q.dtype, {batch, heads, columns, v.shape[3]}, Layout::Strided);
+  if (mask) expect(op, "mask", *mask, q.dtype, {batch, heads, rows, columns}, Layout::Strided);
+  expect(op, "out", out, q.dtype, {batch, heads, rows, v.shape[3]}, Layout::Rows);
+  expect(op, "lse", lse, q.dtype, {batch, heads, rows, 2});
 }
 
 void attention(nb::handle q, nb::handle k, nb::handle v, nb::handle mask, nb::handle out,
                nb::handle lse, double scale, bool causal) {
-  const View qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out), l = view_of(lse);
-  const View m = mask.is_none() ? View{} : view_of(mask);
-  run(size_of(o) * 64,
-      [&] { kernels().attention(qv, kv, vv, mask.is_none() ? nullptr : &m, o, l, scale, causal); });
+  const Array qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out), l = view_of(lse);
+  const Array given = mask.is_none() ? Array() : view_of(mask);
+  const View* m = mask.is_none() ? nullptr : &given;
+  require_attention("attention", qv, kv, vv, m, o, l);
+  run(size_of(o) * 64, [&] { kernels().attention(qv, kv, vv, m, o, l, scale, causal); });
 }
 
 void attention_grad(nb::handle g, nb::handle q, nb::handle k, nb::handle v, nb::handle mask,
                     nb::handle out, nb::handle lse, nb::handle dq, nb::handle dk, nb::handle dv,
                     double scale, bool causal) {
-  const View gv = view_of(g), qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out),
-             l = view_of(lse), dqv = view_of(dq), dkv = view_of(dk), dvv = view_of(dv);
-  const View m = mask.is_none() ? View{} : view_of(mask);
-  run(size_of(o) * 64, [&] {
-    kernels().attention_grad(gv, qv, kv, vv, mask.is_none() ? nullptr : &m, o, l, dqv, dkv, dvv,
-                             scale, causal);
-  });
+  const Array gv = view_of(g), qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out),
+              l = view_of(lse), dqv = view_of(dq), dkv = view_of(dk), dvv = view_of(dv);
+  const Array given = mask.is_none() ? Array() : view_of(mask);
+  const View* m = mask.is_none() ? nullptr : &given;
+  require_attention("attention_grad", qv, kv, vv, m, o, l);
+  expect_like("attention_grad", "g", gv, o);
+  expect_like("attention_grad", "dq", dqv, qv, Layout::Rows);
+  expect_like("attention_grad", "dk", dkv, kv, Layout::Rows);
+  expect_like("attention_grad", "dv", dvv, vv, Layout::Rows);
+  run(size_of(o) * 64,
+      [&] { kernels().attention_grad(gv, qv, kv, vv, m, o, l, dqv, dkv, dvv, scale, causal); });
 }
 
 // ---- the host's side --------------------------------------------------------------------------
@@ -430,13 +632,24 @@ nb::dlpack::dtype dlpack_dtype(DType dtype) {
 }
 
 nb::object numpy_view(nb::handle x) {
-  const View v = view_of(x);
+  const Array v = view_of(x);
   size_t shape[MAX_DIMS];
   for (int i = 0; i < v.ndim; ++i) shape[i] = static_cast<size_t>(v.shape[i]);
-  nb::handle owner(field(x.ptr(), registered.handle));
   return nb::cast(
-      nb::ndarray<nb::numpy>(v.data, v.ndim, shape, owner, v.strides, dlpack_dtype(v.dtype)),
+      nb::ndarray<nb::numpy>(v.data, v.ndim, shape, v.memory, v.strides, dlpack_dtype(v.dtype)),
       nb::rv_policy::reference);
+}
+
+// Moves NumPy's MT19937 on, whose lock the caller holds.
+void advance_mt19937(nb::handle generator, int64_t words) {
+  if (std::strcmp(Py_TYPE(generator.ptr())->tp_name, "numpy.random._mt19937.MT19937") != 0)
+    throw nb::type_error("[advance_mt19937] the generator must be NumPy's MT19937");
+  if (words < 0) refuse("advance_mt19937", "words must not be negative");
+  const nb::object capsule = generator.attr("capsule");
+  // The first field of NumPy's bitgen_t points at the state.
+  auto* state = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), "BitGenerator"));
+  if (state == nullptr) throw nb::python_error();
+  static_cast<MersenneTwister*>(*state)->advance(words);
 }
 
 nb::dict memory_stats() {
@@ -456,13 +669,7 @@ NB_MODULE(_core, m) {
   kernels();                     // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
   num_threads();
 
-  nb::class_<Buffer>(m, "Buffer", nb::is_final())
-      .def("ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
-      .def_prop_ro("size", [](const Buffer& b) { return b.size; })
-      .def_prop_ro("nbytes", &Buffer::nbytes)
-      .def_prop_ro("dtype", [](const Buffer& b) {
-        return nb::borrow(registered.dtypes[static_cast<int>(b.dtype)]);
-      });
+  register_buffer(m);
 
   nb::class_<Program>(m, "Program")
       .def(nb::init<const std::string&, nb::sequence, nb::sequence, nb::sequence, nb::sequence,
@@ -476,8 +683,8 @@ NB_MODULE(_core, m) {
   m.def("register", register_types);
   m.def("register_values", register_values);
   m.def("first_changed", first_changed);
-  m.def("allocate", allocate, nb::rv_policy::take_ownership);
-  m.def("wrap", wrap, nb::rv_policy::take_ownership);
+  m.def("allocate", allocate);
+  m.def("wrap", wrap);
   m.def("view", numpy_view);
   m.def("fill", fill);
   m.def("copy", copy);
@@ -515,18 +722,19 @@ NB_MODULE(_core, m) {
   m.def("sgd", sgd);
   m.def("adam", adam);
   m.def("matmul_tiled", matmul_tiled);
-  m.def("softmax_regression_epoch", softmax_regression_epoch);
+  m.def("softmax_regression_epoch", softmax_regression_epoch, "x"_a.noconvert(), "y"_a.noconvert(),
+        "theta"_a.noconvert(), "lr"_a, "batch"_a);
 
   m.def("memory_stats", memory_stats);
   m.def("empty_cache", [] { Pool::instance().empty_cache(); });
   m.def("set_num_threads", set_num_threads);
   m.def("get_num_threads", num_threads);
-  // The address of the state of NumPy's MT19937, whose lock the caller holds.
-  m.def("advance_mt19937", [](uintptr_t state, int64_t words) {
-    reinterpret_cast<MersenneTwister*>(state)->advance(words);
-  });
+  m.def("advance_mt19937", advance_mt19937);
   m.def("simd_level", [] { return kernels().name; });
-  m.def("peak_flops", [](double seconds) { return kernels().peak_flops(seconds); });
+  m.def("peak_flops", [](double seconds) {
+    if (!(seconds > 0 && seconds <= 60)) refuse("peak_flops", "seconds must be in (0, 60]");
+    return kernels().peak_flops(seconds);
+  });
 }
 
 }  // namespace needle

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "scratch.h"
 #include "threads.h"
 
 #ifdef _WIN32
@@ -10,11 +11,18 @@
 #include <windows.h>
 #else
 #include <dlfcn.h>
+#include <pthread.h>
 #endif
 
 namespace needle {
 
 namespace {
+
+// How many forks led to this process. What another thread held at a fork, it holds for ever.
+int forks = 0;
+#ifndef _WIN32
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+#endif
 
 Py_ssize_t data_slot = 0, modified_slot = 0;
 PyTypeObject* value_type = nullptr;
@@ -78,23 +86,18 @@ struct Items {
 
 std::string text(nb::handle object) { return nb::str(object).c_str(); }
 
-char* data_of(PyObject* array) {
-  const Buffer* buffer = buffer_of(field(array, registered.handle));
-  const int64_t offset = PyLong_AsLongLong(field(array, registered.offset));
-  return static_cast<char*>(buffer->data) + offset * item_size(buffer->dtype);
-}
-
-// Whether memory of `array`, to which the caller and one Value refer, is seen by anyone else.
-bool is_shared(PyObject* array) {
-  PyObject* handle = field(array, registered.handle);
-  return Py_REFCNT(array) > 2 || Py_REFCNT(handle) > 1 || buffer_of(handle)->owner.is_valid();
+// Whether `memory` of `array`, to both of which the caller and one other refer, is seen by anyone
+// else.
+bool is_shared(PyObject* array, PyObject* memory) {
+  return Py_REFCNT(array) > 2 || Py_REFCNT(memory) > 2 || buffer_of(memory)->owner != nullptr;
 }
 
 }  // namespace
 
 void register_values(nb::handle type) {
-  data_slot = slot_offset(type, "cached_data");
+  const Py_ssize_t data = slot_offset(type, "cached_data");
   modified_slot = slot_offset(type, "_modified");
+  data_slot = data;
   nb::handle previous(reinterpret_cast<PyObject*>(value_type));
   value_type = reinterpret_cast<PyTypeObject*>(nb::borrow(type).release().ptr());
   previous.dec_ref();
@@ -102,10 +105,10 @@ void register_values(nb::handle type) {
 
 // ---- what arrays must be ------------------------------------------------------------------------
 
-Program::Array::Array(nb::handle shape_like, nb::handle dtype_like) : dtype(dtype_of(dtype_like)) {
+Program::Spec::Spec(nb::handle shape_like, nb::handle dtype_like) : dtype(dtype_of(dtype_like)) {
   nb::tuple dims_tuple = nb::tuple(nb::borrow(shape_like));
   ndim = read_ints(dims_tuple.ptr(), dims);
-  if (PyErr_Occurred()) throw nb::python_error();
+  if (ndim < 0) throw nb::python_error();
   size = 1;
   nb::list steps;
   for (int axis = ndim; axis-- > 0;) {
@@ -120,15 +123,29 @@ Program::Array::Array(nb::handle shape_like, nb::handle dtype_like) : dtype(dtyp
   strides = nb::tuple(steps);
 }
 
-bool Program::Array::fits(PyObject* array) const {
-  if (!is_ndarray(array)) return false;
-  PyObject *shape_now = field(array, registered.shape),
-           *strides_now = field(array, registered.strides),
-           *handle = field(array, registered.handle);
-  if (!shape_now || !strides_now || !handle) return false;
+bool Program::Spec::take(PyObject* object, Taken& taken) const {
+  if (!is_ndarray(object)) return false;
+  PyObject *shape_now = field(object, registered.shape),
+           *strides_now = field(object, registered.strides),
+           *offset_now = field(object, registered.offset),
+           *handle = field(object, registered.handle);
+  if (!shape_now || !strides_now || !offset_now || !handle) return false;
   const Buffer* buffer = buffer_of(handle);
   if (!buffer || buffer->dtype != dtype) return false;
-  if (shape_now == shape.ptr() && strides_now == strides.ptr()) return true;
+  taken.array = nb::borrow(object);
+  taken.memory = nb::borrow(handle);
+  const bool same = shape_now == shape.ptr() && strides_now == strides.ptr();
+  const int64_t offset = PyLong_Check(offset_now) ? PyLong_AsLongLong(offset_now) : -1;
+  const bool compact = same || is_compact(shape_now, strides_now);
+  if (PyErr_Occurred()) PyErr_Clear();  // what is no integer does not fit
+  taken.data = static_cast<char*>(buffer->data);
+  if (!compact || size == 0) return compact;
+  if (offset < 0 || size > buffer->size || offset > buffer->size - size) return false;
+  taken.data += offset * item_size(dtype);
+  return true;
+}
+
+bool Program::Spec::is_compact(PyObject* shape_now, PyObject* strides_now) const {
   int64_t now[MAX_DIMS], steps[MAX_DIMS];
   if (read_ints(shape_now, now) != ndim || read_ints(strides_now, steps) != ndim) return false;
   if (std::memcmp(now, dims, ndim * sizeof(int64_t)) != 0) return false;
@@ -141,11 +158,18 @@ bool Program::Array::fits(PyObject* array) const {
   return true;
 }
 
+Program::Taken Program::Spec::make() const {
+  nb::object array = new_ndarray(shape, strides, size, dtype);
+  nb::object memory = nb::borrow(field(array.ptr(), registered.handle));
+  char* data = static_cast<char*>(buffer_of(memory.ptr())->data);
+  return {std::move(array), std::move(memory), data};
+}
+
 // ---- construction -------------------------------------------------------------------------------
 
 Program::Program(const std::string& path, nb::sequence arguments, nb::sequence states,
                  nb::sequence constants, nb::sequence results, int64_t arena_bytes)
-    : arena_bytes_(arena_bytes) {
+    : arena_bytes_(arena_bytes), forks_(forks) {
   if (arena_bytes < 0 || arena_bytes > MAX_ELEMENTS) {
     throw nb::value_error("[jit] arena_bytes must be between 0 and 2^46");
   }
@@ -158,15 +182,20 @@ Program::Program(const std::string& path, nb::sequence arguments, nb::sequence s
   }
   for (nb::handle constant : constants) {
     view_of(constant);  // raises unless it is an array of this device
-    const Array itself(constant.attr("_shape"), constant.attr("_dtype"));
-    if (!itself.fits(constant.ptr())) throw nb::value_error("[jit] a constant is not compact");
-    constants_.push_back(nb::borrow(constant));
+    const Spec itself(constant.attr("_shape"), constant.attr("_dtype"));
+    Taken taken;
+    if (!itself.take(constant.ptr(), taken))
+      throw nb::value_error("[jit] a constant is not compact");
+    constants_.push_back(std::move(taken));
   }
   const Library library(path);
   function_ = reinterpret_cast<Function>(library.get("needle_program"));
   static constexpr Threads threads{num_threads, run_tasks, current_task};
   if (void* place = library.find("needle_threads")) {
     *static_cast<const Threads**>(place) = &threads;
+  }
+  if (void* allocate = library.find("needle_allocate_scratch")) {
+    *reinterpret_cast<void* (**)(size_t, size_t)>(allocate) = allocate_scratch;
   }
 }
 
@@ -177,7 +206,12 @@ Program::~Program() {
 // ---- running ------------------------------------------------------------------------------------
 
 std::unique_lock<std::recursive_mutex> Program::lock() {
-  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (forks_ != forks) {  // a thread that this process does not have may hold it
+    static_cast<void>(mutex_.release());
+    mutex_ = std::make_unique<std::recursive_mutex>();
+    forks_ = forks;
+  }
+  std::unique_lock lock(*mutex_, std::try_to_lock);
   if (!lock) {  // whoever holds it will want the GIL
     nb::gil_scoped_release release;
     lock.lock();
@@ -185,9 +219,10 @@ std::unique_lock<std::recursive_mutex> Program::lock() {
   return lock;
 }
 
-nb::object Program::argument(PyObject* object, size_t number) const {
-  const Array& wanted = arguments_[number];
-  if (wanted.fits(object)) return nb::borrow(object);
+Program::Taken Program::argument(PyObject* object, size_t number) const {
+  const Spec& wanted = arguments_[number];
+  Taken taken;
+  if (wanted.take(object, taken)) return taken;
   std::string got = Py_TYPE(object)->tp_name;
   if (is_ndarray(object)) {
     const nb::handle array(object);
@@ -201,7 +236,7 @@ nb::object Program::argument(PyObject* object, size_t number) const {
 }
 
 bool Program::take_states(nb::handle states, std::vector<nb::object>& values,
-                          std::vector<nb::object>& arrays) const {
+                          std::vector<Taken>& arrays) const {
   const Items items(states, states_.size(), "states");
   for (size_t i = 0; i < items.size; ++i) {
     PyObject* value = items.items[i];
@@ -211,9 +246,10 @@ bool Program::take_states(nb::handle states, std::vector<nb::object>& values,
               .c_str());
     }
     PyObject* array = field(value, data_slot);
-    if (array == nullptr || !states_[i].fits(array)) return false;
+    Taken taken;
+    if (array == nullptr || !states_[i].take(array, taken)) return false;
     values.push_back(nb::borrow(value));
-    arrays.push_back(nb::borrow(array));
+    arrays.push_back(std::move(taken));
   }
   return true;
 }
@@ -221,42 +257,45 @@ bool Program::take_states(nb::handle states, std::vector<nb::object>& values,
 nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock) {
   const auto guard = lock();
 
-  // References of our own: while the GIL is released, other threads may replace a state's array.
-  std::vector<nb::object> inputs, values, arrays, results;
-  inputs.reserve(arguments_.size());
-  values.reserve(states_.size());
-  arrays.reserve(states_.size());
-  results.reserve(results_.size());
-  const Items given(arguments, arguments_.size(), "arguments");
-  for (size_t i = 0; i < given.size; ++i) inputs.push_back(argument(given.items[i], i));
-  if (!take_states(states, values, arrays)) return nb::none();
-
+  // Memory first: an allocation may collect garbage, which may run anything.
   if (!arena_ && arena_bytes_ > 0) {
     arena_ = static_cast<char*>(
         Pool::instance().allocate(static_cast<size_t>(arena_bytes_), collect_garbage));
   }
-  for (const Array& r : results_) {
-    results.push_back(new_ndarray(r.shape, r.strides, r.size, r.dtype));
-  }
+  std::vector<Taken> inputs, arrays, results;
+  std::vector<nb::object> values;
+  results.reserve(results_.size());
+  for (const Spec& r : results_) results.push_back(r.make());
+
+  inputs.reserve(arguments_.size());
+  values.reserve(states_.size());
+  arrays.reserve(states_.size());
+  const Items given(arguments, arguments_.size(), "arguments");
+  for (size_t i = 0; i < given.size; ++i) inputs.push_back(argument(given.items[i], i));
+  if (!take_states(states, values, arrays)) return nb::none();
+
   for (size_t i = 0; i < arrays.size(); ++i) {
-    const Array& state = states_[i];
-    if (!state.written || state.in_place || !is_shared(arrays[i].ptr())) continue;
-    nb::object own = new_ndarray(state.shape, state.strides, state.size, state.dtype);
-    std::memcpy(data_of(own.ptr()), data_of(arrays[i].ptr()), state.size * item_size(state.dtype));
+    const Spec& state = states_[i];
+    if (!state.written || state.in_place) continue;
+    if (!is_shared(arrays[i].array.ptr(), arrays[i].memory.ptr())) continue;
+    Taken own = state.make();
+    std::memcpy(own.data, arrays[i].data, state.size * item_size(state.dtype));
     PyObject*& slot = field(values[i].ptr(), data_slot);
     nb::object old = nb::steal(slot);
-    slot = nb::object(own).release().ptr();
+    slot = nb::object(own.array).release().ptr();
     arrays[i] = std::move(own);  // drops the old array: it may have been shared with a later state
   }
 
   std::vector<char*> buffers;
   buffers.reserve(inputs.size() + arrays.size() + constants_.size() + results.size() + 1);
-  for (const auto* list : {&inputs, &arrays, &constants_, &results}) {
-    for (const nb::object& array : *list) buffers.push_back(data_of(array.ptr()));
+  const std::vector<Taken>* const lists[] = {&inputs, &arrays, &constants_, &results};
+  for (const auto* list : lists) {
+    for (const Taken& taken : *list) buffers.push_back(taken.data);
   }
   buffers.push_back(arena_);
   {
     nb::gil_scoped_release release;
+    const FixedThreads threads;
     function_(buffers.data(), &kernels());
   }
   for (size_t i = 0; i < values.size(); ++i) {
@@ -265,7 +304,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
     field(values[i].ptr(), modified_slot) = nb::object(clock).release().ptr();
   }
   nb::list out;
-  for (nb::object& array : results) out.append(std::move(array));
+  for (const Taken& result : results) out.append(result.array);
   return out;
 }
 

@@ -10,15 +10,17 @@
 // throw std::out_of_range or std::invalid_argument before it has written to a state. It is called
 // without the GIL, by one Python thread at a time.
 //
-// A library that uses threads.h may also export the variable
+// A library that uses threads.h or scratch.h may also export the variables
 //
-//   extern "C" int (*needle_num_threads)();
+//   extern "C" const needle::Threads* needle_threads;
+//   extern "C" void* (*needle_allocate_scratch)(size_t bytes, size_t alignment);
 //
-// which is set, when it is loaded, to the function that counts the threads of eager kernels.
+// which are set, when it is loaded, to what eager kernels use.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -52,7 +54,8 @@ class Program {
 
   // Whether the states' arrays are of the shapes, dtypes, layout and device of this program.
   bool fits(nb::handle states) const {
-    std::vector<nb::object> values, arrays;
+    std::vector<nb::object> values;
+    std::vector<Taken> arrays;
     return take_states(states, values, arrays);
   }
 
@@ -61,7 +64,13 @@ class Program {
  private:
   using Function = void (*)(char* const* buffers, const KernelTable* kernels);
 
-  struct Array {  // what an argument, a state or a result must be or will be: compact
+  // An array and its memory: what others do to the array's fields during a run does not matter.
+  struct Taken {
+    nb::object array, memory;
+    char* data;
+  };
+
+  struct Spec {  // what an argument, a state or a result must be or will be: compact
     nb::object shape, strides;
     DType dtype;
     int ndim;
@@ -69,23 +78,28 @@ class Program {
     int64_t size;
     bool written = false, in_place = false;
 
-    Array(nb::handle shape, nb::handle dtype);
-    bool fits(PyObject* array) const;
+    Spec(nb::handle shape, nb::handle dtype);
+    bool take(PyObject* object, Taken& taken) const;  // false if it does not fit
+    Taken make() const;                               // over new memory
+
+   private:
+    bool is_compact(PyObject* shape, PyObject* strides) const;
   };
 
   std::unique_lock<std::recursive_mutex> lock();
-  nb::object argument(PyObject* object, size_t number) const;
+  Taken argument(PyObject* object, size_t number) const;
   bool take_states(nb::handle states, std::vector<nb::object>& values,
-                   std::vector<nb::object>& arrays) const;
+                   std::vector<Taken>& arrays) const;
 
-  std::vector<Array> arguments_, states_, results_;
-  std::vector<nb::object> constants_;
+  std::vector<Spec> arguments_, states_, results_;
+  std::vector<Taken> constants_;
   Function function_ = nullptr;
   int64_t arena_bytes_;
   char* arena_ = nullptr;
   // Held by a run from its first look at the states to its end. Recursive because a collection of
   // garbage during an allocation may run anything.
-  std::recursive_mutex mutex_;
+  std::unique_ptr<std::recursive_mutex> mutex_ = std::make_unique<std::recursive_mutex>();
+  int forks_;  // how many forks led to the process that made the mutex
 };
 
 }  // namespace needle

@@ -80,7 +80,7 @@ inline void logits_to_error(float* row, size_t classes, uint8_t label, float sca
   float sum = 0;
   for (size_t j = 0; j < classes; ++j) sum += row[j] = std::exp(row[j] - top);
   for (size_t j = 0; j < classes; ++j) row[j] *= scale / sum;
-  row[label] -= scale;
+  row[std::min<size_t>(label, classes - 1)] -= scale;  // others may have changed it since the check
 }
 
 // gradient += xᵀ·error over the group's rows.

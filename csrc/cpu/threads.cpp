@@ -34,8 +34,8 @@ constexpr std::chrono::microseconds CALLER_SPIN{100};
 // How long a caller waits for a loop of another thread to end before it does without workers.
 constexpr std::chrono::microseconds OWNER_SPIN{50};
 constexpr int64_t MAX_GROUPS = 255;
-constexpr int MAX_THREADS = 255;
 
+thread_local int fixed_threads = 0;  // while a FixedThreads lives
 thread_local bool in_task = false;
 thread_local int64_t task_number = 0;
 
@@ -86,6 +86,7 @@ class Pool {
     function_ = function;
     context_ = context;
     tasks_ = tasks;
+    num_threads_ = num_threads();
     error_ = nullptr;
     done_.store(0, std::memory_order_relaxed);
     loop_.store(loop.packed(), std::memory_order_seq_cst);
@@ -117,7 +118,7 @@ class Pool {
         std::thread([this, number = workers_ + 1] { work(number); }).detach();
         ++workers_;
       }
-    } catch (const std::system_error&) {  // there are no more: the others do the work
+    } catch (const std::exception&) {  // there are no more: the others do the work
       most_workers_ = workers_;
     }
 #ifndef _WIN32
@@ -178,6 +179,7 @@ class Pool {
 
   void run_group(int group, int groups) {
     in_task = true;
+    const FixedThreads threads(num_threads_);
     try {
       for (int64_t i = tasks_ * group / groups; i < tasks_ * (group + 1) / groups; ++i) {
         task_number = i;
@@ -206,6 +208,7 @@ class Pool {
   TaskFunction function_ = nullptr;  // of the loop that is running, as what follows
   const void* context_ = nullptr;
   int64_t tasks_ = 0;
+  int num_threads_ = 1;  // of the caller
   std::exception_ptr error_;
   std::mutex error_mutex_;
   alignas(64) std::atomic<uint64_t> loop_{0};
@@ -237,12 +240,13 @@ int usable_cores() {
 int default_threads() {
   if (const char* wanted = std::getenv("NEEDLE_NUM_THREADS")) {
     const int n = from_environment("NEEDLE_NUM_THREADS");
-    if (n >= 1) return n;
-    throw std::invalid_argument("NEEDLE_NUM_THREADS must be an integer >= 1, got '" +
-                                std::string(wanted) + "'");
+    if (n >= 1 && n <= MAX_THREADS) return n;
+    throw std::invalid_argument("NEEDLE_NUM_THREADS must be an integer from 1 to " +
+                                std::to_string(MAX_THREADS) + ", got '" + std::string(wanted) +
+                                "'");
   }
   const int n = from_environment("OMP_NUM_THREADS");  // which numerical programs heed
-  return n >= 1 ? n : usable_cores();
+  return std::min(n >= 1 ? n : usable_cores(), MAX_THREADS);
 }
 
 std::atomic<int>& thread_count() {
@@ -255,19 +259,33 @@ std::atomic<int>& thread_count() {
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
   new (pool_memory) Pool;
   thread_count() = 1;
+  fixed_threads = 0;
+  in_task = false;
 });
 #endif
 
 }  // namespace
 
-int num_threads() { return thread_count().load(std::memory_order_relaxed); }
+int num_threads() {
+  return fixed_threads != 0 ? fixed_threads : thread_count().load(std::memory_order_relaxed);
+}
 
-void set_num_threads(int n) { thread_count() = n; }
+void set_num_threads(int n) {
+  if (n < 1 || n > MAX_THREADS) {
+    throw std::invalid_argument("[set_num_threads] n must be from 1 to " +
+                                std::to_string(MAX_THREADS) + ", got " + std::to_string(n));
+  }
+  thread_count() = n;
+}
+
+FixedThreads::FixedThreads() : FixedThreads(num_threads()) {}
+FixedThreads::FixedThreads(int n) : before_(fixed_threads) { fixed_threads = n; }
+FixedThreads::~FixedThreads() { fixed_threads = before_; }
 
 int64_t current_task() { return task_number; }
 
 void run_tasks(int64_t tasks, TaskFunction function, const void* context) {
-  const int threads = static_cast<int>(std::min<int64_t>({num_threads(), MAX_THREADS, tasks}));
+  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), tasks));
   if (threads > 1 && !in_task && pool.run(tasks, threads, function, context)) return;
   const int64_t outer = task_number;
   for (int64_t i = 0; i < tasks; ++i) {

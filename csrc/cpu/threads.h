@@ -21,9 +21,24 @@ namespace needle {
 
 using TaskFunction = void (*)(const void* context, int64_t task);
 
+constexpr int MAX_THREADS = 255;
+
 // How many threads a loop may use, the caller's included.
 int num_threads();
-void set_num_threads(int n);  // n >= 1
+void set_num_threads(int n);  // throws std::invalid_argument unless 1 <= n <= MAX_THREADS
+
+// While one lives, num_threads() is constant in its thread and in the tasks of its loops: a kernel
+// that has sized something for each task is not surprised by a set_num_threads() elsewhere.
+class FixedThreads {
+ public:
+  FixedThreads();
+  explicit FixedThreads(int n);
+  ~FixedThreads();
+  FixedThreads(const FixedThreads&) = delete;
+
+ private:
+  int before_;
+};
 
 // Calls function(context, i) for every i in [0, tasks), on up to num_threads() threads. Inside of a
 // task, and while another thread uses the pool, the caller runs all of them itself.
@@ -54,7 +69,9 @@ void parallel_for(int64_t tasks, const Task& task) {
 // where one element costs `cost`. The parts depend only on n, cost and the number of threads.
 template <typename Body>
 void parallel_range(int64_t n, int64_t cost, const Body& body) {
-  const int64_t worth = n * std::max<int64_t>(cost, 1) / PARALLEL_GRAIN;
+  int64_t worth;
+  if (__builtin_mul_overflow(n, std::max<int64_t>(cost, 1), &worth)) worth = INT64_MAX;
+  worth /= PARALLEL_GRAIN;
   const int64_t parts = std::clamp<int64_t>(worth, 1, std::min<int64_t>(num_threads(), n ? n : 1));
   if (parts == 1) {
     body(int64_t{0}, n);

@@ -5,6 +5,7 @@ All other random numbers of needle are those of NumPy's global generator, drawn 
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +27,18 @@ BITS = {"float16": 11, "bfloat16": 8}
 
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()
 _alive_lock = threading.Lock()
+
+
+def _unlock_after_fork() -> None:
+    # A thread that was drawing does not exist in the child.
+    global _alive_lock
+    _alive_lock = threading.Lock()
+    for generator in tuple(_alive):
+        generator._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 class Generator:

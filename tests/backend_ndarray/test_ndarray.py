@@ -264,7 +264,7 @@ def test_reshape_of_what_has_no_such_view_copies_once(device):
         (lambda a: a[np.array([True, False, True])], IndexError, ""),
         (lambda a: a.as_strided((3, 3), (3, 1)), ValueError, "outside"),
         (lambda a: a.as_strided((2,), (-1,)), ValueError, "outside"),
-        (lambda a: a.as_strided((-1,), (1,)), ValueError, "outside"),
+        (lambda a: a.as_strided((-1,), (1,)), ValueError, "negative"),
         (lambda a: a.sum(axis=2), (ValueError, IndexError), "2"),
         (lambda a: a.sum(axis=(0, 0)), ValueError, ""),
         (lambda a: a.split(2, 1), ValueError, "equal parts"),

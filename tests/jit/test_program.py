@@ -151,13 +151,10 @@ def test_the_kernels_and_threads_of_the_core():
       const needle::View x{buffers[0], needle::DType::Float32, 1, {6}, {1}};
       const needle::View out{buffers[1], needle::DType::Float32, 1, {6}, {1}};
       kernels->unary(needle::UnaryOp::exp, x, out);
-      *reinterpret_cast<int*>(buffers[2]) = needle_num_threads();
-    }
-    namespace needle {
-    int num_threads() { return needle_num_threads(); }
+      *reinterpret_cast<int*>(buffers[2]) = needle_threads->num_threads();
     """
-    source = HEAD.replace('extern "C" void', 'extern "C" int (*needle_num_threads)();\n'
-                          'int (*needle_num_threads)() = nullptr;\nextern "C" void')  # fmt: skip
+    threads = 'extern "C" { const needle::Threads* needle_threads = nullptr; }\n'
+    source = HEAD.replace('extern "C" void', f'#include "threads.h"\n{threads}extern "C" void')
     try:
         path = compiler.build(f"{source}{body}\n}}\n")
     except NoCompiler as error:

@@ -49,7 +49,8 @@ struct Problem {
            x_strides[0] == height * x_strides[1];
   }
   int64_t chunk_rows() const {
-    return std::max<int64_t>(PATCH_BYTES / static_cast<int64_t>(sizeof(T)) / patch(), 16);
+    return std::max<int64_t>(
+        PATCH_BYTES / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(patch(), 1), 16);
   }
 };
 

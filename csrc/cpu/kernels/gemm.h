@@ -31,10 +31,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <type_traits>
 #include <utility>
 
+#include "../scratch.h"
 #include "../simd.h"
 #include "../threads.h"
 #include "vectors.h"
@@ -126,9 +126,8 @@ class Scratch {
     const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
     if (bytes > capacity_) {
       std::free(memory_);
-      capacity_ = 0;
-      memory_ = std::aligned_alloc(64, bytes);
-      if (memory_ == nullptr) throw std::bad_alloc();
+      memory_ = nullptr, capacity_ = 0;
+      memory_ = allocate_scratch(bytes, 64);
       capacity_ = bytes;
     }
     return static_cast<T*>(memory_);

@@ -13,12 +13,14 @@
 #include <vector>
 
 #include "../kernels.h"
+#include "../scratch.h"
 #include "../threads.h"
 #include "functions.h"
 
 // The core's own, set when it loads the library.
 extern "C" {
 inline const needle::Threads* needle_threads = nullptr;
+inline void* (*needle_allocate_scratch)(size_t bytes, size_t alignment) = nullptr;
 }
 
 // A function of one part of the program that the other calls.
@@ -30,6 +32,9 @@ inline int num_threads() { return needle_threads->num_threads(); }
 inline int64_t current_task() { return needle_threads->current_task(); }
 inline void run_tasks(int64_t tasks, TaskFunction function, const void* context) {
   needle_threads->run_tasks(tasks, function, context);
+}
+inline void* allocate_scratch(size_t bytes, size_t alignment) {
+  return needle_allocate_scratch(bytes, alignment);
 }
 
 }  // namespace needle

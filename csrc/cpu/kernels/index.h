@@ -2,20 +2,23 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <string>
 
+#include "gemm.h"
 #include "reduce.h"
 
 namespace needle::NEEDLE_ISA {
 
-// Row numbers, negative ones counted from the end. Throws std::out_of_range for a bad one.
+// Row numbers, negative ones counted from the end. Throws std::out_of_range for a bad one. The
+// index may be memory that others write to: one that has become bad since is taken as row 0.
 class Rows {
  public:
   Rows(const View& index, int64_t n)
-      : data_(index.data), step_(index.strides[0] * int64_t{8}), n_(n), size(index.shape[0]) {
+      : data_(reinterpret_cast<const int64_t*>(index.data)),
+        step_(index.strides[0]),
+        n_(n),
+        size(index.shape[0]) {
     for (int64_t i = 0; i < size; ++i) {
       const int64_t row = raw(i);
       if (row < -n || row >= n) {
@@ -25,13 +28,13 @@ class Rows {
     }
   }
   int64_t operator[](int64_t i) const {
-    const int64_t row = raw(i);
-    return row < 0 ? row + n_ : row;
+    const int64_t row = raw(i), counted = row < 0 ? row + n_ : row;
+    return static_cast<uint64_t>(counted) < static_cast<uint64_t>(n_) ? counted : 0;
   }
 
  private:
-  int64_t raw(int64_t i) const { return *reinterpret_cast<const int64_t*>(data_ + i * step_); }
-  const char* data_;
+  int64_t raw(int64_t i) const { return read_once(data_ + i * step_); }
+  const int64_t* data_;
   int64_t step_, n_;
 
  public:
@@ -77,29 +80,29 @@ inline void add_rows(const View& out, const View& index, const View& src) {
   })
 }
 
-// The order that sorts each lane: stable, NaNs last in both directions.
+// The order that sorts each lane: stable, NaNs last in both directions. A copy is sorted, of which
+// nobody else can change a number between two looks.
 inline void argsort(const View& x, int axis, bool descending, const View& out) {
   const View* views[] = {&x, &out};
   const int64_t n = x.shape[axis], so = out.strides[axis];
   NEEDLE_DISPATCH(x.dtype, {
+    struct Numbered {
+      T value;
+      int64_t number;
+    };
     const int64_t sx = x.strides[axis];
+    const auto before = [&](const Numbered& i, const Numbered& j) {
+      const T a = i.value, b = j.value;
+      if (a != a || b != b) return a == a && b != b;
+      return descending ? a > b : a < b;
+    };
     for_each_lane<2>(views, axis, [&](char* const* lane) {
       const T* values = reinterpret_cast<const T*>(lane[0]);
       int64_t* order = reinterpret_cast<int64_t*>(lane[1]);
-      const auto before = [&](int64_t i, int64_t j) {
-        const T a = values[i * sx], b = values[j * sx];
-        if (a != a || b != b) return a == a && b != b;
-        return descending ? a > b : a < b;
-      };
-      if (so == 1) {
-        for (int64_t i = 0; i < n; ++i) order[i] = i;
-        std::stable_sort(order, order + n, before);
-        return;
-      }
-      std::unique_ptr<int64_t[]> sorted(new int64_t[n]);
-      for (int64_t i = 0; i < n; ++i) sorted[i] = i;
-      std::stable_sort(sorted.get(), sorted.get() + n, before);
-      for (int64_t i = 0; i < n; ++i) order[i * so] = sorted[i];
+      Numbered* sorted = gemm_detail::scratch<Numbered>(gemm_detail::VECTOR, n);
+      for (int64_t i = 0; i < n; ++i) sorted[i] = {values[i * sx], i};
+      std::stable_sort(sorted, sorted + n, before);
+      for (int64_t i = 0; i < n; ++i) order[i * so] = sorted[i].number;
     });
   })
 }

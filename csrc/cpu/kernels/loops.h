@@ -11,6 +11,9 @@
 
 namespace needle::NEEDLE_ISA {
 
+// An integer that another thread may be changing, read once: what is checked is what is used.
+inline int64_t read_once(const int64_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+
 template <int N>
 struct Nest {
   int ndim;  // at least 1

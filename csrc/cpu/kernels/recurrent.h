@@ -63,9 +63,22 @@ class Groups {
 
   // Calls work(step, group, first) for all groups in each of `steps` steps, on the calling threads
   // together; `first` for a thread's first group of a step. A step begins when the one before is
-  // complete.
+  // complete. If one throws, the others return.
   template <typename Work>
   void run(int64_t steps, int thread, int threads, const Work& work) {
+    try {
+      run_groups(steps, thread, threads, work);
+    } catch (...) {
+      abandoned_ = true;
+      throw;
+    }
+  }
+
+ private:
+  static constexpr int PATIENCE = 1 << 12;
+
+  template <typename Work>
+  void run_groups(int64_t steps, int thread, int threads, const Work& work) {
     const int64_t count = taken_.size();
     for (int64_t step = 0; step < steps; ++step) {
       bool first = true;
@@ -79,15 +92,13 @@ class Groups {
       };
       compute(part_start(count, threads, thread), part_start(count, threads, thread + 1));
       for (int tries = 0; groups_done() < (step + 1) * count; ++tries) {
+        if (abandoned_.load(std::memory_order_relaxed)) return;
         if (tries < PATIENCE) continue;
         compute(0, count);
         std::this_thread::yield();
       }
     }
   }
-
- private:
-  static constexpr int PATIENCE = 1 << 12;
 
   // Alone on its cache line: what one thread writes often does not slow what others do.
   struct alignas(64) Counter {
@@ -107,6 +118,7 @@ class Groups {
 
   std::vector<Counter> taken_;  // of each group: how many steps have been taken
   std::vector<Counter> done_;   // of each thread: how many groups it has computed
+  std::atomic<bool> abandoned_{false};
 };
 
 // As many threads as are worth while for `work` multiply-adds.

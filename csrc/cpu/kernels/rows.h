@@ -73,15 +73,31 @@ inline void softmax(const View& x, const View& out, bool logarithm) {
 
 // ---- cross-entropy ----------------------------------------------------------------------------
 
-inline void check_labels(const View& labels, int64_t classes, int64_t ignore_index) {
-  const int64_t* data = vector_data<const int64_t>(labels);
-  for (int64_t i = 0; i < labels.shape[0]; ++i) {
-    if (data[i] != ignore_index && (data[i] < 0 || data[i] >= classes)) {
-      throw std::out_of_range("[cross_entropy] label " + std::to_string(data[i]) +
-                              " is out of range for " + std::to_string(classes) + " classes");
+// The labels of rows. Throws std::out_of_range for one that is neither a class nor `ignore_index`.
+// They may be memory that others write to: one that has become bad since is taken as class 0.
+class Labels {
+ public:
+  Labels(const View& labels, int64_t classes, int64_t ignore_index)
+      : data_(vector_data<const int64_t>(labels)), classes_(classes), ignore_index_(ignore_index) {
+    for (int64_t i = 0; i < labels.shape[0]; ++i) {
+      const int64_t label = read_once(data_ + i);
+      if (label != ignore_index && !is_class(label)) {
+        throw std::out_of_range("[cross_entropy] label " + std::to_string(label) +
+                                " is out of range for " + std::to_string(classes) + " classes");
+      }
     }
   }
-}
+  // The class of row i, or -1 where it is to be ignored.
+  int64_t operator[](int64_t i) const {
+    const int64_t label = read_once(data_ + i);
+    return label == ignore_index_ ? -1 : is_class(label) ? label : 0;
+  }
+
+ private:
+  bool is_class(int64_t label) const { return label >= 0 && label < classes_; }
+  const int64_t* data_;
+  int64_t classes_, ignore_index_;
+};
 
 // The sum of row - top, nothing stored: vectors of partial sums over blocks, as `reduce_floats`.
 template <typename T>
@@ -106,21 +122,21 @@ T sum_shifted(const T* row, T top, int64_t c) {
 // sum of exp(x - maximum), which spares the gradient a pass. Their sum would lose the second term.
 inline void cross_entropy(const View& logits, const View& labels, const View& losses,
                           const View& lse, int64_t ignore_index, double smoothing) {
-  check_labels(labels, logits.shape[1], ignore_index);
+  const Labels classes(labels, logits.shape[1], ignore_index);
   NEEDLE_DISPATCH_FLOAT(logits.dtype, {
     const Rows2d<const T> rows(logits);
-    const int64_t* label = vector_data<const int64_t>(labels);
     T *loss = vector_data<T>(losses), *terms = vector_data<T>(lse);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         loss[i] = terms[2 * i] = terms[2 * i + 1] = 0;
-        if (label[i] == ignore_index) continue;
+        const int64_t label = classes[i];
+        if (label < 0) continue;
         const T* row = rows[i];
         const T top = row_max(row, rows.c);
         const T log_sum = std::log(sum_exp(row, top, rows.c));
         terms[2 * i] = top;
         terms[2 * i + 1] = log_sum;
-        T expected = smoothing < 1 ? static_cast<T>(1 - smoothing) * (row[label[i]] - top) : T(0);
+        T expected = smoothing < 1 ? static_cast<T>(1 - smoothing) * (row[label] - top) : T(0);
         if (smoothing > 0)
           expected += static_cast<T>(smoothing) * (sum_shifted(row, top, rows.c) / rows.c);
         loss[i] = log_sum - expected;
@@ -132,24 +148,24 @@ inline void cross_entropy(const View& logits, const View& labels, const View& lo
 inline void cross_entropy_grad(const View& logits, const View& labels, const View& scale,
                                const View& lse, const View& out, int64_t ignore_index,
                                double smoothing) {
-  check_labels(labels, logits.shape[1], ignore_index);
+  const Labels classes(labels, logits.shape[1], ignore_index);
   NEEDLE_DISPATCH_FLOAT(logits.dtype, {
     const Rows2d<const T> rows(logits);
     const Rows2d<T> grads(out);
-    const int64_t* label = vector_data<const int64_t>(labels);
     const T *factor = vector_data<const T>(scale), *terms = vector_data<const T>(lse);
     const T spread = static_cast<T>(smoothing / rows.c);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         T* __restrict o = grads[i];
-        if (label[i] == ignore_index) {
+        const int64_t label = classes[i];
+        if (label < 0) {
           std::fill_n(o, rows.c, T(0));
           continue;
         }
         const T* row = rows[i];
         const T g = factor[i], top = terms[2 * i], share = f::exp<T>(-terms[2 * i + 1]);
         for (int64_t j = 0; j < rows.c; ++j) o[j] = g * (f::exp<T>(row[j] - top) * share - spread);
-        o[label[i]] -= g * static_cast<T>(1 - smoothing);
+        o[label] -= g * static_cast<T>(1 - smoothing);
       }
     });
   })

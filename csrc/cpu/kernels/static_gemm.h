@@ -22,13 +22,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
+#include "../scratch.h"
 #include "../simd.h"
 #include "../threads.h"
 #include "vectors.h"
@@ -117,10 +117,9 @@ class Scratch {
   void* reserve(size_t bytes) {
     if (bytes > capacity_) {
       std::free(memory_);
-      capacity_ = 0;
+      memory_ = nullptr, capacity_ = 0;
       const size_t unit = bytes < HUGE_PAGE ? 64 : HUGE_PAGE;
-      memory_ = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
-      if (memory_ == nullptr) throw std::bad_alloc();
+      memory_ = allocate_scratch((bytes + unit - 1) / unit * unit, unit);
 #ifdef MADV_HUGEPAGE
       if (unit == HUGE_PAGE) madvise(memory_, bytes, MADV_HUGEPAGE);
 #endif

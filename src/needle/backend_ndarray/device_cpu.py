@@ -20,6 +20,8 @@ PRIMITIVES = (
     "reduce", "argreduce", "cumsum", "argsort", "matmul", "take_rows", "add_rows",
 )  # fmt: skip
 
+MAX_THREADS = 255  # of the core's pool
+
 
 class CpuDevice(BackendDevice):
     """`cpu()`: SIMD and threads; enabled where the extension module was built."""
@@ -53,9 +55,11 @@ class CpuDevice(BackendDevice):
 
 
 def set_num_threads(n: int) -> None:
-    """Let the kernels of `cpu()` use `n` threads. Raises ValueError unless n ≥ 1."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"[set_num_threads] n must be an integer ≥ 1, got {n!r}")
+    """Let the kernels of `cpu()` use `n` threads. Raises ValueError unless 1 ≤ n ≤ 255."""
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
+        raise ValueError(
+            f"[set_num_threads] n must be an integer from 1 to {MAX_THREADS}, got {n!r}"
+        )
     if core is not None:
         core.set_num_threads(n)
 

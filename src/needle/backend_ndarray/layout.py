@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 Shape = tuple[int, ...]
+MAX_ELEMENTS = 2**46  # of an array, axes of length 0 counted as 1; also of a view that repeats
 
 
 def whole(value: Any, what: str, name: str) -> int:
@@ -54,6 +55,14 @@ def as_shape(shape: Any, what: str) -> Shape:
 def checked_shape(name: str, shape: Sequence[Any]) -> Shape:
     """Separate lengths or one tuple of them as a shape; TypeError or ValueError for others."""
     return as_shape(unpack(tuple(shape)), name)
+
+
+def check_size(name: str, shape: Shape) -> None:
+    """Raise ValueError for a shape of negative lengths or of more than `MAX_ELEMENTS`."""
+    if any(n < 0 for n in shape):
+        raise ValueError(f"[{name}] the shape must have no negative entry, got {shape}")
+    if prod(n or 1 for n in shape) > MAX_ELEMENTS:
+        raise ValueError(f"[{name}] shape {shape} has more than 2^46 elements")
 
 
 @lru_cache(maxsize=4096)
@@ -137,11 +146,13 @@ def broadcast_shapes(a: Shape, b: Shape, what: str) -> Shape:
     return tuple(out)
 
 
+@lru_cache(maxsize=4096)
 def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
     """Strides under which an array of `shape` reads as `target`; 0 along the repeated axes."""
     lead = len(target) - len(shape)
     if lead < 0 or any(n not in (1, t) for n, t in zip(shape, target[lead:], strict=True)):
         raise ValueError(f"[broadcast_to] shape {shape} cannot be broadcast to {target}")
+    check_size("broadcast_to", target)
     return (0,) * lead + tuple(
         stride if n == t else 0 for n, t, stride in zip(shape, target[lead:], strides, strict=True)
     )

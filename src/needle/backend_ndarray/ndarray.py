@@ -48,6 +48,7 @@ from .layout import (
     Shape,
     broadcast_shapes,
     broadcast_strides,
+    check_size,
     compact_strides,
     is_compact,
     is_dense,
@@ -166,13 +167,20 @@ class NDArray:
         offset: int = 0,
         dtype: Any = None,
     ) -> NDArray:
-        """An array over `handle` (or over new uninitialized memory) with the given layout."""
+        """An array over `handle` (or over new uninitialized memory) with the given layout.
+
+        Raises ValueError for a layout that reaches outside of the memory, or for another dtype than
+        the memory's.
+        """
         shape = wholes(shape, "make", "the shape")
         _check_ndim(len(shape))
+        check_size("make", shape)
         device = device or default_device()
         dtype = as_dtype(dtype or (FLOAT32 if handle is None else handle.dtype))
         strides = compact_strides(shape) if strides is None else wholes(strides, "make", "strides")
         offset = whole(offset, "make", "offset")
+        if handle is not None and handle.dtype != dtype:
+            raise ValueError(f"[make] dtype is {dtype}, but the memory holds {handle.dtype}")
         if len(strides) != len(shape):
             raise ValueError(f"[make] shape {shape} and strides {strides} differ in length")
         if handle is None:
@@ -355,9 +363,10 @@ class NDArray:
         """A view of the same buffer under another layout, checked to stay inside it."""
         shape = wholes(shape, "as_strided", "the shape")
         strides = wholes(strides, "as_strided", "strides")
-        _check_ndim(len(shape))
         if len(shape) != len(strides):
             raise ValueError(f"[as_strided] shape {shape} and strides {strides} differ in length")
+        _check_ndim(len(shape))
+        check_size("as_strided", shape)
         _check_bounds(shape, strides, self._offset, self._handle.size, "as_strided")
         return self._relayout(shape, strides)
 
@@ -955,7 +964,7 @@ def _extent(shape: Shape, strides: Shape) -> tuple[int, int]:
 
 def _check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: str) -> None:
     low, high = _extent(shape, strides)
-    if any(n < 0 for n in shape) or (high > low and (offset + low < 0 or offset + high > size)):
+    if high > low and (offset + low < 0 or offset + high > size):
         raise ValueError(
             f"[{what}] shape {shape} with strides {strides} at offset {offset} reaches outside a "
             f"buffer of {size} elements"
@@ -1021,14 +1030,14 @@ def array(a: Any, dtype: Any = "float32", device: BackendDevice | None = None) -
 def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
     """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
 
-    A read-only array, one whose layout needs it, or another device makes one copy. Raises
-    TypeError for an unsupported dtype.
+    A read-only or unaligned array, one whose layout needs it, or another device makes one copy.
+    Raises TypeError for an unsupported dtype.
     """
     device = device or default_device()
     if not isinstance(a, np.ndarray):
         raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
     dtype = as_dtype(a.dtype)
-    if not (a.flags.c_contiguous and a.flags.writeable and a.dtype.isnative):
+    if not (a.flags.carray and a.dtype.isnative):
         return NDArray(a, device=device, dtype=dtype)
     _check_ndim(a.ndim)
     handle = device.wrap(a.reshape(-1))

@@ -41,5 +41,5 @@ class Draw:
         if type(generator) is not np.random.MT19937:
             return False
         with generator.lock:
-            core.advance_mt19937(generator.ctypes.state_address, 2 * prod(self.shape))
+            core.advance_mt19937(generator, 2 * prod(self.shape))
         return True
