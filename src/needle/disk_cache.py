@@ -112,6 +112,16 @@ _warned: set[str] = set()
 _lock = threading.Lock()
 
 
+def _unlock_after_fork() -> None:
+    # A thread that was opening a folder does not exist in the child.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
+
+
 def temporary_folder(reason: OSError) -> Path:
     """A folder for this process alone, removed at its end, in the place of one that cannot be used.
 

@@ -27,6 +27,7 @@ complete once the primitives are there.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -177,6 +178,16 @@ class BackendDevice:
 
 _made: dict[tuple[Any, ...], Any] = {}
 _making = threading.Lock()
+
+
+def _unlock_after_fork() -> None:
+    # A thread that was making a device does not exist in the child.
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 def the_device(kind: Callable[..., BackendDevice], *arguments: int) -> Any:
