@@ -329,7 +329,7 @@ class Fuzzer:
         """Methods of NDArray with arguments of any kind."""
         names = (
             "reshape", "permute", "broadcast_to", "as_strided", "squeeze", "unsqueeze", "flip",
-            "swapaxes", "pad", "tile", "split", "astype", "fill", "clip", "sum", "max", "mean",
+            "swapaxes", "pad", "tile", "astype", "fill", "clip", "sum", "max", "mean",
             "argmax", "cumsum", "argsort", "matmul", "__getitem__", "__setitem__", "__add__",
             "__pow__", "compare", "make", "full", "empty", "one_hot",
         )  # fmt: skip
@@ -374,11 +374,8 @@ class Fuzzer:
             else:
                 items[at] = self.junk()
         # What would run for hours is no crash.
-        longest = {"advance_mt19937": 10**6, "set_num_threads": 3}.get(name)
-        if longest and any(isinstance(i, int) and longest < i < 2**31 for i in items):
-            return arguments
-        if name == "advance_mt19937" and any(isinstance(i, int) and i > 10**6 for i in items):
-            return arguments
+        if name == "advance_mt19937" and isinstance(items[-1], (int, np.integer)):
+            items[-1] = min(items[-1], 2000)
         return tuple(items)
 
     def check_guards(self) -> None:
