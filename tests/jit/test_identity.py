@@ -14,7 +14,10 @@ import weakref
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ import pytest
 import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import from_numpy
+from needle.jit.signature import Signature
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCENARIOS: list[Any] = []
@@ -378,6 +382,23 @@ def memory_of_numpy(wrap):
 
 
 @native_too
+def data_of_another_state(wrap):
+    v, w, x = const(1, 2), const(3, 4), const(0, 0)
+
+    def share(x):
+        w.data = v
+        x.data = w
+        return w + 1
+
+    share = wrap(share)
+    results = [seen(share(x))]
+    v[0] = 9
+    results += [seen([v, w, x]), seen(share(const(5, 5)))]
+    v[1] = 8
+    return [*results, v, w, x]
+
+
+@native_too
 def written_and_then_given_other_data(wrap):
     w = const(1, 2)
     v = w.detach()
@@ -530,3 +551,94 @@ def test_gpus_are_numbered():
         ndl.cuda(-1)
     with pytest.raises(TypeError):
         ndl.cuda(1.5)
+
+
+# ---- other leaves -------------------------------------------------------------------------------
+
+NAN = float("nan")
+# What is equal within a row is one argument, across rows another.
+LEAVES = [
+    [1], [True], [1.0], [np.float64(1.0)], [np.float32(1.0)], [np.int64(1)], [1 + 0j], ["1"],
+    [b"1"], [0.0], [-0.0], [0], [False], [NAN, float("nan"), -NAN], [np.float32("nan")],
+    [float("inf")],
+    [complex(0.0, -0.0)], [complex(0.0, 0.0)], [None], [...], [slice(1), slice(None, 1)],
+    [slice(1.0)], [slice(0, -1)], [(1,)], [(True,)], [[1]], [{1: 2}], [{True: 2}], [{1.0: 2}],
+    [{0.0: 2}], [{-0.0: 2}], [{1: 2.0}], [range(3), range(0, 3)], [frozenset((0.0,))],
+    [frozenset((-0.0,))], [np.dtype("float32"), ndl.Tensor([1.0]).dtype], [np.dtype("float64")],
+    [ndl.cpu(), copy.copy(ndl.cpu())], [ndl.cpu_numpy()], [len], [nn.Linear],
+    [Fraction(1)], [Decimal("1")], [Decimal("1.0")], [Path("a"), Path("a")],
+]  # fmt: skip
+
+
+def test_leaves_are_told_apart_by_what_they_are():
+    keys = [[Signature((leaf,)).key for leaf in row] for row in LEAVES]
+    for row, same in zip(LEAVES, keys, strict=True):
+        assert len(set(same)) == 1, row
+    assert len({row[0] for row in keys}) == len(LEAVES)
+
+
+@dataclass(frozen=True)
+class Options:
+    scale: float
+    names: tuple[str, ...] = ()
+
+
+def test_frozen_dataclasses_and_partials_are_told_apart_by_their_fields():
+    def key(leaf: Any) -> Any:
+        return Signature((leaf,)).key
+
+    assert key(Options(1.0, ("a",))) == key(Options(1.0, ("a",))) != key(Options(1, ("a",)))
+    assert key(Options(0.0)) != key(Options(-0.0))
+    assert key(partial(max, 1)) == key(partial(max, 1)) != key(partial(max, 2))
+
+
+def test_numbers_of_numpy_are_plain_values():
+    f = ndl.jit(lambda x, n: x * float(n))
+    for n in (np.float32(2), np.int64(3), np.bool_(True)):
+        assert f(const(1, 2), n).tolist() == [float(n), 2 * float(n)]
+
+
+@pytest.mark.parametrize("leaf", [np.ones(3), {1, 2}, bytearray(b"1"), ndl.cpu().ones((2,))])
+def test_what_may_change_is_no_argument(leaf):
+    with pytest.raises(TypeError, match=r"\[jit\] an argument"):
+        ndl.jit(lambda x: x)(leaf)
+
+
+# ---- constants and devices ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+)
+def test_constants_made_inside_have_values(dtype, monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    table = nn.Embedding(4, 2)
+
+    def f(x):
+        index = ndl.Tensor(np.arange(2), dtype=dtype, requires_grad=False)
+        total = index.sum().item()
+        if (index == 1).astype("int32").sum() > 0:
+            total += 10
+        with ndl.no_grad():
+            index[0] = index[1]
+        return table(index) * x + total, index.numpy().tolist(), ndl.ones_like(index).tolist()
+
+    x = const(1, 2)
+    assert seen(ndl.jit(f)(x)) == seen(f(x))
+
+
+def test_a_device_without_a_compiler_makes_one_call_eager():
+    w = const(2)
+    f = ndl.jit(lambda x: x * 2)
+    with pytest.warns(UserWarning, match="runs eagerly: cpu_numpy"):
+        assert f(const(1).to(ndl.cpu_numpy())).item() == 2
+    assert f(const(1)).item() == 2
+    assert f(const(3).to(ndl.cpu_numpy())).item() == 6
+    assert f.compilations == 1
+    g = ndl.jit(lambda: w * 2)
+    w.data = w.to(ndl.cpu_numpy())
+    with pytest.warns(UserWarning, match="runs eagerly: cpu_numpy"):
+        assert g().item() == 4
+    w.data = w.to(ndl.cpu())
+    assert g().item() == 4
+    assert g.compilations == 1

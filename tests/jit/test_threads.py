@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
 from collections.abc import Callable
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import numpy as np
@@ -145,3 +149,117 @@ def test_functions_compiled_in_several_threads():
             thread.join()
     expected = {(i, n): np.tanh(1) * i * n for i in range(4) for n in range(1, 12)}
     assert results == pytest.approx(expected, rel=1e-5)
+
+
+def in_threads(work: Callable[[int], Any], count: int = 4) -> list[Any]:
+    """What `work(i)` gives in each of some threads that begin together and take turns often."""
+    start, results = Barrier(count), {}
+
+    def run(i: int) -> None:
+        start.wait()
+        try:
+            results[i] = work(i)
+        except BaseException as error:
+            results[i] = error
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [Thread(target=run, args=(i,)) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    for result in results.values():
+        if isinstance(result, BaseException):
+            raise result
+    return [results[i] for i in range(count)]
+
+
+@pytest.mark.parametrize("mode", ["on", "evaluate", "check"])
+def test_threads_that_train_get_the_bits_of_one(mode, monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", mode)
+
+    def prepare(seed: int) -> Callable[[], list[np.ndarray]]:
+        rng = np.random.RandomState(seed)
+        np.random.seed(seed)
+        model = nn.Sequential(
+            nn.Linear(6, 5 + seed), nn.BatchNorm1d(5 + seed), nn.Linear(5 + seed, 3)
+        )
+        optimizer = optim.Adam(model.parameters(), lr=0.01)
+        batches = [[ndl.Tensor(rng.rand(n, k)) for k in (6, 3)] for n in (4, 7, 4)]
+
+        @ndl.jit
+        def step(x, y):
+            loss = ((model(x) - y) ** 2).mean()
+            optimizer.reset_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        def train() -> list[np.ndarray]:
+            losses = [step(x, y).numpy() for x, y in batches]
+            assert step.compilations == 2
+            return [*losses, *(p.numpy() for p in model.state_dict().values())]
+
+        return train
+
+    expected = [prepare(seed)() for seed in range(2)]
+    trainings = [prepare(seed) for seed in range(2)]
+    for ours, theirs in zip(in_threads(lambda i: trainings[i](), 2), expected, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_one_compiled_function_in_several_threads():
+    total = ndl.Tensor([0.0])
+
+    @ndl.jit
+    def add(x):
+        total.data = total + x.sum()
+        return x * 2.0
+
+    def work(i: int) -> None:
+        for k in range(30):
+            n = 1 + (k + i) % 3
+            assert add(ndl.Tensor(np.full(n, i + 1.0))).tolist() == [2.0 * (i + 1)] * n
+
+    in_threads(work)
+    assert total.item() == sum((i + 1) * (1 + (k + i) % 3) for i in range(4) for k in range(30))
+    assert add.compilations == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_fork_during_a_trace_of_another_thread():
+    tracing, go_on = Event(), Event()
+
+    @ndl.jit
+    def slow(x):
+        tracing.set()
+        go_on.wait(30)
+        return x * 2.0
+
+    thread = Thread(target=slow, args=(ndl.Tensor([1.0]),))
+    thread.start()
+    tracing.wait(30)
+    child = os.fork()
+    if child == 0:
+        try:
+            right = slow._function is not None and ndl.cpu().ones((2,)).numpy().sum() == 2
+            go_on.set()
+            right = right and slow(ndl.Tensor([3.0])).item() == 6
+            os._exit(0 if right else 1)
+        finally:
+            os._exit(2)
+    go_on.set()
+    thread.join()
+    end = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.05)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)

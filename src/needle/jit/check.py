@@ -112,7 +112,8 @@ def _known(program: CompiledProgram, arguments: Sequence[Tensor]) -> list[_Known
     """The Tensors that `program` knows, each once; None where a state is gone."""
     trace = program.trace
     effects = trace.effects
-    changed = [source for source, _ in (*effects.data, *effects.written, *effects.grads)]
+    changes = (*effects.data, *effects.shared, *effects.written, *effects.grads)
+    changed = [source for source, *_ in changes]
     known: dict[int, _Known] = {}
     for source in (*trace.states, *changed):
         tensor = program.target(source, arguments)

@@ -24,7 +24,7 @@ from . import check
 from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable, overwrite
 from .signature import Signature
-from .trace import Output, Reached, Source, Trace, Tracing
+from .trace import Kept, Output, Reached, Source, Trace, Tracing
 
 MODES = ("on", "off", "check", "evaluate")
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
@@ -63,6 +63,19 @@ class CompiledProgram:
         self.holds = trace.guards.hold  # whether the trace is true of the world outside
         self._for_any = not (trace.fixed or trace.empty or self._moving)
         self._overlaps = Overlaps(trace)
+        self._overwrites = bool(self._overlaps)
+        self._sharing = trace.effects.shared
+        # Most gradients are those of parameters, applied: a short way to forget them.
+        self._forgotten = [
+            source.tensor
+            for source, number in trace.effects.grads
+            if number is None and source.is_fixed
+        ]
+        self._new_grads = [
+            (source, number)
+            for source, number in trace.effects.grads
+            if number is not None or not source.is_fixed
+        ]
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
         """(True, the function's result), or (False, None) where other Tensors are the same now, or
@@ -72,7 +85,7 @@ class CompiledProgram:
         states = self._states if not self._moving else self._resolved(arguments)
         if states is None or not self._takes(given, states):
             return False, None
-        if self._overlaps and self._overlaps.found(arguments, states):
+        if self._overwrites and self._overlaps.found(arguments, states):
             return True, eagerly()
         copies: list[tuple[Tensor, Tensor]] = []
         if not self.executable.fits(states):
@@ -87,12 +100,14 @@ class CompiledProgram:
                     array[...] = np.ravel(read())
             taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
             inputs = taken + self._host_inputs if self._host_inputs else taken
+            # Held, so that the program replaces them instead of writing into them.
+            shared = [self.target(other, arguments).cached_data for _, other in self._sharing]
             self.last = inputs, states
             autograd._modification_clock += 1
             results = self.executable.run(inputs, states, autograd._modification_clock)
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
-        self._apply_effects(arguments, results)
+        self._apply_effects(arguments, shared, results)
         return True, self._filled(self.trace.returned, arguments, results)
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
@@ -150,17 +165,23 @@ class CompiledProgram:
             return found if found.requires_grad == source.tensor.requires_grad else None
         return source.tensor
 
-    def _apply_effects(self, arguments: Sequence[Tensor], results: list[NDArray]) -> None:
+    def _apply_effects(
+        self, arguments: Sequence[Tensor], shared: list[NDArray], results: list[NDArray]
+    ) -> None:
         effects = self.trace.effects
         for source, index in effects.written:
             overwrite(self.target(source, arguments), results[index])
+        for (source, _), data in zip(effects.shared, shared, strict=True):
+            self.target(source, arguments)._replace_data(data)
         for source, index in effects.data:
             self.target(source, arguments)._replace_data(results[index])
-        for source, number in effects.grads:
+        for tensor in self._forgotten:
+            tensor._grad = None
+        for source, number in self._new_grads:
             grad = None if number is None else Tensor.make_const(results[number])
             self.target(source, arguments).grad = grad
         for attributes, name, value in effects.attributes:
-            fills = tree.has_leaf(value, (Output, Source, HostNumber))
+            fills = tree.has_leaf(value, (Output, Source, HostNumber, Kept))
             attributes[name] = self._filled(value, arguments, results) if fills else value
         if effects.continued:
             autograd.continue_backward(
@@ -177,7 +198,9 @@ class CompiledProgram:
                 return data if leaf.kind is NDArray else Tensor.make_const(data)
             if isinstance(leaf, HostNumber):
                 return leaf.read()
-            return self.target(leaf, arguments) if isinstance(leaf, Source) else leaf
+            if isinstance(leaf, Source):
+                return self.target(leaf, arguments)
+            return leaf.object() if isinstance(leaf, Kept) else leaf
 
         return tree.map_leaves(filled, template)
 
@@ -293,22 +316,27 @@ class JitFunction:
         with self._lock:
             for program in self._programs.get(key, ()):
                 if program.holds():
-                    done, result = self._run(program, given, eagerly)
+                    done, result = self._run(program, given, eagerly, chosen)
                     if done:
                         self._programs.move_to_end(key)
                         return result
-            made = self._compile(args, kwargs, given.tensors, native)
+            objects = [*args[:own], *given.objects]
+            made = self._compile(args, kwargs, given.tensors, objects, native)
             if made is None:  # to be checked with the evaluator
                 return self._call(args, kwargs, own)
             self._remember(key, made, given.objects)
-            done, result = self._run(made, given, eagerly)
+            done, result = self._run(made, given, eagerly, chosen)
             assert done, "a fresh program does not fit its own states"
             return result
 
     def _run(
-        self, program: CompiledProgram | EagerProgram, given: Signature, eagerly: Callable[[], Any]
+        self,
+        program: CompiledProgram | EagerProgram,
+        given: Signature,
+        eagerly: Callable[[], Any],
+        chosen: str,
     ) -> tuple[bool, Any]:
-        if mode() == "check" and isinstance(program, CompiledProgram):
+        if chosen == "check" and isinstance(program, CompiledProgram):
             return check.checked(program, self.name, eagerly, given)
         try:
             return program(given, eagerly)
@@ -384,12 +412,17 @@ class JitFunction:
     # ---- programs -----------------------------------------------------------------------------
 
     def _compile(
-        self, args: Any, kwargs: Any, arguments: list[Tensor], native: bool
+        self,
+        args: Any,
+        kwargs: Any,
+        arguments: list[Tensor],
+        objects: list[Any],
+        native: bool,
     ) -> CompiledProgram | EagerProgram | None:
         """What runs the function from now on, native or the evaluator. Without native code for
         it there is a warning, and None where it is to be checked.
         """
-        trace = traced(self._function, args, kwargs, arguments)
+        trace = traced(self._function, args, kwargs, arguments, objects)
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
@@ -476,8 +509,15 @@ class JitMethod:
         return getattr, (self.__self__, self.__func__.name)
 
 
-def traced(function: Callable[..., Any], args: Any, kwargs: Any, arguments: list[Tensor]) -> Trace:
-    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`.
+def traced(
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    arguments: list[Tensor],
+    objects: Sequence[Any] = (),
+) -> Trace:
+    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`; it does not keep
+    `objects` alive.
 
     A number that the function counts on, such as `self.calls += 1`, is read anew at every call.
     Where the function also looks at its value, each value has a trace of its own.
@@ -486,7 +526,7 @@ def traced(function: Callable[..., Any], args: Any, kwargs: Any, arguments: list
     counted: set[tuple[int, str]] = set()
     of_this_count: Trace | None = None
     while True:
-        tracing = Tracing(fixed, counted)
+        tracing = Tracing(fixed, counted, objects)
         try:
             trace = tracing.run(function, args, kwargs, arguments)
         except Reached as found:

@@ -28,13 +28,14 @@ class Signature:
     identity. Nothing is kept alive by a key: whoever has one must forget it when an object dies.
     """
 
-    __slots__ = ("_containers", "ids", "key", "objects", "tensors")
+    __slots__ = ("_containers", "_has_gradients", "ids", "key", "objects", "tensors")
 
     def __init__(self, arguments: Any) -> None:
         """Raises TypeError for an array that is no Tensor and for a leaf that may change."""
         self.tensors: list[Tensor] = []  # from left to right
         self.objects: list[Any] = []
         self._containers: list[int] = []  # ids of the lists and dicts, which may change
+        self._has_gradients = False
         described = self._described(arguments)
         self.ids = set(map(id, self.tensors))
         self.key = described, self._sharing()
@@ -42,8 +43,10 @@ class Signature:
     def _sharing(self) -> Any:
         """Which Tensors and containers are the same object, and which Tensors are gradients."""
         containers, tensors = self._containers, self.tensors
-        distinct = len(self.ids) == len(tensors) and len(containers) == len(set(containers))
-        if distinct and not any(t._grad is not None for t in tensors):
+        distinct = len(self.ids) == len(tensors) and (
+            not containers or len(containers) == len(set(containers))
+        )
+        if distinct and not self._has_gradients:
             return None
         place: dict[int, int] = {}
         same = [place.setdefault(id(t), i) for i, t in enumerate(tensors)]
@@ -56,7 +59,11 @@ class Signature:
         kind = type(tree)
         if isinstance(tree, Tensor):
             self.tensors.append(tree)
-            data = tree.realize_cached_data()
+            if tree._grad is not None:
+                self._has_gradients = True
+            data = tree.cached_data
+            if data is None:  # lazy
+                data = tree.realize_cached_data()
             return (
                 kind, data._shape, data._dtype, data._device.name, tree.requires_grad,
                 tree.op is None,
@@ -107,7 +114,7 @@ class Signature:
 
 def _exact(x: float) -> Any:
     """A float as a key: 0.0 and -0.0 are two, every NaN is the same."""
-    return (float, x if x == x else None, math.copysign(1.0, x))
+    return (float, x, math.copysign(1.0, x)) if x == x else (float, None)
 
 
 def _members(signature: Signature, values: frozenset[Any]) -> Any:

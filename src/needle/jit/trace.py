@@ -111,6 +111,11 @@ class Source:
     def __post_init__(self) -> None:
         self.grad = self.grad_before
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is the object itself at every call."""
+        return self.argument is None and self.grad_of is None and self.place is None
+
 
 @dataclass
 class Output:
@@ -121,10 +126,18 @@ class Output:
 
 
 @dataclass
+class Kept:
+    """The place of an object that is one of the arguments: a program does not keep it alive."""
+
+    object: weakref.ref[Any]
+
+
+@dataclass
 class Effects:
     """What a call changes outside of the graph, in terms of the graph's results."""
 
     data: list[tuple[Source, int]] = field(default_factory=list)  # new data
+    shared: list[tuple[Source, Source]] = field(default_factory=list)  # the data of another one
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
     # New attributes of objects: (its dict, name, value), the value as in `Trace.returned`.
@@ -213,10 +226,17 @@ def _close(graph: Graph) -> list[Value]:
 class Tracing:
     """One trace: the recorder of the devices and the tracer of Tensors."""
 
-    def __init__(self, fixed: Iterable[int] = (), counters: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(
+        self,
+        fixed: Iterable[int] = (),
+        counters: Iterable[tuple[int, str]] = (),
+        objects: Iterable[Any] = (),
+    ) -> None:
         """`fixed` are the numbers of the arguments that are `Reached`, `counters` the places of
-        numbers that the function counts on (see `Watch`).
+        numbers that the function counts on (see `Watch`); `objects` are those among the arguments
+        that the trace must not keep alive.
         """
+        self.objects = {id(thing): weakref.ref(thing) for thing in objects}
         self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
         self.fixed = frozenset(fixed)
         self.taken: list[int] = []
@@ -303,9 +323,9 @@ class Tracing:
     def _release(self) -> None:
         """Let go of what only the trace needed."""
         for source in self.sources.values():
-            source.view = source.data = source.grad = source.grad_before = None
+            source.view = source.data = source.grad = source.grad_before = source.before = None
             if source.argument is not None:
-                source.tensor = source.before = None  # type: ignore[assignment]
+                source.tensor = None  # type: ignore[assignment]
         for reference, file, line in self.values:
             value = reference()
             if value is not None and self._stays_inside(value.cached_data):
@@ -482,11 +502,12 @@ class Tracing:
     def host_action(self, action: Callable[[], Any]) -> None:
         """`action` changes Python state at every call; it does not run during the trace."""
         self._refuse_in_loop()
-        self.actions.append(action)
+        self.actions.append(self._weakly(action))
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()`, a host action, gives anew at every call."""
         self._refuse_in_loop()
+        read = self._weakly(read)
         now: list[float] = [0.0]
 
         def action() -> None:
@@ -494,6 +515,19 @@ class Tracing:
 
         self.actions.append(action)
         return HostNumber(lambda: now[0], self._host_scalar)
+
+    def _weakly(self, action: Callable[[], Any]) -> Callable[[], Any]:
+        """The action; a method of an object that must not be kept alive holds it weakly."""
+        if id(getattr(action, "__self__", None)) not in self.objects:
+            return action
+        method = weakref.WeakMethod(action)
+
+        def call() -> Any:
+            bound = method()
+            assert bound is not None, "the programs of an object die with it"
+            return bound()
+
+        return call
 
     def _host_scalar(self, number: HostNumber, device: BackendDevice, dtype: np.dtype) -> NDArray:
         key = id(number), dtype
@@ -870,7 +904,7 @@ class Tracing:
             return Output(self._output(leaf), NDArray)
         if isinstance(leaf, TensorTuple):
             return tuple(Output(self._output(x), Tensor) for x in leaf.cached_data)
-        return leaf
+        return Kept(self.objects[id(leaf)]) if id(leaf) in self.objects else leaf
 
     def _changed(self, source: Source) -> bool:
         """Whether the data itself was written into, as by `t[0] = 1`."""
@@ -890,6 +924,10 @@ class Tracing:
     def _new_data(self, source: Source, position: dict[int, int], effects: Effects) -> None:
         data = source.data
         assert data is not None
+        for other in self.sources.values():
+            if data is other.view and other is not source:  # as `w.data = v` leaves one memory
+                effects.shared.append((source, other))
+                return
         state = position.get(id(source.tensor))
         same = data._shape == source.before._shape and data._dtype is source.before._dtype
         if state is not None and same and source.grad_of is None and not self._changed(source):
