@@ -54,33 +54,6 @@ class Plain:
     def eager(self, x):
         return x * self.w
 
-    def backwards(self):
-        """A schedule that leads to its owner."""
-        self.schedule.owner = self
-        return self.schedule
-
-
-class Cyclic(Plain):
-    def __init__(self) -> None:
-        super().__init__()
-        self.child = Plain()
-        self.child.parent = self
-
-    @ndl.jit
-    def deep(self, x):
-        return x * self.child.parent.w
-
-
-class Slots:
-    __slots__ = ("__weakref__", "w")
-
-    def __init__(self) -> None:
-        self.w = weights(1, 2)
-
-    @ndl.jit
-    def scaled(self, x):
-        return x * self.w
-
 
 @dataclass
 class Unhashable:
@@ -112,15 +85,13 @@ USES: dict[str, tuple[Callable[[], Any], Callable[[Any, ndl.Tensor], Any]]] = {
     "call": (Plain, lambda o, x: o(x)),
     "method that returns itself": (Plain, lambda o, x: o.itself(x)),
     "step": (Plain, lambda o, x: o.step(x)),
-    "cycle": (Cyclic, lambda o, x: o.deep(x)),
-    "slots": (Slots, lambda o, x: o.scaled(x)),
     "dataclass": (lambda: Unhashable(weights(1, 2)), lambda o, x: o.scaled(x)),
     "module": (Layer, lambda o, x: o(x)),
     "argument": (Plain, scaled),
     "returned argument": (Plain, returned),
     "bound method": (Plain, lambda o, x: called(o.eager, x)),
     "argument in a dict": (Plain, lambda o, x: nested({"a": [o, "text"]}, x)),
-    "schedule": (Plain, lambda o, x: stepped(o.backwards(), x)),
+    "schedule": (Plain, lambda o, x: stepped(o.schedule, x)),
 }
 
 
