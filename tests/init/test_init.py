@@ -7,6 +7,7 @@ import pytest
 
 import needle as ndl
 from needle import init
+from needle.backend_ndarray import philox
 
 SHAPE = (5, 7)
 
@@ -144,3 +145,54 @@ def test_randb_extremes():
 def test_bad_arguments(error, match, call):
     with pytest.raises(error, match=match):
         call()
+
+
+# ---- the ends of the unit interval --------------------------------------------------------------
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@pytest.fixture(params=["host", "generator"])
+def largest_draws(request, device, monkeypatch):
+    """What `generator=` takes, while all that is drawn is the largest number there is."""
+    if request.param == "host":
+        monkeypatch.setattr(np.random, "rand", lambda *shape: np.full(shape, 1 - 2.0**-53))
+        return None
+    monkeypatch.setattr(
+        philox, "philox", lambda counter, key: np.full(counter.shape, 0xFFFFFFFF, np.uint64)
+    )
+    return ndl.Generator(0, device)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rand_is_below_its_upper_end(dtype, compiled, device, largest_draws):
+    ends = [(0.0, 1.0), (1.0, 2.0), (-1.0, 1.0), (-2.0, -1.0), (0.0, 0.1), (-1.0, 0.0), (3.0, 3.0)]
+
+    def draw():
+        draws = {"device": device, "dtype": dtype, "generator": largest_draws}
+        return [init.rand(7, low=low, high=high, **draws) for low, high in ends]
+
+    results = (ndl.jit(draw) if compiled else draw)()
+    for (low, high), drawn in zip(ends, results, strict=True):
+        end = ndl.Tensor(np.array(high), device=ndl.cpu_numpy(), dtype=dtype).numpy()
+        values = drawn.numpy().astype("float64")
+        assert ((values >= low) & (values < end)).all() or low == high == values[0]
+        assert (values > low + 0.9 * (high - low)).all() or low == high
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_randb_of_certain_events(compiled, device, largest_draws, monkeypatch):
+    def draw():
+        draws = {"device": device, "generator": largest_draws}
+        return [init.randb(5, p=p, **draws) for p in (0.0, 1.0)]
+
+    run = ndl.jit(draw) if compiled else draw
+    never, always = run()
+    assert not never.numpy().any()
+    assert always.numpy().all()
+    if largest_draws is None:  # and of the smallest numbers
+        monkeypatch.setattr(np.random, "rand", lambda *shape: np.zeros(shape))
+        never, always = run()
+        assert not never.numpy().any()
+        assert always.numpy().all()

@@ -34,7 +34,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .dtypes import INT64, as_dtype, convert, host_array, host_dtype
+from .dtypes import (
+    INT64,
+    as_dtype,
+    below,
+    convert,
+    host_array,
+    host_dtype,
+    is_float,
+    widened,
+)
 from .layout import as_shape, whole
 
 if TYPE_CHECKING:
@@ -139,12 +148,19 @@ class BackendDevice:
         return out
 
     def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
-        """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`."""
-        return self.draw(np.random.rand, shape, dtype)
+        """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`.
+
+        Those that would be rounded to 1 become the largest number below it.
+        """
+        dtype = as_dtype(dtype)
+        drawn = self.draw(np.random.rand, shape, widened(dtype))
+        rounds = is_float(dtype) and dtype.itemsize < 8
+        return drawn.minimum(below(1.0, dtype)).astype(dtype) if rounds else drawn
 
     def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
         """Standard normal numbers: one draw of `numpy.random.randn(*shape)`."""
-        return self.draw(np.random.randn, shape, dtype)
+        dtype = as_dtype(dtype)
+        return self.draw(np.random.randn, shape, widened(dtype)).astype(dtype)
 
     def draw(
         self, numbers: Callable[..., Any], shape: tuple[int, ...], dtype: Any, on_host: bool = True

@@ -330,3 +330,13 @@ def stored_bits(value: float, dtype: np.dtype) -> int:
 def bfloat16_values(bits: np.ndarray) -> np.ndarray:
     """The float32 values of bfloat16 numbers given as uint16."""
     return np.asarray(bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def below(value: float, dtype: np.dtype) -> float:
+    """The largest number of a floating dtype below `value`, rounded to the dtype."""
+    if dtype is not BFLOAT16:
+        return float(np.nextafter(dtype.type(value), dtype.type(-np.inf)))
+    bits = stored_bits(value, dtype)
+    size = bits & 0x7FFF
+    bits = 0x8001 if size == 0 else bits + 1 if bits & 0x8000 else bits - 1
+    return float(bfloat16_values(np.array([bits], np.uint16))[0])

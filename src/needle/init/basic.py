@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced, traced_one_hot
-from ..backend_ndarray.dtypes import python_number
+from ..backend_ndarray.dtypes import below, python_number
 from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, default_device, default_float
 from ..random import Generator
@@ -30,11 +30,15 @@ def rand(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform numbers between `low` and `high`. Draws `numpy.random.rand(*shape)`."""
+    """Uniform numbers from `low` on, below `high`. Draws `numpy.random.rand(*shape)`."""
     low, high = python_number(low), python_number(high)
     source = _source("rand", device, generator)
     data = source.rand(*checked_shape("rand", shape), dtype=_float("rand", dtype))
-    return _tensor(_affine(data, high - low, low), requires_grad)
+    if (low, high) != (0, 1):
+        data = _affine(data, high - low, low)
+        if low < high:  # rounding may have led there
+            data = data.minimum(max(low, below(high, data.dtype)))
+    return _tensor(data, requires_grad)
 
 
 def randn(
@@ -67,7 +71,7 @@ def randb(
     if not 0 <= p <= 1:
         raise ValueError(f"[randb] p must be in [0, 1], got {p}")
     data = _source("randb", device, generator).rand(*checked_shape("randb", shape))
-    return _tensor(data.compare("le", p).astype("bool" if dtype is None else dtype), requires_grad)
+    return _tensor(data.compare("lt", p).astype("bool" if dtype is None else dtype), requires_grad)
 
 
 def constant(

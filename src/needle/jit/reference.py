@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..backend_ndarray.device_numpy import UNARY
+from ..backend_ndarray.device_numpy import UNARY, pairwise_sum
 from ..backend_ndarray.philox import numbers
 
 Array = np.ndarray
@@ -348,7 +348,8 @@ def batch_norm(
     x: Array, weight: Array, bias: Array, eps: float, out: Array, mean: Array, var: Array
 ) -> None:
     """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
-    mean[...], var[...] = x.mean(0), x.var(0)
+    mean[...] = pairwise_sum(x, 0) / len(x)
+    var[...] = pairwise_sum((x - mean) ** 2, 0) / len(x)
     out[...] = (x - mean) / np.sqrt(var + eps) * weight + bias
 
 
@@ -366,8 +367,8 @@ def batch_norm_grad(
     """With h = (x - mean)·rstd: dx = w·rstd·(g - mean(g) - h·mean(g·h)) (Ioffe & Szegedy, 2015)."""
     rstd = 1 / np.sqrt(var + eps)
     h = (x - mean) * rstd
-    dx[...] = weight * rstd * (g - g.mean(0) - h * (g * h).mean(0))
-    dweight[...], dbias[...] = (g * h).sum(0), g.sum(0)
+    dweight[...], dbias[...] = pairwise_sum(g * h, 0), pairwise_sum(g, 0)
+    dx[...] = weight * rstd * (g - dbias / len(x) - h * dweight / len(x))
 
 
 def layer_norm(
@@ -392,7 +393,7 @@ def layer_norm_grad(
     scale, p = rstd[:, None], g * weight
     h = (x - mean[:, None]) * scale
     dx[...] = scale * (p - p.mean(1, keepdims=True) - h * (p * h).mean(1, keepdims=True))
-    dweight[...], dbias[...] = (g * h).sum(0), g.sum(0)
+    dweight[...], dbias[...] = pairwise_sum(g * h, 0), pairwise_sum(g, 0)
 
 
 # ---- random numbers -------------------------------------------------------------------------
