@@ -518,6 +518,26 @@ def test_gradients_that_are_not_there_before_the_end():
         ndl.jit(lambda x: ndl.autograd.grad((x * x).sum(), [w]))(w * 2)
 
 
+def test_gradients_are_reset_before_parameters_are_read():
+    results = []
+    for wrap in (lambda f: f, ndl.jit):
+        run = make_run("adam")
+
+        @wrap
+        def step(x, y, run=run):
+            run.optimizer.reset_grad()
+            loss = run.loss(run.model(x), y)
+            loss.backward()
+            run.optimizer.step()
+            return loss
+
+        np.random.seed(0)
+        x = tensor(6, 4, requires_grad=False).astype("float64")
+        y = ndl.Tensor(np.array([0, 1, 2, 1, 0, 1]), requires_grad=False)
+        results.append([step(x, y).item() for _ in range(3)])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-9)
+
+
 # ---- tensors that stay inside ---------------------------------------------------------------
 
 

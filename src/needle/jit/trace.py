@@ -242,6 +242,7 @@ class Tracing:
         self.taken: list[int] = []
         self.originals: dict[int, tuple[Tensor, int]] = {}  # arguments with a stand-in, by id
         self.sources: dict[int, Source] = {}  # by the id of the Tensor
+        self.states: list[Source] = []  # in the order of `Graph.states`
         self.empty: list[Source] = []  # those whose gradient was found to be None
         self.grads: dict[int, Source] = {}  # by the id of a source's gradient: the source
         self.known: dict[int, tuple[Any, Value]] = {}  # buffers with data: constants, by id
@@ -377,6 +378,7 @@ class Tracing:
         if source.view is None:
             source.value = self._input(self.program, data.size, data._dtype)
             self.program.states.append(whole(source.value, data._shape))
+            self.states.append(source)
             source.view = self._symbolic(data._shape, data._device, source.value)
         if source.data is None:
             source.data = source.view
@@ -858,7 +860,7 @@ class Tracing:
         graph, effects = self.graph, Effects()
         returned = map_leaves(self._returned, returned)
         fixed = [(i, self._source(arguments[i])) for i in sorted(self.fixed)]
-        states = [s for s in self.sources.values() if s.argument is None and s.value is not None]
+        states = self.states
         position = {id(s.tensor): i for i, s in enumerate(states)}
         consumed = set(map(id, self.consumed))
         for source in list(self.sources.values()):
