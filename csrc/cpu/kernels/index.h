@@ -86,23 +86,19 @@ inline void argsort(const View& x, int axis, bool descending, const View& out) {
   const View* views[] = {&x, &out};
   const int64_t n = x.shape[axis], so = out.strides[axis];
   NEEDLE_DISPATCH(x.dtype, {
-    struct Numbered {
-      T value;
-      int64_t number;
-    };
     const int64_t sx = x.strides[axis];
-    const auto before = [&](const Numbered& i, const Numbered& j) {
-      const T a = i.value, b = j.value;
-      if (a != a || b != b) return a == a && b != b;
-      return descending ? a > b : a < b;
-    };
     for_each_lane<2>(views, axis, [&](char* const* lane) {
-      const T* values = reinterpret_cast<const T*>(lane[0]);
+      const T* from = reinterpret_cast<const T*>(lane[0]);
       int64_t* order = reinterpret_cast<int64_t*>(lane[1]);
-      Numbered* sorted = gemm_detail::scratch<Numbered>(gemm_detail::VECTOR, n);
-      for (int64_t i = 0; i < n; ++i) sorted[i] = {values[i * sx], i};
-      std::stable_sort(sorted, sorted + n, before);
-      for (int64_t i = 0; i < n; ++i) order[i * so] = sorted[i].number;
+      T* values = gemm_detail::scratch<T>(gemm_detail::VECTOR, n);
+      int64_t* sorted = gemm_detail::scratch<int64_t>(gemm_detail::BIAS, n);
+      for (int64_t i = 0; i < n; ++i) values[i] = from[i * sx], sorted[i] = i;
+      std::stable_sort(sorted, sorted + n, [=](int64_t i, int64_t j) {
+        const T a = values[i], b = values[j];
+        if (a != a || b != b) return a == a && b != b;
+        return descending ? a > b : a < b;
+      });
+      for (int64_t i = 0; i < n; ++i) order[i * so] = sorted[i];
     });
   })
 }
