@@ -15,7 +15,8 @@ def check(gpu, name, dtype, inputs, options, outputs):
     """The kernel's outputs are the definition's. Inputs are arrays, outputs shapes."""
     there = [NDArray(x, device=gpu, dtype=str(x.dtype)) for x in inputs]
     ours = [NDArray(np.full(shape, np.nan, dtype), device=gpu, dtype=dtype) for shape in outputs]
-    wanted = [np.empty(shape, dtype) for shape in outputs]
+    wanted = [np.empty(shape) for shape in outputs]
+    inputs = [x.astype("float64") if x.dtype.kind == "f" else x for x in inputs]
     with np.errstate(invalid="ignore"):
         if name.startswith("cross"):
             getattr(reference, name)(*inputs, *wanted, *options)
