@@ -169,6 +169,22 @@ def test_workers_draw_the_same_whatever_their_number():
     assert len({float(x.sum() % 1) for x in first}) > 1
 
 
+@pytest.mark.parametrize("kind", [np.random.RandomState, np.random.default_rng])
+def test_a_generator_gives_the_same_batches_without_workers(kind):
+    def run(workers):
+        loader = data.DataLoader(
+            Items(12, [Noise()]), 3, shuffle=True, num_workers=workers, generator=kind(5)
+        )
+        batches = []
+        for _ in range(2):
+            for x, _ in loader:
+                np.random.rand()  # what else a program draws makes no difference
+                batches.append(x.numpy().tolist())
+        return batches
+
+    assert run(0) == run(1) == run(3)
+
+
 def test_workers_fetch_ahead_in_other_threads():
     seen, seen_items = set(), set()
 

@@ -74,8 +74,10 @@ class DataLoader:
     batches of indices. Either may be endless; the loader has no length then.
 
     `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
-    own, seeded from the global one, so that a seed gives the same batches whatever the timing and
-    the number of workers. `device` and `dtype` are those of the Tensors (dtype: of float fields).
+    own, whose seed comes from `generator` or NumPy's global one: the timing does not matter. With
+    `generator` the batches are the same for every number of workers, 0 as well. Without it and
+    without workers, transforms draw from the global generator one after the other, as those of the
+    course do. `device` and `dtype` are those of the Tensors (dtype: of float fields).
 
     For a GPU, give it as `device`, with a worker: that copies the next batches there while the GPU
     works on this one. Where batches are needed on the host first, `pin_memory` makes them there for
@@ -120,6 +122,7 @@ class DataLoader:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
+        self.generator = generator
         self.collate_fn = collate_fn
         self.device = device
         self.dtype = dtype
@@ -138,11 +141,14 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         orders = iter(self.batch_sampler)  # here, so that the permutation is drawn now
-        if not self.num_workers:
-            self._batches = self._fetched(orders)
-            return self._batches
-        self._batches = ahead = _Ahead(self._fetch_seeded, orders, self.num_workers)
-        return _until_left(ahead)
+        if self.num_workers:
+            self._batches = ahead = _Ahead(
+                self._fetch_seeded, orders, self._seeds(), self.num_workers
+            )
+            return _until_left(ahead)
+        seeds = None if self.generator is None else self._seeds()
+        self._batches = self._fetched(orders, seeds)
+        return self._batches
 
     def __next__(self) -> Any:
         """The next batch of the latest `iter()` over this loader."""
@@ -150,9 +156,19 @@ class DataLoader:
             raise TypeError("[DataLoader] call iter() before next()")
         return next(self._batches)
 
-    def _fetched(self, orders: Iterator[Any]) -> Iterator[Any]:
+    def _seeds(self) -> Iterator[int]:
+        """A seed for each batch; one number is drawn from the generator now."""
+        source = np.random if self.generator is None else self.generator
+        draw = source.integers if isinstance(source, np.random.Generator) else source.randint
+        seeds = np.random.RandomState(draw(2**31))
+        return iter(lambda: seeds.randint(2**31), None)
+
+    def _fetched(self, orders: Iterator[Any], seeds: Iterator[int] | None) -> Iterator[Any]:
         for order in orders:
-            yield self._to_tensors(self._fetch(order))
+            if seeds is None:
+                yield self._to_tensors(self._fetch(order))
+            else:
+                yield self._fetch_seeded(order, next(seeds))
 
     def _fetch_seeded(self, order: Any, seed: int) -> Any:
         with use_random_state(np.random.RandomState(seed)):
@@ -195,10 +211,14 @@ class _Ahead:
     """
 
     def __init__(
-        self, fetch: Callable[[Any, int], Any], orders: Iterator[Any], num_workers: int
+        self,
+        fetch: Callable[[Any, int], Any],
+        orders: Iterator[Any],
+        seeds: Iterator[int],
+        num_workers: int,
     ) -> None:
-        self._fetch, self._orders, self._num_workers = fetch, orders, num_workers
-        self._seeds = np.random.RandomState(np.random.randint(2**31))
+        self._fetch, self._orders, self._seeds = fetch, orders, seeds
+        self._num_workers = num_workers
         self._pending: deque[tuple[Any, int, Any]] = deque()  # order, seed, future
         self._pool: Any = None
 
@@ -211,7 +231,7 @@ class _Ahead:
         try:
             while len(self._pending) <= PREFETCH_FACTOR * self._num_workers:
                 order = next(self._orders)
-                self._submit(order, self._seeds.randint(2**31))
+                self._submit(order, next(self._seeds))
         except StopIteration:
             pass
         try:
