@@ -2,6 +2,7 @@
 
 #include <structmember.h>
 
+#include <cstddef>
 #include <string>
 
 namespace needle {
@@ -74,6 +75,7 @@ const Buffer& as_buffer(PyObject* self) { return *reinterpret_cast<const Buffer*
 
 void free_buffer(PyObject* self) {
   const Buffer& buffer = as_buffer(self);
+  if (buffer.weak_references != nullptr) PyObject_ClearWeakRefs(self);
   if (buffer.owner != nullptr) {
     Py_DECREF(buffer.owner);
   } else {
@@ -89,7 +91,10 @@ Buffer* new_buffer(int64_t size, DType dtype, void* data, PyObject* owner) {
   buffer->data = data;
   buffer->size = size;
   buffer->dtype = dtype;
+  buffer->shared = false;
+  buffer->version = 0;
   buffer->owner = owner;
+  buffer->weak_references = nullptr;
   return buffer;
 }
 
@@ -110,9 +115,16 @@ PyGetSetDef BUFFER_PROPERTIES[] = {
      nullptr, "The elements' dtype.", nullptr},
     {}};
 
+PyMemberDef BUFFER_FIELDS[] = {
+    {"version", T_LONGLONG, offsetof(Buffer, version), 0, "When the contents were last changed."},
+    {"shared", T_BOOL, offsetof(Buffer, shared), 0, "Whether another buffer may know the memory."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Buffer, weak_references), READONLY, nullptr},
+    {}};
+
 PyType_Slot BUFFER_SLOTS[] = {{Py_tp_dealloc, reinterpret_cast<void*>(free_buffer)},
                               {Py_tp_methods, BUFFER_METHODS},
                               {Py_tp_getset, BUFFER_PROPERTIES},
+                              {Py_tp_members, BUFFER_FIELDS},
                               {0, nullptr}};
 PyType_Spec BUFFER_SPEC = {"needle._core.Buffer", sizeof(Buffer), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, BUFFER_SLOTS};

@@ -17,12 +17,16 @@ namespace nb = nanobind;
 void collect_garbage();
 
 // Memory of the pool, or of an object that `owner` keeps alive, as a Python object without methods
-// that could fail when memory is short: it is made and freed by every operation.
+// that could fail when memory is short: it is made and freed by every operation. `version` and
+// `shared` are kept by needle.backend_ndarray.versions.
 struct Buffer {
   PyObject_HEAD void* data;
   int64_t size;
   DType dtype;
+  bool shared;
+  int64_t version;
   PyObject* owner;  // null for memory of the pool
+  PyObject* weak_references;
 
   size_t nbytes() const { return static_cast<size_t>(size) * item_size(dtype); }
 };

@@ -7,6 +7,7 @@ with Tensor operations, so that a gradient can itself be differentiated.
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
@@ -17,8 +18,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from .backend_ndarray import HostNumber, Shape, as_dtype, is_float
-from .backend_ndarray.dtypes import FLOAT32, FLOAT64, checked_real, own_dtype
+from .backend_ndarray import HostNumber, Shape, as_dtype, cpu_numpy, is_float, is_traced, versions
+from .backend_ndarray.dtypes import FLOAT32, FLOAT64, check_update_dtype, checked_real, own_dtype
+from .backend_ndarray.layout import check_update
 from .backend_selection import Device, NDArray, default_device, default_float
 from .contexts import decorated
 
@@ -292,15 +294,9 @@ def autocasting(dtype: np.dtype | None) -> Iterator[None]:
         _mode.autocast = before
 
 
-# Counts replacements of a Value's data, so that backward can tell when a recorded value changed.
-_modification_clock = 0
-
-
 def moment() -> int:
     """A point in time: every Value was made before it or will be made after it."""
-    global _modification_clock
-    _modification_clock += 1
-    return _modification_clock
+    return versions.advance()
 
 
 # ---- operations -----------------------------------------------------------------------------
@@ -309,9 +305,11 @@ def moment() -> int:
 class Op:
     """A differentiable operation: `compute` on arrays and `gradient` on Tensors.
 
-    `saves_values` says whether `gradient` reads the data of the inputs: then modifying an input
-    between forward and backward is an error. Ops whose gradient needs only shapes set it False.
-    `precision` and `takes_integers` are what the tables of `needle.ops.precision` say of the op.
+    `saves_values` says whether `gradient` reads the data of the inputs or of the output: then
+    changing them between forward and backward is an error. Ops whose gradient needs only shapes set
+    it False. Arrays and Tensors among the op's attributes (labels, indices, masks) may never change
+    in between. `precision` and `takes_integers` are what the tables of `needle.ops.precision` say
+    of the op.
     """
 
     saves_values = True
@@ -425,7 +423,7 @@ class Value:
         self.cached_data = cached_data
         self.requires_grad = requires_grad
         self._grad = None
-        self._created = _modification_clock
+        self._created = versions.now
         self._modified = 0
         trace = current_trace() if _traces else None
         if trace is not None:
@@ -438,7 +436,9 @@ class Value:
                 for node in find_topo_sort([self]):
                     if node.cached_data is None:
                         assert node.op is not None
+                        _check_unchanged(node, node.inputs, "lazy mode")
                         node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
+                        node._created = versions.now
         trace = current_trace() if _traces else None
         return self.cached_data if trace is None else trace.read(self)
 
@@ -505,11 +505,9 @@ class Value:
 
     def _replace_data(self, data: Any) -> None:
         """Give this value new data and note the change for graphs that recorded the old."""
-        global _modification_clock
         trace = current_trace() if _traces else None
         put_off = trace is not None and trace.write(self, data)
-        _modification_clock += 1
-        self._modified = _modification_clock
+        self._modified = versions.advance()
         if not put_off:
             self.cached_data = data
 
@@ -640,7 +638,13 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """A Tensor over the same data that no gradient flows through."""
+        self._take_memory()
         return Tensor.make_const(self.realize_cached_data())
+
+    def _take_memory(self) -> None:
+        """Own the memory that a stored gradient may share with others."""
+        if type(self.op) is _Deferred:
+            self.op.take_memory(self)
 
     @property
     def shape(self) -> Shape:
@@ -680,9 +684,11 @@ class Tensor(Value):
         return self.realize_cached_data().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._take_memory()
         return self.realize_cached_data().__array__(dtype, copy)
 
     def __dlpack__(self, **options: Any) -> Any:
+        self._take_memory()
         return self.realize_cached_data().__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -796,20 +802,72 @@ class Tensor(Value):
     def __getitem__(self, key: Any) -> Tensor:
         return ops.getitem(self, key)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Write into the data in place. Only outside of a recorded computation.
+    # ---- in place ---------------------------------------------------------------------------
 
-        Raises RuntimeError for a tensor that requires a gradient while recording is on.
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write into the data in place, as a constant. Only outside of a recorded computation.
+
+        Every Tensor over the same memory shows it. Raises RuntimeError for a tensor that requires a
+        gradient while recording is on; a `.grad` may be written to.
         """
-        if self.requires_grad and _mode.recording:
+        if self.requires_grad and self._is_recorded():
             raise RuntimeError(
                 "[setitem] a tensor that requires a gradient cannot be modified in place; write "
                 "under needle.autograd.no_grad(), or use needle.where"
             )
+        self._take_memory()
         data = self.realize_cached_data()
         key = ops.index_data(key)
         data[key] = value.realize_cached_data() if isinstance(value, Tensor) else value
         self._replace_data(data)
+
+    def _is_recorded(self) -> bool:
+        """Whether what is done to this tensor is recorded. A stored gradient is a plain array."""
+        return _mode.recording and type(self.op) is not _Deferred
+
+    def _update(self, symbol: str, in_place: Any, operation: Any, other: Any) -> Tensor:
+        """`self symbol other`: in place, unless a graph is recorded.
+
+        Aliases, views and parameters see the change. The dtype stays; the result is rounded to it.
+        Of tensors in a graph `a += b` is recorded as `a = a + b`, which changes no data. Raises
+        RuntimeError for a leaf that requires a gradient while recording is on, ValueError where the
+        result has another shape, TypeError where its dtype does not fit (a float into integers).
+        """
+        if self._is_recorded():
+            if self.requires_grad and self.is_leaf():
+                raise RuntimeError(
+                    f"[{symbol}] a leaf that requires a gradient cannot be modified in place while "
+                    "operations are recorded; write under needle.autograd.no_grad(), or "
+                    f"x = x {symbol[:-1]} y for a new tensor"
+                )
+            if self.requires_grad or (isinstance(other, Value) and other.requires_grad):
+                result = operation(self, other)
+                check_update(symbol, self.shape, result.shape)
+                check_update_dtype(symbol, self.dtype, result.dtype)
+                return result if result.dtype is self.dtype else result.astype(self.dtype)
+        self._take_memory()
+        data = self.realize_cached_data()
+        in_place(data, other.realize_cached_data() if isinstance(other, Tensor) else other)
+        self._replace_data(data)
+        return self
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._update("+=", operator.iadd, ops.add, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._update("-=", operator.isub, ops.subtract, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._update("*=", operator.imul, ops.multiply, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._update("/=", operator.itruediv, ops.divide, other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._update("**=", operator.ipow, ops.power, other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._update("@=", operator.imatmul, ops.matmul, other)
 
     # ---- the functions of needle.ops as methods ---------------------------------------------
 
@@ -1037,7 +1095,7 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
     for position, node in enumerate(order):
         gradient = gradients.get(id(node))
         if gradient is not None:
-            found = _deferred_gradient(gradient, call, position, output, node.is_leaf())
+            found = _deferred_gradient(gradient, call, position, output, node.op is None)
             node.grad = found
             if trace is not None and node._created < trace.since and not node.is_leaf():
                 trace.leaves(node, found)
@@ -1054,8 +1112,11 @@ def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> No
         found = _accumulated(order, dict(seeds))
     for node in order:
         gradient = found.get(id(node))
-        if gradient is not None and gradient is not seeds.get(id(node)):
-            node.grad = gradient
+        if gradient is None or gradient is seeds.get(id(node)):
+            continue
+        if isinstance(gradient, Tensor):  # memory of its own, as `_Deferred.take_memory` gives
+            gradient = Tensor.make_const(gradient.cached_data.copy())
+        node.grad = gradient
 
 
 def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
@@ -1077,7 +1138,8 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
             gradient = pending[id(node)] = gradient.together()
         if gradient is None or node.op is None or not node.inputs or node._created < since:
             continue
-        _check_unmodified(node)
+        if node._created < versions.now:
+            _check_unchanged(node, (*node.inputs, node) if node.op.saves_values else (), "backward")
         for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
             if g is None or not x.requires_grad:
                 continue
@@ -1086,17 +1148,59 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
     return {k: g.together() if isinstance(g, Members) else g for k, g in pending.items()}
 
 
-def _check_unmodified(node: Value) -> None:
-    op = node.op
-    if op is None or not op.saves_values:
-        return
-    for x in (*node.inputs, node):
-        if x._modified > node._created:
-            raise RuntimeError(
-                f"[backward] {type(op).__name__} needs the value of a tensor of shape "
-                f"{getattr(x, 'shape', '?')} that was replaced after the forward pass; "
-                "run the forward pass again"
-            )
+def _check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
+    """Raises RuntimeError where one of `values`, or an array that the op of `node` keeps, was
+    changed or replaced after `node` was made."""
+    for x in (*values, *_kept_by(node.op)):
+        if last_change(x) > node._created:
+            raise _changed_since(x, node.op, what)
+
+
+def _changed_since(x: Any, op: Any, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"[{what}] {type(op).__name__} needs the value of a tensor of shape "
+        f"{getattr(x, 'shape', '?')} that was changed or replaced after the forward pass; "
+        "run the forward pass again, or change a copy"
+    )
+
+
+def check_rerun(output: Value, forward: int, rerun: int) -> None:
+    """Raises RuntimeError where `output`, computed again from the moment `rerun` on, depends on
+    something from outside that was changed after `forward`, when it was computed first."""
+    stack, seen = [output], set()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen or value._created < rerun or value.op is None:
+            continue
+        seen.add(id(value))
+        for x in (*value.inputs, *_kept_by(value.op)):
+            if forward < last_change(x) <= rerun:
+                raise _changed_since(x, value.op, "checkpoint")
+        stack.extend(value.inputs)
+
+
+def last_change(x: Any) -> int:
+    """When the data of a Value, or an array, was last changed or replaced."""
+    if isinstance(x, NDArray):
+        return x._handle.version
+    data = x.cached_data if current_trace() is None else x.realize_cached_data()
+    if data is None:
+        return x._modified
+    arrays = data if isinstance(data, tuple) else (data,)
+    return max(x._modified, *(array._handle.version for array in arrays))
+
+
+def _kept_by(kept: Any) -> Iterator[Any]:
+    """The arrays and Values among the attributes of an op, also those in tuples, lists and ops."""
+    if isinstance(kept, Op):
+        kept = vars(kept)
+    if isinstance(kept, dict):
+        kept = tuple(kept.values())
+    if isinstance(kept, (tuple, list)):
+        for item in kept:
+            yield from _kept_by(item)
+    elif isinstance(kept, (NDArray, Value)):
+        yield kept
 
 
 def _check_seed(output: Tensor, out_grad: Any) -> Tensor:
@@ -1166,18 +1270,62 @@ class _Deferred(Op):
         self.call = call
         self.position = position
         self.keep_alive = keep_alive
+        self.memory: Any = None  # a weak reference to the buffer that is the gradient's own
 
-    def resolve(self, node: Value) -> None:
+    def take_memory(self, node: Any) -> None:
+        """Give the gradient `node` compact memory of its own, before anyone can write to it.
+
+        Until then it may be a broadcast view, the array of another gradient, or one that an op
+        keeps.
+        """
+        data = node.cached_data
+        if not isinstance(node, Tensor) or self._owns(data):
+            return
+        if current_trace() is not None and not is_traced(data):
+            return  # the gradient is from outside: the compiled function gives it memory
+        if _references(node) != _ALONE or not data.is_compact():
+            node.cached_data = data.copy()
+        self.memory = weakref.ref(node.cached_data._handle)
+
+    def _owns(self, data: NDArray) -> bool:
+        return self.memory is not None and self.memory() is data._handle
+
+    def resolve(self, node: Any) -> None:
         """Give `node` the operation and inputs that it would have been recorded with."""
+        if last_change(node) > node._created:
+            raise RuntimeError(
+                f"[backward] the gradient of shape {node.shape} was changed after backward() "
+                "computed it, so that it can no longer be differentiated; detach() it"
+            )
+        self.take_memory(node)
         recorded = self.call.recorded_gradient(self.position)
         node.op, node.inputs = recorded.op, recorded.inputs
         node._created = recorded._created
 
 
+def _references(tensor: Tensor) -> tuple[int, int]:
+    """How many there are to the array of a Tensor and to its buffer."""
+    array = tensor.cached_data
+    return sys.getrefcount(array), sys.getrefcount(array._handle)
+
+
+def _references_alone() -> tuple[int, int]:
+    tensor = Tensor.make_const(cpu_numpy().zeros((1,)))
+    data = tensor.cached_data  # as `take_memory` has it
+    return _references(tensor) if data is not None else (0, 0)
+
+
+# Those to an array that only its Tensor knows.
+_ALONE = _references_alone()
+
+
 def _deferred_gradient(
     gradient: Value, call: _BackwardCall, position: int, output: Value, leaf: bool
 ) -> Value:
-    value = type(gradient).make_const(gradient.realize_cached_data(), requires_grad=True)
+    data = gradient.realize_cached_data()
+    if leaf and isinstance(data, NDArray):
+        data = data.compact()
+    value = type(gradient).make_const(data, requires_grad=True)
     value.op = _Deferred(call, position, output if leaf and output.op is not None else None)
     return value
 

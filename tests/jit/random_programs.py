@@ -217,6 +217,7 @@ class _Writer:
             kinds += [self.read] * 12
         if not self.pure:
             kinds += [self.write, self.write, self.update, self.update, self.snapshot]
+            kinds += [self.augment, self.augment]
         self.random.choice(kinds)()
 
     def add(self, expression: str, exact: bool = False) -> None:
@@ -488,6 +489,20 @@ class _Writer:
             self.do(f"{s}.data = {s} * 0.5 + {y} * 0.25", s, False)
         else:
             self.do(f"{s}.data = {x}", s, x in self.exact)
+
+    def augment(self) -> None:
+        x = self.pick(lambda v: _is_float(v) and v.ndim > 0 and _writable(v))
+        if x is None:
+            return
+        value = self.values[x]
+        target = x
+        if self.random.random() < 0.5:
+            target = f"{x}[{self.key(value.shape)}]"
+            value = eval(target, {}, self.values)
+        y = self.pick(lambda v: v.dtype == value.dtype and _fits_into(v.shape, value.shape))
+        form = self.random.choice(("*= -0.5", "/= 2.0", "-= 0.25", "+= {} * 0.25", "-= {} * 0.5"))
+        if y is not None or "{" not in form:
+            self.do(f"{target} {form.format(y)}", x, False)
 
     def snapshot(self) -> None:
         self.add(f"{self.random.choice(sorted(self.states))}.detach()")

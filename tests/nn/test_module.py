@@ -133,7 +133,7 @@ def test_buffers_are_saved_but_not_trained():
     assert [n for n, _ in model.named_buffers()] == names
     assert not any(b.requires_grad for b in model.buffers())
     assert list(model.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias", *names]
-    model[1].running_mean = ndl.Tensor([1.0, 2.0, 3.0], requires_grad=False)
+    model[1].running_mean.data = ndl.Tensor([1.0, 2.0, 3.0], requires_grad=False)
     np.testing.assert_array_equal(model.state_dict()["1.running_mean"].numpy(), [1, 2, 3])
 
 

@@ -13,11 +13,12 @@ from .dtypes import BFLOAT16, bfloat16_bits, bfloat16_values, convert, is_stored
 class NumpyBuffer:
     """A flat NumPy array that serves as the memory of NDArrays; of uint16 for bfloat16."""
 
-    __slots__ = ("array", "dtype")
+    __slots__ = ("__weakref__", "array", "dtype", "shared", "version")
 
     def __init__(self, array: np.ndarray, dtype: np.dtype | None = None) -> None:
         self.array = array
         self.dtype = array.dtype if dtype is None else dtype
+        self.version, self.shared = 0, False  # kept by `versions`
 
     def ptr(self) -> int:
         """The address of the first element."""
@@ -27,6 +28,11 @@ class NumpyBuffer:
     def size(self) -> int:
         """The number of elements."""
         return self.array.size
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements."""
+        return self.array.nbytes
 
 
 def _erf(x: np.ndarray) -> np.ndarray:

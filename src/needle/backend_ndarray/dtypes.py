@@ -97,6 +97,23 @@ def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     return a if _RANK[a] >= _RANK[b] else b
 
 
+def check_update_dtype(symbol: str, target: np.dtype, result: np.dtype) -> None:
+    """Raises TypeError unless a result of a dtype can be written into an array of `target`.
+
+    As in PyTorch: floats fit into floats of any width, integers into integers and floats, bools
+    into all.
+    """
+    if _category(result) > _category(target):
+        raise TypeError(
+            f"[{symbol}] works in place: the result is {result} and does not fit into an array of "
+            f"{target}; write x = x {symbol[:-1]} y for a new one, or convert with astype"
+        )
+
+
+def _category(dtype: np.dtype) -> int:
+    return 2 if is_float(dtype) else int(dtype is not BOOL)
+
+
 def promote_scalar(dtype: np.dtype, scalar: Any) -> np.dtype:
     """The dtype of an operation on an array and a Python scalar: only the kind can change.
 

@@ -278,9 +278,8 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
     flat = src.permute(inverse).reshape((index.rows.size, rows._shape[1])).compact()
     out._device.add_rows(rows, index.rows, flat)
     if rows._handle is not out._handle:  # the reshape had to copy: write the sums back
-        out[index.basic] = rows.reshape(moved._shape).permute(
-            tuple(int(i) for i in np.argsort(index.order))
-        )
+        back = tuple(int(i) for i in np.argsort(index.order))
+        out._put(index.basic, rows.reshape(moved._shape).permute(back))
 
 
 def is_rows(key: Any) -> bool:
@@ -316,7 +315,7 @@ def _add_in_float32(add: Any, out: NDArray, key: Any, src: NDArray) -> None:
     """Sums of numbers of 16 bits, rounded once."""
     sums = out.astype(FLOAT32)
     add(sums, key, src.astype(FLOAT32))
-    out[...] = sums
+    out._assign(sums)
 
 
 def _to_device(x: NDArray, rows: np.ndarray) -> NDArray:

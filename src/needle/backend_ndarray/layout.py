@@ -9,6 +9,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+import numpy as np
+
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 2**46  # of an array, axes of length 0 counted as 1; also of a view that repeats
 
@@ -102,6 +104,25 @@ def is_dense(shape: Shape, strides: Shape) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
+def overlaps_itself(shape: Shape, strides: Shape) -> bool:
+    """Whether some elements of a layout lie in the same place, as those of a broadcast axis do."""
+    if 0 in shape:
+        return False
+    reach, apart = 0, True
+    for stride, n in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
+        if stride == 0:
+            return True
+        apart = apart and stride > reach
+        reach += (n - 1) * stride
+    if apart:
+        return False
+    places = np.zeros((1,), np.int64)
+    for n, stride in zip(shape, strides, strict=True):
+        places = np.add.outer(places, np.arange(n) * stride).ravel()
+    return len(np.unique(places)) < len(places)
+
+
 def normalize_axis(axis: int, ndim: int, what: str) -> int:
     """`axis` counted from the front.
 
@@ -124,6 +145,15 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> Sh
     if len(set(result)) != len(result):
         raise ValueError(f"[{what}] axes {axes} name the same axis twice")
     return result
+
+
+def check_update(symbol: str, target: Shape, result: Shape) -> None:
+    """Raises ValueError unless a result of `result`'s shape can be written into `target`'s."""
+    if result != target:
+        raise ValueError(
+            f"[{symbol}] works in place: the result has shape {result} and does not fit into an "
+            f"array of shape {target}; write x = x {symbol[:-1]} y for a new one"
+        )
 
 
 def reduced_shape(shape: Shape, axes: Shape, keepdims: bool) -> Shape:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import indexing
+from . import indexing, versions
 from .cuda import CudaDevice
 from .device import BackendDevice, the_device
 from .device_cpu import CpuDevice
@@ -31,6 +31,7 @@ from .dtypes import (
     SCALARS,
     as_dtype,
     as_threshold,
+    check_update_dtype,
     checked_integer,
     convert,
     float_dtype,
@@ -49,11 +50,13 @@ from .layout import (
     broadcast_shapes,
     broadcast_strides,
     check_size,
+    check_update,
     compact_strides,
     is_compact,
     is_dense,
     normalize_axes,
     normalize_axis,
+    overlaps_itself,
     reduced_shape,
     reshape_strides,
     resolve_shape,
@@ -274,10 +277,14 @@ class NDArray:
             if copy is False:
                 raise ValueError(f"a {self._dtype} array cannot be seen as {dtype} without a copy")
             return host.astype(dtype)
-        return host.copy() if copy else host
+        if copy:
+            return host.copy()
+        versions.share(self._handle)
+        return host
 
     def __dlpack__(self, **options: Any) -> Any:
         host = self._host()
+        versions.share(self._handle)
         return (host if host.flags.writeable else host.copy()).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -464,28 +471,13 @@ class NDArray:
         return self._relayout(*indexing.basic_view(self, key))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Write a scalar or an array that broadcasts to the selected shape."""
-        if indexing.is_fancy(key):
-            host, values = self._host(), self._values_for(value)
-            if host.flags.writeable:
-                host[indexing.as_host_key(key)] = values
-            else:  # a copy of what is on a GPU
-                changed = host.copy()
-                changed[indexing.as_host_key(key)] = values
-                self._device.copy(NDArray(changed, self._device, self._dtype), self)
-            return
-        target = self._relayout(*indexing.basic_view(self, key))
-        if isinstance(value, SCALARS):
-            if type(value) is not float or self._dtype is not FLOAT32:
-                value = number_for(value, self._dtype, "setitem")
-            self._device.fill(target, value)
-            return
-        if not isinstance(value, (NDArray, HostNumber)):
-            value = NDArray(host_array(value, self._dtype, "setitem"), self._device, self._dtype)
-        source = self._coerce(value).broadcast_to(target._shape)
-        if source._handle is self._handle:  # reading and writing may overlap
-            source = source.copy()
-        self._device.copy(source, target)
+        """Write a scalar or an array that broadcasts to the selected shape.
+
+        Every array over the same memory shows it. Raises ValueError where elements of this array
+        lie in the same place, as in one that was broadcast: copy() it first.
+        """
+        self._put(key, value)
+        versions.written(self._handle)
 
     def _values_for(self, value: Any) -> Any:
         """What to assign to elements of this array on the host."""
@@ -496,12 +488,63 @@ class NDArray:
     def fill(self, value: Any) -> None:
         """Set every element to a number, or to that of an array of one element.
 
-        Raises OverflowError for a number beyond an integer dtype, TypeError for no real number.
+        Raises OverflowError for a number beyond an integer dtype, TypeError for no real number, and
+        as `__setitem__`.
         """
-        if isinstance(value, SCALARS):
-            self._device.fill(self, number_for(value, self._dtype, "fill"))
-        else:
+        if not isinstance(value, SCALARS):
             self[...] = value
+            return
+        self._assign(value)
+        versions.written(self._handle)
+
+    def _put(self, key: Any, value: Any) -> None:
+        """`self[key] = value` for an array that nobody knows yet: its version stays."""
+        if not indexing.is_fancy(key):
+            self._relayout(*indexing.basic_view(self, key))._assign(value)
+            return
+        self._check_writable()
+        host, values = self._host(), self._values_for(value)
+        if host.flags.writeable:
+            if isinstance(values, np.ndarray) and np.may_share_memory(host, values):
+                values = values.copy()
+            host[indexing.as_host_key(key)] = values
+        else:  # a copy of what is on a GPU
+            changed = host.copy()
+            changed[indexing.as_host_key(key)] = values
+            self._device.copy(NDArray(changed, self._device, self._dtype), self)
+
+    def _assign(self, value: Any) -> None:
+        """Write a scalar or an array that broadcasts to this shape into this view."""
+        self._check_writable()
+        if isinstance(value, SCALARS):
+            if type(value) is not float or self._dtype is not FLOAT32:
+                value = number_for(value, self._dtype, "setitem")
+            self._device.fill(self, value)
+            return
+        if not isinstance(value, (NDArray, HostNumber)):
+            value = NDArray(host_array(value, self._dtype, "setitem"), self._device, self._dtype)
+        source = self._coerce(value).broadcast_to(self._shape)
+        if versions.overlap(source._handle, self._handle):
+            if source._is_same_view(self):
+                return
+            source = source.copy()
+        self._device.copy(source, self)
+
+    def _is_same_view(self, other: NDArray) -> bool:
+        return (
+            self._handle is other._handle
+            and self._offset == other._offset
+            and self._shape == other._shape
+            and self._strides == other._strides
+        )
+
+    def _check_writable(self) -> None:
+        if overlaps_itself(self._shape, self._strides):
+            raise ValueError(
+                f"[setitem] several elements of this array of shape {self._shape} and strides "
+                f"{self._strides} lie in the same place, as broadcasting makes them; write into a "
+                "copy()"
+            )
 
     def _coerce(self, value: Any) -> NDArray:
         """`value` as an NDArray on this device."""
@@ -644,6 +687,50 @@ class NDArray:
 
     def __rpow__(self, other: Any) -> NDArray:
         return self._reflected("pow", other)
+
+    def _update(self, symbol: str, operation: Any, other: Any) -> NDArray:
+        """`self symbol other`: the result of `operation`, rounded to this dtype, in this memory.
+
+        Raises ValueError where the result has another shape or elements of this array lie in the
+        same place, TypeError where its dtype does not fit (a float into integers); nothing is
+        changed then.
+        """
+        self._check_writable()
+        if not isinstance(other, SCALARS):
+            other = self._coerce(other)
+            if operation is not NDArray.matmul:
+                shape = broadcast_shapes(self._shape, other._shape, symbol)
+                check_update(symbol, self._shape, shape)
+        result = operation(self, other)
+        check_update(symbol, self._shape, result._shape)
+        check_update_dtype(symbol, self._dtype, result._dtype)
+        self._assign(result)
+        versions.written(self._handle)
+        return self
+
+    def __iadd__(self, other: Any) -> NDArray:
+        return self._update("+=", NDArray.__add__, other)
+
+    def __isub__(self, other: Any) -> NDArray:
+        return self._update("-=", NDArray.__sub__, other)
+
+    def __imul__(self, other: Any) -> NDArray:
+        return self._update("*=", NDArray.__mul__, other)
+
+    def __itruediv__(self, other: Any) -> NDArray:
+        return self._update("/=", NDArray.__truediv__, other)
+
+    def __ifloordiv__(self, other: Any) -> NDArray:
+        return self._update("//=", NDArray.__floordiv__, other)
+
+    def __imod__(self, other: Any) -> NDArray:
+        return self._update("%=", NDArray.__mod__, other)
+
+    def __ipow__(self, other: Any) -> NDArray:
+        return self._update("**=", NDArray.__pow__, other)
+
+    def __imatmul__(self, other: Any) -> NDArray:
+        return self._update("@=", NDArray.matmul, other)
 
     def __neg__(self) -> NDArray:
         return _as_operand("neg", self)._unary("neg")
@@ -878,7 +965,7 @@ class NDArray:
         shape = tuple(n + b + a for n, (b, a) in zip(self._shape, widths, strict=True))
         out = self._device.full(shape, value, self._dtype)
         inner = tuple(slice(b, b + n) for n, (b, _) in zip(self._shape, widths, strict=True))
-        out[inner] = self
+        out._put(inner, self)
         return out
 
     def tile(self, repeats: Sequence[int]) -> NDArray:
@@ -1030,6 +1117,7 @@ def array(a: Any, dtype: Any = "float32", device: BackendDevice | None = None) -
 def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
     """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
 
+    What NumPy writes between a forward and its backward pass is not noticed.
     A read-only or unaligned array, one whose layout needs it, or another device makes one copy.
     Raises TypeError for an unsupported dtype.
     """
@@ -1041,6 +1129,8 @@ def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
         return NDArray(a, device=device, dtype=dtype)
     _check_ndim(a.ndim)
     handle = device.wrap(a.reshape(-1))
+    if device.shares_memory:
+        versions.share(handle)
     return NDArray._view(a.shape, compact_strides(a.shape), 0, handle, device, dtype)
 
 
@@ -1137,7 +1227,7 @@ def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
     out = NDArray._empty(shape, first._device, dtype)
     start, lead = 0, (slice(None),) * along
     for x, n in zip(arrays, lengths, strict=True):
-        out[(*lead, slice(start, start + n))] = x
+        out._put((*lead, slice(start, start + n)), x)
         start += n
     return out
 

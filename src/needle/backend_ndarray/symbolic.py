@@ -30,12 +30,14 @@ class SymbolicBuffer:
     `value` is for the recorder: what it knows of the contents at this point of the trace.
     """
 
-    __slots__ = ("__weakref__", "dtype", "size", "value")
+    __slots__ = ("__weakref__", "dtype", "size", "value", "version")
     symbolic = True
+    shared = False
 
     def __init__(self, size: int, dtype: np.dtype) -> None:
         self.size, self.dtype = size, dtype
         self.value: Any = None
+        self.version = 0
 
     def ptr(self) -> NoReturn:
         """Raises RuntimeError: there is no memory."""

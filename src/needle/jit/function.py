@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import autograd, tree
 from ..autograd import Tensor, autocast_dtype, is_grad_enabled
-from ..backend_ndarray import HostNumber, NDArray, cpu_numpy, default_device, from_numpy
+from ..backend_ndarray import HostNumber, NDArray, cpu_numpy, default_device, from_numpy, versions
 from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .draws import Draw
@@ -85,6 +85,9 @@ class CompiledProgram:
         states = self._states if not self._moving else self._resolved(arguments)
         if states is None or not self._takes(given, states):
             return False, None
+        in_place = [states[i] for i in self.executable.graph.in_place]
+        for tensor in in_place:
+            tensor._take_memory()
         if self._overwrites and self._overlaps.found(arguments, states):
             return True, eagerly()
         copies: list[tuple[Tensor, Tensor]] = []
@@ -103,8 +106,9 @@ class CompiledProgram:
             # Held, so that the program replaces them instead of writing into them.
             shared = [self.target(other, arguments).cached_data for _, other in self._sharing]
             self.last = inputs, states
-            autograd._modification_clock += 1
-            results = self.executable.run(inputs, states, autograd._modification_clock)
+            results = self.executable.run(inputs, states, autograd.moment())
+        for tensor in in_place:
+            versions.written(tensor.cached_data._handle)
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
         self._apply_effects(arguments, shared, results)

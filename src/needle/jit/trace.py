@@ -380,6 +380,7 @@ class Tracing:
             self.program.states.append(whole(source.value, data._shape))
             self.states.append(source)
             source.view = self._symbolic(data._shape, data._device, source.value)
+            source.view._handle.version = data._handle.version
         if source.data is None:
             source.data = source.view
         return source.data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -63,9 +63,35 @@ class Module:
     _hooks: tuple[Hook, ...] = ()
     # The names of the attributes that are buffers, each with whether state_dict saves it.
     _buffer_names: Mapping[str, bool] = MappingProxyType({})
+    # Whether a plain Tensor may take the place of a Parameter; it is not trained then.
+    _takes_tensors: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Raises TypeError where a Tensor or an array would take the place of a
+        Parameter or of a buffer, which would be trained, moved and saved no longer."""
+        held = vars(self).get(name)
+        if isinstance(held, Tensor) and value is not held:
+            self._check_replacement(name, held, value)
+        super().__setattr__(name, value)
+
+    def _check_replacement(self, name: str, held: Tensor, value: Any) -> None:
+        if isinstance(held, Parameter):
+            allowed: Any = Tensor if self._takes_tensors else (Parameter, Module)
+            kind, instead = "Parameter", f"self.{name} = nn.Parameter(tensor)"
+        elif name in self._buffer_names:
+            allowed = Module
+            kind, instead = "buffer", f"self.register_buffer({name!r}, tensor)"
+        else:
+            return
+        if value is not None and not isinstance(value, allowed):
+            raise TypeError(
+                f"[{type(self).__name__}] {name} is a {kind} and cannot become a "
+                f"{type(value).__name__}; self.{name}.data = tensor gives it new values, {instead} "
+                "puts another in its place"
+            )
 
     # ---- calling --------------------------------------------------------------------------------
 
@@ -184,7 +210,7 @@ class Module:
                 f"[register_buffer] {name} must be a Tensor that is no Parameter, "
                 f"got {type(tensor).__name__}"
             )
-        setattr(self, name, tensor)
+        object.__setattr__(self, name, tensor)
         self._buffer_names = {**self._buffer_names, name: persistent}
 
     def named_buffers(
@@ -253,7 +279,8 @@ class Module:
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and persistent buffer by its path, as detached Tensors.
 
-        Training replaces the data of parameters and buffers, so the result keeps today's values.
+        Optimizers replace the data of parameters, so that the result keeps today's values; what is
+        updated in place (`p -= …`) shows in it.
         """
         return {name: tensor.detach() for name, tensor in self._named_state().items()}
 

@@ -15,6 +15,7 @@ from ..autograd import (
     Value,
     autocast_dtype,
     autocasting,
+    check_rerun,
     current_trace,
     enable_grad,
     is_grad_enabled,
@@ -39,6 +40,7 @@ class Checkpoint(TensorOp):
     ) -> None:
         self.function, self.count, self.replay = function, count, replay
         self.data: NDArray | None = data  # of the first run
+        self.ran = moment()
 
     def compute(self, *arrays: NDArray) -> NDArray:
         data, self.data = self.data, None
@@ -47,7 +49,13 @@ class Checkpoint(TensorOp):
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         with self.replay.again():
-            return vjp(lambda *inputs: self.function(*inputs[: self.count]), node.inputs, out_grad)
+            return vjp(self._run_again, node.inputs, out_grad)
+
+    def _run_again(self, *inputs: Tensor) -> Tensor:
+        before = moment()
+        out = self.function(*inputs[: self.count])
+        check_rerun(out, self.ran, before)
+        return out
 
 
 class _Replay:
@@ -98,8 +106,9 @@ def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     call of the function instead of that of all. Parameters that the function reads get their
     gradients. The second run has the variables that a function captured at the time of the first,
     and its random numbers; Tensors that it reads without a gradient, and modes of Modules, must not
-    be changed in between. Raises TypeError where the function returns anything but a Tensor, and
-    inside `jit` a TraceError where the mode of a Module is another in the second run.
+    be changed in between: backward raises RuntimeError where a recorded op reads such a Tensor.
+    Raises TypeError where the function returns anything but a Tensor, and inside `jit` a TraceError
+    where the mode of a Module is another in the second run.
 
         block = ndl.checkpoint(block)   # a Module, or any function of Tensors
     """

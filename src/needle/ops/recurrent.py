@@ -71,7 +71,7 @@ class _Recurrence(FusedTupleOp):
     def _history(self, x: NDArray, first: NDArray) -> NDArray:
         """Room for a state at every time 0 … T, with the first one in place."""
         history = NDArray._empty((x.shape[0] + 1, *first.shape), x._device, x._dtype)
-        history[0] = first
+        history._put(0, first)
         return history
 
     def _weight_gradients(

@@ -325,7 +325,9 @@ class Dilate(TensorOp):
         step = self.dilation + 1
         shape = tuple(n * step if i in axes else n for i, n in enumerate(a.shape))
         out = a.device.zeros(shape, a.dtype)
-        out[tuple(slice(None, None, step) if i in axes else slice(None) for i in range(a.ndim))] = a
+        out._put(
+            tuple(slice(None, None, step) if i in axes else slice(None) for i in range(a.ndim)), a
+        )
         return out
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
@@ -420,7 +422,7 @@ class PutItem(TensorOp):
     def compute(self, a: NDArray) -> NDArray:
         out = a.device.zeros(self.shape, a.dtype)
         if not indexing.is_fancy(self.key):
-            out[self.key] = a
+            out._put(self.key, a)
         elif indexing.is_rows(self.key):
             indexing.add_rows(out, self.key, a)
         else:
@@ -432,9 +434,17 @@ class PutItem(TensorOp):
 
 
 def index_data(key: Any) -> Any:
-    """`key` with every Tensor in it replaced by its array."""
+    """`key` with every Tensor in it replaced by its array.
+
+    Lists and NumPy arrays are copied: a gradient reads the key again, and who changes them says
+    nothing.
+    """
     if isinstance(key, tuple):
         return tuple(index_data(item) for item in key)
+    if isinstance(key, list):
+        return [index_data(item) for item in key]
+    if isinstance(key, np.ndarray):
+        return key.copy()
     return key.realize_cached_data() if isinstance(key, Tensor) else key
 
 
@@ -447,7 +457,7 @@ def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
     """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
     along = normalize_axis(axis, len(shape), "gather")
     data = index_data(index)
-    positions = data if isinstance(data, NDArray) else np.asarray(data)
+    positions = data if isinstance(data, NDArray) else np.array(data)
     if positions.dtype.kind not in "iu":
         raise TypeError(f"[gather] index must hold integers, got {positions.dtype}")
     rest = positions.shape[:along] + positions.shape[along + 1 :]

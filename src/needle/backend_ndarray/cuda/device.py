@@ -23,10 +23,12 @@ from .pinned import NOTHING_BAD
 class CudaBuffer:
     """Memory of a GPU: `size` elements of `dtype`."""
 
-    __slots__ = ("__weakref__", "_block", "_context", "dtype", "size")
+    __slots__ = ("__weakref__", "_block", "_context", "dtype", "size", "version")
+    shared = False  # no other buffer knows its memory
 
     def __init__(self, context: Context, size: int, dtype: np.dtype) -> None:
         self._context, self.size, self.dtype = context, size, dtype
+        self.version = 0
         self._block = context.memory.allocate(size * dtype.itemsize)
 
     @property

@@ -1,0 +1,73 @@
+"""When the memory of arrays was last changed, so that backward can tell.
+
+One clock counts all changes. A buffer's `version` is the time of its last change, 0 if it was only
+filled when it was made: views, detached Tensors and state dicts share the buffer and so its
+version. A node of a graph remembers the time of its forward pass, which costs nothing; whatever its
+gradient reads must not be newer.
+
+A buffer is `shared` where its memory may be known under another buffer as well: it was made by
+`from_numpy` or `from_dlpack`, or NumPy or DLPack got a view of it. A change of one reaches the
+versions of all that overlap it. What NumPy itself writes is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+now = 0
+
+_lock = threading.Lock()
+_shared: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _renew_lock() -> None:
+    """Another thread may have held the lock when this process was forked."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def advance() -> int:
+    """A new time, later than everything that was noted before."""
+    global now
+    with _lock:
+        now += 1
+        return now
+
+
+def written(buffer: Any) -> None:
+    """Note that the contents of `buffer` have changed."""
+    buffer.version = time = advance()
+    if buffer.shared:
+        for other in _all_shared():
+            if overlap(buffer, other):
+                other.version = time
+
+
+def share(buffer: Any) -> None:
+    """Note that the memory of `buffer` may be known under another buffer."""
+    if buffer.shared:
+        return
+    buffer.shared = True
+    with _lock:
+        _shared.add(buffer)
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two buffers have memory in common."""
+    if a is b:
+        return True
+    if not (a.shared and b.shared):
+        return False
+    return a.ptr() < b.ptr() + b.nbytes and b.ptr() < a.ptr() + a.nbytes
+
+
+def _all_shared() -> list[Any]:
+    with _lock:
+        return list(_shared)
