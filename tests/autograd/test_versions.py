@@ -307,6 +307,8 @@ def test_writing_where_elements_coincide_is_an_error(device: Any, layout: str) -
     for write in (
         lambda: view.__setitem__(slice(None), np.zeros(view.shape)),
         lambda: view.__setitem__(..., 1.0),
+        lambda: view.__setitem__(0, 1.0),
+        lambda: view.__setitem__(0, view.copy()[0]),
         lambda: view.fill(1.0),
         lambda: view.__setitem__(np.array([0]), 1.0),
         lambda: ndl.Tensor(view, requires_grad=False).__setitem__(..., 1.0),

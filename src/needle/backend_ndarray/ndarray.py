@@ -279,12 +279,17 @@ class NDArray:
             return host.astype(dtype)
         if copy:
             return host.copy()
-        versions.share(self._handle)
+        self._share()
         return host
+
+    def _share(self) -> None:
+        """Note that others may write to this array's memory, where the host sees it."""
+        if self._device.shares_memory:
+            versions.share(self._handle)
 
     def __dlpack__(self, **options: Any) -> Any:
         host = self._host()
-        versions.share(self._handle)
+        self._share()
         return (host if host.flags.writeable else host.copy()).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -494,15 +499,16 @@ class NDArray:
         if not isinstance(value, SCALARS):
             self[...] = value
             return
+        self._check_writable()
         self._assign(value)
         versions.written(self._handle)
 
     def _put(self, key: Any, value: Any) -> None:
         """`self[key] = value` for an array that nobody knows yet: its version stays."""
+        self._check_writable()
         if not indexing.is_fancy(key):
             self._relayout(*indexing.basic_view(self, key))._assign(value)
             return
-        self._check_writable()
         host, values = self._host(), self._values_for(value)
         if host.flags.writeable:
             if isinstance(values, np.ndarray) and np.may_share_memory(host, values):
@@ -514,8 +520,7 @@ class NDArray:
             self._device.copy(NDArray(changed, self._device, self._dtype), self)
 
     def _assign(self, value: Any) -> None:
-        """Write a scalar or an array that broadcasts to this shape into this view."""
-        self._check_writable()
+        """Write a scalar or an array that broadcasts to this shape into this writable view."""
         if isinstance(value, SCALARS):
             if type(value) is not float or self._dtype is not FLOAT32:
                 value = number_for(value, self._dtype, "setitem")

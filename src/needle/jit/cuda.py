@@ -36,13 +36,15 @@ kernels_of = partial(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Place:
     """Memory of the GPU as the buffer of arrays."""
 
     address: int
     size: int
     dtype: np.dtype
+    version: int = 0
+    shared = False
 
 
 class CudaProgram:
