@@ -49,14 +49,16 @@ inline bool has_item(PyObject* holder, PyObject* key, PyObject* then, PyObject* 
 // The number of the first place from `start` on that has changed; -1 where none has.
 inline int64_t first_changed(nb::list holders, nb::list keys, nb::list values, nb::handle missing,
                              int64_t start) {
-  const int64_t size = PyList_GET_SIZE(holders.ptr());
-  if (PyList_GET_SIZE(keys.ptr()) != size || PyList_GET_SIZE(values.ptr()) != size || start < 0) {
-    throw nb::value_error("[first_changed] needs as many holders as keys and values");
-  }
-  for (int64_t i = start; i < size; ++i) {
-    PyObject* holder = PyList_GET_ITEM(holders.ptr(), i);
-    PyObject *key = PyList_GET_ITEM(keys.ptr(), i), *then = PyList_GET_ITEM(values.ptr(), i);
-    if (!has_item(holder, key, then, missing.ptr())) return i;
+  if (start < 0) throw nb::value_error("[first_changed] start must not be negative");
+  // An attribute may be a property, which may run anything: sizes are asked for again at each
+  // place.
+  for (int64_t i = start; i < PyList_GET_SIZE(holders.ptr()); ++i) {
+    if (i >= PyList_GET_SIZE(keys.ptr()) || i >= PyList_GET_SIZE(values.ptr()))
+      throw nb::value_error("[first_changed] needs as many holders as keys and values");
+    const nb::object holder = nb::borrow(PyList_GET_ITEM(holders.ptr(), i));
+    const nb::object key = nb::borrow(PyList_GET_ITEM(keys.ptr(), i));
+    const nb::object then = nb::borrow(PyList_GET_ITEM(values.ptr(), i));
+    if (!has_item(holder.ptr(), key.ptr(), then.ptr(), missing.ptr())) return i;
   }
   return -1;
 }

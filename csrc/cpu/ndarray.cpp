@@ -187,6 +187,8 @@ bool lies_inside(const View& v, int64_t offset, int64_t size) {
   bool overflow = false, empty = false;
   for (int axis = 0; axis < v.ndim; ++axis) {
     const int64_t length = v.shape[axis];
+    // Also of an axis that is never walked: loops multiply it all the same.
+    if (v.strides[axis] < -MAX_ELEMENTS || v.strides[axis] > MAX_ELEMENTS) return false;
     if (length <= 0) {
       if (length < 0) return false;
       empty = true;

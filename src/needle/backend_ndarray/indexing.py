@@ -95,7 +95,7 @@ def basic_view(x: NDArray, key: Any) -> tuple[Shape, Shape, int]:
             start, stop, step = item.indices(n)
             length = len(range(start, stop, step))
             shape.append(length)
-            strides.append(stride * step)
+            strides.append(stride * step if length > 1 else stride)  # a step may be any number
             offset += start * stride if length else 0
         else:
             offset += _checked_int(item, n, axis) * stride
