@@ -53,7 +53,8 @@ def domain_of(node: Node) -> Domain | None:
     if node.op == "take_rows":
         return _lookup_domain(node)
     if not writes_part(node):
-        return nest.domain_of(node)
+        # A kernel's threads may branch.
+        return nest.elementwise_domain(node) or nest.domain_of(node)
     (out,) = node.outputs
     return domain_over(out, (*node.inputs, out)) if out.size else None
 

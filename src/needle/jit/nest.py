@@ -22,6 +22,10 @@ from .graph import ELEMENTWISE, Node, Value, View
 
 Strides = tuple[int, ...]
 
+# Functions of one number that have a branch: one in a loop would keep it from being vectorized, so
+# that they stay calls of the core's kernels.
+BRANCHING = ("sin", "cos")
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -60,6 +64,8 @@ class Domain:
 
 def domain_of(node: Node) -> Domain | None:
     """The domain of a node that can be in a nest, or None."""
+    if node.op == "unary" and node.attributes[0] in BRANCHING:
+        return None
     return _reduction_domain(node) if node.op == "reduce" else elementwise_domain(node)
 
 
