@@ -402,6 +402,7 @@ class Value:
         "_created",
         "_grad",
         "_modified",
+        "_programs",
         "cached_data",
         "inputs",
         "op",
@@ -413,6 +414,7 @@ class Value:
     cached_data: Any
     requires_grad: bool
     _grad: Any
+    _programs: set[Any]  # what compiled functions have for this very value, where they have any
 
     def _init(
         self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
@@ -493,7 +495,7 @@ class Value:
         """Another Value in every respect the same: what `ndl.jit` traces a function on."""
         twin = type(self).__new__(type(self))
         for name in Value.__slots__:
-            if name != "__weakref__":
+            if name not in ("__weakref__", "_programs"):
                 setattr(twin, name, getattr(self, name))
         if hasattr(self, "__dict__"):
             twin.__dict__.update(self.__dict__)

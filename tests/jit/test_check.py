@@ -107,7 +107,7 @@ def test_without_a_compiler_it_says_that_the_evaluator_is_checked(monkeypatch):
 def make_wrong(function: ndl.jit, result: int | None = None, state: int | None = None) -> None:
     """Add 0.01 to one number of a result, or of a state, of the function's programs from now on."""
     (programs,) = function._programs.values()
-    for program in programs:
+    for program in (reference() for reference in programs):
         right = program.executable.run
 
         def run(arguments, states, clock, right=right):
@@ -140,7 +140,7 @@ def test_a_wrong_state_is_named():
     training = Training()
     (x, y), *_ = batches(1)
     training.step(x, y)
-    sources = next(iter(training.step._programs.values()))[0].trace.states
+    sources = next(iter(training.step._programs.values()))[0]().trace.states
     of = {id(s.tensor): i for i, s in enumerate(sources)}
     model, optimizer = training.model, training.optimizer
     weight = model.modules[4].weight
@@ -151,11 +151,11 @@ def test_a_wrong_state_is_named():
     ]
     for tensor, words in cases:
         (program,) = next(iter(training.step._programs.values()))
-        right = program.executable.run
+        right = program().executable.run
         make_wrong(training.step, state=of[id(tensor)])
         with pytest.raises(CheckError, match=re.escape(words)):
             training.step(x, y)
-        program.executable.run = right
+        program().executable.run = right
         training.step(x, y)
 
 
@@ -170,7 +170,7 @@ def test_a_wrong_gradient_is_named():
 
     backward(x, y)
     (program,) = next(iter(backward._programs.values()))
-    numbers = {id(source.tensor): i for source, i in program.trace.effects.grads}
+    numbers = {id(source.tensor): i for source, i in program().trace.effects.grads}
     make_wrong(backward, result=numbers[id(layer.bias)])
     with pytest.raises(CheckError, match=r"the gradient of Linear\.bias"):
         backward(x, y)
@@ -204,14 +204,15 @@ def test_random_numbers_that_the_trace_did_not_see():
 
 def scaled(function: ndl.jit, factor: float) -> None:
     (programs,) = function._programs.values()
-    right = programs[0].executable.run
+    program = programs[0]()
+    right = program.executable.run
 
     def run(arguments, states, clock):
         results = right(arguments, states, clock)
         results[0][...] = results[0].numpy() * factor
         return results
 
-    programs[0].executable.run = run
+    program.executable.run = run
 
 
 @pytest.mark.parametrize(

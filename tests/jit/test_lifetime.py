@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +56,48 @@ class Plain:
     def eager(self, x):
         return x * self.w
 
+    def owned(self):
+        """A schedule that leads to its owner."""
+        self.schedule.owner = self
+        return self.schedule
+
+
+class Cyclic(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.child = Plain()
+        self.child.parent = self
+        self.parts = [self.child, self]
+
+    @ndl.jit
+    def deep(self, x):
+        return x * self.child.parent.w
+
+    @ndl.jit
+    def listed(self, x):
+        return sum((part.w for part in self.parts), x)
+
+    @ndl.jit
+    def kept(self, x):
+        self.last = x * self.w
+        return self.last * self.child.parent.w
+
+
+class Slots:
+    __slots__ = ("__weakref__", "other", "w")
+
+    def __init__(self) -> None:
+        self.w = weights(1, 2)
+        self.other = self
+
+    @ndl.jit
+    def scaled(self, x):
+        return x * self.w
+
+    @ndl.jit
+    def deep(self, x):
+        return x * self.other.w
+
 
 @dataclass
 class Unhashable:
@@ -75,7 +119,16 @@ class Layer(nn.Module):
         return self.inner(x)
 
 
+class Hooked(Layer):
+    """A module whose hook leads to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner.register_forward_hook(lambda module, inputs, output: output + self.w)
+
+
 scaled = ndl.jit(lambda thing, x: thing.w * x)
+reached = ndl.jit(lambda thing, x: thing.child.parent.w * x)
 returned = ndl.jit(lambda thing, x: (thing, thing.w * x))
 called = ndl.jit(lambda function, x: function(x))
 nested = ndl.jit(lambda things, x: things["a"][0].w * x)
@@ -85,6 +138,16 @@ USES: dict[str, tuple[Callable[[], Any], Callable[[Any, ndl.Tensor], Any]]] = {
     "call": (Plain, lambda o, x: o(x)),
     "method that returns itself": (Plain, lambda o, x: o.itself(x)),
     "step": (Plain, lambda o, x: o.step(x)),
+    "cycle": (Cyclic, lambda o, x: o.deep(x)),
+    "list of itself": (Cyclic, lambda o, x: o.listed(x)),
+    "new attribute": (Cyclic, lambda o, x: o.kept(x)),
+    "slots": (Slots, lambda o, x: o.scaled(x)),
+    "slots in a cycle": (Slots, lambda o, x: o.deep(x)),
+    "slots as an argument": (Slots, scaled),
+    "hook": (Hooked, lambda o, x: o(x)),
+    "owned schedule": (Plain, lambda o, x: stepped(o.owned(), x)),
+    "step with an owned schedule": (Plain, lambda o, x: (o.owned(), o.step(x))),
+    "cycle in an argument": (Cyclic, lambda o, x: reached(o, x)),
     "dataclass": (lambda: Unhashable(weights(1, 2)), lambda o, x: o.scaled(x)),
     "module": (Layer, lambda o, x: o(x)),
     "argument": (Plain, scaled),
@@ -107,6 +170,42 @@ def test_what_was_used_is_not_kept(name):
     del thing
     gc.collect()
     assert [reference() for reference in kept] == [None] * 4
+
+
+def test_programs_go_with_their_function_and_with_their_arguments():
+    thing, x = Plain(), weights(3, 4)
+    function = ndl.jit(lambda thing, x: thing.w * x)
+    function(thing, x)
+    assert len(thing.w._programs) == 1
+    del function
+    gc.collect()
+    assert not thing.w._programs
+    other = Plain()
+    other.w = thing.w  # shared, and alive all the time
+    scaled(other, x)
+    assert len(thing.w._programs) == 1
+    del other
+    gc.collect()
+    assert not thing.w._programs
+
+
+def test_programs_beyond_the_limit_go():
+    thing, x = Plain(), weights(3, 4)
+    function = ndl.jit(lambda thing, x, k: thing.w * x + k)
+    for k in range(31):
+        function(thing, x, k)
+    with pytest.warns(UserWarning, match="was compiled 32 times"):
+        function(thing, x, 31)
+    for k in range(32, 40):
+        function(thing, x, k)
+    assert len(thing.w._programs) == 32
+
+
+def test_a_copied_weight_has_no_programs():
+    thing, x = Plain(), weights(3, 4)
+    scaled(thing, x)
+    for copied in (copy.deepcopy(thing.w), copy.copy(thing.w), pickle.loads(pickle.dumps(thing.w))):
+        assert not hasattr(copied, "_programs")
 
 
 def test_instances_that_come_after_each_other_are_not_taken_for_one():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import operator
 import os
 import sys
 import threading
+import types
 import warnings
 import weakref
 from collections import OrderedDict
@@ -43,10 +45,93 @@ def mode() -> str:
     return chosen
 
 
-class CompiledProgram:
+class Program:
+    """What runs a function for one kind of arguments.
+
+    It is of use only as long as all the objects live that it knows by their identity, and it leads
+    to them. Kept alive by the function it would keep them alive, too; so one of them, a Tensor,
+    keeps it: the garbage collector sees what is a circle of their own.
+    """
+
+    executable: Any  # an Executable, or None
+
+    def __init__(self) -> None:
+        self._keeper: Callable[[], Any] = lambda: None
+        self._function: Callable[[], Any] = lambda: None
+
+    def keep(self, function: JitFunction, keeper: Tensor | None) -> None:
+        """Live until `keeper` dies, or the function, which is the keeper where that is None."""
+        programs = function._own
+        if keeper is not None:
+            if not hasattr(keeper, "_programs"):
+                keeper._programs = set()
+            programs = keeper._programs
+        programs.add(self)
+        ours = weakref.ref(self)
+
+        def forget(_: weakref.ref[Any]) -> None:
+            _release(ours)
+
+        self._keeper = weakref.ref(function if keeper is None else keeper)
+        self._function = weakref.ref(function, forget)
+
+    def release(self) -> None:
+        """Nobody needs the program any more."""
+        keeper = self._keeper()
+        if keeper is not None:
+            (keeper._own if isinstance(keeper, JitFunction) else keeper._programs).discard(self)
+
+    def holds(self) -> bool:
+        """Whether it is true of the world outside."""
+        raise NotImplementedError
+
+    def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
+        """(True, the function's result), or (False, None) where other Tensors are the same now, or
+        the states are others. `eagerly` runs the function itself.
+        """
+        raise NotImplementedError
+
+
+def _release(program: weakref.ref[Program]) -> None:
+    alive = program()
+    if alive is not None:
+        alive.release()
+
+
+# Objects in which no Tensor is looked for that is to keep a program.
+MOST_LOOKED_AT = 10_000
+
+
+def _keeper(objects: Sequence[Any], trace: Trace) -> Tensor | None:
+    """Of the Tensors that a trace knows by identity the one nearest to one of `objects`; where it
+    knows none of theirs, the nearest that is trained, for these are rarely replaced.
+    """
+    known = {id(s.tensor) for s in trace.states if s.is_fixed} | trace.guards.found(Tensor)
+    seen: set[int] = set()
+    trained: Tensor | None = None
+    level = list(objects)
+    while level and len(seen) < MOST_LOOKED_AT:
+        following: list[Any] = []
+        for thing in level:
+            if id(thing) in known:
+                return thing
+            if id(thing) in seen or isinstance(thing, (type, types.ModuleType)):
+                continue
+            seen.add(id(thing))
+            if trained is None and isinstance(thing, Tensor) and thing.requires_grad:
+                trained = thing if thing.is_leaf() else None
+            is_function = isinstance(thing, types.FunctionType)
+            following += [thing.__closure__] if is_function else gc.get_referents(thing)
+        level = following
+    return trained
+
+
+class CompiledProgram(Program):
     """A trace and what runs it."""
 
     def __init__(self, trace: Trace, executable: Executable) -> None:
+        super().__init__()
+        self.executable: Executable
         self.trace, self.executable = trace, executable
         self._host_arrays = [np.zeros(value.size, dtype) for value, _, dtype in trace.host_inputs]
         used = executable.graph.used()
@@ -60,7 +145,7 @@ class CompiledProgram:
         self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of or s.place]
-        self.holds = trace.guards.hold  # whether the trace is true of the world outside
+        self.holds = trace.guards.hold  # type: ignore[method-assign]
         self._for_any = not (trace.fixed or trace.empty or self._moving)
         self._overlaps = Overlaps(trace)
         self._overwrites = bool(self._overlaps)
@@ -78,9 +163,7 @@ class CompiledProgram:
         ]
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
-        """(True, the function's result), or (False, None) where other Tensors are the same now, or
-        the states are others. `eagerly` runs the function itself.
-        """
+        """See `Program`."""
         arguments = given.tensors
         states = self._states if not self._moving else self._resolved(arguments)
         if states is None or not self._takes(given, states):
@@ -209,12 +292,13 @@ class CompiledProgram:
         return tree.map_leaves(filled, template)
 
 
-class EagerProgram:
+class EagerProgram(Program):
     """In the place of a program where there is no compiler for the device that a trace needs."""
 
     executable = None
 
     def __init__(self, trace: Trace) -> None:
+        super().__init__()
         self._states = [(s.tensor, s.tensor.device) for s in trace.states if s.grad_of is None]
 
     def holds(self) -> bool:
@@ -292,7 +376,8 @@ class JitFunction:
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
         # By signature; those of one signature differ in what they guard. In the order of their use.
-        self._programs: OrderedDict[Any, list[CompiledProgram | EagerProgram]] = OrderedDict()
+        self._programs: OrderedDict[Any, list[weakref.ref[Program]]] = OrderedDict()
+        self._own: set[Program] = set()  # those that no Tensor keeps
         # Objects that are known by their identity, by that: the keys that tell of it.
         self._objects: dict[int, tuple[weakref.ref[Any], set[Any]]] = {}
         self._instances: dict[int, tuple[weakref.ref[Any], JitFunction]] = {}
@@ -318,8 +403,9 @@ class JitFunction:
             return self._function(*args, **kwargs)
 
         with self._lock:
-            for program in self._programs.get(key, ()):
-                if program.holds():
+            for reference in self._programs.get(key, ()):
+                program = reference()
+                if program is not None and program.holds():
                     done, result = self._run(program, given, eagerly, chosen)
                     if done:
                         self._programs.move_to_end(key)
@@ -335,7 +421,7 @@ class JitFunction:
 
     def _run(
         self,
-        program: CompiledProgram | EagerProgram,
+        program: Program,
         given: Signature,
         eagerly: Callable[[], Any],
         chosen: str,
@@ -365,9 +451,13 @@ class JitFunction:
         return self._latest_native().executable.code.source
 
     def _latest_native(self) -> Any:
-        if not self._programs:
+        for references in reversed(self._programs.values()):
+            alive = [p for reference in references if (p := reference()) is not None]
+            if alive:
+                break
+        else:
             raise RuntimeError(f"[jit] {self.name} has not been compiled yet; call it first")
-        program = next(reversed(self._programs.values()))[0]
+        program = alive[0]
         if not isinstance(program.executable, Native):
             raise RuntimeError(f"[jit] {self.name} has no native code with NEEDLE_JIT={mode()}")
         return program
@@ -422,11 +512,12 @@ class JitFunction:
         arguments: list[Tensor],
         objects: list[Any],
         native: bool,
-    ) -> CompiledProgram | EagerProgram | None:
+    ) -> Program | None:
         """What runs the function from now on, native or the evaluator. Without native code for
         it there is a warning, and None where it is to be checked.
         """
         trace = traced(self._function, args, kwargs, arguments, objects)
+        program: Program
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
@@ -442,16 +533,20 @@ class JitFunction:
             if str(reason) not in self._reported:
                 self._reported.add(str(reason))
                 warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=4)
-            return EagerProgram(trace) if eagerly else None
-        self.compilations += 1
-        return CompiledProgram(trace, executable)
+            if not eagerly:
+                return None
+            program = EagerProgram(trace)
+        else:
+            self.compilations += 1
+            program = CompiledProgram(trace, executable)
+        program.keep(self, _keeper(objects, trace))
+        return program
 
-    def _remember(
-        self, key: Any, program: CompiledProgram | EagerProgram, objects: Sequence[Any]
-    ) -> None:
-        programs = self._programs.setdefault(key, [])
-        programs.insert(0, program)
-        del programs[MAX_PROGRAMS:]
+    def _remember(self, key: Any, program: Program, objects: Sequence[Any]) -> None:
+        alive = [p for p in self._programs.get(key, ()) if p() is not None]
+        self._programs[key] = [weakref.ref(program), *alive[: MAX_PROGRAMS - 1]]
+        for unused in alive[MAX_PROGRAMS - 1 :]:
+            _release(unused)
         self._programs.move_to_end(key)
         for thing in objects:
             self._watch(thing).add(key)
@@ -463,9 +558,14 @@ class JitFunction:
                 stacklevel=4,
             )
         while len(self._programs) > MAX_PROGRAMS:
-            oldest, _ = self._programs.popitem(last=False)
+            oldest = next(iter(self._programs))
+            self._forget(oldest)
             for _, keys in self._objects.values():
                 keys.discard(oldest)
+
+    def _forget(self, key: Any) -> None:
+        for program in self._programs.pop(key, ()):
+            _release(program)
 
     def _watch(self, thing: Any) -> set[Any]:
         """The keys of programs that an object is part of: they are gone when it is."""
@@ -478,7 +578,7 @@ class JitFunction:
             function = ours()
             if function is not None:
                 for key in function._objects.pop(number)[1]:
-                    function._programs.pop(key, None)
+                    function._forget(key)
 
         self._objects[number] = weakref.ref(thing, forget), set()
         return self._objects[number][1]

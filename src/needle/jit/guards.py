@@ -85,6 +85,16 @@ class Guards:
     def __len__(self) -> int:
         return len(self._holders)
 
+    def found(self, kind: type) -> set[int]:
+        """The ids of the objects of a kind that must be in the places."""
+        found: list[Any] = []
+        for key, value in zip(self._keys, self._values, strict=True):
+            if key is not CONTENTS:
+                found.append(value)
+            elif not isinstance(value, np.ndarray):
+                found += value.values() if isinstance(value, dict) else value
+        return {id(x) for x in found if isinstance(x, kind)}
+
     def hold(self) -> bool:
         """Whether every place has what it had, or an equal number or text."""
         i = first_changed(self._holders, self._keys, self._values, MISSING, 0)
