@@ -1,22 +1,14 @@
 // columns.h: batch normalization: statistics of every column of a matrix.
 //
-// Contract: as rows.h. Threads share the columns: no result depends on their number. A block of
-// columns is walked row by row, which reads whole cache lines and vectorizes over the columns.
-// Source: Ioffe & Szegedy 2015, "Batch Normalization", and the gradient derived there.
+// Contract: as rows.h, sums as sums.h. Threads share the columns: no result depends on their
+// number. A block of columns is walked row by row, which reads whole cache lines and vectorizes
+// over the columns. Source: Ioffe & Szegedy 2015, "Batch Normalization", and the gradient derived
+// there.
 #pragma once
 
 #include "rows.h"
 
 namespace needle::NEEDLE_ISA {
-
-// sums[j] = sum over rows of term(i, j) for the columns [begin, end).
-template <typename T, typename Term>
-void sum_columns(int64_t rows, int64_t begin, int64_t end, T* __restrict sums, const Term& term) {
-  for (int64_t j = begin; j < end; ++j) sums[j] = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = begin; j < end; ++j) sums[j] += term(i, j);
-  }
-}
 
 inline void batch_norm(const View& x, const View& weight, const View& bias, double eps,
                        const View& out, const View& mean, const View& var) {
@@ -29,9 +21,9 @@ inline void batch_norm(const View& x, const View& weight, const View& bias, doub
     T* v = vector_data<T>(var);
     const T inverse = T(1) / rows.n;
     parallel_range(rows.c, rows.n * 4, [&](int64_t begin, int64_t end) {
-      sum_columns<T>(rows.n, begin, end, m, [&](int64_t i, int64_t j) { return rows[i][j]; });
+      sum_columns<T>(rows.n, begin, end, {m}, [&](int64_t i, int64_t j) { return rows[i][j]; });
       for (int64_t j = begin; j < end; ++j) m[j] *= inverse;
-      sum_columns<T>(rows.n, begin, end, v, [&](int64_t i, int64_t j) {
+      sum_columns<T>(rows.n, begin, end, {v}, [&](int64_t i, int64_t j) {
         const T d = rows[i][j] - m[j];
         return d * d;
       });
@@ -67,9 +59,9 @@ inline void batch_norm_grad(const View& g, const View& x, const View& weight, co
     T* db = vector_data<T>(dbias);
     const T inverse = T(1) / rows.n;
     parallel_range(rows.c, rows.n * 4, [&](int64_t begin, int64_t end) {
-      sum_columns<T>(rows.n, begin, end, db, [&](int64_t i, int64_t j) { return grads[i][j]; });
-      sum_columns<T>(rows.n, begin, end, dw,
-                     [&](int64_t i, int64_t j) { return grads[i][j] * (rows[i][j] - m[j]); });
+      sum_columns<T>(
+          rows.n, begin, end, {db, dw}, [&](int64_t i, int64_t j) { return grads[i][j]; },
+          [&](int64_t i, int64_t j) { return grads[i][j] * (rows[i][j] - m[j]); });
       // dx = a·g + b·x + c, with the three constants of each column in a small table.
       const int64_t width = end - begin;
       const std::unique_ptr<T[]> table(new T[3 * width]);

@@ -170,12 +170,8 @@ void for_each_task(int threads, int64_t tasks, F&& task) {
 
 // ---- Vectors ----------------------------------------------------------------------------------
 
-template <typename T, int BYTES>
-struct VectorOf {
-  using Type [[gnu::vector_size(BYTES)]] = T;
-};
 template <typename T, int BYTES = VECTOR_BYTES>
-using Vector = typename VectorOf<T, BYTES>::Type;
+using Vector = vectors::Vector<T, BYTES>;
 
 // ---- The micro-kernel: one tile of C ------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 //
 // Contract: `axes` is a bit mask, `out` has x's shape with those axes of length 1. Sums and
 // products of integers and bools are int64. NaN wins max, min, argmax and argmin. For a fixed
-// number of threads the order of additions is fixed.
+// number of threads the order of additions is fixed. Sums have the error that sums.h states.
 //
 // Idea: if x is contiguous along a reduced axis, each result is a SIMD reduction of runs; if it is
 // contiguous along a kept axis, whole rows are added to a row of results. Bound: memory bandwidth.
@@ -14,6 +14,8 @@
 #include "elementwise.h"
 #include "functions.h"
 #include "loops.h"
+#include "sums.h"
+#include "vectors.h"
 
 namespace needle::NEEDLE_ISA {
 
@@ -38,8 +40,12 @@ constexpr A identity() {
 // Vectors of floats have the same operators as floats, so one definition serves both.
 template <ReduceOp OP, typename V>
 inline V combine(V a, V b) {
-  if constexpr (OP == ReduceOp::sum)
+  if constexpr (OP == ReduceOp::sum && std::is_integral_v<V>)
+    return f::add<V>(a, b);  // wraps
+  else if constexpr (OP == ReduceOp::sum)
     return a + b;
+  else if constexpr (OP == ReduceOp::prod && std::is_integral_v<V>)
+    return f::mul<V>(a, b);
   else if constexpr (OP == ReduceOp::prod)
     return a * b;
   else if constexpr (OP == ReduceOp::max)
@@ -48,45 +54,80 @@ inline V combine(V a, V b) {
     return (a < b) | (a != a) ? a : b;
 }
 
-// A contiguous run of floats into one value, in four vectors of partial results. Blocks of a few
-// thousand elements bound the rounding error of long sums.
-template <ReduceOp OP, typename T>
-T reduce_floats(const T* p, int64_t n) {
-  typedef T Vector __attribute__((vector_size(REGISTER_BYTES)));
-  constexpr int64_t LANES = REGISTER_BYTES / sizeof(T), STEP = 4 * LANES, BLOCK = 64 * STEP;
-  T total = identity<OP, T>();
-  for (int64_t begin = 0; begin < n; begin += BLOCK) {
-    const int64_t end = std::min(begin + BLOCK, n);
-    Vector part[4];
-    for (Vector& v : part) v = Vector{} + identity<OP, T>();
-    int64_t i = begin;
-    for (; i + STEP <= end; i += STEP) {
-      for (int k = 0; k < 4; ++k) {
-        Vector v;
-        std::memcpy(&v, p + i + k * LANES, sizeof v);
-        part[k] = combine<OP>(part[k], v);
-      }
-    }
-    const Vector joined = combine<OP>(combine<OP>(part[0], part[1]), combine<OP>(part[2], part[3]));
-    T block = identity<OP, T>();
-    for (int k = 0; k < LANES; ++k) block = combine<OP, T>(block, joined[k]);
-    for (; i < end; ++i) block = combine<OP, T>(block, p[i]);
-    total = combine<OP, T>(total, block);
+// Partial results into one: sums with compensation. V is a number or a vector.
+template <ReduceOp OP, typename V, typename Element = V>
+class Total {
+ public:
+  [[gnu::always_inline]] void add(V x) {
+    if constexpr (OP == ReduceOp::sum && std::is_floating_point_v<Element>)
+      add_compensated(value_, lost_, x);
+    else
+      value_ = combine<OP>(value_, x);
   }
-  return total;
+  V value() const { return value_; }
+
+ private:
+  V value_ = V{} + identity<OP, Element>(), lost_ = {};
+};
+
+// One block of a contiguous run, in four vectors of partial results.
+template <ReduceOp OP, typename T>
+T reduce_block(const T* p, int64_t n) {
+  using Vector = vectors::Vector<T, REGISTER_BYTES>;
+  constexpr int64_t LANES = REGISTER_BYTES / sizeof(T), STEP = 4 * LANES;
+  Vector part[4];
+  for (Vector& v : part) v = Vector{} + identity<OP, T>();
+  int64_t i = 0;
+  for (; i + STEP <= n; i += STEP) {
+    for (int k = 0; k < 4; ++k)
+      part[k] = combine<OP>(part[k], vectors::load<Vector>(p + i + k * LANES));
+  }
+  const Vector joined = combine<OP>(combine<OP>(part[0], part[1]), combine<OP>(part[2], part[3]));
+  T block = identity<OP, T>();
+  for (int k = 0; k < LANES; ++k) block = combine<OP, T>(block, joined[k]);
+  for (; i < n; ++i) block = combine<OP, T>(block, p[i]);
+  return block;
 }
 
+// A contiguous run of floats into one value.
+template <ReduceOp OP, typename T>
+T reduce_floats(const T* p, int64_t n) {
+  constexpr int64_t BLOCK = 64 * 4 * REGISTER_BYTES / sizeof(T);
+  if (n <= BLOCK) return reduce_block<OP, T>(p, n);
+  Total<OP, T> total;
+  for (; n > 0; p += BLOCK, n -= BLOCK) total.add(reduce_block<OP, T>(p, std::min(n, BLOCK)));
+  return total.value();
+}
+
+// n numbers `stride` bytes apart.
 template <ReduceOp OP, typename T>
 accumulator<T> reduce_run(const char* data, int64_t n, int64_t stride) {
+  using A = accumulator<T>;
   if constexpr (std::is_floating_point_v<T>) {
     if (stride == sizeof(T)) return reduce_floats<OP, T>(reinterpret_cast<const T*>(data), n);
   }
-  auto total = identity<OP, accumulator<T>>();
-  for (int64_t i = 0; i < n; ++i) {
-    total = combine<OP, accumulator<T>>(
-        total, static_cast<accumulator<T>>(*reinterpret_cast<const T*>(data + i * stride)));
+  const auto take = [&](A& to) {
+    to = combine<OP, A>(to, static_cast<A>(*reinterpret_cast<const T*>(data)));
+    data += stride;
+  };
+  A result = identity<OP, A>();
+  constexpr int64_t COUNT = 4, BLOCK = 16 * COUNT;
+  if constexpr (OP == ReduceOp::sum && std::is_floating_point_v<T>) {
+    if (n >= BLOCK) {
+      Total<OP, A> total;
+      for (; n >= BLOCK; n -= BLOCK) {
+        A part[COUNT] = {};
+        for (int64_t i = 0; i < BLOCK; i += COUNT)
+          for (A& p : part) take(p);
+        total.add((part[0] + part[1]) + (part[2] + part[3]));
+      }
+      while (--n >= 0) take(result);
+      total.add(result);
+      return total.value();
+    }
   }
-  return total;
+  while (--n >= 0) take(result);
+  return result;
 }
 
 // x's axes in two groups, each merged where possible. One operand: the layout of x alone.
@@ -117,12 +158,21 @@ template <ReduceOp OP, typename T>
 accumulator<T> reduce_element(Nest<1> reduced, char* x) {
   reduced.data[0] = x;
   const int inner = reduced.ndim - 1;
-  auto total = identity<OP, accumulator<T>>();
+  if (inner == 0) return reduce_run<OP, T>(x, reduced.size, reduced.strides[0][0]);
+  constexpr int64_t BLOCK = 16;  // runs, which may be short
+  Total<OP, accumulator<T>> total;
+  auto block = identity<OP, accumulator<T>>();
+  int64_t left = BLOCK;
   walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t n) {
-    total =
-        combine<OP, accumulator<T>>(total, reduce_run<OP, T>(at[0], n, reduced.strides[0][inner]));
+    block =
+        combine<OP, accumulator<T>>(block, reduce_run<OP, T>(at[0], n, reduced.strides[0][inner]));
+    if (--left > 0) return;
+    total.add(block);
+    block = identity<OP, accumulator<T>>();
+    left = BLOCK;
   });
-  return total;
+  total.add(block);
+  return total.value();
 }
 
 template <ReduceOp OP, typename T, typename Out>
@@ -137,35 +187,47 @@ void reduce_elements(const Split& split) {
   });
 }
 
-// Rows of x, contiguous along the kept axis, combined into a row of results. Rows are first
-// combined in groups, which bounds the rounding error of a sum over many rows.
+// Rows of x, contiguous along the kept axis, combined into a row of results: those of sums
+// ROWS_AT_ONCE as a tree, those in blocks, and the blocks with compensation.
 template <ReduceOp OP, typename T>
 void reduce_columns(Nest<1> reduced, const char* x, T* __restrict out, int64_t n) {
-  constexpr int64_t COLUMNS = 512, GROUP = 64;
+  constexpr bool SUM = OP == ReduceOp::sum;
   const int inner = reduced.ndim - 1;
-  T group[COLUMNS];
-  for (int64_t j0 = 0; j0 < n; j0 += COLUMNS) {
-    const int64_t width = std::min(COLUMNS, n - j0);
-    T* __restrict o = out + j0;
-    for (int64_t j = 0; j < width; ++j) o[j] = group[j] = identity<OP, T>();
-    int64_t in_group = 0;
-    const auto flush = [&] {
-      for (int64_t j = 0; j < width; ++j) o[j] = combine<OP, T>(o[j], group[j]);
-      for (int64_t j = 0; j < width; ++j) group[j] = identity<OP, T>();
-      in_group = 0;
+  const int64_t step = reduced.strides[0][inner] / static_cast<int64_t>(sizeof(T));
+  const bool is_long = SUM && reduced.size > ROWS_OF_BLOCK;
+  const auto two = [](T a, T b) { return combine<OP, T>(a, b); };
+  T block[COLUMNS_AT_ONCE], lost[COLUMNS_AT_ONCE];
+  for (int64_t j0 = 0; j0 < n; j0 += COLUMNS_AT_ONCE) {
+    const int64_t width = std::min(COLUMNS_AT_ONCE, n - j0);
+    std::fill_n(block, width, identity<OP, T>());
+    if (is_long) {
+      std::fill_n(out + j0, width, T(0));
+      std::fill_n(lost, width, T(0));
+    }
+    int64_t in_block = 0;
+    const auto add_block = [&] {
+      for (int64_t j = 0; j < width; ++j) add_compensated(out[j0 + j], lost[j], block[j]);
+      std::fill_n(block, width, T(0));
+      in_block = 0;
     };
     reduced.data[0] = const_cast<char*>(x) + j0 * sizeof(T);
-    walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner],
-                 [&](char* const* at, int64_t rows) {
-                   for (int64_t i = 0; i < rows; ++i) {
-                     const T* __restrict row =
-                         reinterpret_cast<const T*>(at[0] + i * reduced.strides[0][inner]);
-                     for (int64_t j = 0; j < width; ++j)
-                       group[j] = combine<OP, T>(group[j], row[j]);
-                     if (++in_group == GROUP) flush();
-                   }
-                 });
-    flush();
+    walk_runs<1>(
+        reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t rows) {
+          const T* __restrict row = reinterpret_cast<const T*>(at[0]);
+          for (; SUM && rows >= ROWS_AT_ONCE; rows -= ROWS_AT_ONCE, row += ROWS_AT_ONCE * step) {
+            for (int64_t j = 0; j < width; ++j)
+              block[j] = two(block[j], tree(two, [&](int64_t r) { return row[j + r * step]; }));
+            if ((in_block += ROWS_AT_ONCE) >= ROWS_OF_BLOCK && is_long) add_block();
+          }
+          for (; rows > 0; --rows, row += step) {
+            for (int64_t j = 0; j < width; ++j) block[j] = two(block[j], row[j]);
+            if (++in_block >= ROWS_OF_BLOCK && is_long) add_block();
+          }
+        });
+    if (is_long)
+      add_block();
+    else
+      std::copy_n(block, width, out + j0);
   }
 }
 
@@ -255,16 +317,22 @@ inline void argreduce(bool largest, const View& x, int axis, const View& out) {
 }
 
 inline void cumsum(const View& x, int axis, const View& out) {
+  constexpr int64_t BLOCK = 32;
   const View* views[] = {&x, &out};
   const int64_t n = x.shape[axis];
   NEEDLE_DISPATCH(x.dtype, {
     const int64_t sx = x.strides[axis] * static_cast<int64_t>(sizeof(T));
     const int64_t so = out.strides[axis] * static_cast<int64_t>(sizeof(T));
     for_each_lane<2>(views, axis, [&](char* const* lane) {
-      T total = T(0);
-      for (int64_t i = 0; i < n; ++i) {
-        total = f::add<T>(total, *reinterpret_cast<const T*>(lane[0] + i * sx));
-        *reinterpret_cast<T*>(lane[1] + i * so) = total;
+      Total<ReduceOp::sum, T> before;  // the blocks before this one
+      for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t last = std::min(first + BLOCK, n);
+        T block = T(0);
+        for (int64_t i = first; i < last; ++i) {
+          block = f::add<T>(block, *reinterpret_cast<const T*>(lane[0] + i * sx));
+          *reinterpret_cast<T*>(lane[1] + i * so) = f::add<T>(before.value(), block);
+        }
+        before.add(block);
       }
     });
   })

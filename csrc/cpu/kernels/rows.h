@@ -1,7 +1,8 @@
 // rows.h: softmax, cross-entropy and layer normalization: one row of a matrix at a time.
 //
 // Contract: matrices are (n, c) of float or double with unit column stride; vectors have unit
-// stride. Rows are independent, so threads share them. Bound: exp's polynomial, or bandwidth.
+// stride. Rows are independent, so threads share them. Sums have the error that sums.h states.
+// Bound: exp's polynomial, or bandwidth.
 #pragma once
 
 #include <stdexcept>
@@ -42,10 +43,11 @@ T exp_row(const T* __restrict row, T top, T* __restrict out, int64_t c) {
 template <typename T>
 T sum_exp(const T* row, T top, int64_t c) {
   constexpr int64_t BLOCK = 1024;
-  T block[BLOCK], sum = 0;
+  T block[BLOCK];
+  Total<ReduceOp::sum, T> sum;
   for (int64_t j = 0; j < c; j += BLOCK)
-    sum += exp_row(row + j, top, block, std::min(BLOCK, c - j));
-  return sum;
+    sum.add(exp_row(row + j, top, block, std::min(BLOCK, c - j)));
+  return sum.value();
 }
 
 inline void softmax(const View& x, const View& out, bool logarithm) {
@@ -103,7 +105,7 @@ class Labels {
 template <typename T>
 T sum_shifted(const T* row, T top, int64_t c) {
   constexpr int64_t STEP = 4 * REGISTER_BYTES / sizeof(T), BLOCK = 64 * STEP;
-  T total = 0;
+  Total<ReduceOp::sum, T> total;
   for (int64_t begin = 0; begin < c; begin += BLOCK) {
     const int64_t end = std::min(begin + BLOCK, c);
     T part[STEP] = {}, rest = 0;
@@ -111,9 +113,9 @@ T sum_shifted(const T* row, T top, int64_t c) {
     for (; j + STEP <= end; j += STEP)
       for (int64_t k = 0; k < STEP; ++k) part[k] += row[j + k] - top;
     for (; j < end; ++j) rest += row[j] - top;
-    total += rest + reduce_floats<ReduceOp::sum, T>(part, STEP);
+    total.add(rest + reduce_block<ReduceOp::sum, T>(part, STEP));
   }
-  return total;
+  return total.value();
 }
 
 // The target is (1 - s)·one_hot + s/c, so the loss is
@@ -224,18 +226,12 @@ inline void layer_norm_grad(const View& g, const View& x, const View& weight, co
         layer_norm_grad_row<T>(grads[i], rows[i], w, centre[i], scale[i], results[i], rows.c);
       }
     });
-    T* __restrict dw = vector_data<T>(dweight);
-    T* __restrict db = vector_data<T>(dbias);
+    T* const dw = vector_data<T>(dweight);
+    T* const db = vector_data<T>(dbias);
     parallel_range(rows.c, rows.n * 2, [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) dw[j] = db[j] = 0;
-      for (int64_t i = 0; i < rows.n; ++i) {
-        const T* __restrict gi = grads[i];
-        const T* __restrict xi = rows[i];
-        for (int64_t j = begin; j < end; ++j) {
-          dw[j] += gi[j] * (xi[j] - centre[i]) * scale[i];
-          db[j] += gi[j];
-        }
-      }
+      sum_columns<T>(
+          rows.n, begin, end, {db, dw}, [&](int64_t i, int64_t j) { return grads[i][j]; },
+          [&](int64_t i, int64_t j) { return grads[i][j] * (rows[i][j] - centre[i]) * scale[i]; });
     });
   })
 }

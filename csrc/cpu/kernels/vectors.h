@@ -1,4 +1,4 @@
-// vectors.h: loads, stores and transposition of GCC's vectors, for the matrix products.
+// vectors.h: loads, stores and transposition of GCC's vectors.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace needle::NEEDLE_ISA::vectors {
+
+template <typename T, int BYTES>
+struct VectorOf {
+  using Type [[gnu::vector_size(BYTES)]] = T;
+};
+template <typename T, int BYTES>
+using Vector = typename VectorOf<T, BYTES>::Type;
 
 template <typename V, typename T>
 inline V load(const T* from) {
