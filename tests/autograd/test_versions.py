@@ -31,6 +31,12 @@ WRITES: dict[str, Callable[[ndl.Tensor, np.ndarray], Any]] = {
     "NDArray view": lambda t, new: t.cached_data.flip(0).__setitem__(..., new[::-1]),
     "NDArray.fill": lambda t, new: t.cached_data.fill(new.flat[-1].item()),
     "flat": lambda t, new: [t.cached_data.flat.__setitem__(i, x) for i, x in enumerate(new.flat)],
+    "flat of a view": lambda t, new: t.cached_data.T.flat.__setitem__(
+        slice(None), new.T.reshape(-1)
+    ),
+    "flat of a view, one by one": lambda t, new: [
+        t.cached_data.flip(0).flat.__setitem__(i, x) for i, x in enumerate(new[::-1].flat)
+    ],
     "from_numpy of its memory": lambda t, new: nd.from_numpy(
         np.asarray(t.cached_data), t.device
     ).__setitem__(..., new),
@@ -311,6 +317,8 @@ def test_writing_where_elements_coincide_is_an_error(device: Any, layout: str) -
         lambda: view.__setitem__(0, view.copy()[0]),
         lambda: view.fill(1.0),
         lambda: view.__setitem__(np.array([0]), 1.0),
+        lambda: view.flat.__setitem__(slice(None), 1.0),
+        lambda: view.T.flat.__setitem__(0, 1.0),
         lambda: ndl.Tensor(view, requires_grad=False).__setitem__(..., 1.0),
     ):
         with pytest.raises(ValueError, match="lie in the same place"):

@@ -73,6 +73,32 @@ _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 _COUNTING = frozenset(("floor_div", "mod", "pow"))
 
 
+class Flat:
+    """The elements in row-major order of an array whose layout has no flat view, as `x.flat`.
+
+    Reading gives copies; writing goes through the array, which checks it and notes the change.
+    """
+
+    def __init__(self, array: NDArray) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return self._array.size
+
+    def __iter__(self) -> Iterator[NDArray]:
+        return iter(self._array.flatten())
+
+    def __getitem__(self, key: Any) -> NDArray:
+        return self._array.flatten()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        places = np.arange(self._array.size)[key]
+        self._array[np.unravel_index(places, self._array.shape)] = value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._array.flatten().__array__(dtype, copy)
+
+
 class NDArray:
     """An n-dimensional array on a device.
 
@@ -235,10 +261,11 @@ class NDArray:
 
     @property
     def flat(self) -> Any:
-        """The elements in row-major order; assigning through it writes to this array."""
-        if self.is_compact():
-            return self.reshape((self.size,))
-        return self._host().flat
+        """The elements in row-major order; assigning through it writes to this array.
+
+        Raises ValueError, at the assignment, where elements lie in the same place.
+        """
+        return self.reshape((self.size,)) if self.is_compact() else Flat(self)
 
     def __len__(self) -> int:
         if not self._shape:
