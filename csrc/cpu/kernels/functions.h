@@ -103,10 +103,10 @@ inline float tanh_f(float x) {
   return std::copysign(size < 0.625f ? near_zero : far, x);
 }
 
-// Of -|x| the exponential does not overflow, and the smallest results keep their digits.
+// From exp(x), so that the smallest results keep their digits. Beyond 30 it is 1.
 inline float sigmoid_f(float x) {
-  const float e = exp_f(-std::fabs(x));
-  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+  const float e = exp_f(x > 30.0f ? 30.0f : x);
+  return e / (1.0f + e);
 }
 
 // Near 0 the Taylor series; elsewhere 1 - erfc with the rational Chebyshev fit of Numerical

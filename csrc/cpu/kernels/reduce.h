@@ -70,30 +70,32 @@ class Total {
   V value_ = V{} + identity<OP, Element>(), lost_ = {};
 };
 
-// One block of a contiguous run, in four vectors of partial results.
+// A contiguous run in four vectors of partial results.
 template <ReduceOp OP, typename T>
 T reduce_block(const T* p, int64_t n) {
   using Vector = vectors::Vector<T, REGISTER_BYTES>;
   constexpr int64_t LANES = REGISTER_BYTES / sizeof(T), STEP = 4 * LANES;
-  Vector part[4];
-  for (Vector& v : part) v = Vector{} + identity<OP, T>();
-  int64_t i = 0;
-  for (; i + STEP <= n; i += STEP) {
-    for (int k = 0; k < 4; ++k)
-      part[k] = combine<OP>(part[k], vectors::load<Vector>(p + i + k * LANES));
-  }
-  const Vector joined = combine<OP>(combine<OP>(part[0], part[1]), combine<OP>(part[2], part[3]));
   T block = identity<OP, T>();
-  for (int k = 0; k < LANES; ++k) block = combine<OP, T>(block, joined[k]);
+  int64_t i = 0;
+  if (n >= STEP) {
+    Vector part[4];
+    for (Vector& v : part) v = Vector{} + identity<OP, T>();
+    for (; i + STEP <= n; i += STEP) {
+      for (int k = 0; k < 4; ++k)
+        part[k] = combine<OP>(part[k], vectors::load<Vector>(p + i + k * LANES));
+    }
+    const Vector joined = combine<OP>(combine<OP>(part[0], part[1]), combine<OP>(part[2], part[3]));
+    for (int k = 0; k < LANES; ++k) block = combine<OP, T>(block, joined[k]);
+  }
   for (; i < n; ++i) block = combine<OP, T>(block, p[i]);
   return block;
 }
 
-// A contiguous run of floats into one value.
+// A contiguous run of floats into one value: long sums in blocks.
 template <ReduceOp OP, typename T>
 T reduce_floats(const T* p, int64_t n) {
   constexpr int64_t BLOCK = 64 * 4 * REGISTER_BYTES / sizeof(T);
-  if (n <= BLOCK) return reduce_block<OP, T>(p, n);
+  if (OP != ReduceOp::sum || n <= BLOCK) return reduce_block<OP, T>(p, n);
   Total<OP, T> total;
   for (; n > 0; p += BLOCK, n -= BLOCK) total.add(reduce_block<OP, T>(p, std::min(n, BLOCK)));
   return total.value();
