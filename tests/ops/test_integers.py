@@ -130,8 +130,6 @@ def test_numpy_scalars_count_by_value(dtype, device):
     for scalar, (name, op) in itertools.product(scalars, OPERATORS.items()):
         for make in (tensor, lambda x: x):
             t = make(x)
-            if name in ("floor_div", "mod") and make is tensor:
-                continue
             for swap in (False, True):
                 a, b = (
                     ((scalar, t), (scalar.item(), t)) if swap else ((t, scalar), (t, scalar.item()))
@@ -142,6 +140,24 @@ def test_numpy_scalars_count_by_value(dtype, device):
                     continue
                 assert (result.dtype, type(result)) == (expected.dtype, type(t))
                 np.testing.assert_array_equal(result.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("op", [operator.floordiv, operator.mod, divmod])
+def test_rounded_quotients_of_tensors(op, device):
+    """They are Tensors, of NumPy's arrays and numbers on either side too; NDArray's numbers."""
+    rows = np.array([7, -7, 0, 5])
+    x = ndl.Tensor(rows, device=device, dtype="int64")
+    for other in (np.array([2, 2, 3, -3]), np.int64(-4), 3, 2.5, ndl.Tensor(rows - 1)):
+        other = other.to(device) if isinstance(other, ndl.Tensor) else other
+        host = np.asarray(other)
+        for a, b, expected in ((x, other, op(rows, host)), (other, x + 9, op(host, rows + 9))):
+            results = op(a, b) if op is divmod else [op(a, b)]
+            for result, numbers in zip(
+                results, expected if op is divmod else [expected], strict=True
+            ):
+                assert type(result) is ndl.Tensor
+                assert result.device == device
+                np.testing.assert_array_equal(result.numpy(), numbers)
 
 
 def test_a_numpy_scalar_is_subtracted_without_wrapping():

@@ -90,6 +90,20 @@ class EWisePow(TensorOp):
         return da, db
 
 
+class Remainder(TensorOp):
+    """a - b·floor(a / b), with the sign of b. d/da = 1, d/db = -floor(a / b)."""
+
+    def compute(self, a: NDArray, b: NDArray) -> NDArray:
+        return a % b
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = node.inputs
+        db = None
+        if b.requires_grad:
+            db = unbroadcast(-out_grad * floor_divide(a, b), b)
+        return unbroadcast(out_grad, a) if a.requires_grad else None, db
+
+
 class Maximum(TensorOp):
     """max(a, b), NaN where either is.
 
@@ -476,6 +490,17 @@ def divide(a: Any, b: Any) -> Tensor:
 def divide_scalar(a: Tensor, scalar: Any) -> Tensor:
     """a / scalar."""
     return DivScalar(scalar)(a)
+
+
+def floor_divide(a: Any, b: Any) -> Tensor:
+    """a / b rounded down, in their dtype; either may be a number. No gradient flows."""
+    a, b = as_tensors(a, b, "floor_divide")
+    return Tensor.make_const(a.realize_cached_data() // b.realize_cached_data())
+
+
+def remainder(a: Any, b: Any) -> Tensor:
+    """What is left of a when divided by b and rounded down; either may be a number."""
+    return Remainder()(*as_tensors(a, b, "remainder"))
 
 
 def power(a: Any, b: Any) -> Tensor:
