@@ -72,11 +72,11 @@ def test_value_and_gradient_of_strided_inputs(case: Case, shapes, device):
 @every_run
 def test_gradient(case: Case, shapes, device):
     if not case.grad:
-        x = ndl.Tensor(case.inputs(shapes)[0], device=device, dtype="float64")
-        result = case.needle(x)
+        inputs = [ndl.Tensor(x, device=device, dtype="float64") for x in case.inputs(shapes)]
+        result = case.needle(*inputs)
         if result.requires_grad:
             result.backward(ndl.ones_like(result))
-            assert x.grad.shape == x.shape
+            assert [x.grad.shape for x in inputs] == [x.shape for x in inputs]
         return
     check_gradients(case.needle, case.inputs(shapes), device)
 
