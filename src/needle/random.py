@@ -25,6 +25,23 @@ from .backend_selection import Device, default_device
 # How many bits of a number in [0, 1) the stored dtypes hold.
 BITS = {"float16": 11, "bfloat16": 8}
 
+
+def host_generator(generator: Any, what: str) -> Any:
+    """A generator of NumPy's, its global one for None.
+
+    Raises TypeError for others: they have other methods, and a Generator of this module draws
+    Tensors.
+    """
+    if generator is None or generator is np.random:
+        return np.random
+    if not isinstance(generator, (np.random.Generator, np.random.RandomState)):
+        raise TypeError(
+            f"[{what}] generator must be a numpy.random.Generator or RandomState, got "
+            f"{type(generator).__module__}.{type(generator).__name__}"
+        )
+    return generator
+
+
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()
 _alive_lock = threading.Lock()
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import needle as ndl
 from needle import data
+from needle.models import sample
 
 
 class Items(data.Dataset):
@@ -440,3 +441,24 @@ def test_normalize_and_compose():
 def test_bad_transforms(make):
     with pytest.raises(ValueError, match=r"^\["):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g: data.DataLoader(Items(4), shuffle=True, generator=g),
+        lambda g: data.DataLoader(Items(4), generator=g),
+        lambda g: data.RandomSampler(Items(4), g),
+        lambda g: data.SubsetRandomSampler([0, 1], g),
+        lambda g: data.WeightedRandomSampler([1.0, 2.0], 3, generator=g),
+        lambda g: sample(np.zeros(3), generator=g),
+        lambda g: sample(np.zeros(3), 0, generator=g),
+    ],
+)
+def test_generators_are_numpys(make):
+    for good in (None, np.random, np.random.default_rng(0), np.random.RandomState(0)):
+        made = make(good)
+        assert isinstance(made, int) or list(made)
+    for bad in (ndl.Generator(0), 5, "seed"):
+        with pytest.raises(TypeError, match=r"must be a numpy\.random\.Generator or RandomState"):
+            make(bad)

@@ -13,6 +13,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import cuda, from_numpy, is_float
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
+from ..random import host_generator
 from .dataset import Dataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
@@ -69,9 +70,10 @@ class DataLoader:
 
     A batch has the form of a sample: a tuple with one Tensor a field (a named tuple, a dict, or one
     Tensor), each stacked on axis 0; the last short batch is kept unless `drop_last`. Two batches
-    are compared by identity. With `shuffle` one permutation is drawn from NumPy's global generator
-    (or `generator`) at each `iter()`; a `sampler` gives the order instead, a `batch_sampler` whole
-    batches of indices. Either may be endless; the loader has no length then.
+    are compared by identity. With `shuffle` one permutation is drawn at each `iter()` from
+    `generator`, a numpy.random.Generator or RandomState, by default NumPy's global one; a `sampler`
+    gives the order instead, a `batch_sampler` whole batches of indices. Either may be endless; the
+    loader has no length then.
 
     `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
     own, whose seed comes from `generator` or NumPy's global one: the timing does not matter. With
@@ -122,6 +124,8 @@ class DataLoader:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.num_workers = num_workers
+        if generator is not None:
+            host_generator(generator, "DataLoader")
         self.generator = generator
         self.collate_fn = collate_fn
         self.device = device

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend_ndarray.layout import whole
+from ..random import host_generator
 
 
 def as_indices(indices: Any, what: str) -> np.ndarray:
@@ -50,7 +51,7 @@ class RandomSampler(Sampler):
 
     def __init__(self, data_source: Sized, generator: Any = None) -> None:
         self.data_source = data_source
-        self.generator = np.random if generator is None else generator
+        self.generator = host_generator(generator, "RandomSampler")
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.generator.permutation(len(self.data_source)))
@@ -64,7 +65,7 @@ class SubsetRandomSampler(Sampler):
 
     def __init__(self, indices: Any, generator: Any = None) -> None:
         self.indices = as_indices(indices, "SubsetRandomSampler")
-        self.generator = np.random if generator is None else generator
+        self.generator = host_generator(generator, "SubsetRandomSampler")
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.generator.permutation(self.indices))
@@ -98,7 +99,7 @@ class WeightedRandomSampler(Sampler):
         self.probabilities = weights / weights.sum()
         self.num_samples = num_samples
         self.replacement = replacement
-        self.generator = np.random if generator is None else generator
+        self.generator = host_generator(generator, "WeightedRandomSampler")
 
     def __iter__(self) -> Iterator[int]:
         n = len(self.probabilities)

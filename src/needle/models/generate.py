@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend_ndarray.layout import whole
+from ..random import host_generator
 
 
 def sample(
@@ -20,13 +21,15 @@ def sample(
     """A token drawn from softmax(logits / temperature), 0 meaning the most likely one.
 
     `top_k` keeps the k most likely tokens; `top_p` the fewest whose probabilities reach p (Holtzman
-    et al., 2020). Draws one `rand()` from NumPy's global generator unless a RandomState is given.
-    A logit of -inf is never drawn. Raises ValueError for logits that are no row of numbers with a
-    greatest one that is finite.
+    et al., 2020). Draws one number in [0, 1) from `generator`, a numpy.random.Generator or
+    RandomState, by default NumPy's global one. A logit of -inf is never drawn. Raises ValueError
+    for logits that are no row of numbers with a greatest one that is finite, TypeError for another
+    generator.
     """
     _check(temperature, top_k, top_p)
     logits = np.asarray(logits, dtype=np.float64)
     _check_logits(logits)
+    source = host_generator(generator, "sample")
     if temperature == 0:
         return int(logits.argmax())
     order = np.argsort(-logits, kind="stable")[: top_k or None]
@@ -37,7 +40,7 @@ def sample(
         enough = int(np.searchsorted(np.cumsum(probabilities), top_p)) + 1
         order, probabilities = order[:enough], probabilities[:enough]
     cumulative = np.cumsum(probabilities)
-    draw = (np.random if generator is None else generator).rand() * cumulative[-1]
+    draw = source.random() * cumulative[-1]
     return int(order[min(np.searchsorted(cumulative, draw, side="right"), len(order) - 1)])
 
 
