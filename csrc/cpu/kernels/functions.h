@@ -2,7 +2,8 @@
 //
 // Contract: branch-free for float (the compiler turns the selects into masks) except sin and cos of
 // large numbers, right for NaN, infinities and both zeros, within 4 units in the last place of the
-// result for every float, sin and cos within 2. double uses the C library.
+// result for every float, sin and cos within 2; sigmoid is 0 where it is below the smallest normal
+// number. double uses the C library.
 // Polynomials: S. Moshier, Cephes Mathematical Library (single precision), 1992, unless noted.
 #pragma once
 
@@ -103,11 +104,8 @@ inline float tanh_f(float x) {
   return std::copysign(size < 0.625f ? near_zero : far, x);
 }
 
-// From exp(x), so that the smallest results keep their digits. Beyond 30 it is 1.
-inline float sigmoid_f(float x) {
-  const float e = exp_f(x > 30.0f ? 30.0f : x);
-  return e / (1.0f + e);
-}
+// exp(-x) is infinite where the result is below the smallest normal number: there it is 0.
+inline float sigmoid_f(float x) { return 1.0f / (1.0f + exp_f(-x)); }
 
 // Near 0 the Taylor series; elsewhere 1 - erfc with the rational Chebyshev fit of Numerical
 // Recipes (Press et al., 2nd ed., §6.2), whose relative error is below 1.2e-7.
