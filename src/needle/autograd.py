@@ -99,9 +99,8 @@ class Tracer(Protocol):
         """`value` was computed before the trace, and `gradient` goes on from it to what it was
         computed from."""
 
-    def refuse_history(self, values: Iterable[Value], inputs: Iterable[Value]) -> None:
-        """Raises where one of `inputs` is what one of `values`, from before the trace, was computed
-        from."""
+    def asked_for_gradients(self, inputs: Iterable[Value], values: Iterable[Value]) -> None:
+        """Gradients for `inputs` that go through `values`, computed outside of the function."""
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()` gives anew at every call; `read` may change state, as below."""
@@ -1366,7 +1365,7 @@ def grad(
     trace = current_trace()
     if trace is not None:
         computed = [x for x in order if x._created < since and not x.is_leaf()]
-        trace.refuse_history(computed, [x for x in inputs if id(x) not in gradients])
+        trace.asked_for_gradients(inputs, computed)
     return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
 
 

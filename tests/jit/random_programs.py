@@ -7,9 +7,11 @@ there, and nothing overflows.
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -18,7 +20,9 @@ import numpy as np
 import needle as ndl
 from needle import init, ops
 
-NAMES: dict[str, Any] = {"ndl": ndl, "np": np, "init": init, "ops": ops}
+NAMES: dict[str, Any] = {
+    "ndl": ndl, "np": np, "init": init, "ops": ops, "copy": copy, "pickle": pickle
+}  # fmt: skip
 LENGTH = 16
 LARGEST = 50.0  # a line with larger numbers is not taken: they would hide what is small
 SMALL_DIMS, LARGE_DIMS = (2, 3, 4, 6, 8, 17, 40), (5, 33, 64, 70, 130)
@@ -57,6 +61,16 @@ CHANGES = (
     "globals_['NUMBER'] = globals_['NUMBER'] / 2", "s0.requires_grad = False",
     "s0.requires_grad = True", "s1.requires_grad = False", "pass",
 )  # fmt: skip
+# What may be done to the Tensors themselves, {b} of the shape and dtype of {a}: an argument becomes
+# the same as another one or as a state, another one over the same memory, a copy.
+IDENTITIES = ("{a} = {b}", "{a} = {b}", "{a} = {b}.detach()", "{a} = {b}.detach()[:]")
+COPIES = (
+    "{a} = copy.deepcopy({a})", "{a} = copy.copy({a})", "{a} = pickle.loads(pickle.dumps({a}))",
+    "{a} = ndl.Tensor({a}.numpy(), dtype={a}.dtype, requires_grad={a}.requires_grad)",
+)  # fmt: skip
+# What a program does to its inputs and states after their gradients; exact, so that what is read in
+# the next call has no rounding errors.
+UPDATES = ("{x} *= 0.5", "{x}.data = {x} * 0.5", "{x}[...] = {x} * 0.5", "{x}.grad = None", "pass")
 NUMBER = 1.0
 
 
@@ -80,7 +94,8 @@ class Program:
     """Arrays that go in, lines, and the names that come out.
 
     `states` are Tensors from outside of the program. Where it is `pure`, the lines change nothing
-    and `run` also gives gradients. `changes` are what is done between two calls.
+    and `run` also gives gradients. `changes` are what is done between two calls, `updates` what is
+    done at the end of each; with them gradients are those that `backward` adds up.
     """
 
     inputs: dict[str, np.ndarray]
@@ -89,6 +104,7 @@ class Program:
     outputs: list[str]
     pure: bool
     changes: list[str]
+    updates: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = [
@@ -96,7 +112,9 @@ class Program:
             for name, array in (*self.inputs.items(), *self.states.items())
         ]
         changes = [f"# then: {change}" for change in self.changes]
-        return "\n".join([*kinds, *self.lines, f"return {', '.join(self.outputs)}", *changes])
+        updates = [f"# after the gradients: {update}" for update in self.updates]
+        returned = f"return {', '.join(self.outputs)}"
+        return "\n".join([*kinds, *self.lines, *updates, returned, *changes])
 
     __repr__ = __str__
 
@@ -110,10 +128,15 @@ class Program:
             for name, array in arrays.items()
         }
 
-    def change(self, call: int, states: dict[str, ndl.Tensor], knobs: Knobs) -> None:
+    def change(
+        self, call: int, inputs: dict[str, ndl.Tensor], states: dict[str, ndl.Tensor], knobs: Knobs
+    ) -> None:
         """What is done after call number `call`, from 0 on."""
         for change in self.changes[call : call + 1]:
-            exec(change, {**NAMES, **states, "m": knobs, "globals_": globals()})
+            names = {**NAMES, **inputs, **states, "m": knobs, "globals_": globals()}
+            exec(change, names)
+            for tensors in (inputs, states):
+                tensors.update({name: names[name] for name in tensors})
 
     def variables(
         self, *tensors: dict[str, ndl.Tensor], knobs: Knobs | None = None
@@ -140,7 +163,15 @@ class Program:
         sources = [x for x in (*inputs.values(), *states.values()) if x.requires_grad]
         if not losses or not sources:
             return results
-        gradients = ndl.grad(sum(losses[1:], losses[0]), sources)
+        loss = sum(losses[1:], losses[0])
+        if self.updates:
+            loss.backward()
+            gradients = [x.grad for x in sources]
+            with ndl.no_grad():
+                for update in self.updates:
+                    exec(update, {**inputs, **states})
+        else:
+            gradients = ndl.grad(loss, sources)
         return [*results, *(g for g in gradients if g is not None)]
 
 
@@ -161,8 +192,31 @@ def random_program(
     writer = _Writer(random, pure, large, bool(changes))
     for _ in range(LENGTH):
         writer.line()
-    between = [random.choice(CHANGES) for _ in range(changes)]
-    return Program(writer.inputs, writer.states, writer.lines, writer.outputs(), pure, between)
+    between = [
+        random.choice((random.choice(CHANGES), *writer.new_tensors())) for _ in range(changes)
+    ]
+    program = Program(writer.inputs, writer.states, writer.lines, writer.outputs(), pure, between)
+    if changes:
+        if pure and random.random() < 0.5:
+            arrays = {**writer.inputs, **writer.states}
+            chosen = random.sample([x for x in arrays if arrays[x].dtype.kind == "f"], 3)
+            program.updates = [random.choice(UPDATES).format(x=x) for x in chosen]
+        _keep_tame(program)
+    return program
+
+
+def _keep_tame(program: Program) -> None:
+    """Take back the first change after which numbers are large, and those that follow."""
+    inputs, states = program.tensors(program.inputs), program.tensors(program.states)
+    knobs = Knobs(Knobs())
+    for call in range(len(program.changes) + 1):
+        with ndl.no_grad():
+            variables = program.variables(inputs, states, knobs=knobs)
+        if not all(_tame(x) for x in variables.values() if isinstance(x, ndl.Tensor)):
+            at = max(call - 1, 0)
+            program.changes[at:] = ["pass"] * (len(program.changes) - at)
+            return
+        program.change(call, inputs, states, knobs)
 
 
 class _Writer:
@@ -183,6 +237,9 @@ class _Writer:
         # Names whose numbers are free of rounding: what jumps may depend on these only.
         self.exact = set(self.inputs)
         self.states = {f"s{i}": self._floats(self._shape(2)) for i in range(2)}
+        if reads:  # some may be one
+            self.inputs["x1"] = self._floats(self.inputs["x0"].shape)
+            self.inputs["x2"] = self._floats(self.states["s0"].shape)
         self.exact |= set(self.states)
         program = Program(self.inputs, self.states, [], [], False, [])
         self.values: dict[str, Any] = program.tensors(self.inputs) | program.tensors(self.states)
@@ -202,6 +259,23 @@ class _Writer:
         kind = self.random.choice(("float32", "float64", "int32", "int64", "uint8", "bool"))
         scale = 1 if kind.startswith("float") else 3
         return np.asarray(np.abs(self._floats(shape)) * scale).astype(kind)
+
+    def new_tensors(self) -> tuple[str, ...]:
+        """Some changes of which Tensors the inputs and states are."""
+        arrays = {**self.inputs, **self.states}
+        pairs = [(a, b) for a in self.inputs for b in arrays if a != b and self._may_be_one(a, b)]
+        copied = self.random.choice(COPIES).format(a=self.random.choice(list(arrays)))
+        if not pairs:
+            return (copied,)
+        a, b = self.random.choice(pairs)
+        return self.random.choice(IDENTITIES).format(a=a, b=b), copied
+
+    def _may_be_one(self, a: str, b: str) -> bool:
+        """Whether two inputs or states are one Tensor in some calls."""
+        arrays = {**self.inputs, **self.states}
+        return self.reads and all(
+            getattr(arrays[a], what) == getattr(arrays[b], what) for what in ("shape", "dtype")
+        )
 
     # ---- lines ------------------------------------------------------------------------------
 
@@ -453,11 +527,17 @@ class _Writer:
         with ndl.no_grad():
             exec(statement, dict(NAMES), self.values)
         self.lines.append(statement)
-        handle = self.values[written].cached_data._handle
-        if not exact:
-            for name, value in self.values.items():
-                if value.cached_data._handle is handle:
-                    self.exact.discard(name)
+        if exact:
+            return
+        written_to = self.values[written].cached_data._handle
+        own = {n: self.values[n].cached_data._handle for n in (*self.inputs, *self.states)}
+        handles = [written_to]
+        for a, handle in own.items():
+            if handle is written_to:
+                handles += [own[b] for b in own if self._may_be_one(a, b)]
+        for name, value in self.values.items():
+            if any(value.cached_data._handle is handle for handle in handles):
+                self.exact.discard(name)
 
     def write(self) -> None:
         x = self.pick(lambda v: _is_float(v) and v.ndim > 0 and _writable(v))

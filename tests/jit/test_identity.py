@@ -27,6 +27,7 @@ import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import from_numpy
 from needle.jit.signature import Signature
+from needle.jit.trace import TraceError
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCENARIOS: list[Any] = []
@@ -642,3 +643,32 @@ def test_a_device_without_a_compiler_makes_one_call_eager():
     w.data = w.to(ndl.cpu())
     assert g().item() == 4
     assert g.compilations == 1
+
+
+def test_the_gradient_of_an_argument_that_is_known_by_another_name(monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    w, other = ndl.Tensor([2.0, 3.0]), ndl.Tensor([1.0, 4.0])
+
+    def function(x):
+        return ndl.grad((x * x).sum(), [w, x])
+
+    compiled = ndl.jit(function)
+    for x in (other, w, other, w):
+        ours, theirs = compiled(x), function(x)
+        assert [g is None for g in ours] == [g is None for g in theirs] == [x is other, False]
+        assert ours[1].tolist() == theirs[1].tolist()
+
+
+@pytest.mark.parametrize("from_argument", [False, True])
+def test_a_gradient_through_what_was_computed_outside_is_refused(from_argument, monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    w = ndl.Tensor([2.0, 3.0])
+    x = w * w
+    function = ndl.jit(lambda x, v: ndl.grad((x * v).sum(), [x, v if from_argument else w]))
+    direct = ndl.jit(lambda x: ndl.grad((x * w).sum(), [x, w]))
+    with pytest.raises(TraceError, match="goes through a tensor computed outside"):
+        function(x, w)
+    with pytest.raises(TraceError, match="goes through a tensor computed outside"):
+        direct(x)
+    inside = ndl.jit(lambda x: ndl.grad((x * 3).sum(), [x]))
+    assert inside(x)[0].tolist() == [3, 3]

@@ -49,7 +49,7 @@ def run(programs: Sequence[Program], wrap: Any) -> list[Outcome]:
         for i, results in enumerate(function(inputs)):
             left = [*inputs[i].values(), *states[i].values()]
             outcomes[i].append([x.numpy() for x in (*results, *left)])
-            programs[i].change(call, states[i], knobs[i])
+            programs[i].change(call, inputs[i], states[i], knobs[i])
     return outcomes
 
 

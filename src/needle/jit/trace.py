@@ -438,10 +438,17 @@ class Tracing:
         self.continued.append((self._source(value), gradient))
         self.beyond.update(id(v) for v in autograd.find_topo_sort([value]) if v is not value)
 
-    def refuse_history(self, values: Iterable[AutogradValue], inputs: Iterable[Any]) -> None:
-        """Raises TraceError if one of `inputs` is what one of `values` was computed from."""
-        history = {id(v) for v in autograd.find_topo_sort(values)}
-        if any(id(x) in history for x in inputs):
+    def asked_for_gradients(self, inputs: Iterable[Any], values: Iterable[AutogradValue]) -> None:
+        """Gradients with respect to `inputs` that go through `values` computed outside.
+
+        Raises TraceError if one of the inputs is what one of these was computed from, and Reached
+        if one that was found outside is an argument, too.
+        """
+        outside = [self._source(x) for x in inputs if x._created < self.since]
+        before = [x for value in values for x in value.inputs]
+        history = {id(v) for v in autograd.find_topo_sort(before)} if before else set()
+        numbers = {self.originals[key][1] for key in history if key in self.originals}
+        if any(id(s.tensor) in history or s.argument in numbers for s in outside):
             raise TraceError(
                 "[jit] a gradient is asked for that goes through a tensor computed outside of the "
                 f"function; compute it inside.\n  {user_frame()}"
