@@ -102,6 +102,9 @@ class Tracer(Protocol):
     def asked_for_gradients(self, inputs: Iterable[Value], values: Iterable[Value]) -> None:
         """Gradients for `inputs` that go through `values`, computed outside of the function."""
 
+    def is_set(self, holder: dict[Any, Any], key: Any) -> bool:
+        """Whether the function has made an item of a dict another."""
+
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()` gives anew at every call; `read` may change state, as below."""
 

@@ -583,3 +583,153 @@ def test_tuples_and_gradients_that_stayed_inside():
 
     with pytest.raises(TraceError, match="did not leave it"):
         leaked(with_gradient) * 1
+
+
+def _variables(kind):
+    """A function that goes on with what an earlier call has left in variables, and a look at
+    these."""
+    count, flag, total = 0, True, tensor(2, 3, seed=1, requires_grad=False)
+    fields, items = {"n": 0, "name": "a"}, [1, 2.5]
+
+    class Kept:
+        n = 0
+
+    class Slots:
+        __slots__ = ("n", "t")
+
+    slots = Slots()
+    slots.n, slots.t = 0, tensor(2, 3, seed=2, requires_grad=False)
+
+    def counted(x):
+        nonlocal count
+        count += 1
+        return x * count
+
+    def first_only(x):
+        nonlocal flag
+        y = x * 2 if flag else x * 3
+        flag = False
+        return y
+
+    def running(x):
+        nonlocal total
+        total = total * 0.5 + x
+        return total
+
+    def in_dict(x):
+        fields["n"] += 1
+        return x * fields["n"]
+
+    def in_list(x):
+        items[1] *= 2.0
+        return x * items[1] + items[0]
+
+    def of_class(x):
+        Kept.n += 1
+        return x * Kept.n
+
+    def in_slots(x):
+        slots.n += 1
+        slots.t = slots.t + x
+        return slots.t * slots.n
+
+    def in_text(x):
+        fields["name"] = "b" if fields["name"] == "a" else "a"
+        return x * 2 if fields["name"] == "a" else x
+
+    functions = [counted, first_only, running, in_dict, in_list, of_class, in_slots, in_text]
+    function = next(f for f in functions if f.__name__ == kind)
+    return function, lambda: (count, flag, total, fields, items, Kept.n, slots.n, slots.t)
+
+
+@pytest.mark.parametrize(
+    ("kind", "programs"),
+    [("counted", 1), ("first_only", 2), ("running", 1), ("in_dict", 1), ("in_list", 1),
+     ("of_class", 1), ("in_slots", 1), ("in_text", 2)],
+)  # fmt: skip
+def test_variables_that_the_function_sets_go_on(kind, programs):
+    x = tensor(2, 3, requires_grad=False)
+    (eager, expected), (function, left) = _variables(kind), _variables(kind)
+    compiled = ndl.jit(function)
+    for _ in range(4):
+        np.testing.assert_allclose(compiled(x).numpy(), eager(x).numpy(), rtol=1e-5)
+        for have, want in zip(left(), expected(), strict=True):
+            if isinstance(want, ndl.Tensor):
+                np.testing.assert_allclose(have.numpy(), want.numpy(), rtol=1e-5)
+            else:
+                assert have == want
+    assert compiled.compilations == programs
+
+
+def _decays(optimizer):
+    optimizer.lr *= 0.5
+
+
+def _decays_groups(optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] / 2 + 0.01
+
+
+def _sets(optimizer):
+    optimizer.lr = 0.05
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("change", [_decays, _decays_groups, _sets])
+def test_learning_rates_that_the_function_sets(change, before):
+    def setting():
+        w = tensor(2, 3)
+        optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+
+        def step(x):
+            if before:
+                change(optimizer)
+            optimizer.reset_grad()
+            (w * w * x).sum().backward()
+            optimizer.step()
+            if not before:
+                change(optimizer)
+            return w
+
+        return step, optimizer
+
+    x = tensor(2, 3, requires_grad=False)
+    (eager, theirs), (function, ours) = setting(), setting()
+    compiled = ndl.jit(function)
+    for _ in range(4):
+        np.testing.assert_allclose(compiled(x).numpy(), eager(x).numpy(), rtol=1e-5)
+        assert ours.lr == pytest.approx(theirs.lr)
+    assert compiled.compilations == 1
+
+
+def _new_defaults(function):
+    function.__defaults__ = (3.0,)
+
+
+def _new_code(function):
+    function.__code__ = (lambda x, k=2.0: x * k + 1).__code__
+
+
+@pytest.mark.parametrize("change", [_new_defaults, _new_code])
+def test_what_a_function_is_itself(change):
+    def function(x, k=2.0):
+        return x * k
+
+    compiled, x = ndl.jit(function), tensor(2, 3, requires_grad=False)
+    np.testing.assert_allclose(compiled(x).numpy(), function(x).numpy())
+    change(function)
+    np.testing.assert_allclose(compiled(x).numpy(), function(x).numpy())
+
+
+def test_attributes_of_functions_and_classes_around():
+    class Scale:
+        of = 2.0
+
+    def function(x):
+        return x * function.k * Scale.of
+
+    function.k = 2.0
+    compiled, x = ndl.jit(function), tensor(2, 3, requires_grad=False)
+    for k, scale in [(2.0, 2.0), (3.0, 2.0), (3.0, 5.0)]:
+        function.k, Scale.of = k, scale
+        np.testing.assert_allclose(compiled(x).numpy(), function(x).numpy(), rtol=1e-6)

@@ -25,6 +25,7 @@ from ..backend_ndarray.cuda import CudaDevice
 from . import check
 from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable, overwrite
+from .guards import Counters, put, read
 from .signature import Signature
 from .trace import Kept, Output, Reached, Source, Trace, Tracing
 
@@ -245,8 +246,7 @@ class CompiledProgram(Program):
             owner = self.target(source.grad_of, arguments)
             return None if owner is None else owner.grad
         if source.place is not None:
-            attributes, name = source.place
-            found = attributes.get(name)
+            found = read(*source.place)
             if not isinstance(found, Tensor) or not found.is_leaf():
                 return None
             return found if found.requires_grad == source.tensor.requires_grad else None
@@ -267,9 +267,9 @@ class CompiledProgram(Program):
         for source, number in self._new_grads:
             grad = None if number is None else Tensor.make_const(results[number])
             self.target(source, arguments).grad = grad
-        for attributes, name, value in effects.attributes:
+        for holder, key, value in effects.attributes:
             fills = tree.has_leaf(value, (Output, Source, HostNumber, Kept))
-            attributes[name] = self._filled(value, arguments, results) if fills else value
+            put(holder, key, self._filled(value, arguments, results) if fills else value)
         if effects.continued:
             autograd.continue_backward(
                 [self.target(source, arguments) for source, _ in effects.continued],
@@ -627,7 +627,7 @@ def traced(
     Where the function also looks at its value, each value has a trace of its own.
     """
     fixed: set[int] = set()
-    counted: set[tuple[int, str]] = set()
+    counted: Counters = {}
     of_this_count: Trace | None = None
     while True:
         tracing = Tracing(fixed, counted, objects)

@@ -3,7 +3,9 @@
 While a function is traced, its module, its optimizer and the objects of the user that are reached
 through them or through the function's variables tell a `Watch` which of their attributes are read
 and written: their classes get another `__getattribute__` and `__setattr__` until the trace ends.
-What was read is a guard, what was written is done again by every call of the program.
+What was read is a guard, what was written is done again by every call of the program. So it is with
+variables, slots, class attributes and the numbers in dicts and lists: they are looked at before and
+after the function has run.
 
 A guard is a place and what was there: (dict, key) is an item, mostly an attribute in an object's
 `__dict__`; (list or dict, CONTENTS) all there is in a container, where MISSING stands for any
@@ -23,7 +25,7 @@ import sysconfig
 import threading
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,10 @@ class _Name:
 MISSING: Any = _Name("MISSING")  # nothing is there
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+# What dicts and lists may hold that a function counts on.
+_PLAIN = (int, float, bool, str, type(None), HostNumber)
+# Places of numbers that change: (holder, key), None for attributes, of which the objects tell.
+Counters = Mapping[tuple[int, Any], tuple[Any, Any] | None]
 _NUMBERS = (int, float, complex, np.generic)
 _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # of type.__flags__
 _PACKAGE = __name__.partition(".")[0]
@@ -99,7 +105,7 @@ class Guards:
         """Whether every place has what it had, or an equal number or text."""
         i = first_changed(self._holders, self._keys, self._values, MISSING, 0)
         while i >= 0:
-            now = _read(self._holders[i], self._keys[i])
+            now = read(self._holders[i], self._keys[i])
             if not is_same(now, self._values[i]):
                 return False
             if self._keys[i] is not CONTENTS:
@@ -108,15 +114,38 @@ class Guards:
         return True
 
 
-def _read(holder: Any, key: Any) -> Any:
+def read(holder: Any, key: Any) -> Any:
     if key is CONTENTS:
         return _snapshot(holder)
     if isinstance(holder, dict):
         return holder.get(key, MISSING)
+    if isinstance(holder, list):
+        return holder[key] if key < len(holder) else MISSING
+    if isinstance(holder, type):
+        return holder.__dict__.get(key, MISSING)
     try:
         return getattr(holder, key, MISSING)
     except ValueError:  # an empty cell
         return MISSING
+
+
+def put(holder: Any, key: Any, value: Any) -> None:
+    """Make `value` what is at a place; MISSING leaves nothing there."""
+    if isinstance(holder, dict):
+        if value is MISSING:
+            holder.pop(key, None)
+        else:
+            holder[key] = value
+    elif isinstance(holder, list):
+        holder[key] = value
+    elif value is not MISSING:
+        setattr(holder, key, value)
+    elif read(holder, key) is not MISSING:
+        delattr(holder, key)
+
+
+def _place(holder: Any, key: Any) -> tuple[int, Any]:
+    return id(holder), key if isinstance(key, (str, int)) else id(key)
 
 
 def _snapshot(container: Any) -> Any:
@@ -139,7 +168,9 @@ def is_same(now: Any, then: Any) -> bool:
     if isinstance(now, np.ndarray):
         return now.dtype == then.dtype and np.array_equal(now, then)
     if isinstance(now, tuple):
-        return len(now) == len(then) and all(map(is_same, now, then))
+        return len(now) == len(then) and all(
+            value is MISSING or is_same(item, value) for item, value in zip(now, then, strict=True)
+        )
     if type(now) is dict:
         return now.keys() == then.keys() and all(
             value is MISSING or is_same(now[key], value) for key, value in then.items()
@@ -226,16 +257,18 @@ if hasattr(os, "register_at_fork"):
 class Watch:
     """What one trace reads and writes of Python objects.
 
-    `counters` are numbers among the attributes, by the ids of the objects' dicts and names, that
-    the function is known to count on: reading one gives a HostNumber, so that the program need not
-    be another one for every count.
+    `counters` are numbers that the function is known to count on, as `counted` gives them: reading
+    one gives a HostNumber, so that the program need not be another one for every count.
     """
 
-    def __init__(self, counters: Iterable[tuple[int, str]] = ()) -> None:
-        self._counters = frozenset(counters)
+    def __init__(self, counters: Counters | None = None) -> None:
+        self._counters = counters or {}
+        self._placed: list[tuple[Any, Any, Any]] = []  # counters that are no attributes, before
+        self._classes: dict[int, type] = {}  # by the ids of their namespaces
         self.tensors: list[Tensor] = []  # that were found in attributes, containers and variables
         self._first: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # what was read, by place
         self._written: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # with what was there
+        self._unlisted: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # those by `find_changed`
         self._found_anew: set[tuple[int, Any]] = set()  # states that the program finds there
         self._walked: dict[int, Any] = {}  # what was looked through
         self._class_reads: set[tuple[type, str]] = set()
@@ -249,6 +282,16 @@ class Watch:
     def __exit__(self, *exc: object) -> None:
         del _watches[threading.get_ident()]
         _end_following()
+
+    def place_counters(self) -> None:
+        """Put HostNumbers where the function will find those of its counters that are no
+        attributes, until `restore`."""
+        trace = autograd.current_trace()
+        assert trace is not None
+        for place in self._counters.values():
+            if place is not None:
+                self._placed.append((*place, read(*place)))
+                put(*place, trace.host_number(functools.partial(read, *place)))
 
     # ---- what happens ---------------------------------------------------------------------------
 
@@ -289,6 +332,7 @@ class Watch:
         for base in cls.__mro__:
             namespace = _namespace(base)
             if _mutable(base):
+                self._classes[id(namespace)] = base
                 self.item(namespace, name)
             if name in namespace:
                 if isinstance(namespace[name], types.MemberDescriptorType):
@@ -297,9 +341,9 @@ class Watch:
 
     def item(self, holder: Any, key: Any) -> None:
         """The trace holds only while the item or the slot `key` of `holder` is what it is."""
-        place = (id(holder), key if isinstance(key, str) else id(key))
+        place = _place(holder, key)
         if place not in self._first and place not in self._written:
-            value = _read(holder, key)
+            value = read(holder, key)
             self._first[place] = (holder, key, value)
             self.reached(value)
 
@@ -360,18 +404,24 @@ class Watch:
     # ---- the variables of functions -------------------------------------------------------------
 
     def _function(self, function: types.FunctionType) -> None:
-        """Note the global variables and the cells that a function of the user can read."""
+        """Note the variables that a function of the user can read, and what it is itself."""
         code = function.__code__
         if id(function) in self._walked or code.co_filename.startswith(_INSTALLED):
             return
         self._walked[id(function)] = function
-        self._globals(code, function.__globals__)
-        for cell in function.__closure__ or ():
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self.item(function, name)
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        for cell in cells.values():
             self.item(cell, "cell_contents")
-        for default in (function.__defaults__ or (), function.__kwdefaults__ or {}):
-            self.reached(default)
+        around = {name: read(cell, "cell_contents") for name, cell in cells.items()}
+        self._names(code, function.__globals__, around)
 
-    def _globals(self, code: types.CodeType, variables: dict[str, Any]) -> None:
+    def _names(
+        self, code: types.CodeType, variables: dict[str, Any], around: dict[str, Any]
+    ) -> None:
+        """Note what the code names: global variables, and attributes of modules, classes and
+        functions that are found in `variables`, the global ones, or `around` the function."""
         owner: Any = MISSING  # the module, class or function that the instruction before has loaded
         for instruction in dis.get_instructions(code):
             name, before, owner = instruction.argval, owner, MISSING
@@ -379,11 +429,13 @@ class Watch:
                 owner = variables.get(name, MISSING)
                 if owner is not MISSING or not hasattr(builtins, name):
                     self.item(variables, name)
+            elif instruction.opname == "LOAD_DEREF":
+                owner = around.get(name, MISSING)
             elif before is not MISSING and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 owner = self._member(before, name)
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                self._globals(constant, variables)
+                self._names(constant, variables, around)
 
     def _member(self, owner: Any, name: str) -> Any:
         """Note an attribute of a module, class or function of the user; returns it."""
@@ -402,65 +454,99 @@ class Watch:
 
     # ---- the end --------------------------------------------------------------------------------
 
-    def counted(self) -> set[tuple[int, str]]:
-        """The places of numbers that were read and then made others."""
+    def find_changed(self) -> None:
+        """Note what the function has written that no object tells of: variables, class attributes
+        and slots that were read, and the numbers, texts and flags in dicts and lists."""
+        for place, (holder, key, first) in list(self._first.items()):
+            if key is CONTENTS:
+                self._find_changed_items(holder, first)
+            elif place not in self._written:
+                now = read(holder, key)
+                if now is not first and not is_same(now, first):
+                    holder = self._classes.get(id(holder), holder)
+                    self._written[place] = self._unlisted[place] = holder, key, first
+
+    def _find_changed_items(self, container: Any, first: Any) -> None:
+        if isinstance(container, dict):
+            items: Iterable[tuple[Any, Any]] = first.items()
+        elif isinstance(container, list) and len(container) == len(first):
+            items = enumerate(first)
+        else:
+            return
+        for key, before in items:
+            place = _place(container, key)
+            if type(before) not in _PLAIN or place in self._written:
+                continue
+            now = read(container, key)
+            if type(now) in _PLAIN and not is_same(now, before):
+                self._first.setdefault(place, (container, key, before))
+                self._written[place] = self._unlisted[place] = container, key, before
+
+    def is_written(self, holder: Any, key: Any) -> bool:
+        """Whether every call writes the place, as far as is known by now."""
+        return _place(holder, key) in self._written
+
+    def counted(self) -> Counters:
+        """The places of numbers that were read and then made others: (holder, key), None for
+        attributes, of which the objects tell."""
         return {
-            key
-            for key, (attributes, name, before) in self._written.items()
-            if key in self._first
-            and not isinstance(self._first[key][2], HostNumber)
+            place: self._unlisted[place][:2] if place in self._unlisted else None
+            for place, (holder, key, before) in self._written.items()
+            if place in self._first
+            and not isinstance(self._first[place][2], HostNumber)
             and type(before) in (int, float)
-            and type(attributes.get(name)) in (int, float)
-            and attributes[name] != before
+            and type(read(holder, key)) in (int, float)
+            and read(holder, key) != before
         }
 
-    def writes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """(dict, name, value at the end) of each attribute that every call writes, of objects that
+    def writes(self) -> Iterator[tuple[Any, Any, Any]]:
+        """(holder, key, value at the end) of each place that every call writes, of objects that
         were there before the trace."""
-        for key, (attributes, name, before) in self._written.items():
-            if name in attributes and not self._is_new(attributes):
-                value = attributes[name]
-                if key not in self._first or not is_same(value, before):
-                    yield attributes, name, value
+        for place, (holder, key, before) in self._written.items():
+            value = read(holder, key)
+            is_changed = place not in self._first or not is_same(value, before)
+            if is_changed and value is not MISSING and not self._is_new(holder):
+                yield holder, key, value
 
     def restore(self) -> None:
-        """Give objects from before the trace the attributes that they had then."""
-        for attributes, name, before in self._written.values():
-            if self._is_new(attributes):
-                continue
-            if before is not MISSING:
-                attributes[name] = before
-            else:
-                attributes.pop(name, None)
+        """Give objects and variables from before the trace what they had then."""
+        for holder, key, before in [*self._written.values(), *self._placed]:
+            if not self._is_new(holder):
+                put(holder, key, before)
 
-    def _is_new(self, attributes: dict[str, Any]) -> bool:
+    def _is_new(self, holder: Any) -> bool:
         """Whether the trace has made an object: all there is in it was written."""
-        places = [(id(attributes), name) for name in attributes]
+        if not isinstance(holder, dict):
+            return False
+        places = [_place(holder, key) for key in holder]
         return all(p in self._written and self._written[p][2] is MISSING for p in places)
 
-    def replaced(self, kind: type) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """(dict, name, object before) of each attribute of that kind that was read and then
-        replaced, where nothing else read has the object."""
+    def replaced(self, kind: type) -> Iterator[tuple[Any, Any, Any]]:
+        """(holder, key, object before) of each place of that kind that was read and then written,
+        where nothing else read has the object."""
         seen = Counter(id(first) for _, _, first in self._first.values())
-        for key, (attributes, name, before) in self._written.items():
-            is_replaced = key in self._first and attributes.get(name, MISSING) is not before
+        for place, (holder, key, before) in self._written.items():
+            is_replaced = place in self._first and read(holder, key) is not before
             if isinstance(before, kind) and is_replaced and seen[id(before)] == 1:
-                self._found_anew.add(key)
-                yield attributes, name, before
+                self._found_anew.add(place)
+                yield holder, key, before
 
     def guards(self, last: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, Any]]:
         """The entries of `Guards`, `last` with what is there now; what the function itself changes
         in containers is none. To be asked for after `restore`.
         """
-        found = [(holder, key, _read(holder, key)) for holder, key in last]
+        found = [(holder, key, read(holder, key)) for holder, key in last]
         for place, (holder, key, first) in self._first.items():
             if isinstance(first, HostNumber) or place in self._found_anew:
                 continue
-            now = _read(holder, key)
+            now = read(holder, key)
             if key is CONTENTS and isinstance(holder, dict):
                 # What the function sets there may be anything before.
-                own = ((k, v, (id(holder), k) in self._written) for k, v in first.items())
+                own = ((k, v, _place(holder, k) in self._written) for k, v in first.items())
                 first = {k: MISSING if written else v for k, v, written in own}
+            elif key is CONTENTS and isinstance(holder, list):
+                written_at = {i for i in range(len(first)) if self.is_written(holder, i)}
+                first = tuple(MISSING if i in written_at else v for i, v in enumerate(first))
             if is_same(now, first):
                 found.append((holder, key, first))
             elif key is CONTENTS and isinstance(holder, dict):

@@ -39,7 +39,7 @@ from ..tree import has_leaf, map_leaves, with_tensors
 from .draws import Draw
 from .evaluate import Memory, contents_of, run_node, seen
 from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
-from .guards import CONTENTS, Guards, Watch
+from .guards import CONTENTS, Counters, Guards, Watch
 
 # Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
 # are traced through their definition in simpler ops, so that passes can fuse them anew.
@@ -101,7 +101,7 @@ class Source:
     grad_before: Tensor | None
     argument: int | None = None
     grad_of: Source | None = None
-    place: tuple[dict[str, Any], str] | None = None
+    place: tuple[Any, Any] | None = None
     value: Value | None = None  # of the graph, where the data is read
     view: NDArray | None = None  # what stands for the data inside the trace
     # What the trace takes for the data (None: not read) and for the gradient at this point.
@@ -140,8 +140,8 @@ class Effects:
     shared: list[tuple[Source, Source]] = field(default_factory=list)  # the data of another one
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
-    # New attributes of objects: (its dict, name, value), the value as in `Trace.returned`.
-    attributes: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    # What is at places of the host: (holder, key, value), the value as in `Trace.returned`.
+    attributes: list[tuple[Any, Any, Any]] = field(default_factory=list)
     # Gradients that go on to what a Tensor from outside was computed from.
     continued: list[tuple[Source, int]] = field(default_factory=list)
 
@@ -229,7 +229,7 @@ class Tracing:
     def __init__(
         self,
         fixed: Iterable[int] = (),
-        counters: Iterable[tuple[int, str]] = (),
+        counters: Counters | None = None,
         objects: Iterable[Any] = (),
     ) -> None:
         """`fixed` are the numbers of the arguments that are `Reached`, `counters` the places of
@@ -262,7 +262,7 @@ class Tracing:
         self.host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]] = []
         self.watch = Watch(counters)
         self.last_guards: list[tuple[Any, Any]] = []  # for what is there at the end
-        self.counted: set[tuple[int, str]] = set()  # the places of numbers that it counts on
+        self.counted: Counters = {}  # the places of numbers that it counts on
         self.modules: dict[int, weakref.ref[Any]] = {}
         self.values: list[tuple[weakref.ref[AutogradValue], str, int]] = []  # that it has made
         self.beyond: set[int] = set()  # ids of what Tensors from outside were computed from
@@ -293,6 +293,7 @@ class Tracing:
         self.since = moment()
         try:
             with autograd.tracing(self), self._recording(), self.watch:
+                self.watch.place_counters()
                 map_leaves(self.watch.reached, (function, args, kwargs))
                 trace = self._finish(function(*args, **kwargs), arguments)
                 self.counted = self.watch.counted()
@@ -300,6 +301,7 @@ class Tracing:
             trace.guards = self._guards()
             return trace
         finally:
+            self.watch.find_changed()
             self.watch.restore()
             self._release()
 
@@ -513,6 +515,11 @@ class Tracing:
         """`action` changes Python state at every call; it does not run during the trace."""
         self._refuse_in_loop()
         self.actions.append(self._weakly(action))
+
+    def is_set(self, holder: dict[Any, Any], key: Any) -> bool:
+        """Whether the function has made an item of a dict another, or counts on it."""
+        self.watch.find_changed()
+        return self.watch.is_written(holder, key) or isinstance(holder[key], HostNumber)
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()`, a host action, gives anew at every call."""
@@ -865,6 +872,7 @@ class Tracing:
     # ---- the end ------------------------------------------------------------------------------
 
     def _finish(self, returned: Any, arguments: list[Tensor]) -> Trace:
+        self.watch.find_changed()
         graph, effects = self.graph, Effects()
         returned = map_leaves(self._returned, returned)
         fixed = [(i, self._source(arguments[i])) for i in sorted(self.fixed)]
@@ -880,10 +888,10 @@ class Tracing:
             if grad is not source.grad_before:
                 kept = None if grad is None or id(grad) in consumed else grad.cached_data
                 effects.grads.append((source, None if kept is None else self._output(kept)))
-        for attributes, name, value in self.watch.writes():
+        for holder, key, value in self.watch.writes():
             if has_leaf(value, (Tensor, TensorTuple, NDArray)):
                 value = map_leaves(self._returned, value)
-            effects.attributes.append((attributes, name, value))
+            effects.attributes.append((holder, key, value))
         effects.continued = [(s, self._output(g.cached_data)) for s, g in self.continued]
         self._place_states()
         graph.arguments.extend(whole(value) for value, _, _ in self.host_inputs)
@@ -898,11 +906,11 @@ class Tracing:
         )  # fmt: skip
 
     def _place_states(self) -> None:
-        """States that are attributes which the function replaces are found there at every call."""
-        for attributes, name, tensor in self.watch.replaced(Tensor):
+        """States in places where the function puts others are found there at every call."""
+        for holder, key, tensor in self.watch.replaced(Tensor):
             source = self.sources.get(id(tensor))
             if source is not None and source.argument is None and source.grad_of is None:
-                source.place = attributes, name
+                source.place = holder, key
 
     def _returned(self, leaf: Any) -> Any:
         """What stands in the template of the returned value for a leaf of it."""

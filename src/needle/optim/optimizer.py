@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import autograd
 from ..autograd import Tensor, unwatched
-from ..backend_ndarray import NDArray, is_float, widened
+from ..backend_ndarray import HostNumber, NDArray, is_float, widened
 
 Group = dict[str, Any]
 
@@ -157,6 +157,8 @@ class Optimizer:
         """`options` with the values in range. Raises TypeError or ValueError that names one."""
         checked = dict(options)
         for name, interval in self._ranges.items():
+            if name == "lr" and isinstance(options[name], HostNumber):
+                continue  # known at every call of a compiled function
             checked[name] = _in_range(self._name, name, options[name], interval)
         return checked
 
@@ -345,6 +347,8 @@ class Optimizer:
 def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
     """The group for a trace: its learning rate and the count of steps are new at every call."""
     batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
+    if tracer.is_set(group, "lr"):  # by the function, which comes to it after the host's numbers
+        return group
     return {**group, "lr": tracer.host_number(lambda: group["lr"])}
 
 
