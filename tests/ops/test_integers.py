@@ -177,6 +177,15 @@ def test_numpy_scalars_as_arguments_do_not_wrap():
     assert ops.var(x, correction=np.uint8(1)).item() == ops.var(x).item()
 
 
+def test_bools_have_no_difference_but_what_the_error_advises(device):
+    x, y = (ndl.Tensor(rows, device=device, dtype="bool") for rows in ([0, 1, 1], [1, 1, 0]))
+    for refused in (lambda: x - y, lambda: -x):
+        with pytest.raises(TypeError, match=r"a != b .* a == False"):
+            refused()
+    assert (x != y).tolist() == [True, False, True]
+    assert ops.equal(x, False).tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("number", [1j, np.complex64(1 + 2j), np.timedelta64(3), "1"])
 def test_other_scalars_are_refused(number):
     x = ndl.Tensor([1.0, 2.0])

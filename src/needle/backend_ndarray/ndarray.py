@@ -1040,8 +1040,8 @@ def _as_operand(op: str, x: NDArray) -> NDArray:
         return x
     if op in ("sub", "neg"):
         raise TypeError(
-            f"[{op}] bools have no difference; use ops.not_equal or logical_not, or convert with "
-            '.astype("int32")'
+            f"[{op}] bools have no difference; use a != b (one of the two), a == False (not a), "
+            'or convert with .astype("int32")'
         )
     return x.astype(INT64) if op in _COUNTING else x
 
