@@ -18,6 +18,7 @@
 #include "ndarray.h"
 #include "program.h"
 #include "random.h"
+#include "released_gil.h"
 #include "threads.h"
 
 using namespace nanobind::literals;
@@ -109,7 +110,7 @@ void run(int64_t elements, const Work& work) {
     work();
     return;
   }
-  nb::gil_scoped_release release;
+  const ReleasedGil others_run;
   const FixedThreads threads;
   work();
 }
@@ -467,7 +468,7 @@ void softmax_regression_epoch(Matrix<const float> x, Vector<const uint8_t> y, Ma
       throw nb::index_error("[softmax_regression_epoch] a label is not below the classes of theta");
     }
   }
-  nb::gil_scoped_release release;
+  const ReleasedGil others_run;
   const FixedThreads threads;
   kernels().softmax_regression_epoch(x.data(), y.data(), theta.data(), x.shape(0), x.shape(1),
                                      theta.shape(1), lr, batch);

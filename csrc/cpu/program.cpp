@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "released_gil.h"
 #include "scratch.h"
 #include "threads.h"
 
@@ -213,7 +214,7 @@ std::unique_lock<std::recursive_mutex> Program::lock() {
   }
   std::unique_lock lock(*mutex_, std::try_to_lock);
   if (!lock) {  // whoever holds it will want the GIL
-    nb::gil_scoped_release release;
+    const ReleasedGil others_run;
     lock.lock();
   }
   return lock;
@@ -294,7 +295,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
   }
   buffers.push_back(arena_);
   {
-    nb::gil_scoped_release release;
+    const ReleasedGil others_run;
     const FixedThreads threads;
     function_(buffers.data(), &kernels());
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_a_forked_child_begins_with_one_thread_and_may_have_more():
         "assert same(results(), expected)",
         3,
     )
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_daemon_thread_computes_when_the_interpreter_ends(compiled):
+    code = f"""
+        import time
+        c = ndl.Tensor(np.ones((300, 300), np.float32), requires_grad=False)
+        step = ndl.jit(lambda c: c @ c) if {compiled} else lambda c: c @ c
+        step(c)
+        ready = threading.Event()
+
+        def work():
+            while True:
+                step(c)
+                ready.set()
+
+        for _ in range(2):
+            threading.Thread(target=work, daemon=True).start()
+        ready.wait()
+        time.sleep(0.05)
+    """
+    run(textwrap.dedent(code), threads=2)
