@@ -421,6 +421,37 @@ def test_variables_of_the_function_around():
     assert compiled(-x).item() == 0
 
 
+def test_what_is_imported_during_a_trace_stays(tmp_path, monkeypatch):
+    """A package that imports its parts when they are asked for, as NumPy does."""
+    package = tmp_path / "lazy_package"
+    package.mkdir()
+    package.joinpath("__init__.py").write_text(
+        "def __getattr__(name):\n"
+        "    if name != 'part':\n"
+        "        raise AttributeError(name)\n"
+        "    import lazy_package.part as part\n"
+        "    return lazy_package.part\n"
+        "import sys\n"
+        "lazy_package = sys.modules[__name__]\n"
+    )
+    package.joinpath("part.py").write_text("factor = 3.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import lazy_package
+
+    def fails(x):
+        lazy_package.part.factor  # noqa: B018
+        raise KeyError("a trace that fails")
+
+    with pytest.raises(KeyError):
+        ndl.jit(fails)(tensor(2))
+    assert lazy_package.part.factor == 3
+    assert "part" in vars(lazy_package)
+    f = ndl.jit(lambda x: x * lazy_package.part.factor)
+    x = tensor(2)
+    for _ in range(2):
+        np.testing.assert_array_equal(f(x).numpy(), 3 * x.numpy())
+
+
 def test_methods_of_the_user(monkeypatch):
     class Trainer:
         def __init__(self) -> None:

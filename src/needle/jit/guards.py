@@ -64,11 +64,20 @@ _NUMBERS = (int, float, complex, np.generic)
 _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # of type.__flags__
 _PACKAGE = __name__.partition(".")[0]
 _FOLDER = str(Path(__file__).resolve().parent.parent)
-# Functions in these folders are not looked into.
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {_FOLDER}
 )
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file is Python's, needle's or an installed package's, which is not looked into.
+
+    Packages may come from elsewhere than this environment's own folders: from the user's, or from
+    the environment below.
+    """
+    folders = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+    return file.startswith(_INSTALLED) or any(folder in file for folder in folders)
 
 
 def _first_changed(*guards: Any) -> int:
@@ -406,7 +415,7 @@ class Watch:
     def _function(self, function: types.FunctionType) -> None:
         """Note the variables that a function of the user can read, and what it is itself."""
         code = function.__code__
-        if id(function) in self._walked or code.co_filename.startswith(_INSTALLED):
+        if id(function) in self._walked or _is_installed(code.co_filename):
             return
         self._walked[id(function)] = function
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
@@ -441,7 +450,7 @@ class Watch:
         """Note an attribute of a module, class or function of the user; returns it."""
         if isinstance(owner, types.ModuleType):
             file = getattr(owner, "__file__", None) or _FOLDER
-            if not file.startswith(_INSTALLED):
+            if not _is_installed(file):
                 self.item(vars(owner), name)
             return vars(owner).get(name, MISSING)
         if isinstance(owner, types.FunctionType):
@@ -462,6 +471,8 @@ class Watch:
                 self._find_changed_items(holder, first)
             elif place not in self._written:
                 now = read(holder, key)
+                if first is MISSING and isinstance(now, types.ModuleType):
+                    continue  # imported meanwhile, for good
                 if now is not first and not is_same(now, first):
                     holder = self._classes.get(id(holder), holder)
                     self._written[place] = self._unlisted[place] = holder, key, first
