@@ -48,8 +48,9 @@ def test_a_difference_is_a_sum_in_the_graph_of_the_numpy_backend():
 def test_import_needs_numpy_alone_and_prints_nothing():
     code = """
 import sys
+before = {*sys.stdlib_module_names, *sys.modules}  # some systems load a sitecustomize
 import needle
-third_party = {m.split(".")[0] for m in sys.modules} - set(sys.stdlib_module_names)
+third_party = {m.split(".")[0] for m in sys.modules} - before
 print(sorted(m for m in third_party if not m.startswith("_")))
 """
     assert python(code).strip() == "['needle', 'numpy']"

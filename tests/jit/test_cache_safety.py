@@ -271,7 +271,7 @@ if {kind == "no home"}:
 
 @needs_root
 def test_a_full_disk(tmp_path):
-    """The cache on a disk of 64 KiB: programs go to the temporary folder; with that full too, the
+    """The cache on a disk of 32 KiB: programs go to the temporary folder; with that full too, the
     function runs eagerly."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-m", "true"], check=False).returncode:
@@ -280,7 +280,7 @@ def test_a_full_disk(tmp_path):
     small.mkdir()
     for temporary, words in ((tmp_path, "temporary folder"), (small, "runs eagerly")):
         script = (
-            f"mount -t tmpfs -o size=64k,mode=700 none {small} && exec {sys.executable} -c "
+            f"mount -t tmpfs -o size=32k,mode=700 none {small} && exec {sys.executable} -c "
             "\"import os; exec(os.environ['CODE'])\""
         )
         environment = {

@@ -23,6 +23,7 @@ DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
      "float32", "float64")
 )  # fmt: skip
+ENTRIES = {"format", "description", "crc32"}  # of the metadata; older files have no checksum
 RESERVED = "__metadata__"  # the header's name for what is no tensor
 
 
@@ -89,6 +90,8 @@ def _load(path: str | os.PathLike[str]) -> Checkpoint:
     text = metadata.get("description")
     if text is None:
         raise ValueError("is not a needle checkpoint: it has no description")
+    if unknown := metadata.keys() - ENTRIES:  # such as a damaged name of the checksum
+        raise ValueError(f"is damaged: its header has the unknown entries {sorted(unknown)}")
     if metadata.get("crc32", checksum := _checksum(tensors, text)) != checksum:
         raise ValueError("is damaged: its checksum is not that of its tensors and description")
     return Checkpoint(tensors, _parsed(text))
