@@ -14,7 +14,6 @@ import needle as ndl
 @pytest.mark.parametrize("table", special.TABLES)
 def test_as_pytorch(table: str, compiled: bool, gpu: ndl.Device):
     if table == "rows" and compiled:
-        pytest.importorskip("torch")
         _one_by_one(gpu)
     else:
         special.test_as_pytorch(table, compiled, gpu)
