@@ -166,6 +166,25 @@ def test_rows_are_looked_up_in_loops(columns, emulated, fake):
         compiled(*inputs(emulated)[:2], bad)[0].numpy()
 
 
+@pytest.mark.parametrize("axis", [0, 1, None])
+@pytest.mark.parametrize("of_lines", [False, True], ids=["of points", "of lines"])
+def test_an_index_is_overwritten_by_the_loop_that_reads_it(of_lines, axis, gpu):
+    """Threads beyond the last line read it again, when its own may have replaced its index."""
+    table = np.arange(36.0).reshape(9, 4) if of_lines else np.arange(9.0)
+    numbers = np.array([7, 3, 8]) if of_lines else np.arange(12).reshape(3, 4) % 9
+    index = ndl.Tensor(numbers, device=gpu, dtype="int64")
+
+    @ndl.jit
+    def step(table):
+        found = table[index]
+        index.data = index + 100  # before the sums: updates at the end are loops of their own
+        return found.sum(axis)
+
+    sums = step(ndl.Tensor(table, device=gpu, dtype="float32"))
+    np.testing.assert_array_equal(sums.numpy(), table[numbers].sum(axis))
+    np.testing.assert_array_equal(index.numpy(), numbers + 100)
+
+
 def test_special_numbers(gpu):
     x = np.random.RandomState(0).randn(6, 40).astype("float32")
     x[2, 3] = x[4, 39] = np.nan

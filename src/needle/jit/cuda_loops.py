@@ -90,7 +90,7 @@ class _Writer:
     """A kernel with one thread a point; the base of the others."""
 
     line: str | None = None  # the variable that counts lines
-    guard = ""  # what a thread must be to write at a point
+    guard = ""  # what a thread must be to write or note anything at a point
     writes_line = ""  # and to write the value of a line
     counters = 1  # of the blocks that sum the same
 
@@ -195,8 +195,13 @@ class _Writer:
         scope.lines.append(f"const {kind} {name} = {value};")
 
     def _looked_up(self, member: Member, scope: _Scope) -> str:
-        """An element of the row with a number that is read, or 0 and a note of where it was bad."""
+        """An element of the row with a number that is read, or 0 and a note of where it was bad.
+
+        A thread without a line of its own notes nothing: it reads a number of the last line, which
+        the thread that owns that line may have overwritten.
+        """
         self.checks = True
+        guard = "" if scope is self.at_end else self.guard
         x, index = member.node.inputs
         row = f"row{self.names[id(member.out)]}"
         number, position = (
@@ -204,7 +209,7 @@ class _Writer:
         )  # fmt: skip
         column, _ = self._place(member, 0, x.offset, scope)
         found = f"checked_row({number}, {x.shape[0]}, {position}, bad)"
-        scope.lines.append(f"const int64_t {row} = {found};")
+        scope.lines += [f"int64_t {row} = -1;", f"{guard}{row} = {found};"]
         element = f"{self._pointer(x.value)}[{row} * {x.strides[0]} + {column}]"
         return f"{row} < 0 ? {_type(member.out)}{{}} : {element}"
 
