@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import needle as ndl
 
@@ -87,10 +90,80 @@ assert abs((up - f(x)) / (2 * eps) - x.grad.numpy()[1]) < 1e-6
     assert python(code, NEEDLE_BACKEND="np") == ""
 
 
-def test_an_unknown_backend_is_an_error():
+BAD_SETTINGS = [
+    ("NEEDLE_BACKEND", "tpu", "nd, np"),
+    ("NEEDLE_JIT", "fast", "on, off, check, evaluate"),
+    ("NEEDLE_CUDA_MATMUL", "mine", "cublaslt, own"),
+    ("NEEDLE_SIMD", "mmx", "portable"),
+    *(("NEEDLE_NUM_THREADS", bad, "from 1 to 255") for bad in ("", "0", "-2", "2x", "1.5", "256")),
+    *(("NEEDLE_CACHE_LIMIT", bad, "an integer from 0") for bad in ("", "much", "-1", "9" * 30)),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), BAD_SETTINGS)
+def test_a_bad_setting_is_an_error_that_names_it(name: str, value: str, expected: str):
+    """A ValueError of programs; at the command line one line and no traceback."""
+    needle = Path(sys.executable).with_name("needle")
+    as_command = [sys.executable, "-m", "needle", "info"], [str(needle), "info"]
+    for command in ([sys.executable, "-c", "import needle"], *as_command):
+        done = subprocess.run(
+            command, env={**os.environ, name: value}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        error = done.stderr.splitlines()[-1]
+        start = "needle: " if command in as_command else "ValueError: "
+        assert error.startswith(f"{start}{name} must be "), done.stderr
+        assert expected in error
+        assert error.endswith(f"got {value!r}")
+        assert ("Traceback" in done.stderr) == (command not in as_command)
+
+
+def test_a_bad_setting_of_a_program_that_is_named_otherwise(tmp_path):
+    """Only needle's own command ends without a traceback."""
+    (tmp_path / "needles.py").write_text("import needle")
     done = subprocess.run(
-        [sys.executable, "-c", "import needle"], env={**os.environ, "NEEDLE_BACKEND": "tpu"},
+        [sys.executable, "-m", "needles", "needle"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "NEEDLE_JIT": "fast"}, check=False,
+    )  # fmt: skip
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["NEEDLE_DATA", "NEEDLE_CACHE", "NEEDLE_CUDA_LIBRARIES"])
+def test_a_folder_in_no_home_is_an_error_that_names_the_setting(name: str):
+    lists = {"NEEDLE_DATA": ["data", "list"], "NEEDLE_CACHE": ["cache", "info"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "needle", *lists.get(name, ["info"])],
+        env={**os.environ, name: "~nobody-here/x", "COLUMNS": "200"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode != 0
-    assert "'tpu'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"{name} is ~nobody-here/x, but there is no such home folder" in (
+        done.stderr + done.stdout
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_free_locks():
+    """One for all that another thread held when the process was forked."""
+    code = """
+import os, threading
+from needle.forks import fork_safe
+locks = [fork_safe(threading.Lock()), fork_safe(threading.RLock())]
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with locks[0], locks[1]:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+if (child := os.fork()) == 0:
+    os._exit(0 if all(lock.acquire(timeout=5) for lock in locks) else 1)
+status = os.waitpid(child, 0)[1]
+assert not any(lock.acquire(blocking=False) for lock in locks)  # the parent's stay as they are
+done.set()
+print(status)
+"""
+    assert python(code) == "0\n"

@@ -39,16 +39,19 @@ const KernelTable& choose() {
   const KernelTable* found = find_level(
       [&](const KernelTable& table) { return !wanted || std::string(wanted) == table.name; });
   if (found) return *found;
-  std::string names;
-  find_level([&](const KernelTable& table) {
-    names += std::string(names.empty() ? "" : ", ") + table.name;
-    return false;
-  });
-  throw std::invalid_argument("NEEDLE_SIMD is '" + std::string(wanted) +
-                              "', but this processor has " + names);
+  throw std::invalid_argument("NEEDLE_SIMD names no instruction set of this processor");
 }
 
 }  // namespace
+
+std::vector<std::string> simd_levels() {
+  std::vector<std::string> names;
+  find_level([&](const KernelTable& table) {
+    names.emplace_back(table.name);
+    return false;
+  });
+  return names;
+}
 
 const KernelTable& kernels() {
   static const KernelTable& table = choose();

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
 #include "ops.h"
 #include "view.h"
@@ -91,5 +93,8 @@ constexpr int64_t TILE_SIZE = 8;  // of matmul_tiled
 // environment variable NEEDLE_SIMD names. Throws std::invalid_argument for a name that is unknown
 // or that this processor lacks.
 const KernelTable& kernels();
+
+// The names of the instruction sets that this processor has, from the fastest.
+std::vector<std::string> simd_levels();
 
 }  // namespace needle

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstring>
@@ -667,8 +668,6 @@ nb::dict memory_stats() {
 
 NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);  // arrays of a program's globals live until the process ends
-  kernels();                     // a bad NEEDLE_SIMD or NEEDLE_NUM_THREADS is an error at import
-  num_threads();
 
   register_buffer(m);
 
@@ -732,6 +731,7 @@ NB_MODULE(_core, m) {
   m.def("get_num_threads", num_threads);
   m.def("advance_mt19937", advance_mt19937);
   m.def("simd_level", [] { return kernels().name; });
+  m.def("simd_levels", simd_levels);
   m.def("peak_flops", [](double seconds) {
     if (!(seconds > 0 && seconds <= 60)) refuse("peak_flops", "seconds must be in (0, 60]");
     return kernels().peak_flops(seconds);

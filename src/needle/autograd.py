@@ -8,7 +8,6 @@ with Tensor operations, so that a gradient can itself be differentiated.
 from __future__ import annotations
 
 import operator
-import os
 import sys
 import threading
 import weakref
@@ -23,6 +22,7 @@ from .backend_ndarray.dtypes import FLOAT32, FLOAT64, check_update_dtype, checke
 from .backend_ndarray.layout import check_update
 from .backend_selection import Device, NDArray, default_device, default_float
 from .contexts import decorated
+from .forks import in_child
 
 __all__ = [
     "LAZY_MODE",
@@ -169,15 +169,12 @@ def tracing(trace: Tracer) -> Iterator[None]:
         del _traces[thread]
 
 
+@in_child
 def _forget_other_threads() -> None:
     """A forked child has one thread: the traces of the others ended with them."""
     thread = threading.get_ident()
     for other in [key for key in _traces if key != thread]:
         del _traces[other]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 @contextmanager

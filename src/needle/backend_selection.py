@@ -7,7 +7,6 @@ differences exact enough to check gradients with.
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import numpy as np
@@ -23,8 +22,9 @@ from .backend_ndarray import (
     default_device,
     set_default_device,
 )
+from .environment import backend
 
-BACKEND = os.environ.get("NEEDLE_BACKEND", "nd")
+BACKEND = backend()
 Device = BackendDevice
 
 __all__ = [
@@ -41,8 +41,6 @@ __all__ = [
     "set_default_device",
 ]
 
-if BACKEND not in ("nd", "np"):
-    raise RuntimeError(f"NEEDLE_BACKEND must be 'nd' or 'np', got {BACKEND!r}")
 if BACKEND == "np":
     set_default_device(cpu_numpy())
 elif not cpu().enabled():

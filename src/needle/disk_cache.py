@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from . import environment
 from .files import user_cache_folder
+from .forks import fork_safe
 
 LIBRARY = ".dll" if os.name == "nt" else ".so"
 KERNEL = ".cubin"
-DEFAULT_LIMIT = 512  # MiB
 SCRATCH = "needle-tmp-"
 STALE_SECONDS = 24 * 3600  # what a killed process left half done
 
@@ -109,17 +110,7 @@ def open_folder() -> Path:
 
 _temporary: dict[int, Path] = {}  # by process: a forked one must not remove its parent's
 _warned: set[str] = set()
-_lock = threading.Lock()
-
-
-def _unlock_after_fork() -> None:
-    # A thread that was opening a folder does not exist in the child.
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_after_fork)
+_lock = fork_safe(threading.Lock())
 
 
 def temporary_folder(reason: OSError) -> Path:
@@ -235,13 +226,8 @@ def key_of(headers: bytes, *parts: str) -> str:
 
 
 def _folder() -> Path:
-    if chosen := os.environ.get("NEEDLE_CACHE"):
-        try:
-            return Path(chosen).expanduser().absolute()
-        except RuntimeError:
-            raise FileNotFoundError(
-                f"[jit] NEEDLE_CACHE is {chosen}, but there is no such home folder"
-            ) from None
+    if chosen := environment.folder("NEEDLE_CACHE"):
+        return chosen
     try:
         return user_cache_folder() / "needle" / "jit"
     except FileNotFoundError as error:
@@ -264,10 +250,7 @@ def _make_private(folder: Path) -> None:
 
 def _limit() -> int:
     """The size in bytes that the cache is kept under."""
-    text = os.environ.get("NEEDLE_CACHE_LIMIT", str(DEFAULT_LIMIT))
-    if not text.strip().isdecimal():
-        raise ValueError(f"NEEDLE_CACHE_LIMIT must be a whole number of MiB, got {text!r}")
-    return int(text) << 20
+    return environment.cache_limit() << 20
 
 
 def _is_own(status: os.stat_result) -> bool:

@@ -5,7 +5,6 @@ All other random numbers of needle are those of NumPy's global generator, drawn 
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
 from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
 from .backend_selection import Device, default_device
+from .forks import fork_safe
 
 # How many bits of a number in [0, 1) the stored dtypes hold.
 BITS = {"float16": 11, "bfloat16": 8}
@@ -43,19 +43,7 @@ def host_generator(generator: Any, what: str) -> Any:
 
 
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()
-_alive_lock = threading.Lock()
-
-
-def _unlock_after_fork() -> None:
-    # A thread that was drawing does not exist in the child.
-    global _alive_lock
-    _alive_lock = threading.Lock()
-    for generator in tuple(_alive):
-        generator._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_after_fork)
+_alive_lock = fork_safe(threading.Lock())
 
 
 class Generator:
@@ -77,7 +65,7 @@ class Generator:
             Tensor(np.zeros(1, np.int64), device=self.device, dtype="int64", requires_grad=False)
             for _ in range(2)
         )
-        self._lock = threading.Lock()  # two threads never draw the same numbers
+        self._lock = fork_safe(threading.Lock())  # two threads never draw the same numbers
         self.manual_seed(seed)
         with _alive_lock:
             _alive.add(self)

@@ -40,10 +40,21 @@ def test_many_threads_give_what_one_gives():
     assert_product(results[0][5], x, y, "float32")
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, "2", True, None])
+@pytest.mark.parametrize("bad", [0, -1, 256, 1.5, 2.0, "2", True, None])
 def test_bad_thread_counts(bad):
-    with pytest.raises(ValueError, match="integer"):
+    kind = ValueError if type(bad) is int else TypeError
+    with pytest.raises(kind, match=r"\[set_num_threads\] n must be an integer"):
         ndl.set_num_threads(bad)
+
+
+@pytest.mark.parametrize("count", [np.int64(2), np.uint8(2), np.array(2), ndl.Tensor(np.array(2))])
+def test_thread_counts_are_integers_of_every_kind(count):
+    before = ndl.get_num_threads()
+    try:
+        ndl.set_num_threads(count)
+        assert ndl.get_num_threads() == 2
+    finally:
+        ndl.set_num_threads(before)
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -2,8 +2,8 @@
 //
 // Contract: branch-free for float (the compiler turns the selects into masks) except sin and cos of
 // large numbers, right for NaN, infinities and both zeros, within 4 units in the last place of the
-// result for every float, sin and cos within 2; sigmoid is 0 where it is below the smallest normal
-// number. double uses the C library.
+// result for every float, sin and cos within 2; sigmoid may be 0 where it is below the
+// smallest normal number. double uses the C library.
 // Polynomials: S. Moshier, Cephes Mathematical Library (single precision), 1992, unless noted.
 #pragma once
 
@@ -104,7 +104,7 @@ inline float tanh_f(float x) {
   return std::copysign(size < 0.625f ? near_zero : far, x);
 }
 
-// exp(-x) is infinite where the result is below the smallest normal number: there it is 0.
+// exp(-x) may be infinite where the result is below the smallest normal number: there it may be 0.
 inline float sigmoid_f(float x) { return 1.0f / (1.0f + exp_f(-x)); }
 
 // Near 0 the Taylor series; elsewhere 1 - erfc with the rational Chebyshev fit of Numerical

@@ -27,13 +27,13 @@ complete once the primitives are there.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..forks import fork_safe
 from .dtypes import (
     INT64,
     as_dtype,
@@ -193,17 +193,7 @@ class BackendDevice:
 
 
 _made: dict[tuple[Any, ...], Any] = {}
-_making = threading.Lock()
-
-
-def _unlock_after_fork() -> None:
-    # A thread that was making a device does not exist in the child.
-    global _making
-    _making = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_after_fork)
+_making = fork_safe(threading.Lock())
 
 
 def the_device(kind: Callable[..., BackendDevice], *arguments: int) -> Any:

@@ -6,8 +6,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from ..environment import MAX_THREADS
 from .device import BackendDevice
 from .dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, UINT8
+from .layout import whole
 
 core: Any
 try:
@@ -19,8 +21,6 @@ PRIMITIVES = (
     "allocate", "wrap", "view", "fill", "copy", "unary", "binary", "binary_scalar", "where",
     "reduce", "argreduce", "cumsum", "argsort", "matmul", "take_rows", "add_rows",
 )  # fmt: skip
-
-MAX_THREADS = 255  # of the core's pool
 
 
 class CpuDevice(BackendDevice):
@@ -55,13 +55,19 @@ class CpuDevice(BackendDevice):
 
 
 def set_num_threads(n: int) -> None:
-    """Let the kernels of `cpu()` use `n` threads. Raises ValueError unless 1 ≤ n ≤ 255."""
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
+    """Let the kernels of `cpu()` use `n` threads.
+
+    Raises TypeError where `n` is no integer, ValueError unless 1 ≤ n ≤ 255.
+    """
+    if isinstance(n, bool):
+        raise TypeError(f"[set_num_threads] n must be an integer, got {n!r}")
+    count = whole(n, "set_num_threads", "n")
+    if not 1 <= count <= MAX_THREADS:
         raise ValueError(
-            f"[set_num_threads] n must be an integer from 1 to {MAX_THREADS}, got {n!r}"
+            f"[set_num_threads] n must be an integer from 1 to {MAX_THREADS}, got {count}"
         )
     if core is not None:
-        core.set_num_threads(n)
+        core.set_num_threads(count)
 
 
 def get_num_threads() -> int:

@@ -7,7 +7,6 @@ have shapes, strides and dtypes, and no memory. `NDArray` needs to know nothing 
 from __future__ import annotations
 
 import operator
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from ..forks import fork_safe, in_child
 from .device import BackendDevice
 from .device_cpu import PRIMITIVES
 from .dtypes import SCALARS, python_number
@@ -87,7 +87,7 @@ class _Switchboard:
 
 
 _switchboards: dict[BackendDevice, _Switchboard] = {}
-_switching = threading.Lock()
+_switching = fork_safe(threading.Lock())
 
 
 @contextmanager
@@ -117,20 +117,15 @@ def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
                 _switchboards.pop(device).remove()
 
 
+@in_child
 def _forget_other_threads() -> None:
     """A forked child has one thread: the recordings of the others ended with them."""
-    global _switching
-    _switching = threading.Lock()
     thread = threading.get_ident()
     for device, board in list(_switchboards.items()):
         for other in [key for key in board.handlers if key != thread]:
             del board.handlers[other]
         if not board.handlers:
             _switchboards.pop(device).remove()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class HostNumber:

@@ -12,25 +12,16 @@ versions of all that overlap it. What NumPy itself writes is not seen.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import Any
 
+from ..forks import fork_safe
+
 now = 0
 
-_lock = threading.Lock()
+_lock = fork_safe(threading.Lock())
 _shared: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _renew_lock() -> None:
-    """Another thread may have held the lock when this process was forked."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def advance() -> int:

@@ -6,7 +6,6 @@ import copy
 import functools
 import gc
 import operator
-import os
 import sys
 import threading
 import types
@@ -22,6 +21,8 @@ from .. import autograd, tree
 from ..autograd import Tensor, autocast_dtype, is_grad_enabled
 from ..backend_ndarray import HostNumber, NDArray, cpu_numpy, default_device, from_numpy, versions
 from ..backend_ndarray.cuda import CudaDevice
+from ..environment import jit_mode
+from ..forks import fork_safe
 from . import check
 from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable, overwrite
@@ -29,21 +30,10 @@ from .guards import Counters, put, read
 from .signature import Signature
 from .trace import Kept, Output, Reached, Source, Trace, Tracing
 
-MODES = ("on", "off", "check", "evaluate")
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
 MAX_PROGRAMS = 32
 # Operations in a graph beyond which a warning says so: some ten times those of the models here.
 LARGE_GRAPH = 20_000
-
-
-def mode() -> str:
-    """NEEDLE_JIT: "on", "off" (run eagerly), "check" (both, compared; see `needle.jit.check`) or
-    "evaluate" (the slow specification).
-    """
-    chosen = os.environ.get("NEEDLE_JIT", "on")
-    if chosen not in MODES:
-        raise ValueError(f"NEEDLE_JIT must be one of {', '.join(MODES)}, got {chosen!r}")
-    return chosen
 
 
 class Program:
@@ -383,15 +373,14 @@ class JitFunction:
         self._instances: dict[int, tuple[weakref.ref[Any], JitFunction]] = {}
         self.compilations = 0  # how often the function was compiled
         self._reported: set[str] = set()  # why it runs eagerly
-        self._lock = threading.RLock()
-        _functions.add(self)
+        self._lock = fork_safe(threading.RLock())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], own: int = 0) -> Any:
         """A call, whose first `own` arguments are the instance that the programs belong to."""
-        chosen = mode()
+        chosen = jit_mode()
         if chosen == "off" or autograd.current_trace() is not None or check.here.rehearsing:
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
@@ -459,7 +448,7 @@ class JitFunction:
             raise RuntimeError(f"[jit] {self.name} has not been compiled yet; call it first")
         program = alive[0]
         if not isinstance(program.executable, Native):
-            raise RuntimeError(f"[jit] {self.name} has no native code with NEEDLE_JIT={mode()}")
+            raise RuntimeError(f"[jit] {self.name} has no native code with NEEDLE_JIT={jit_mode()}")
         return program
 
     # ---- methods and copies -----------------------------------------------------------------
@@ -528,7 +517,7 @@ class JitFunction:
         try:
             executable = make_executable(trace.graph, trace.device, "on" if native else "evaluate")
         except Unavailable as reason:
-            eagerly = mode() == "on"
+            eagerly = jit_mode() == "on"
             instead = "runs eagerly" if eagerly else "is checked with the evaluator"
             if str(reason) not in self._reported:
                 self._reported.add(str(reason))
@@ -649,16 +638,3 @@ def _has_identity(instance: Any) -> bool:
     """Whether an instance is told from others by what it is, and can be referred to weakly."""
     is_nesting = isinstance(instance, (Tensor, list, tuple, dict))
     return not is_nesting and type(instance).__weakrefoffset__ != 0
-
-
-# A fork may come while another thread holds a lock; in the child nobody does.
-_functions: weakref.WeakSet[JitFunction] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    for function in _functions:
-        function._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)

@@ -36,6 +36,7 @@ from ..autograd import Tensor
 from ..autograd import Value as AutogradValue
 from ..backend_ndarray import HostNumber, NDArray
 from ..backend_ndarray.device_cpu import core
+from ..forks import fork_safe, in_child
 
 # The key of a guard of all that is in a container.
 CONTENTS = None
@@ -209,7 +210,7 @@ def _mutable(cls: type) -> bool:
 # attributes, with what they had before.
 _watches: dict[int, Watch] = {}
 _followed: dict[type, dict[str, Any]] = {}
-_following = threading.Lock()
+_following = fork_safe(threading.Lock())
 
 
 def _follow(cls: type) -> None:
@@ -250,17 +251,12 @@ def _end_following() -> None:
         _followed.clear()
 
 
+@in_child
 def _forget_other_threads() -> None:
     """A forked child has one thread: the traces of the others ended with them."""
-    global _following
-    _following = threading.Lock()
     for thread in [key for key in _watches if key != threading.get_ident()]:
         del _watches[thread]
     _end_following()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class Watch:

@@ -8,12 +8,12 @@ its kernels to run is asked once for each shape, layout and alignment.
 from __future__ import annotations
 
 import ctypes
-import os
 from ctypes import POINTER, byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64
 from ctypes import c_void_p as _pointer
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...environment import cuda_matmul
 from .driver import CudaError
 from .kernels import address, merged, shapes_of
 from .library import CUBLASLT, CudaUnavailable, load
@@ -127,7 +127,7 @@ class Blas:
         self._workspace_bytes = WORKSPACE_HOPPER if context.capability >= (9, 0) else WORKSPACE
         self.missing: str | None = None
         self.version = ""
-        if os.environ.get("NEEDLE_CUDA_MATMUL") == "own":
+        if cuda_matmul() == "own":
             self.missing = "NEEDLE_CUDA_MATMUL is own"
             return
         self._lock = context.lock  # a capture holds it while it calls `matmul`

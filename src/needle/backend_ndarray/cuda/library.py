@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from ... import environment
 
 # The names under which the system's loader may know a library, the newest first.
 DRIVER = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
@@ -37,20 +38,24 @@ def load(names: tuple[str, ...], what: str, remedy: str) -> ctypes.CDLL:
     loader looks and in the wheels of needle-dl[cuda]. Raises CudaUnavailable.
     """
     problem: OSError | None = None
-    for path in _candidates(names):
+    try:
+        only = environment.folder("NEEDLE_CUDA_LIBRARIES")
+    except FileNotFoundError as error:
+        raise CudaUnavailable(f"cuda() is not available: {error}") from None
+    for path in _candidates(names, only):
         try:
             return ctypes.CDLL(path)
         except OSError as error:
             if "/" in path and Path(path).exists():
                 problem = error  # found, and broken
-    detail = f": {problem}" if problem else f" (looked for {', '.join(names)})"
+    where = f" in {only}, which NEEDLE_CUDA_LIBRARIES names" if only else ""
+    detail = f": {problem}" if problem else f" (looked for {', '.join(names)}{where})"
     raise CudaUnavailable(f"cuda() is not available: {what} was not found{detail}. {remedy}")
 
 
-def _candidates(names: tuple[str, ...]) -> Iterator[str]:
-    only = os.environ.get("NEEDLE_CUDA_LIBRARIES")
-    if only:
-        yield from (str(Path(only) / name) for name in names)
+def _candidates(names: tuple[str, ...], only: Path | None) -> Iterator[str]:
+    if only is not None:
+        yield from (str(only / name) for name in names)
         return
     yield from names
     for folder in _wheel_folders():

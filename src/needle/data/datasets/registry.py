@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ... import environment
 from ...files import user_cache_folder
 from .cifar10 import FILES as CIFAR10_FILES
 from .cifar10 import SUFFIXES as CIFAR10_SUFFIXES
@@ -107,8 +108,8 @@ def default_folder(name: str) -> Path:
     if not source.files:
         return Path(__file__).parent / "files"
     folder = source.folder or name
-    if root := os.environ.get("NEEDLE_DATA"):
-        return Path(root).expanduser() / folder
+    if root := environment.folder("NEEDLE_DATA"):
+        return root / folder
     return user_cache_folder() / "needle" / "data" / folder
 
 
