@@ -1,10 +1,14 @@
 // kernels.h: the kernels of one instruction set, as a table of functions.
 //
-// Every instruction set compiles the same headers in its own namespace and fills one table;
-// dispatch.cpp picks the best the processor has. Kernels may throw std::out_of_range (bad index)
+// The lists below declare each kernel once: the table, the way an instruction set fills it and the
+// functions that Python calls are made from them. Every instruction set compiles the same headers
+// in its own namespace and fills one table; dispatch.cpp picks the best that the processor has.
+// What operands mean is said where the kernels are defined (kernels/) and in the NumPy references
+// (needle/backend_ndarray/reference.py). Kernels may throw std::out_of_range (bad index)
 // and std::invalid_argument, before they write anything.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -29,61 +33,75 @@ struct AdamOptions {
   bool decoupled;
 };
 
-struct Convolution {  // first entries: height, second: width; padding before the first pixel
-  int64_t stride[2], dilation[2], padding[2], groups;
-};
+using Pair = std::array<int64_t, 2>;  // for height and width
+
+// clang-format off
+// Every kernel, as X(its name, its parameters...): the primitives that every device has, ...
+#define NEEDLE_PRIMITIVES(X)                                                                       \
+  X(fill, const View& out, Scalar value)                                                           \
+  X(copy, const View& x, const View& out)                                                          \
+  X(unary, UnaryOp op, const View& x, const View& out)                                             \
+  X(binary, BinaryOp op, const View& a, const View& b, const View& out)                            \
+  X(binary_scalar, BinaryOp op, const View& x, Scalar y, const View& out, bool reverse)            \
+  X(where, const View& cond, const View& a, const View& b, const View& out)                        \
+  X(reduce, ReduceOp op, const View& x, unsigned axes, const View& out)                            \
+  X(argreduce, bool largest, const View& x, int axis, const View& out)                             \
+  X(cumsum, const View& x, int axis, const View& out)                                              \
+  X(argsort, const View& x, int axis, bool descending, const View& out)                            \
+  X(matmul, const View& a, const View& b, const View& out, const View* bias)                       \
+  X(take_rows, const View& x, const View& index, const View& out)                                  \
+  X(add_rows, const View& out, const View& index, const View& src)
+
+// ... the fused kernels, which Python calls with these parameters after `contracts` allowed it, ...
+#define NEEDLE_FUSED_KERNELS(X)                                                                    \
+  X(softmax, const View& x, const View& out)                                                       \
+  X(log_softmax, const View& x, const View& out)                                                   \
+  X(cross_entropy, const View& logits, const View& labels, const View& losses, const View& lse,    \
+    int64_t ignore_index, double smoothing)                                                        \
+  X(cross_entropy_grad, const View& logits, const View& labels, const View& scale,                 \
+    const View& lse, const View& out, int64_t ignore_index, double smoothing)                      \
+  X(batch_norm, const View& x, const View& weight, const View& bias, double eps, const View& out,  \
+    const View& mean, const View& var)                                                             \
+  X(batch_norm_grad, const View& g, const View& x, const View& weight, const View& mean,           \
+    const View& var, double eps, const View& dx, const View& dweight, const View& dbias)           \
+  X(layer_norm, const View& x, const View& weight, const View& bias, double eps, const View& out,  \
+    const View& mean, const View& rstd)                                                            \
+  X(layer_norm_grad, const View& g, const View& x, const View& weight, const View& mean,           \
+    const View& rstd, const View& dx, const View& dweight, const View& dbias)                      \
+  X(conv2d, const View& x, const View& w, const View& out, Pair stride, Pair dilation,             \
+    Pair padding, int64_t groups)                                                                  \
+  X(conv2d_input_grad, const View& g, const View& w, const View& out, Pair stride, Pair dilation,  \
+    Pair padding, int64_t groups)                                                                  \
+  X(conv2d_weight_grad, const View& x, const View& g, const View& out, Pair stride, Pair dilation, \
+    Pair padding, int64_t groups)                                                                  \
+  X(lstm, const View& gates, const View& w, const View& h, const View& c)                          \
+  X(lstm_grad, const View& gates, const View& w, const View& h, const View& c, const View& dh,     \
+    const View& dh0, const View& dc0)                                                              \
+  X(rnn, const View& gates, const View& w, const View& h, bool relu)                               \
+  X(rnn_grad, const View& gates, const View& w, const View& h, const View& dh, const View& dh0,    \
+    bool relu)                                                                                     \
+  X(attention, const View& q, const View& k, const View& v, const View* mask, const View& out,     \
+    const View& lse, double scale, bool causal)                                                    \
+  X(attention_grad, const View& g, const View& q, const View& k, const View& v, const View* mask,  \
+    const View& out, const View& lse, const View& dq, const View& dk, const View& dv,              \
+    double scale, bool causal)
+
+// ... and those with bindings of their own.
+#define NEEDLE_OTHER_KERNELS(X)                                                                    \
+  X(sgd, const OptimizerStep& step, const SgdOptions& options)                                     \
+  X(adam, const OptimizerStep& step, const AdamOptions& options)                                   \
+  X(matmul_tiled, const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t p)     \
+  X(softmax_regression_epoch, const float* x, const uint8_t* y, float* theta, size_t samples,      \
+    size_t features, size_t classes, float lr, size_t batch)
+// clang-format on
+
+#define NEEDLE_KERNELS(X) NEEDLE_PRIMITIVES(X) NEEDLE_FUSED_KERNELS(X) NEEDLE_OTHER_KERNELS(X)
 
 struct KernelTable {
   const char* name;
-  void (*fill)(const View& out, Scalar value);
-  void (*copy)(const View& x, const View& out);
-  void (*unary)(UnaryOp op, const View& x, const View& out);
-  void (*binary)(BinaryOp op, const View& a, const View& b, const View& out);
-  void (*binary_scalar)(BinaryOp op, const View& x, Scalar y, const View& out, bool reverse);
-  void (*where)(const View& cond, const View& a, const View& b, const View& out);
-  void (*reduce)(ReduceOp op, const View& x, unsigned axes, const View& out);
-  void (*argreduce)(bool largest, const View& x, int axis, const View& out);
-  void (*cumsum)(const View& x, int axis, const View& out);
-  void (*argsort)(const View& x, int axis, bool descending, const View& out);
-  void (*matmul)(const View& a, const View& b, const View& out, const View* bias);
-  void (*take_rows)(const View& x, const View& index, const View& out);
-  void (*add_rows)(const View& out, const View& index, const View& src);
-  void (*softmax)(const View& x, const View& out, bool logarithm);
-  void (*cross_entropy)(const View& logits, const View& labels, const View& losses, const View& lse,
-                        int64_t ignore_index, double smoothing);
-  void (*cross_entropy_grad)(const View& logits, const View& labels, const View& scale,
-                             const View& lse, const View& out, int64_t ignore_index,
-                             double smoothing);
-  void (*batch_norm)(const View& x, const View& weight, const View& bias, double eps,
-                     const View& out, const View& mean, const View& var);
-  void (*batch_norm_grad)(const View& g, const View& x, const View& weight, const View& mean,
-                          const View& var, double eps, const View& dx, const View& dweight,
-                          const View& dbias);
-  void (*layer_norm)(const View& x, const View& weight, const View& bias, double eps,
-                     const View& out, const View& mean, const View& rstd);
-  void (*layer_norm_grad)(const View& g, const View& x, const View& weight, const View& mean,
-                          const View& rstd, const View& dx, const View& dweight, const View& dbias);
-  void (*conv2d)(const View& x, const View& w, const View& y, const Convolution& geometry);
-  void (*conv2d_input_grad)(const View& g, const View& w, const View& dx,
-                            const Convolution& geometry);
-  void (*conv2d_weight_grad)(const View& x, const View& g, const View& dw,
-                             const Convolution& geometry);
-  void (*lstm)(const View& gates, const View& w, const View& h, const View& c);
-  void (*lstm_grad)(const View& gates, const View& w, const View& h, const View& c, const View& dh,
-                    const View& dh0, const View& dc0);
-  void (*rnn)(const View& gates, const View& w, const View& h, bool relu);
-  void (*rnn_grad)(const View& gates, const View& w, const View& h, const View& dh, const View& dh0,
-                   bool relu);
-  void (*attention)(const View& q, const View& k, const View& v, const View* mask, const View& out,
-                    const View& lse, double scale, bool causal);
-  void (*attention_grad)(const View& g, const View& q, const View& k, const View& v,
-                         const View* mask, const View& out, const View& lse, const View& dq,
-                         const View& dk, const View& dv, double scale, bool causal);
-  void (*sgd)(const OptimizerStep& step, const SgdOptions& options);
-  void (*adam)(const OptimizerStep& step, const AdamOptions& options);
-  void (*matmul_tiled)(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t p);
-  void (*softmax_regression_epoch)(const float* x, const uint8_t* y, float* theta, size_t samples,
-                                   size_t features, size_t classes, float lr, size_t batch);
+#define NEEDLE_POINTER(name, ...) void (*name)(__VA_ARGS__);
+  NEEDLE_KERNELS(NEEDLE_POINTER)
+#undef NEEDLE_POINTER
   double (*peak_flops)(double seconds);
 };
 

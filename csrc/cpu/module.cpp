@@ -2,18 +2,22 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "buffer.h"
 #include "checks.h"
+#include "contracts.h"
 #include "guards.h"
 #include "kernels.h"
 #include "ndarray.h"
@@ -288,80 +292,46 @@ void add_rows(nb::handle out, nb::handle index, nb::handle src) {
 
 // ---- fused kernels ----------------------------------------------------------------------------
 
-template <bool LOGARITHM>
-void softmax(nb::handle x, nb::handle out) {
-  const Array a = view_of(x), o = view_of(out);
-  expect_floats("softmax", "x", a, 2, Layout::Rows);
-  expect_like("softmax", "out", o, a, Layout::Rows);
-  run(size_of(o) * 8, [&] { kernels().softmax(a, o, LOGARITHM); });
-}
+// How Python gives an argument to a kernel: an array for a View, an array or None for a pointer to
+// one, everything else as it is.
+template <typename Parameter>
+struct Argument {
+  using Given = Parameter;
+  Parameter value;
+  explicit Argument(Given given) : value(given) {}
+  Parameter get() const { return value; }
+};
 
-void require_losses(const char* op, const View& logits, const View& labels, const View& values,
-                    const View& lse) {
-  expect_floats(op, "logits", logits, 2, Layout::Rows);
-  expect(op, "labels", labels, DType::Int64, {logits.shape[0]});
-  expect(op, "the value of each row", values, logits.dtype, {logits.shape[0]});
-  expect(op, "lse", lse, logits.dtype, {logits.shape[0], 2});
-}
+template <>
+struct Argument<const View&> {
+  using Given = nb::handle;
+  Array array;
+  explicit Argument(Given given) : array(view_of(given)) {}
+  const View& get() const { return array; }
+};
 
-void cross_entropy(nb::handle logits, nb::handle labels, nb::handle losses, nb::handle lse,
-                   int64_t ignore_index, double smoothing) {
-  const Array x = view_of(logits), y = view_of(labels), o = view_of(losses), l = view_of(lse);
-  require_losses("cross_entropy", x, y, o, l);
-  run(size_of(x) * 8, [&] { kernels().cross_entropy(x, y, o, l, ignore_index, smoothing); });
-}
-void cross_entropy_grad(nb::handle logits, nb::handle labels, nb::handle scale, nb::handle lse,
-                        nb::handle out, int64_t ignore_index, double smoothing) {
-  const Array x = view_of(logits), y = view_of(labels), s = view_of(scale), l = view_of(lse),
-              o = view_of(out);
-  require_losses("cross_entropy_grad", x, y, s, l);
-  expect_like("cross_entropy_grad", "out", o, x, Layout::Rows);
-  run(size_of(x) * 8,
-      [&] { kernels().cross_entropy_grad(x, y, s, l, o, ignore_index, smoothing); });
-}
+template <>
+struct Argument<const View*> {
+  using Given = std::optional<nb::handle>;
+  std::optional<Array> array;
+  explicit Argument(Given given) {
+    if (given) array.emplace(view_of(*given));
+  }
+  const View* get() const { return array ? &*array : nullptr; }
+};
 
-// x and `results` (n, c), vectors over the c columns, statistics over the c columns or the n rows.
-void require_normalization(const char* op, const View& x,
-                           std::initializer_list<const View*> results,
-                           std::initializer_list<const View*> vectors,
-                           std::initializer_list<const View*> statistics, int statistics_axis) {
-  expect_floats(op, "x", x, 2, Layout::Rows);
-  for (const View* v : results) expect_like(op, "an array of x's shape", *v, x, Layout::Rows);
-  for (const View* v : vectors) expect(op, "weight, bias", *v, x.dtype, {x.shape[1]});
-  for (const View* v : statistics)
-    expect(op, "a statistic", *v, x.dtype, {x.shape[statistics_axis]});
-}
-
-void batch_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
-                nb::handle mean, nb::handle var) {
-  const Array a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
-              m = view_of(mean), v = view_of(var);
-  require_normalization("batch_norm", a, {&o}, {&w, &b}, {&m, &v}, 1);
-  run(size_of(a) * 4, [&] { kernels().batch_norm(a, w, b, eps, o, m, v); });
-}
-
-void batch_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean, nb::handle var,
-                     double eps, nb::handle dx, nb::handle dweight, nb::handle dbias) {
-  const Array gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
-              v = view_of(var), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
-  require_normalization("batch_norm_grad", a, {&gv, &dxv}, {&w, &dw, &db}, {&m, &v}, 1);
-  run(size_of(a) * 4, [&] { kernels().batch_norm_grad(gv, a, w, m, v, eps, dxv, dw, db); });
-}
-
-void layer_norm(nb::handle x, nb::handle weight, nb::handle bias, double eps, nb::handle out,
-                nb::handle mean, nb::handle rstd) {
-  const Array a = view_of(x), w = view_of(weight), b = view_of(bias), o = view_of(out),
-              m = view_of(mean), r = view_of(rstd);
-  require_normalization("layer_norm", a, {&o}, {&w, &b}, {&m, &r}, 0);
-  run(size_of(a) * 4, [&] { kernels().layer_norm(a, w, b, eps, o, m, r); });
-}
-
-void layer_norm_grad(nb::handle g, nb::handle x, nb::handle weight, nb::handle mean,
-                     nb::handle rstd, nb::handle dx, nb::handle dweight, nb::handle dbias) {
-  const Array gv = view_of(g), a = view_of(x), w = view_of(weight), m = view_of(mean),
-              r = view_of(rstd), dxv = view_of(dx), dw = view_of(dweight), db = view_of(dbias);
-  require_normalization("layer_norm_grad", a, {&gv, &dxv}, {&w, &dw, &db}, {&m, &r}, 0);
-  run(size_of(a) * 4, [&] { kernels().layer_norm_grad(gv, a, w, m, r, dxv, dw, db); });
+// The Python function `name`: the kernel on arguments that its contract allows.
+template <typename... Parameters>
+void bind(nb::module_& m, const char* name, void (*KernelTable::*kernel)(Parameters...),
+          int64_t (*contract)(Parameters...)) {
+  m.def(name, [kernel, contract](typename Argument<Parameters>::Given... given) {
+    const std::tuple<Argument<Parameters>...> arguments{given...};
+    std::apply(
+        [&](const auto&... x) {
+          run(contract(x.get()...), [&] { (kernels().*kernel)(x.get()...); });
+        },
+        arguments);
+  });
 }
 
 // The steps of lists of one array a parameter, and what keeps their memory. An empty list of
@@ -475,141 +445,6 @@ void softmax_regression_epoch(Matrix<const float> x, Vector<const uint8_t> y, Ma
                                      theta.shape(1), lr, batch);
 }
 
-// ---- convolution, recurrence, attention ---------------------------------------------------------
-
-using Pair = std::array<int64_t, 2>;
-
-// What a convolution's arrays must be: x (N, H, W, C) of any strides if it `is_read`, w (KH, KW,
-// C / groups, O) and y (N, OH, OW, O).
-void require_convolution(const char* op, const View& x, const View& w, const View& y,
-                         bool x_is_read, const Convolution& g) {
-  constexpr int64_t MOST = int64_t{1} << 31;
-  expect_floats(op, "x", x, 4, x_is_read ? Layout::Strided : Layout::Contiguous);
-  for (const int axis : {0, 1}) {
-    if (g.stride[axis] < 1 || g.stride[axis] > MOST || g.dilation[axis] < 1 ||
-        g.dilation[axis] > MOST || g.padding[axis] < -MOST || g.padding[axis] > MOST)
-      refuse(op, "stride and dilation must be from 1 to 2^31, padding within 2^31 of 0");
-  }
-  if (w.ndim != 4 || y.ndim != 4 || g.groups < 1 || w.shape[3] % g.groups != 0)
-    refuse(op, "w must be (KH, KW, C / groups, O), y (N, OH, OW, O), groups a divisor of O");
-  for (int axis = 0; axis < 4; ++axis) {
-    if (x.shape[axis] > MOST || w.shape[axis] > MOST || y.shape[axis] > MOST)
-      refuse(op, "the arrays must not be longer than 2^31");
-  }
-  if (x.shape[3] % g.groups != 0) refuse(op, "groups must divide the channels");
-  const int64_t channels = x.shape[3] / g.groups, filters = w.shape[3];
-  if (channels < 1 || w.shape[0] < 1 || w.shape[1] < 1)
-    refuse(op, "the kernel and the channels must not be empty");
-  expect(op, "w", w, x.dtype, {w.shape[0], w.shape[1], channels, filters});
-  expect(op, "y", y, x.dtype, {x.shape[0], y.shape[1], y.shape[2], filters});
-}
-
-using Pair = std::array<int64_t, 2>;
-
-// conv2d and its two gradients take their arrays in the order first operand, second, result.
-template <auto KERNEL>
-void convolution(nb::handle first, nb::handle second, nb::handle out, Pair stride, Pair dilation,
-                 Pair padding, int64_t groups) {
-  const Array a = view_of(first), b = view_of(second), o = view_of(out);
-  const Convolution geometry{
-      {stride[0], stride[1]}, {dilation[0], dilation[1]}, {padding[0], padding[1]}, groups};
-  if constexpr (KERNEL == &KernelTable::conv2d)
-    require_convolution("conv2d", a, b, o, true, geometry);
-  else if constexpr (KERNEL == &KernelTable::conv2d_input_grad)
-    require_convolution("conv2d_input_grad", o, b, a, false, geometry);
-  else
-    require_convolution("conv2d_weight_grad", a, o, b, true, geometry);
-  run(std::max(size_of(a), size_of(o)) * 64, [&] { (kernels().*KERNEL)(a, b, o, geometry); });
-}
-
-// gates (T, B, G·H), w (H, G·H) and the states (T + 1, B, H), all in row-major order.
-void require_recurrence(const char* op, int64_t per_unit, const View& gates, const View& w,
-                        std::initializer_list<const View*> states) {
-  expect_floats(op, "gates", gates, 3, Layout::Contiguous);
-  const int64_t steps = gates.shape[0], batch = gates.shape[1], columns = gates.shape[2];
-  if (columns % per_unit != 0) refuse(op, "the gates must be a multiple of the units");
-  expect(op, "w", w, gates.dtype, {columns / per_unit, columns});
-  for (const View* state : states)
-    expect(op, "the states", *state, gates.dtype, {steps + 1, batch, columns / per_unit});
-}
-
-// The gradients of the states (T, B, H) and of the first one (B, H).
-void require_recurrence_grad(const char* op, const View& h, const View& dh,
-                             std::initializer_list<const View*> first) {
-  expect(op, "dh", dh, h.dtype, {h.shape[0] - 1, h.shape[1], h.shape[2]});
-  for (const View* v : first)
-    expect(op, "the gradient of the first state", *v, h.dtype, {h.shape[1], h.shape[2]});
-}
-
-void lstm(nb::handle gates, nb::handle w, nb::handle h, nb::handle c) {
-  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c);
-  require_recurrence("lstm", 4, g, m, {&hv, &cv});
-  run(size_of(g) * 64, [&] { kernels().lstm(g, m, hv, cv); });
-}
-
-void lstm_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle c, nb::handle dh,
-               nb::handle dh0, nb::handle dc0) {
-  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), cv = view_of(c), d = view_of(dh),
-              first = view_of(dh0), cell = view_of(dc0);
-  require_recurrence("lstm_grad", 4, g, m, {&hv, &cv});
-  require_recurrence_grad("lstm_grad", hv, d, {&first, &cell});
-  run(size_of(g) * 64, [&] { kernels().lstm_grad(g, m, hv, cv, d, first, cell); });
-}
-
-void rnn(nb::handle gates, nb::handle w, nb::handle h, bool relu) {
-  const Array g = view_of(gates), m = view_of(w), hv = view_of(h);
-  require_recurrence("rnn", 1, g, m, {&hv});
-  run(size_of(g) * 64, [&] { kernels().rnn(g, m, hv, relu); });
-}
-
-void rnn_grad(nb::handle gates, nb::handle w, nb::handle h, nb::handle dh, nb::handle dh0,
-              bool relu) {
-  const Array g = view_of(gates), m = view_of(w), hv = view_of(h), d = view_of(dh),
-              first = view_of(dh0);
-  require_recurrence("rnn_grad", 1, g, m, {&hv});
-  require_recurrence_grad("rnn_grad", hv, d, {&first});
-  run(size_of(g) * 64, [&] { kernels().rnn_grad(g, m, hv, d, first, relu); });
-}
-
-// q (B, H, T, d), k (B, H, S, d), v (B, H, S, e), mask null or (B, H, T, S), out (B, H, T, e) with
-// consecutive elements in its rows and lse (B, H, T, 2) in row-major order.
-void require_attention(const char* op, const View& q, const View& k, const View& v,
-                       const View* mask, const View& out, const View& lse) {
-  expect_floats(op, "q", q, 4);
-  if (k.ndim != 4 || v.ndim != 4) refuse(op, "k and v must have 4 axes");
-  const int64_t batch = q.shape[0], heads = q.shape[1], rows = q.shape[2], columns = k.shape[2];
-  expect(op, "k", k, q.dtype, {batch, heads, columns, q.shape[3]}, Layout::Strided);
-  expect(op, "v", v, q.dtype, {batch, heads, columns, v.shape[3]}, Layout::Strided);
-  if (mask) expect(op, "mask", *mask, q.dtype, {batch, heads, rows, columns}, Layout::Strided);
-  expect(op, "out", out, q.dtype, {batch, heads, rows, v.shape[3]}, Layout::Rows);
-  expect(op, "lse", lse, q.dtype, {batch, heads, rows, 2});
-}
-
-void attention(nb::handle q, nb::handle k, nb::handle v, nb::handle mask, nb::handle out,
-               nb::handle lse, double scale, bool causal) {
-  const Array qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out), l = view_of(lse);
-  const Array given = mask.is_none() ? Array() : view_of(mask);
-  const View* m = mask.is_none() ? nullptr : &given;
-  require_attention("attention", qv, kv, vv, m, o, l);
-  run(size_of(o) * 64, [&] { kernels().attention(qv, kv, vv, m, o, l, scale, causal); });
-}
-
-void attention_grad(nb::handle g, nb::handle q, nb::handle k, nb::handle v, nb::handle mask,
-                    nb::handle out, nb::handle lse, nb::handle dq, nb::handle dk, nb::handle dv,
-                    double scale, bool causal) {
-  const Array gv = view_of(g), qv = view_of(q), kv = view_of(k), vv = view_of(v), o = view_of(out),
-              l = view_of(lse), dqv = view_of(dq), dkv = view_of(dk), dvv = view_of(dv);
-  const Array given = mask.is_none() ? Array() : view_of(mask);
-  const View* m = mask.is_none() ? nullptr : &given;
-  require_attention("attention_grad", qv, kv, vv, m, o, l);
-  expect_like("attention_grad", "g", gv, o);
-  expect_like("attention_grad", "dq", dqv, qv, Layout::Rows);
-  expect_like("attention_grad", "dk", dkv, kv, Layout::Rows);
-  expect_like("attention_grad", "dv", dvv, vv, Layout::Rows);
-  run(size_of(o) * 64,
-      [&] { kernels().attention_grad(gv, qv, kv, vv, m, o, l, dqv, dkv, dvv, scale, causal); });
-}
-
 // ---- the host's side --------------------------------------------------------------------------
 
 nb::dlpack::dtype dlpack_dtype(DType dtype) {
@@ -700,25 +535,10 @@ NB_MODULE(_core, m) {
   m.def("take_rows", take_rows);
   m.def("add_rows", add_rows);
 
-  m.def("softmax", softmax<false>);
-  m.def("log_softmax", softmax<true>);
-  m.def("cross_entropy", cross_entropy);
-  m.def("cross_entropy_grad", cross_entropy_grad);
-  m.def("batch_norm", batch_norm);
-  m.def("batch_norm_grad", batch_norm_grad);
-  m.def("layer_norm", layer_norm);
-  m.def("layer_norm_grad", layer_norm_grad);
-  m.def("conv2d", convolution<&KernelTable::conv2d>);
-  m.def("conv2d_input_grad", convolution<&KernelTable::conv2d_input_grad>);
-  m.def("conv2d_weight_grad", convolution<&KernelTable::conv2d_weight_grad>);
-  m.def("lstm", lstm);
-  m.def("lstm_grad", lstm_grad);
-  m.def("rnn", rnn);
-  m.def("rnn_grad", rnn_grad);
-  m.def("attention", attention, "q"_a, "k"_a, "v"_a, "mask"_a.none(), "out"_a, "lse"_a, "scale"_a,
-        "causal"_a);
-  m.def("attention_grad", attention_grad, "g"_a, "q"_a, "k"_a, "v"_a, "mask"_a.none(), "out"_a,
-        "lse"_a, "dq"_a, "dk"_a, "dv"_a, "scale"_a, "causal"_a);
+#define NEEDLE_BIND(name, ...) bind(m, #name, &KernelTable::name, contracts::name);
+  NEEDLE_FUSED_KERNELS(NEEDLE_BIND)
+#undef NEEDLE_BIND
+
   m.def("sgd", sgd);
   m.def("adam", adam);
   m.def("matmul_tiled", matmul_tiled);

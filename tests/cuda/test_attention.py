@@ -10,8 +10,7 @@ import pytest
 
 import needle as ndl
 from needle import models, nn, optim
-from needle.backend_ndarray import NDArray, is_stored, widened
-from needle.jit import reference
+from needle.backend_ndarray import NDArray, is_stored, reference, widened
 
 from .spy import launched
 

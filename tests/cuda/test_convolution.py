@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle.backend_ndarray import NDArray
+from needle.backend_ndarray import NDArray, reference
 from needle.backend_ndarray.cuda import convolution
-from needle.jit import reference
 from needle.jit.evaluate import evaluate
 from needle.jit.trace import Tracing
 

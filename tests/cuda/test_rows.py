@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from needle.backend_ndarray import NDArray
-from needle.jit import reference
+from needle.backend_ndarray import NDArray, reference
 
 COLUMNS = (3, 511, 513, 1700)
 

@@ -28,6 +28,11 @@ using gemm_detail::scratch;
 
 constexpr int64_t PATCH_BYTES = 192 << 10;  // a chunk of patches, a share of L2
 
+struct Geometry {  // the padding is that before the first pixel
+  Pair stride, dilation, padding;
+  int64_t groups;
+};
+
 template <typename T>
 struct Problem {
   T* x;
@@ -35,7 +40,7 @@ struct Problem {
   int64_t images, height, width;
   int64_t kernel_height, kernel_width, channels, filters;  // channels and filters of one group
   int64_t out_height, out_width, groups;
-  Convolution geometry;
+  Geometry geometry;
 
   int64_t pixels() const { return out_height * out_width; }
   int64_t patch() const { return kernel_height * kernel_width * channels; }
@@ -55,7 +60,7 @@ struct Problem {
 };
 
 template <typename T>
-Problem<T> make_problem(const View& x, const View& w, const View& y, const Convolution& geometry) {
+Problem<T> make_problem(const View& x, const View& w, const View& y, const Geometry& geometry) {
   Problem<T> p{};
   p.x = reinterpret_cast<T*>(x.data);
   std::copy_n(x.strides, 4, p.x_strides);
@@ -84,7 +89,7 @@ inline bool lies_over_image(int64_t size, int64_t out, int64_t stride, int64_t s
 
 template <typename T>
 Taps taps_over_image(const Problem<T>& p) {
-  const Convolution& g = p.geometry;
+  const Geometry& g = p.geometry;
   const int64_t kernel[] = {p.kernel_height, p.kernel_width}, size[] = {p.height, p.width},
                 out[] = {p.out_height, p.out_width};
   Taps taps{};
@@ -139,7 +144,7 @@ void with_trimmed_weights(const Problem<T>& p, const T* w, const Run& run) {
 template <typename T, typename Body>
 void for_each_patch_row(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
                         T* rows, const Body& body) {
-  const Convolution& g = p.geometry;
+  const Geometry& g = p.geometry;
   const int64_t row_size = p.kernel_width * p.channels;
   for (int64_t pixel = first_pixel; pixel < first_pixel + count; ++pixel) {
     const int64_t image = pixel / p.pixels(), oy = pixel % p.pixels() / p.out_width;
@@ -316,9 +321,11 @@ void weight_gradient(const Problem<T>& p, const T* g, T* dw) {
 
 }  // namespace convolution_detail
 
-inline void conv2d(const View& x, const View& w, const View& y, const Convolution& geometry) {
+inline void conv2d(const View& x, const View& w, const View& y, Pair stride, Pair dilation,
+                   Pair padding, int64_t groups) {
   NEEDLE_DISPATCH_FLOAT(x.dtype, {
-    const auto p = convolution_detail::make_problem<T>(x, w, y, geometry);
+    const auto p =
+        convolution_detail::make_problem<T>(x, w, y, {stride, dilation, padding, groups});
     if (p.images * p.pixels() == 0) return;
     convolution_detail::with_trimmed_weights(
         p, reinterpret_cast<const T*>(w.data), [&](const auto& problem, const T* weights) {
@@ -327,10 +334,11 @@ inline void conv2d(const View& x, const View& w, const View& y, const Convolutio
   })
 }
 
-inline void conv2d_input_grad(const View& g, const View& w, const View& dx,
-                              const Convolution& geometry) {
+inline void conv2d_input_grad(const View& g, const View& w, const View& dx, Pair stride,
+                              Pair dilation, Pair padding, int64_t groups) {
   NEEDLE_DISPATCH_FLOAT(g.dtype, {
-    const auto p = convolution_detail::make_problem<T>(dx, w, g, geometry);
+    const auto p =
+        convolution_detail::make_problem<T>(dx, w, g, {stride, dilation, padding, groups});
     if (p.images == 0) return;
     convolution_detail::with_trimmed_weights(
         p, reinterpret_cast<const T*>(w.data), [&](const auto& problem, const T* weights) {
@@ -340,10 +348,11 @@ inline void conv2d_input_grad(const View& g, const View& w, const View& dx,
   })
 }
 
-inline void conv2d_weight_grad(const View& x, const View& g, const View& dw,
-                               const Convolution& geometry) {
+inline void conv2d_weight_grad(const View& x, const View& g, const View& dw, Pair stride,
+                               Pair dilation, Pair padding, int64_t groups) {
   NEEDLE_DISPATCH_FLOAT(x.dtype, {
-    const auto p = convolution_detail::make_problem<T>(x, dw, g, geometry);
+    const auto p =
+        convolution_detail::make_problem<T>(x, dw, g, {stride, dilation, padding, groups});
     T* out = reinterpret_cast<T*>(dw.data);
     if (p.images * p.pixels() == 0) {
       std::fill_n(out, p.patch() * p.row_stride(), T(0));

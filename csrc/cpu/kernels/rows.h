@@ -50,27 +50,37 @@ T sum_exp(const T* row, T top, int64_t c) {
   return sum.value();
 }
 
-inline void softmax(const View& x, const View& out, bool logarithm) {
+// A row's exponentials and their sum are made once; `finish(row, top, sum, out, columns)`
+// makes the results of the row.
+template <typename Finish>
+void softmax_rows(const View& x, const View& out, const Finish& finish) {
   NEEDLE_DISPATCH_FLOAT(x.dtype, {
     const Rows2d<const T> rows(x);
     const Rows2d<T> results(out);
     parallel_range(rows.n, rows.c * FUNCTION, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T* row = rows[i];
-        T* __restrict o = results[i];
+        T* o = results[i];
         const T top = row_max(row, rows.c);
-        const T sum = exp_row(row, top, o, rows.c);
-        if (logarithm) {
-          // One after the other: added up, a large maximum would swallow the logarithm.
-          const T log_sum = std::log(sum);
-          for (int64_t j = 0; j < rows.c; ++j) o[j] = (row[j] - top) - log_sum;
-        } else {
-          const T scale = 1 / sum;
-          for (int64_t j = 0; j < rows.c; ++j) o[j] *= scale;
-        }
+        finish(row, top, exp_row(row, top, o, rows.c), o, rows.c);
       }
     });
   })
+}
+
+inline void softmax(const View& x, const View& out) {
+  softmax_rows(x, out, [](const auto*, auto, auto sum, auto* __restrict o, int64_t c) {
+    const auto scale = 1 / sum;
+    for (int64_t j = 0; j < c; ++j) o[j] *= scale;
+  });
+}
+
+inline void log_softmax(const View& x, const View& out) {
+  softmax_rows(x, out, [](const auto* row, auto top, auto sum, auto* __restrict o, int64_t c) {
+    // One after the other: added up, a large maximum would swallow the logarithm.
+    const auto log_sum = std::log(sum);
+    for (int64_t j = 0; j < c; ++j) o[j] = (row[j] - top) - log_sum;
+  });
 }
 
 // ---- cross-entropy ----------------------------------------------------------------------------

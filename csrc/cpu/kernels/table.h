@@ -18,42 +18,10 @@
 namespace needle::NEEDLE_ISA {
 
 // constexpr, so that no instruction of this set runs while the library is being loaded.
-constexpr KernelTable make_table(const char* name) {
-  return {name,
-          fill,
-          copy,
-          unary,
-          binary,
-          binary_scalar,
-          where,
-          reduce,
-          argreduce,
-          cumsum,
-          argsort,
-          matmul,
-          take_rows,
-          add_rows,
-          softmax,
-          cross_entropy,
-          cross_entropy_grad,
-          batch_norm,
-          batch_norm_grad,
-          layer_norm,
-          layer_norm_grad,
-          conv2d,
-          conv2d_input_grad,
-          conv2d_weight_grad,
-          lstm,
-          lstm_grad,
-          rnn,
-          rnn_grad,
-          attention,
-          attention_grad,
-          sgd,
-          adam,
-          matmul_tiled,
-          softmax_regression_epoch,
-          peak_flops<float>};
+constexpr KernelTable make_table(const char* set) {
+#define NEEDLE_ENTRY(name, ...) .name = name,
+  return {.name = set, NEEDLE_KERNELS(NEEDLE_ENTRY).peak_flops = peak_flops<float>};
+#undef NEEDLE_ENTRY
 }
 
 }  // namespace needle::NEEDLE_ISA

@@ -10,6 +10,7 @@ from ..environment import MAX_THREADS
 from .device import BackendDevice
 from .dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, UINT8
 from .layout import whole
+from .primitives import PRIMITIVES, REQUIRED
 
 core: Any
 try:
@@ -17,10 +18,7 @@ try:
 except ModuleNotFoundError:  # built without a C++ compiler
     core = None
 
-PRIMITIVES = (
-    "allocate", "wrap", "view", "fill", "copy", "unary", "binary", "binary_scalar", "where",
-    "reduce", "argreduce", "cumsum", "argsort", "matmul", "take_rows", "add_rows",
-)  # fmt: skip
+FUNCTIONS = ("allocate", "wrap", "view", *REQUIRED)
 
 
 class CpuDevice(BackendDevice):
@@ -34,7 +32,7 @@ class CpuDevice(BackendDevice):
         dtypes = [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL, FLOAT16, BFLOAT16]
         core.register(self.array_type, dtypes, self)
         # The native functions become the device's own: one call from NDArray to the kernel.
-        for name in PRIMITIVES:
+        for name in FUNCTIONS:
             setattr(self, name, getattr(core, name))
         self.__tile_size__ = core.TILE_SIZE
         self.matmul_tiled = core.matmul_tiled
@@ -43,7 +41,7 @@ class CpuDevice(BackendDevice):
         return core is not None
 
     def __getattr__(self, name: str) -> Any:
-        if core is None and name in PRIMITIVES:
+        if core is None and name in FUNCTIONS:
             raise RuntimeError(
                 "cpu() is not available: needle was installed without its C++ core. Install a C++ "
                 "compiler and reinstall needle-dl, or use cpu_numpy()"
@@ -51,7 +49,7 @@ class CpuDevice(BackendDevice):
         raise AttributeError(name)
 
     def fused(self, name: str) -> Callable[..., Any] | None:
-        return getattr(core, name, None)
+        return getattr(core, name, None) if name in PRIMITIVES else None
 
 
 def set_num_threads(n: int) -> None:

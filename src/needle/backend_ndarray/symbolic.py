@@ -16,12 +16,12 @@ import numpy as np
 
 from ..forks import fork_safe, in_child
 from .device import BackendDevice
-from .device_cpu import PRIMITIVES
+from .device_cpu import FUNCTIONS
 from .dtypes import SCALARS, python_number
 
 # What a recorder answers in the device's place: the primitives, the fused kernels by name, and
 # draws of random numbers.
-RECORDED = (*PRIMITIVES, "fused", "draw")
+RECORDED = (*FUNCTIONS, "fused", "draw")
 
 
 class SymbolicBuffer:

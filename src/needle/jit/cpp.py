@@ -11,7 +11,7 @@ import numpy as np
 from ..backend_ndarray.dtypes import kernel_scalar
 from .convolutions import ConvolutionShape, convolution_shape
 from .fuse import Unit, values_needed_outside
-from .graph import ROLES, Graph, Loop, Node, Value, View
+from .graph import Graph, Loop, Node, Value, View
 from .loops import LoopCode, ctype, write_epilogue, write_loop
 from .plan import Plan, aligned
 from .products import ProductShape, product_shape, result_matrix
@@ -234,12 +234,9 @@ def _enum(kind: str, name: str) -> str:
     return f"{kind}::{name}"
 
 
-def _convolution(stride: Any, dilation: Any, padding: Any, groups: int) -> str:
-    pairs = ", ".join(f"{{{a}, {b}}}" for a, b in (stride, dilation, padding))
-    return f"Convolution{{{pairs}, {groups}}}"
-
-
 def _number(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"Pair{{{', '.join(map(_number, value))}}}"
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     return float(value).hex() if isinstance(value, float) else f"INT64_C({int(value)})"
@@ -249,8 +246,7 @@ def kernel_call(node: Node, view: Callable[[View], str]) -> str:
     """The statement that runs a node through the core's table of kernels."""
     at: list[Any] = [view(x) if isinstance(x, View) else x for x in node.operands]
     op = node.op
-    optional = node.op.startswith("attention") or op == "matmul"
-    if optional:
+    if "?" in node.roles:
         return _with_optional(node, at)
     if op == "fill":
         args = [at[0], scalar(at[1])]
@@ -265,22 +261,20 @@ def kernel_call(node: Node, view: Callable[[View], str]) -> str:
         args = [_enum("ReduceOp", at[0]), at[1], str(mask), at[3]]
     elif op == "argreduce":
         args = [_number(at[0] == "argmax"), at[1], str(at[2]), at[3]]
-    elif op.startswith("conv2d"):
-        args = [*at[:3], _convolution(*at[3:])]
-    elif op in ("softmax", "log_softmax"):
-        return f"k->softmax({at[0]}, {at[1]}, {_number(op == 'log_softmax')});"
     else:
-        args = [x if role in "iou" else _number(x) for role, x in zip(ROLES[op], at, strict=True)]
+        args = _arguments(node, at)
     return f"k->{op}({', '.join(args)});"
+
+
+def _arguments(node: Node, at: list[Any]) -> list[str]:
+    return [_number(x) if role == "a" else x for role, x in zip(node.roles, at, strict=True)]
 
 
 def _with_optional(node: Node, at: list[Any]) -> str:
     """Kernels with an operand that may be missing take a pointer to it."""
-    name, which = node.op, ROLES[node.op].index("?")
+    which = node.roles.index("?")
     missing = at[which] is None
-    args = [
-        ("nullptr" if missing else "&extra") if i == which else x if role in "iou" else _number(x)
-        for i, (role, x) in enumerate(zip(ROLES[name], at, strict=True))
-    ]
-    call = f"k->{name}({', '.join(args)});"
+    args = _arguments(node, at)
+    args[which] = "nullptr" if missing else "&extra"
+    call = f"k->{node.op}({', '.join(args)});"
     return call if missing else f"{{ const View extra = {at[which]}; {call} }}"

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_stored
 from ..backend_ndarray.device_numpy import NumpyBuffer
+from ..backend_ndarray.primitives import PRIMITIVES
 from .graph import Graph, Loop, Node, Value, View
-from .reference import REFERENCES
 
 Memory = dict[int, np.ndarray]  # the flat contents of values as NumPy stores them, by id
 
@@ -43,7 +43,7 @@ def run_node(node: Node, memory: Memory) -> None:
     if node.op == "scan":
         run_loop(node, memory)
         return
-    reference = REFERENCES.get(node.op)
+    reference = PRIMITIVES[node.op].reference
     as_operand = _array if reference is None else _in_float32
     operands = [
         x if role == "a" or x is None else as_operand(x, memory)

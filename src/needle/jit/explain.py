@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
 
-from .convolutions import convolution_views
+from ..backend_ndarray.primitives import PRIMITIVES
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node
 from .loops import cost_of
@@ -63,20 +62,11 @@ def flops_of(node: Node) -> int:
     if node.op == "scan":
         loop: Loop = node.operands[0]
         return loop.length * sum(map(flops_of, loop.body.nodes))
-    out = node.outputs[0]
-    if node.op == "matmul":
-        return 2 * out.size * node.inputs[0].shape[-1]
-    if node.op in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-        _image, weights, result = convolution_views(node)
-        return 2 * prod(result.shape[:3]) * prod(weights.shape)
-    if node.op in ("lstm", "lstm_grad", "rnn", "rnn_grad"):
-        gates, weight = node.operands[0], node.operands[1]
-        return 2 * gates.shape[0] * gates.shape[1] * prod(weight.shape)
-    if node.op in ("attention", "attention_grad"):
-        q, k = node.inputs[:2] if node.op == "attention" else node.inputs[1:3]
-        return (4 if node.op == "attention" else 10) * q.size * k.shape[2]
-    inputs = node.inputs
-    return cost_of(node) * (inputs[0].size if node.op == "reduce" else out.size)
+    flops = PRIMITIVES[node.op].flops
+    if flops is not None:
+        return flops(*node.operands)
+    of = node.inputs[0] if node.op == "reduce" else node.outputs[0]
+    return cost_of(node) * of.size
 
 
 def _bytes(unit: Unit, needed: set[int]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .graph import ELEMENTWISE, Graph, Node, Value
+from .graph import Graph, Node, Value
 from .nest import Domain, Nest, domain_of
 from .products import fits_epilogue, result_matrix
 
@@ -254,7 +254,7 @@ def _last_updates(graph: Graph) -> set[int]:
     results = {id(view.value) for view in graph.results}
     last: set[int] = set()
     for node in reversed(graph.nodes):
-        if node.op not in ELEMENTWISE or any(id(view.value) in results for view in node.outputs):
+        if not node.is_elementwise or any(id(view.value) in results for view in node.outputs):
             break
         last.add(id(node))
     return last

@@ -18,53 +18,7 @@ import numpy as np
 
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import compact_strides, is_compact, is_dense
-
-# ---- primitives -----------------------------------------------------------------------------
-
-# Operands of the primitives and kernels, one letter each in the order in which a device takes
-# them: i is read, o is written, u is read and written in place, a is a plain Python value, and ? is
-# read unless it is None.
-ROLES: dict[str, str] = {
-    "fill": "oa",
-    "copy": "io",
-    "unary": "aio",
-    "binary": "aiio",
-    "binary_scalar": "aiaoa",
-    "where": "iiio",
-    "reduce": "aiao",
-    "argreduce": "aiao",
-    "cumsum": "iao",
-    "argsort": "iaao",
-    "matmul": "iio?",
-    "matmul_relu": "iio?",
-    "take_rows": "iio",
-    "add_rows": "uii",
-    "softmax": "io",
-    "log_softmax": "io",
-    "cross_entropy": "iiooaa",
-    "cross_entropy_grad": "iiiioaa",
-    "batch_norm": "iiiaooo",
-    "batch_norm_grad": "iiiiiaooo",
-    "layer_norm": "iiiaooo",
-    "layer_norm_grad": "iiiiiooo",
-    "conv2d": "iioaaaa",
-    "conv2d_input_grad": "iioaaaa",
-    "conv2d_weight_grad": "iioaaaa",
-    "max_pool2d": "iooaaaa",
-    "max_pool2d_grad": "iiiioaaaa",
-    "avg_pool2d": "ioaaaa",
-    "avg_pool2d_grad": "ioaaaa",
-    "lstm": "uiuu",
-    "lstm_grad": "uiiiiuu",
-    "rnn": "uiua",
-    "rnn_grad": "uiiiua",
-    "attention": "iii?ooaa",
-    "attention_grad": "iiii?iioooaa",
-    "philox": "aiio",
-}
-# Those with a loop body of scalars: what the passes may fuse.
-ELEMENTWISE = frozenset(("fill", "copy", "unary", "binary", "binary_scalar", "where"))
-
+from ..backend_ndarray.primitives import PRIMITIVES
 
 # ---- values, views, nodes -------------------------------------------------------------------
 
@@ -123,7 +77,7 @@ def whole(value: Value, shape: Shape | None = None) -> View:
 class Node:
     """One primitive, or a loop over a graph of them (`Loop`): `outputs` from `inputs`.
 
-    `operands` are the device's arguments in its own order (see `ROLES`): views (both of inputs and
+    `operands` are the device's arguments in its own order (see `PRIMITIVES`): views (of inputs and
     of outputs), Python values and None.
     """
 
@@ -139,12 +93,17 @@ class Node:
 
     @property
     def roles(self) -> str:
-        """The roles of the operands; see `ROLES`."""
+        """The roles of the operands; see `PRIMITIVES`."""
         if self.op != "scan":
-            return ROLES[self.op]
+            return PRIMITIVES[self.op].operands
         loop: Loop = self.operands[0]
         outputs = len(loop.body.results) + loop.is_planned
         return "a" + "i" * len(loop.body.arguments) + "o" * outputs
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it computes each element of its result from the same elements of its inputs."""
+        return self.op != "scan" and PRIMITIVES[self.op].is_elementwise
 
     @property
     def inputs(self) -> tuple[View, ...]:

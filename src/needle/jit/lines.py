@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from . import nest
 from .fuse import base_of
-from .graph import ELEMENTWISE, Node, Value, View
+from .graph import Node, Value, View
 from .nest import (
     COLUMN_SUM,
     FULL,
@@ -69,7 +69,7 @@ def _lookup_domain(node: Node) -> Domain | None:
 
 def writes_part(node: Node) -> bool:
     """Whether an element-wise node leaves a part of its array as it was."""
-    if node.op not in ELEMENTWISE:
+    if not node.is_elementwise:
         return False
     (out,) = node.outputs
     return out.value.base is not None or not out.covers

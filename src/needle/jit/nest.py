@@ -18,7 +18,7 @@ from math import prod
 from typing import ClassVar, Self
 
 from ..backend_ndarray.layout import Shape, compact_strides
-from .graph import ELEMENTWISE, Node, Value, View
+from .graph import Node, Value, View
 
 Strides = tuple[int, ...]
 
@@ -71,7 +71,7 @@ def domain_of(node: Node) -> Domain | None:
 
 def elementwise_domain(node: Node) -> Domain | None:
     """The domain of an element-wise node, or None."""
-    if node.op not in ELEMENTWISE:
+    if not node.is_elementwise:
         return None
     (out,) = node.outputs
     if out.value.base is not None or not out.covers or not out.size:

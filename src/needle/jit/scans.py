@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .graph import ELEMENTWISE, Graph, Loop, Node, Value, View, replace_values, whole
+from .graph import Graph, Loop, Node, Value, View, replace_values, whole
 from .loops import CHEAP, cost_of
 from .passes import (
     copied_value,
@@ -270,7 +270,7 @@ def _with_cheap(scan: Scan, kept: list[Node]) -> list[Node]:
     chosen = set(map(id, kept))
     for node in reversed(scan.nodes):
         if (
-            node.op in ELEMENTWISE
+            node.is_elementwise
             and cost_of(node) <= CHEAP
             and id(node.outputs[0].value) in needed
             and all(id(value) in needed for value in node.needed())

@@ -35,19 +35,12 @@ from ..backend_ndarray import (
     recording,
 )
 from ..backend_ndarray.layout import compact_strides
+from ..backend_ndarray.primitives import PRIMITIVES
 from ..tree import has_leaf, map_leaves, with_tensors
 from .draws import Draw
 from .evaluate import Memory, contents_of, run_node, seen
-from .graph import ROLES, Graph, Loop, Node, Value, View, replace_values, whole
+from .graph import Graph, Loop, Node, Value, View, replace_values, whole
 from .guards import CONTENTS, Counters, Guards, Watch
-
-# Kernels with large loops of their own, which stay single nodes of the graph. All other fused ops
-# are traced through their definition in simpler ops, so that passes can fuse them anew.
-KERNELS = frozenset(
-    ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
-     "avg_pool2d", "avg_pool2d_grad", "lstm", "lstm_grad", "rnn", "rnn_grad", "attention",
-     "attention_grad", "philox")
-)  # fmt: skip
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -748,7 +741,7 @@ class Tracing:
             return seen(view, self.contents).copy()
 
     def _fused(self, device: Any, original: Any, name: str) -> Callable[..., None] | None:
-        if name not in KERNELS or original(name) is None:
+        if not PRIMITIVES[name].is_node or original(name) is None:
             return None
         return lambda *args, **options: self._record(device, name, args, options)
 
@@ -766,7 +759,7 @@ class Tracing:
 
     def _record(self, device: Any, name: str, args: tuple[Any, ...], options: Any) -> None:
         self._check_device(device, name)
-        roles = ROLES[name]
+        roles = PRIMITIVES[name].operands
         if options or len(args) != len(roles):
             raise TypeError(f"[jit] {name} was called with other arguments than {roles!r} names")
         read = [

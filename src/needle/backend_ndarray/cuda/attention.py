@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import FLOAT32, is_stored
-from .kernels import Operand, address, call, strided, type_of
+from .kernels import Operand, address, call, launcher, strided, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -22,6 +22,7 @@ MMA_WIDEST_PAIR = 64  # of two results at a time, or of dq where there is a mask
 NARROWEST = 16
 
 
+@launcher
 def attention(
     device: CudaDevice, q: Any, k: Any, v: Any, mask: Any, out: Any, lse: Any, scale: float,
     causal: bool,
@@ -49,6 +50,7 @@ def attention(
     )  # fmt: skip
 
 
+@launcher
 def attention_grad(
     device: CudaDevice, g: Any, q: Any, k: Any, v: Any, mask: Any, out: Any, lse: Any, dq: Any,
     dk: Any, dv: Any, scale: float, causal: bool,

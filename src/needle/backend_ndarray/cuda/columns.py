@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..layout import Shape
-from .kernels import THREADS, Operand, address, call, given, output, type_of
+from .kernels import THREADS, Operand, address, call, given, launcher, output, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -31,6 +31,7 @@ MOMENTS = _Found("Moments", 3, "sum_moments")
 GRADS = _Found("WeightGrads", 2, "sum_weight_grads")
 
 
+@launcher
 def batch_norm(
     device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, var: Any
 ) -> None:
@@ -43,6 +44,7 @@ def batch_norm(
         ])  # fmt: skip
 
 
+@launcher
 def batch_norm_grad(
     device: CudaDevice, g: Any, x: Any, weight: Any, mean: Any, var: Any, eps: float, dx: Any,
     dweight: Any, dbias: Any,

@@ -18,6 +18,7 @@ from .kernels import (
     address,
     call,
     given,
+    launcher,
     output,
     shapes_of,
     strided,
@@ -48,6 +49,7 @@ class Tile(NamedTuple):
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
+@launcher
 def conv2d(
     device: CudaDevice, x: Any, w: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
@@ -64,6 +66,7 @@ def conv2d(
     )  # fmt: skip
 
 
+@launcher
 def conv2d_input_grad(
     device: CudaDevice, g: Any, w: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
@@ -82,6 +85,7 @@ def conv2d_input_grad(
     )  # fmt: skip
 
 
+@launcher
 def conv2d_weight_grad(
     device: CudaDevice, x: Any, g: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,

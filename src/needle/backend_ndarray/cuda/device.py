@@ -12,10 +12,10 @@ import numpy as np
 from ..device import BackendDevice, the_device
 from ..dtypes import INT64, is_float
 from ..layout import is_compact
-from . import kernels
+from ..primitives import PRIMITIVES
+from . import attention, columns, convolution, fused, kernels, pooling, random, recurrent  # noqa: F401
 from .blas import Blas
 from .context import Context
-from .fused import BY_TENSOR_CORES, FUSED
 from .library import CudaUnavailable
 from .pinned import NOTHING_BAD
 
@@ -256,9 +256,11 @@ class CudaDevice(BackendDevice):
         return None if first[0] == NOTHING_BAD else int(first[0])
 
     def takes_stored(self, kernel: str) -> bool:
-        return kernel == "matmul" or (kernel in BY_TENSOR_CORES and self.has_tensor_cores)
+        return kernel == "matmul" or (
+            PRIMITIVES[kernel].takes_tensor_cores and self.has_tensor_cores
+        )
 
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The GPU's kernel of that name, or None."""
-        function = FUSED.get(name)
+        function = kernels.LAUNCHERS.get(name)
         return None if function is None else partial(function, self)

@@ -1,21 +1,16 @@
-"""The fused kernels of `cuda()`, with the operands of those of `cpu()` (see `jit/reference.py`)."""
+"""Kernels of rows and of optimizers; for the operands see `primitives` and `reference`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import kernels
-from .attention import attention, attention_grad
-from .columns import batch_norm, batch_norm_grad, layer_norm_weight_grads
-from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
-from .kernels import Operand, address, call, given, output, type_of
-from .pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
-from .random import philox
-from .recurrent import lstm, lstm_grad, rnn, rnn_grad
+from .columns import layer_norm_weight_grads
+from .kernels import Operand, address, call, given, launcher, output, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -40,16 +35,19 @@ def _pointers(**arrays: Any) -> list[Operand]:
     return [output(name, x) for name, x in arrays.items()]
 
 
+@launcher
 def softmax(device: CudaDevice, x: Any, out: Any) -> None:
     """exp(x) over its sum along the rows of x (n, c)."""
     _rows(device, "softmax<false>", x, _pointers(x=x, out=out))
 
 
+@launcher
 def log_softmax(device: CudaDevice, x: Any, out: Any) -> None:
     """x - logsumexp(x) along the rows of x (n, c)."""
     _rows(device, "softmax<true>", x, _pointers(x=x, out=out))
 
 
+@launcher
 def cross_entropy(
     device: CudaDevice, logits: Any, labels: Any, losses: Any, lse: Any, ignore_index: int,
     smoothing: float,
@@ -63,6 +61,7 @@ def cross_entropy(
     ])  # fmt: skip
 
 
+@launcher
 def cross_entropy_grad(
     device: CudaDevice, logits: Any, labels: Any, scale: Any, lse: Any, out: Any,
     ignore_index: int, smoothing: float,
@@ -88,6 +87,7 @@ def _check_labels(device: CudaDevice, logits: Any, labels: Any, ignored: int) ->
         raise IndexError(f"[cross_entropy] label {label} is out of range for {classes} classes")
 
 
+@launcher
 def layer_norm(
     device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, rstd: Any
 ) -> None:
@@ -98,6 +98,7 @@ def layer_norm(
     ])  # fmt: skip
 
 
+@launcher
 def layer_norm_grad(
     device: CudaDevice, g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any,
     dbias: Any,
@@ -156,6 +157,7 @@ def _update(
             )  # fmt: skip
 
 
+@launcher
 def sgd(
     device: CudaDevice, params: list[Any], grads: list[Any], momenta: list[Any], outs: list[Any],
     lr: float, momentum: float, weight_decay: float, dampening: float, nesterov: bool,
@@ -170,6 +172,7 @@ def sgd(
     _update(device, step, [params, grads, outs, *moments], numbers)
 
 
+@launcher
 def adam(
     device: CudaDevice, params: list[Any], grads: list[Any], ms: list[Any], vs: list[Any],
     outs: list[Any], lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
@@ -184,6 +187,7 @@ def adam(
     _update(device, "adam", [params, grads, outs, ms, vs], numbers)
 
 
+@launcher
 def sum_of_squares(device: CudaDevice, arrays: list[Any], out: Any) -> None:
     """The sum of the squares of all numbers of compact arrays of one dtype → out (), float64."""
     with device.context.streams.current.together():
@@ -198,19 +202,3 @@ def sum_of_squares(device: CudaDevice, arrays: list[Any], out: Any) -> None:
             )  # fmt: skip
             first += table.blocks * out._dtype.itemsize
         device.reduce("sum", sums, (0,), out.reshape((1,)))
-
-
-# Those that take numbers of 16 bits where there are tensor cores for them.
-BY_TENSOR_CORES = frozenset(
-    ("attention", "attention_grad", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-)
-
-FUSED: dict[str, Callable[..., None]] = {
-    function.__name__: function
-    for function in (
-        softmax, log_softmax, cross_entropy, cross_entropy_grad, layer_norm, layer_norm_grad,
-        batch_norm, batch_norm_grad, sgd, adam, sum_of_squares, attention, attention_grad, conv2d,
-        conv2d_input_grad, conv2d_weight_grad, lstm, lstm_grad, rnn, rnn_grad, max_pool2d,
-        max_pool2d_grad, avg_pool2d, avg_pool2d_grad, philox,
-    )
-}  # fmt: skip

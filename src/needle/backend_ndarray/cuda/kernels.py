@@ -6,12 +6,13 @@ and strides are parameters, so that a model compiles some dozens of kernels and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 from ..dtypes import is_stored, kernel_scalar, widened
 from ..layout import Shape, compact_strides, is_compact
+from ..primitives import PRIMITIVES
 from .context import Context
 
 TYPES = {
@@ -28,6 +29,18 @@ ACCESS = 16  # bytes that one instruction moves
 REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
 MANY_PARTS = 32  # so many are too many to be added up by one thread
 REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
+
+LAUNCHERS: dict[str, Callable[..., None]] = {}  # of the fused kernels, by name
+
+
+def launcher(function: Callable[..., None]) -> Callable[..., None]:
+    """Declares that a function launches the fused kernel of its name.
+
+    It takes the device, then the kernel's operands (see `primitives`).
+    """
+    assert function.__name__ in PRIMITIVES, function.__name__
+    LAUNCHERS[function.__name__] = function
+    return function
 
 
 class Axes(NamedTuple):

@@ -11,6 +11,7 @@ from .kernels import (
     given,
     grid,
     index_type,
+    launcher,
     output,
     shapes_of,
     strided,
@@ -23,12 +24,14 @@ Pair = tuple[int, int]
 MOST_UNROLLED = 16  # positions of a kernel
 
 
+@launcher
 def max_pool2d(device: CudaDevice, x: Any, out: Any, ties: Any, *window: Pair) -> None:
     """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties."""
     operands = [strided("x", x), output("out", out), output("ties", ties)]
     _launch(device, "max_pool2d", x, out, window, out, operands, _size(window))
 
 
+@launcher
 def max_pool2d_grad(
     device: CudaDevice, g: Any, x: Any, out: Any, ties: Any, dx: Any, *window: Pair
 ) -> None:
@@ -39,12 +42,14 @@ def max_pool2d_grad(
     _launch(device, "max_pool2d_grad", x, out, window, dx, operands)
 
 
+@launcher
 def avg_pool2d(device: CudaDevice, x: Any, out: Any, *window: Pair) -> None:
     """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C)."""
     operands = [strided("x", x), output("out", out)]
     _launch(device, "avg_pool2d", x, out, window, out, operands, _size(window))
 
 
+@launcher
 def avg_pool2d_grad(device: CudaDevice, g: Any, dx: Any, *window: Pair) -> None:
     """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
     _launch(device, "avg_pool2d_grad", dx, g, window, dx, [given("g", g), output("dx", dx)])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..philox import blocks_of
-from .kernels import call, given, grid, output, shapes_of
+from .kernels import call, given, grid, launcher, output, shapes_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
 
 
+@launcher
 def philox(device: CudaDevice, normal: bool, seed: Any, offset: Any, out: Any) -> None:
     """The numbers of a draw from `offset` on, uniform or normal → out, which is compact.
 

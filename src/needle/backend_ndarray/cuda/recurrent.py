@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .kernels import Operand, call, given, output
+from .kernels import Operand, call, given, launcher, output
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ROWS, UNITS = 16, 8  # of the new states, that a block makes
 
 
+@launcher
 def lstm(device: CudaDevice, gates: Any, w: Any, h: Any, c: Any) -> None:
     """States h and c (T + 1, B, H) from those at time 0, columns i, f, g, o.
 
@@ -28,6 +29,7 @@ def lstm(device: CudaDevice, gates: Any, w: Any, h: Any, c: Any) -> None:
         ])  # fmt: skip
 
 
+@launcher
 def lstm_grad(
     device: CudaDevice, gates: Any, w: Any, h: Any, c: Any, dh: Any, dh0: Any, dc0: Any
 ) -> None:
@@ -48,6 +50,7 @@ def lstm_grad(
     _leave(device, gates, turned, dh0)
 
 
+@launcher
 def rnn(device: CudaDevice, gates: Any, w: Any, h: Any, relu: bool) -> None:
     """States h (T + 1, B, H) from the one at time 0; the projections in gates get h·w added."""
     for t in range(gates._shape[0]):
@@ -57,6 +60,7 @@ def rnn(device: CudaDevice, gates: Any, w: Any, h: Any, relu: bool) -> None:
         ])  # fmt: skip
 
 
+@launcher
 def rnn_grad(device: CudaDevice, gates: Any, w: Any, h: Any, dh: Any, dh0: Any, relu: bool) -> None:
     """gates get the gradients of the projections; dh and dh0 as in `lstm_grad`."""
     turned = _turned(device, w)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from core_fuzzer import Fuzzer
 
 import needle as ndl
-from needle.backend_ndarray import NDArray, cpu_numpy
-from needle.jit.graph import ROLES
-from needle.jit.reference import REFERENCES
+from needle.backend_ndarray import NDArray, cpu_numpy, reference
+from needle.backend_ndarray.primitives import PRIMITIVES
 from needle.ops.convolution import make_geometry
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="needs the native kernels")
@@ -43,39 +43,51 @@ def strided(x: np.ndarray) -> np.ndarray:
     return view
 
 
-def check(name: str, *operands: Any) -> list[Any]:
+def each(operand: Any, function: Callable[[np.ndarray], Any]) -> Any:
+    """The function of an array, or of every array of a list; what is neither stays."""
+    if isinstance(operand, list):
+        return [function(x) for x in operand]
+    return function(operand) if isinstance(operand, np.ndarray) else operand
+
+
+def check(name: str, *operands: Any, layout: Callable[[np.ndarray], Any] = strided) -> list[Any]:
     """Run the reference and the native kernel on copies, compare, return the reference's operands.
 
     `operands` stand in the kernel's order, results as arrays to overwrite.
     """
-    expected = [strided(x) if isinstance(x, np.ndarray) else x for x in operands]
-    native = [
-        NDArray(x, device=ndl.cpu(), dtype=str(x.dtype)) if isinstance(x, np.ndarray) else x
-        for x in operands
-    ]
-    REFERENCES[name](*expected)
-    kernel = ndl.cpu().fused(name)
+    primitive, kernel = PRIMITIVES[name], ndl.cpu().fused(name)
+    assert primitive.reference is not None
     assert kernel is not None
+    assert len(operands) == len(primitive.operands)
+    expected = [each(x, layout) for x in operands]
+    native = [each(x, lambda a: NDArray(a, device=ndl.cpu(), dtype=str(a.dtype))) for x in operands]
+    primitive.reference(*expected)
     kernel(*native)
-    for i, role in enumerate(ROLES[name]):
-        if role in "i?" and operands[i] is not None:
-            np.testing.assert_array_equal(expected[i], operands[i], err_msg=f"{name} wrote {i}")
-        elif role in "ou":
-            tolerance = TERMS * np.finfo(expected[i].dtype).eps
-            finite = expected[i][np.isfinite(expected[i])]
-            np.testing.assert_allclose(
-                expected[i],
-                native[i].numpy(),
-                rtol=tolerance,
-                atol=tolerance * np.max(np.abs(finite), initial=1),
-                err_msg=f"{name}, operand {i}",
-                equal_nan=False,
-            )
+    for i, role in enumerate(primitive.operands):
+        if role == "a" or operands[i] is None:
+            continue
+        as_list = operands[i] if role.isupper() else operands[i : i + 1]
+        wanted, got = ((x[i] if isinstance(x[i], list) else [x[i]]) for x in (expected, native))
+        for before, x, y in zip(as_list, wanted, got, strict=True):
+            if role in "i?I":
+                np.testing.assert_array_equal(x, before, err_msg=f"{name} wrote {i}")
+            else:
+                _compare(x, y.numpy(), f"{name}, operand {i}")
     return expected
 
 
+def _compare(expected: np.ndarray, got: np.ndarray, message: str) -> None:
+    tolerance = TERMS * np.finfo(expected.dtype).eps
+    size = np.max(np.abs(expected[np.isfinite(expected)]), initial=1)
+    np.testing.assert_allclose(
+        expected, got, rtol=tolerance, atol=tolerance * size, err_msg=message, equal_nan=False
+    )
+
+
 def test_every_kernel_that_is_no_primitive_has_a_reference() -> None:
-    assert set(REFERENCES) == {name for name in ROLES if not hasattr(cpu_numpy(), name)}
+    for name, primitive in PRIMITIVES.items():
+        assert primitive.is_required == hasattr(cpu_numpy(), name), name
+        assert primitive.is_required == (primitive.reference is None), name
 
 
 @pytest.mark.parametrize(
@@ -185,7 +197,7 @@ def test_cross_entropy_of_a_hidden_class(draw: Draw) -> None:
 def test_cross_entropy_names_a_wrong_label(draw: Draw, label: int) -> None:
     x, labels = draw(2, 4), np.array([1, label])
     with pytest.raises(IndexError, match=f"label {label} is out of range for 4 classes"):
-        REFERENCES["cross_entropy"](x, labels, blank(x, 2), blank(x, 2, 2), -100, 0.0)
+        reference.cross_entropy(x, labels, blank(x, 2), blank(x, 2, 2), -100, 0.0)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -198,3 +210,26 @@ def test_normalization(draw: Draw, axis: int, shape: tuple[int, int]) -> None:
     results = blank(x, *shape), blank(x, shape[1]), blank(x, shape[1])
     saved = centre, spread, *saved_options
     check(name + "_grad", draw(*shape), x, weight, *saved, *results)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd(draw: Draw, momentum: float, nesterov: bool) -> None:
+    params, grads, momenta, outs = ([draw(3, 4), draw(7)] for _ in range(4))
+    moments = momenta if momentum else []
+    check("sgd", params, grads, moments, outs, 0.1, momentum, 0.01, 0.5, nesterov, layout=np.copy)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize("step", [1, 100])
+def test_adam(draw: Draw, decoupled: bool, step: int) -> None:
+    params, grads, ms, outs = ([draw(3, 4), draw(7)] for _ in range(4))
+    vs = [np.square(x) for x in ms]
+    options = 0.1, 0.9, 0.99, 1e-8, 0.01, step, decoupled
+    check("adam", params, grads, ms, vs, outs, *options, layout=np.copy)
+
+
+def test_every_native_kernel_is_fuzzed() -> None:
+    fuzzer = Fuzzer(0)
+    native = {name for name in PRIMITIVES if ndl.cpu().fused(name) is not None}
+    assert native <= {*fuzzer.primitives(), *fuzzer.fused()}

@@ -1,18 +1,18 @@
 """The specification of the fused kernels: the most obvious NumPy, with the kernels' own operands.
 
 The arrays are views with any strides; numbers of 16 bits are given as float32. Results are written
-into `out`, and operands that a kernel overwrites (see `ROLES`) are left as it leaves them.
+into `out`, and operands that a kernel overwrites (see `primitives`) are left as it leaves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..backend_ndarray.device_numpy import UNARY, pairwise_sum
-from ..backend_ndarray.philox import numbers
+from .device_numpy import UNARY, pairwise_sum
+from .philox import numbers
 
 Array = np.ndarray
 Pair = tuple[int, int]
@@ -405,12 +405,40 @@ def philox(normal: bool, seed: Array, offset: Array, out: Array) -> None:
     out[...] = numbers(key, first, out.size, out.dtype, normal).reshape(out.shape)
 
 
-REFERENCES: dict[str, Callable[..., None]] = {
-    reference.__name__: reference
-    for reference in (
-        matmul_relu, conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d, max_pool2d_grad,
-        avg_pool2d, avg_pool2d_grad, lstm, lstm_grad, rnn, rnn_grad, attention, attention_grad,
-        softmax, log_softmax, cross_entropy, cross_entropy_grad, batch_norm, batch_norm_grad,
-        layer_norm, layer_norm_grad, philox,
-    )
-}  # fmt: skip
+# ---- optimizers -----------------------------------------------------------------------------
+
+
+def sgd(
+    params: list[Array], grads: list[Array], momenta: list[Array], outs: list[Array], lr: float,
+    momentum: float, weight_decay: float, dampening: float, nesterov: bool,
+) -> None:  # fmt: skip
+    """One step of each parameter → outs; the momenta, an empty list without momentum, move on."""
+    for i, (p, grad, out) in enumerate(zip(params, grads, outs, strict=True)):
+        g = grad + weight_decay * p
+        if momenta:
+            momenta[i][...] = momentum * momenta[i] + (1 - dampening) * g
+            g = g + momentum * momenta[i] if nesterov else momenta[i]
+        out[...] = p - lr * g
+
+
+def adam(
+    params: list[Array], grads: list[Array], ms: list[Array], vs: list[Array], outs: list[Array],
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
+    decoupled: bool,
+) -> None:  # fmt: skip
+    """Step number `step` of each parameter → outs; the moments ms and vs move on.
+
+    (Kingma and Ba, 2015; with decoupled weight decay Loshchilov and Hutter, 2019.)
+    """
+    for p, grad, m, v, out in zip(params, grads, ms, vs, outs, strict=True):
+        g = grad if decoupled else grad + weight_decay * p
+        kept = p * (1 - lr * weight_decay) if decoupled else p
+        m[...] = beta1 * m + (1 - beta1) * g
+        v[...] = beta2 * v + (1 - beta2) * g * g
+        unbiased_m, unbiased_v = m / (1 - beta1**step), v / (1 - beta2**step)
+        out[...] = kept - lr * unbiased_m / (np.sqrt(unbiased_v) + eps)
+
+
+def sum_of_squares(arrays: list[Array], out: Array) -> None:
+    """The sum of the squares of all numbers of all arrays → out (), float64."""
+    out[...] = sum(float(np.sum(np.square(x, dtype=np.float64))) for x in arrays)
