@@ -9,8 +9,9 @@ namespace needle {
 
 namespace nb = nanobind;
 
-// Whether `holder` has the objects of `then`, a tuple or a dict: no others, in a list no other
-// order; `anything` in a dict stands for any object. Other kinds of containers count as changed.
+// Whether `holder` has the objects of `then`, a tuple or a dict: no others, in no other order;
+// `anything` in a dict stands for any object. Other kinds of containers, and other key objects,
+// count as changed.
 inline bool has_contents(PyObject* holder, PyObject* then, PyObject* anything) {
   if (PyList_CheckExact(holder) && PyTuple_Check(then)) {
     const Py_ssize_t size = PyList_GET_SIZE(holder);
@@ -22,12 +23,11 @@ inline bool has_contents(PyObject* holder, PyObject* then, PyObject* anything) {
   }
   if (!PyDict_Check(holder) || !PyDict_Check(then)) return false;
   if (PyDict_GET_SIZE(holder) != PyDict_GET_SIZE(then)) return false;
-  PyObject *key, *value;
-  Py_ssize_t position = 0;
+  PyObject *key, *value, *key_now, *now;
+  Py_ssize_t position = 0, position_now = 0;
   while (PyDict_Next(then, &position, &key, &value)) {
-    PyObject* now = PyDict_GetItemWithError(holder, key);
-    if (PyErr_Occurred()) throw nb::python_error();
-    if (now != value && (!now || value != anything)) return false;
+    if (!PyDict_Next(holder, &position_now, &key_now, &now) || key_now != key) return false;
+    if (now != value && value != anything) return false;
   }
   return true;
 }

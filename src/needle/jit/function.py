@@ -26,7 +26,7 @@ from ..forks import fork_safe
 from . import check
 from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable, overwrite
-from .guards import Counters, put, read
+from .guards import Counters, Unrepeatable, put, read
 from .signature import Signature
 from .trace import Kept, Output, Reached, Source, Trace, Tracing
 
@@ -141,6 +141,10 @@ class CompiledProgram(Program):
         self._overlaps = Overlaps(trace)
         self._overwrites = bool(self._overlaps)
         self._sharing = trace.effects.shared
+        self._fills = [
+            tree.has_leaf(value, (Output, Source, HostNumber, Kept))
+            for _, _, value in trace.effects.attributes
+        ]
         # Most gradients are those of parameters, applied: a short way to forget them.
         self._forgotten = [
             source.tensor
@@ -185,8 +189,10 @@ class CompiledProgram(Program):
             versions.written(tensor.cached_data._handle)
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
+        # Before the effects, which may put others in the places where Tensors are found.
+        returned = self._filled(self.trace.returned, arguments, results)
         self._apply_effects(arguments, shared, results)
-        return True, self._filled(self.trace.returned, arguments, results)
+        return True, returned
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same Tensors are one as in the trace, among arguments and states."""
@@ -246,6 +252,11 @@ class CompiledProgram(Program):
         self, arguments: Sequence[Tensor], shared: list[NDArray], results: list[NDArray]
     ) -> None:
         effects = self.trace.effects
+        kept = [
+            self._filled(value, arguments, results) if fills else value
+            for (_, _, value), fills in zip(effects.attributes, self._fills, strict=True)
+        ]
+        continued = [self.target(source, arguments) for source, _ in effects.continued]
         for source, index in effects.written:
             overwrite(self.target(source, arguments), results[index])
         for (source, _), data in zip(effects.shared, shared, strict=True):
@@ -257,13 +268,11 @@ class CompiledProgram(Program):
         for source, number in self._new_grads:
             grad = None if number is None else Tensor.make_const(results[number])
             self.target(source, arguments).grad = grad
-        for holder, key, value in effects.attributes:
-            fills = tree.has_leaf(value, (Output, Source, HostNumber, Kept))
-            put(holder, key, self._filled(value, arguments, results) if fills else value)
-        if effects.continued:
+        for (holder, key, _), value in zip(effects.attributes, kept, strict=True):
+            put(holder, key, value)
+        if continued:
             autograd.continue_backward(
-                [self.target(source, arguments) for source, _ in effects.continued],
-                [Tensor.make_const(results[index]) for _, index in effects.continued],
+                continued, [Tensor.make_const(results[index]) for _, index in effects.continued]
             )
 
     def _filled(self, template: Any, arguments: Sequence[Tensor], results: list[NDArray]) -> Any:
@@ -283,13 +292,13 @@ class CompiledProgram(Program):
 
 
 class EagerProgram(Program):
-    """In the place of a program where there is no compiler for the device that a trace needs."""
+    """In the place of a program where there can be none, as without a compiler for the device."""
 
     executable = None
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, states: Sequence[Tensor]) -> None:
         super().__init__()
-        self._states = [(s.tensor, s.tensor.device) for s in trace.states if s.grad_of is None]
+        self._states = [(tensor, tensor.device) for tensor in states]
 
     def holds(self) -> bool:
         """Whether the states are where they were."""
@@ -372,7 +381,8 @@ class JitFunction:
         self._objects: dict[int, tuple[weakref.ref[Any], set[Any]]] = {}
         self._instances: dict[int, tuple[weakref.ref[Any], JitFunction]] = {}
         self.compilations = 0  # how often the function was compiled
-        self._reported: set[str] = set()  # why it runs eagerly
+        self._reported: set[str] = set()  # why there is no native code
+        self._unrepeatable: set[str] = set()  # why it runs eagerly
         self._lock = fork_safe(threading.RLock())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -400,7 +410,7 @@ class JitFunction:
                         self._programs.move_to_end(key)
                         return result
             objects = [*args[:own], *given.objects]
-            made = self._compile(args, kwargs, given.tensors, objects, native)
+            made = self._compile(args, kwargs, key, given.tensors, objects, native)
             if made is None:  # to be checked with the evaluator
                 return self._call(args, kwargs, own)
             self._remember(key, made, given.objects)
@@ -498,6 +508,7 @@ class JitFunction:
         self,
         args: Any,
         kwargs: Any,
+        key: Any,
         arguments: list[Tensor],
         objects: list[Any],
         native: bool,
@@ -505,8 +516,17 @@ class JitFunction:
         """What runs the function from now on, native or the evaluator. Without native code for
         it there is a warning, and None where it is to be checked.
         """
-        trace = traced(self._function, args, kwargs, arguments, objects)
         program: Program
+        try:
+            trace = traced(self._function, args, kwargs, arguments, objects)
+            self._refuse_growth(key, trace)
+        except Unrepeatable as reason:
+            if str(reason) not in self._unrepeatable:
+                self._unrepeatable.add(str(reason))
+                warnings.warn(f"[jit] {self.name} runs eagerly: {reason}", stacklevel=4)
+            program = EagerProgram([])
+            program.keep(self, None)
+            return program
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
@@ -524,12 +544,26 @@ class JitFunction:
                 warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=4)
             if not eagerly:
                 return None
-            program = EagerProgram(trace)
+            program = EagerProgram([s.tensor for s in trace.states if s.grad_of is None])
         else:
             self.compilations += 1
             program = CompiledProgram(trace, executable)
         program.keep(self, _keeper(objects, trace))
         return program
+
+    def _refuse_growth(self, key: Any, trace: Trace) -> None:
+        """Raises Unrepeatable where the contents of a container are others at every call, so that
+        each would need a program of its own."""
+        reshaped = trace.effects.reshaped
+        for reference in self._programs.get(key, ()) if reshaped else ():
+            program = reference()
+            if isinstance(program, CompiledProgram) and not reshaped.isdisjoint(
+                program.trace.effects.reshaped
+            ):
+                raise Unrepeatable(
+                    "it changes what is in a list, dict, set, deque or array at every call, as by "
+                    "append(); return what is to be kept, or replace items"
+                )
 
     def _remember(self, key: Any, program: Program, objects: Sequence[Any]) -> None:
         alive = [p for p in self._programs.get(key, ()) if p() is not None]

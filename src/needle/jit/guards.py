@@ -4,8 +4,10 @@ While a function is traced, its module, its optimizer and the objects of the use
 through them or through the function's variables tell a `Watch` which of their attributes are read
 and written: their classes get another `__getattribute__` and `__setattr__` until the trace ends.
 What was read is a guard, what was written is done again by every call of the program. So it is with
-variables, slots, class attributes and the numbers in dicts and lists: they are looked at before and
-after the function has run.
+variables, slots, class attributes and what is in containers and small arrays of NumPy: they are
+looked at before and after the function has run. What a program cannot do again, because it depends
+on a state that no guard can see (the next number of a generator, the next item of an iterator), is
+`Unrepeatable`.
 
 A guard is a place and what was there: (dict, key) is an item, mostly an attribute in an object's
 `__dict__`; (list or dict, CONTENTS) all there is in a container, where MISSING stands for any
@@ -15,12 +17,14 @@ some ten nanoseconds.
 
 from __future__ import annotations
 
+import array
 import builtins
 import dis
 import functools
 import gc
 import math
 import os
+import random
 import sysconfig
 import threading
 import types
@@ -56,7 +60,7 @@ class _Name:
 
 MISSING: Any = _Name("MISSING")  # nothing is there
 
-_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque, bytearray, array.array)
 # What dicts and lists may hold that a function counts on.
 _PLAIN = (int, float, bool, str, type(None), HostNumber)
 # Places of numbers that change: (holder, key), None for attributes, of which the objects tell.
@@ -124,6 +128,13 @@ class Guards:
         return True
 
 
+class Unrepeatable(BaseException):
+    """The function does what no program can do again; the text says what.
+
+    Nothing of a function that is being traced may catch it.
+    """
+
+
 def read(holder: Any, key: Any) -> Any:
     if key is CONTENTS:
         return _snapshot(holder)
@@ -141,7 +152,9 @@ def read(holder: Any, key: Any) -> Any:
 
 def put(holder: Any, key: Any, value: Any) -> None:
     """Make `value` what is at a place; MISSING leaves nothing there."""
-    if isinstance(holder, dict):
+    if key is CONTENTS:
+        _fill(holder, value)
+    elif isinstance(holder, dict):
         if value is MISSING:
             holder.pop(key, None)
         else:
@@ -152,6 +165,23 @@ def put(holder: Any, key: Any, value: Any) -> None:
         setattr(holder, key, value)
     elif read(holder, key) is not MISSING:
         delattr(holder, key)
+
+
+def _fill(container: Any, contents: Any) -> None:
+    """Make `contents`, as `_snapshot` gives them, all there is in a container."""
+    if isinstance(container, np.ndarray):
+        container[...] = contents
+    elif isinstance(container, array.array):
+        container[:] = array.array(container.typecode, contents)
+    elif isinstance(container, list | bytearray):
+        container[:] = contents
+    elif isinstance(container, dict):
+        container.clear()
+        for key, value in contents.items():
+            container[key] = value
+    else:
+        container.clear()
+        (container.extend if isinstance(container, deque) else container.update)(contents)
 
 
 def _place(holder: Any, key: Any) -> tuple[int, Any]:
@@ -182,7 +212,7 @@ def is_same(now: Any, then: Any) -> bool:
             value is MISSING or is_same(item, value) for item, value in zip(now, then, strict=True)
         )
     if type(now) is dict:
-        return now.keys() == then.keys() and all(
+        return list(now) == list(then) and all(
             value is MISSING or is_same(now[key], value) for key, value in then.items()
         )
     if isinstance(now, types.MethodType):
@@ -194,6 +224,39 @@ def _bits(number: complex) -> tuple[Any, ...]:
     """0.0 and -0.0 differ, a NaN is a NaN."""
     parts = (number.real, number.imag)
     return tuple((math.copysign(1, x), "nan" if x != x else x) for x in parts)
+
+
+def _state(generator: Any) -> Any:
+    """Where a generator of random numbers is; None for what is none."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    if isinstance(generator, np.random.BitGenerator):
+        return generator.state
+    if isinstance(generator, random.Random) and not isinstance(generator, random.SystemRandom):
+        return generator.getstate()
+    return None
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = state
+    else:
+        generator.setstate(state)
+
+
+# The generators behind `numpy.random.rand()` and `random.random()`.
+_GLOBAL_GENERATORS = (np.random.rand.__self__, random.seed.__self__)  # type: ignore[attr-defined]
+
+
+def _describe(generator: Any) -> str:
+    names = dict(zip(map(id, _GLOBAL_GENERATORS), ("numpy.random", "random"), strict=True))
+    return names.get(id(generator), f"a {type(generator).__name__}")
 
 
 def _namespace(cls: type) -> dict[str, Any]:
@@ -220,6 +283,7 @@ def _follow(cls: type) -> None:
             return
         read: Callable[[Any, str], Any] = cls.__getattribute__  # type: ignore[assignment]
         write: Callable[[Any, str, Any], None] = cls.__setattr__  # type: ignore[assignment]
+        remove: Callable[[Any, str], None] = cls.__delattr__  # type: ignore[assignment]
 
         def get(obj: Any, name: str) -> Any:
             watch = _watches.get(threading.get_ident())
@@ -231,7 +295,13 @@ def _follow(cls: type) -> None:
                 watch.wrote(obj, name)
             write(obj, name, value)
 
-        new = {"__getattribute__": get, "__setattr__": set_}
+        def delete(obj: Any, name: str) -> None:
+            watch = _watches.get(threading.get_ident())
+            if watch is not None:
+                watch.wrote(obj, name)
+            remove(obj, name)
+
+        new = {"__getattribute__": get, "__setattr__": set_, "__delattr__": delete}
         _followed[cls] = {name: cls.__dict__.get(name, MISSING) for name in new}
         for name, function in new.items():
             setattr(cls, name, function)
@@ -277,9 +347,14 @@ class Watch:
         self._found_anew: set[tuple[int, Any]] = set()  # states that the program finds there
         self._walked: dict[int, Any] = {}  # what was looked through
         self._class_reads: set[tuple[type, str]] = set()
+        self._outside: dict[int, Any] = {}  # attributes of objects that were there before, by id
+        self._managed: set[int] = set()  # ids of containers whose guards needle itself gives
+        self._generators: dict[int, tuple[Any, Any]] = {}  # of random numbers, with their states
 
     def __enter__(self) -> Watch:
         _watches[threading.get_ident()] = self
+        for generator in _GLOBAL_GENERATORS:
+            self._generator(generator)
         for cls in autograd.watched_classes:
             _follow(cls)
         return self
@@ -391,10 +466,23 @@ class Watch:
             self.reached(value.__func__)
         elif isinstance(value, property):
             self.reached(value.fget)
+        elif hasattr(cls, "__next__") and not _mutable(cls):
+            raise Unrepeatable(
+                f"it uses a {cls.__name__}, whose next item is not known beforehand: take the item "
+                "outside and pass it"
+            )
+        elif _state(value) is not None:
+            self._generator(value)
         elif not isinstance(value, type | types.ModuleType):
             self._object(value, cls)
 
+    def _generator(self, generator: Any) -> None:
+        """Whether it draws numbers is seen by its state."""
+        self._generators.setdefault(id(generator), (generator, _state(generator)))
+
     def _object(self, value: Any, cls: type) -> None:
+        attributes = _attributes(value)
+        self._outside[id(attributes)] = attributes
         if cls.__module__.partition(".")[0] == _PACKAGE:
             wrapped = getattr(value, "__wrapped__", None)  # another compiled function
             if wrapped is not None:
@@ -461,7 +549,7 @@ class Watch:
 
     def find_changed(self) -> None:
         """Note what the function has written that no object tells of: variables, class attributes
-        and slots that were read, and the numbers, texts and flags in dicts and lists."""
+        and slots that were read, and what is in containers."""
         for place, (holder, key, first) in list(self._first.items()):
             if key is CONTENTS:
                 self._find_changed_items(holder, first)
@@ -474,20 +562,51 @@ class Watch:
                     self._written[place] = self._unlisted[place] = holder, key, first
 
     def _find_changed_items(self, container: Any, first: Any) -> None:
+        now = _snapshot(container)
         if isinstance(container, dict):
-            items: Iterable[tuple[Any, Any]] = first.items()
-        elif isinstance(container, list) and len(container) == len(first):
+            items: Iterable[tuple[Any, Any]] = [
+                *first.items(), *((key, MISSING) for key in now if key not in first)
+            ]  # fmt: skip
+            if list(now) != [key for key, _ in items]:
+                if id(container) not in self._managed:
+                    self._note(container, CONTENTS, first, now)
+                return
+        elif isinstance(container, list) and len(now) == len(first):
             items = enumerate(first)
         else:
+            self._note(container, CONTENTS, first, now)
             return
         for key, before in items:
-            place = _place(container, key)
-            if type(before) not in _PLAIN or place in self._written:
+            value = now[key]
+            if self._is_managed(container, before, value):
                 continue
-            now = read(container, key)
-            if type(now) in _PLAIN and not is_same(now, before):
-                self._first.setdefault(place, (container, key, before))
-                self._written[place] = self._unlisted[place] = container, key, before
+            if _place(container, key) not in self._written and not is_same(value, before):
+                self._first.setdefault(_place(container, key), (container, key, before))
+                self._note(container, key, before, value)
+
+    def _note(self, holder: Any, key: Any, before: Any, now: Any) -> None:
+        """Every call makes another value of what was at a place."""
+        place = _place(holder, key)
+        if place not in self._written and now is not before and not is_same(now, before):
+            self._written[place] = self._unlisted[place] = holder, key, before
+
+    def manage(self, container: Any) -> None:
+        """What happens to the objects in `container` is needle's own affair: its moments."""
+        self._managed.add(id(container))
+
+    def _is_managed(self, container: Any, before: Any, now: Any) -> bool:
+        return id(container) in self._managed and not (
+            type(before) in _PLAIN and type(now) in _PLAIN
+        )
+
+    def check_generators(self) -> None:
+        """Raises Unrepeatable where the function has drawn numbers that no trace knows of."""
+        for generator, state in self._generators.values():
+            if not is_same(_state(generator), state):
+                raise Unrepeatable(
+                    f"it draws numbers of {_describe(generator)} itself (needle's functions and "
+                    "ndl.Generator can be compiled)"
+                )
 
     def is_written(self, holder: Any, key: Any) -> bool:
         """Whether every call writes the place, as far as is known by now."""
@@ -511,19 +630,36 @@ class Watch:
         were there before the trace."""
         for place, (holder, key, before) in self._written.items():
             value = read(holder, key)
+            if value is MISSING and isinstance(holder, list):
+                continue  # it has become shorter, which is another write
             is_changed = place not in self._first or not is_same(value, before)
-            if is_changed and value is not MISSING and not self._is_new(holder):
+            if is_changed and not self._is_new(holder):
                 yield holder, key, value
+
+    def reshaped(self) -> set[int]:
+        """The ids of the containers that every call makes longer, shorter or of other contents."""
+        return {
+            id(holder)
+            for holder, key, _ in self.writes()
+            if key is CONTENTS
+            or (id(holder) in self._walked and self._written[_place(holder, key)][2] is MISSING)
+        }
 
     def restore(self) -> None:
         """Give objects and variables from before the trace what they had then."""
-        for holder, key, before in [*self._written.values(), *self._placed]:
+        written = [*self._written.values(), *self._placed]
+        written.sort(key=lambda entry: entry[1] is not CONTENTS)  # lists have their lengths first
+        for holder, key, before in written:
             if not self._is_new(holder):
                 put(holder, key, before)
+        for generator, state in self._generators.values():
+            if not is_same(_state(generator), state):
+                _set_state(generator, state)
 
     def _is_new(self, holder: Any) -> bool:
         """Whether the trace has made an object: all there is in it was written."""
-        if not isinstance(holder, dict):
+        was_there = id(holder) in self._walked or id(holder) in self._outside
+        if was_there or not isinstance(holder, dict):
             return False
         places = [_place(holder, key) for key in holder]
         return all(p in self._written and self._written[p][2] is MISSING for p in places)

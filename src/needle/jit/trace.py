@@ -135,6 +135,7 @@ class Effects:
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
     # What is at places of the host: (holder, key, value), the value as in `Trace.returned`.
     attributes: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    reshaped: set[int] = field(default_factory=set)  # ids of containers that get other contents
     # Gradients that go on to what a Tensor from outside was computed from.
     continued: list[tuple[Source, int]] = field(default_factory=list)
 
@@ -288,7 +289,9 @@ class Tracing:
             with autograd.tracing(self), self._recording(), self.watch:
                 self.watch.place_counters()
                 map_leaves(self.watch.reached, (function, args, kwargs))
-                trace = self._finish(function(*args, **kwargs), arguments)
+                returned = function(*args, **kwargs)
+                self.watch.check_generators()
+                trace = self._finish(returned, arguments)
                 self.counted = self.watch.counted()
             self.watch.restore()
             trace.guards = self._guards()
@@ -488,10 +491,12 @@ class Tracing:
     def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
         """The trace holds only while these items are what they are at its end."""
         self.last_guards += [(holder, key) for key in keys]
+        self.watch.manage(holder)
 
     def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
         """The trace holds only while the objects are in `container` that are there at its end."""
         self.last_guards.append((container, CONTENTS))
+        self.watch.manage(container)
 
     def calls(self, module: Any) -> None:
         """A module is called; a function that runs again calls it in a mode it has seen."""
@@ -885,6 +890,7 @@ class Tracing:
             if has_leaf(value, (Tensor, TensorTuple, NDArray)):
                 value = map_leaves(self._returned, value)
             effects.attributes.append((holder, key, value))
+        effects.reshaped = self.watch.reshaped()
         effects.continued = [(s, self._output(g.cached_data)) for s, g in self.continued]
         self._place_states()
         graph.arguments.extend(whole(value) for value, _, _ in self.host_inputs)

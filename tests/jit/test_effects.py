@@ -1,0 +1,411 @@
+"""What a function changes in Python: a compiled one changes the same, call after call.
+
+A scene builds its objects, wraps a function with `wrap`, and says what came of some calls. It runs
+with the function as it is and compiled, and must come to the same. It names how many programs the
+compiled function needs; where there can be none it runs eagerly, and a warning says why.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import io
+import itertools
+import queue
+import random
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import needle as ndl
+from needle import nn
+from needle.jit.function import JitFunction
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+SCENES: list[Any] = []
+
+
+def scene(programs: int, warning: str = "") -> Callable[[Callable[[Wrap], Any]], Any]:
+    def add(function: Callable[[Wrap], Any]) -> Callable[[Wrap], Any]:
+        SCENES.append(pytest.param(function, programs, warning, id=function.__name__))
+        return function
+
+    return add
+
+
+def const(*numbers: float) -> ndl.Tensor:
+    return ndl.Tensor(np.array(numbers, "float32"), requires_grad=False)
+
+
+def seen(tree: Any) -> Any:
+    """The nesting with lists of numbers in the place of Tensors and arrays, pairs for dicts."""
+    if isinstance(tree, (list, tuple, collections.deque)):
+        return [seen(x) for x in tree]
+    if isinstance(tree, dict):
+        return [(key, seen(value)) for key, value in tree.items()]
+    return tree.tolist() if isinstance(tree, (ndl.Tensor, np.ndarray)) else tree
+
+
+def calls(function: Callable[..., Any], look: Callable[[], Any] = lambda: None, n: int = 5) -> Any:
+    """The results of some calls, with what `look` gives after each."""
+    return [(seen(function(const(i, 2))), seen(look())) for i in range(n)]
+
+
+# ---- numbers and items that come from outside ---------------------------------------------------
+
+
+@scene(0, "draws numbers of numpy.random itself")
+def numbers_of_numpy(wrap):
+    np.random.seed(3)
+    dropout = nn.Dropout(0.5)
+    return calls(wrap(lambda x: dropout(x) * np.random.uniform(-1, 1)))
+
+
+@scene(0, "draws numbers of random itself")
+def numbers_of_python(wrap):
+    random.seed(3)
+    return calls(wrap(lambda x: x * random.random()))
+
+
+@scene(0, "draws numbers of a Generator itself")
+def numbers_of_a_generator(wrap):
+    generator = np.random.default_rng(0)
+    return calls(wrap(lambda x: x * generator.random()))
+
+
+@scene(0, "draws numbers of a RandomState itself")
+def numbers_of_a_random_state_in_an_attribute(wrap):
+    class Noise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.state = np.random.RandomState(0)
+
+        def forward(self, x):
+            return x + ndl.Tensor(self.state.randn(2), dtype="float32", requires_grad=False)
+
+    return calls(wrap(Noise()))
+
+
+@scene(0, "draws numbers of a PCG64 itself")
+def numbers_of_a_bit_generator(wrap):
+    generator = np.random.PCG64(0)
+    return calls(wrap(lambda x: x * float(generator.random_raw() % 10)))
+
+
+@scene(0, "draws numbers of a Random itself")
+def numbers_of_a_generator_of_python(wrap):
+    generator = {"it": random.Random(0)}
+    return calls(wrap(lambda x: x * generator["it"].gauss(0, 1)))
+
+
+@scene(1)
+def generators_that_are_there(wrap):
+    generator, other = np.random.default_rng(0), random.Random(0)
+    return calls(wrap(lambda x: x * 2 if generator is not other else x))
+
+
+def _iterators(make: Callable[[], Any]) -> Callable[[Wrap], Any]:
+    def play(wrap):
+        iterator = make()
+        return calls(wrap(lambda x: x * next(iterator)))
+
+    return play
+
+
+ITERATORS: dict[str, Callable[[], Any]] = {
+    "list_iterator": lambda: iter([1.0, 2.0, 3.0, 4.0, 5.0]),
+    "generator": lambda: (float(i) for i in range(9)),
+    "count": itertools.count,
+    "cycle": lambda: itertools.cycle([1.0, 2.0]),
+    "map": lambda: map(len, ["a", "bb", "ccc", "", "d"]),
+    "chain": lambda: itertools.chain([1.0, 2.0], [3.0, 4.0, 5.0]),
+}
+for name, make in ITERATORS.items():
+    kind = type(make()).__name__
+    SCENES.append(pytest.param(_iterators(make), 0, f"uses a {kind}", id=f"iterator_{name}"))
+
+
+@scene(0, "uses a StringIO")
+def a_file_that_is_written(wrap):
+    file = io.StringIO()
+
+    def f(x):
+        file.write("call ")
+        return x * 2
+
+    return calls(wrap(f), file.getvalue)
+
+
+# ---- containers and arrays ----------------------------------------------------------------------
+
+GROWS = "changes what is in a list, dict, set, deque or array at every call"
+
+
+@scene(1, GROWS)
+def a_list_grows(wrap):
+    kept = []
+
+    def f(x):
+        kept.append(x * 2)
+        return x + len(kept)
+
+    return calls(wrap(f), lambda: kept)
+
+
+@scene(1, GROWS)
+def a_list_of_an_object_grows(wrap):
+    class Step:
+        def __init__(self) -> None:
+            self.losses = []
+
+        def run(self, x):
+            self.losses.append(1)
+            return x * len(self.losses)
+
+    step = Step()
+    return calls(wrap(step.run), lambda: step.losses)
+
+
+@scene(1, GROWS)
+def a_list_in_a_slot_grows(wrap):
+    class Step:
+        __slots__ = ("losses",)
+
+    step = Step()
+    step.losses = []
+
+    def f(x):
+        step.losses.append(x * 1)
+        return sum(step.losses)
+
+    return calls(wrap(f), lambda: step.losses)
+
+
+@scene(1, GROWS)
+def a_default_grows(wrap):
+    def g(x, kept=[]):  # noqa: B006
+        kept.append(1)
+        return x * len(kept)
+
+    return calls(wrap(lambda x: g(x)))
+
+
+@scene(1, GROWS)
+def a_list_shrinks(wrap):
+    left = [1.0, 2.0, 3.0, 4.0, 5.0]
+    return calls(wrap(lambda x: x * left.pop()), lambda: left)
+
+
+@scene(1, GROWS)
+def a_deque_moves_on(wrap):
+    latest = collections.deque(maxlen=2)
+
+    def f(x):
+        latest.append(x * 1)
+        return sum(latest)
+
+    return calls(wrap(f), lambda: latest)
+
+
+@scene(1, GROWS)
+def a_queue_is_emptied(wrap):
+    waiting: queue.Queue[float] = queue.Queue()
+    for i in range(9):
+        waiting.put(float(i))
+    return calls(wrap(lambda x: x * waiting.get()), waiting.qsize)
+
+
+@scene(1, GROWS)
+def a_dict_is_turned_round(wrap):
+    numbers = {"a": 1.0, "b": 2.0}
+
+    def f(x):
+        first = next(iter(numbers))
+        numbers[first] = numbers.pop(first)
+        return x * numbers[first]
+
+    return calls(wrap(f), lambda: numbers)
+
+
+@scene(1, GROWS)
+def an_array_is_written(wrap):
+    table = np.ones(2)
+
+    def f(x):
+        table[0] += 1
+        return x * float(table[0])
+
+    return calls(wrap(f), lambda: table)
+
+
+@scene(1, GROWS)
+def bytes_are_written(wrap):
+    counts = bytearray(2)
+
+    def f(x):
+        counts[0] += 1
+        return x * counts[0]
+
+    return calls(wrap(f), lambda: list(counts))
+
+
+@scene(1, GROWS)
+def an_array_of_python_is_written(wrap):
+    counts = array.array("d", [1.0, 2.0])
+
+    def f(x):
+        counts[0] += 1
+        return x * counts[0]
+
+    return calls(wrap(f), lambda: list(counts))
+
+
+@scene(2)
+def a_set_that_grows_once(wrap):
+    names = set()
+
+    def f(x):
+        names.add("a")
+        return x * len(names)
+
+    return calls(wrap(f), lambda: sorted(names))
+
+
+@scene(4)
+def a_dict_that_remembers(wrap):
+    tables = {}
+
+    def f(x):
+        n = x.shape[0]
+        if n not in tables:
+            tables[n] = ndl.Tensor(np.arange(n), dtype="float32", requires_grad=False)
+        return x * tables[n]
+
+    f = wrap(f)
+    return [(seen(f(const(*range(1 + i % 2)))), seen(tables)) for i in range(6)]
+
+
+@scene(2)
+def a_counter_counts(wrap):
+    counts = collections.Counter()
+
+    def f(x):
+        counts["calls"] += 1
+        return x * counts["calls"]
+
+    return calls(wrap(f), lambda: counts)
+
+
+@scene(2)
+def a_dict_gets_a_tensor(wrap):
+    results = {}
+
+    def f(x):
+        results["double"] = x * 2
+        return x
+
+    return calls(wrap(f), lambda: results)
+
+
+@scene(1)
+def tensors_are_replaced_in_a_list_and_a_dict(wrap):
+    hidden, named = [const(1, 1), "text"], {"h": const(2, 2)}
+
+    def f(x):
+        hidden[0] = ndl.tanh(hidden[0] + x)
+        named["h"] = named["h"] * 0.5 + hidden[0]
+        return named["h"]
+
+    return calls(wrap(f), lambda: (hidden, named))
+
+
+@scene(1)
+def tensors_change_places(wrap):
+    pair = [const(1, 1), const(2, 2)]
+
+    def f(x):
+        pair[0], pair[1] = pair[1], pair[0]
+        return x * pair[0]
+
+    return calls(wrap(f), lambda: pair)
+
+
+@scene(2)
+def the_order_of_a_dict(wrap):
+    numbers = {"a": 1.0, "b": 2.0}
+    f = wrap(lambda x: x * next(iter(numbers.values())))
+    results = [seen(f(const(1)))]
+    numbers["a"] = numbers.pop("a")
+    return [*results, f(const(1))]
+
+
+@scene(1)
+def what_was_replaced_is_returned(wrap):
+    w = ndl.Tensor(np.ones(2), dtype="float32")
+    kept, named = [const(1, 1)], {"h": const(1, 1)}
+
+    def f(x):
+        before = kept[0], named["h"], w.grad
+        kept[0], named["h"] = x * 2, kept[0]
+        (w * x).sum().backward()
+        w.grad = w.grad * 1
+        return before
+
+    w.grad = const(5, 5)
+    return calls(wrap(f), lambda: (kept, named, w.grad))
+
+
+# ---- objects ------------------------------------------------------------------------------------
+
+
+@scene(2)
+def an_object_without_attributes(wrap):
+    class Step:
+        calls = 0
+
+        def run(self, x):
+            self.calls += 1
+            self.result = x * self.calls
+            return x
+
+    step = Step()
+    return calls(wrap(step.run), lambda: (step.calls, step.result))
+
+
+@scene(2)
+def an_attribute_is_deleted(wrap):
+    class Step:
+        def __init__(self) -> None:
+            self.first = 3.0
+
+        def run(self, x):
+            if hasattr(self, "first"):
+                x = x * self.first
+                del self.first
+            return x
+
+    step = Step()
+    return calls(wrap(step.run), lambda: vars(step))
+
+
+@pytest.mark.parametrize(("play", "programs", "warning"), SCENES)
+def test_compiled_equals_eager(play, programs, warning, monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    compiled: list[JitFunction] = []
+
+    def wrap(function):
+        compiled.append(ndl.jit(function))
+        return compiled[-1]
+
+    expected = play(lambda f: f)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert seen(play(wrap)) == seen(expected)
+    assert sum(f.compilations for f in compiled) == programs
+    messages = [str(w.message) for w in caught]
+    assert len(messages) == bool(warning)
+    assert all(re.search(f"runs eagerly: .*{warning}", m) for m in messages)
