@@ -16,6 +16,7 @@
 #include "../scratch.h"
 #include "../threads.h"
 #include "functions.h"
+#include "sums.h"
 
 // The core's own, set when it loads the library.
 extern "C" {
@@ -92,7 +93,8 @@ struct ConvolutionShape {
 };
 
 // Sums of the columns of a product, collected block by block in each task of a loop of at most
-// num_threads() tasks. Of the `row` elements that a task has, the first `width` are its sums.
+// num_threads() tasks. Of the `row` elements that a task has, the first `width` are its sums. What
+// else it keeps there, such as what compensated sums have lost, starts at `start` as well.
 template <typename T>
 class ColumnSums {
  public:

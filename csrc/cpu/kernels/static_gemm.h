@@ -6,6 +6,7 @@
 // A_BATCH, B_BATCH, C_BATCH. `epilogue` is called on blocks that tile C exactly once, each on the
 // thread that computed it and while it is in L1 or L2. For a fixed number of parts the result is
 // the same from run to run: every element is summed in an order that depends on the shape only.
+// Products are added plainly, K in slabs, as in every BLAS: the error is at most K·u·Σ|ab|.
 // An epilogue may not multiply matrices itself: the scratch memory is the thread's.
 //
 // Idea: the blocking of gemm.h (Goto & van de Geijn 2008; BLIS, Van Zee & van de Geijn 2015), with

@@ -3,6 +3,10 @@
 The rows of the nest are cut into parts for threads. Within a row, the columns are walked once for
 each *phase*: a new phase begins where a value of the whole row (a sum, a maximum) is needed. Values
 of one phase that a later one needs are kept in a buffer of one row.
+
+Sums of floats have errors that do not grow with their length, as those of `kernels/sums.h`: at most
+LONG numbers are added one after the other, and longer sums are made of parts (stretches of a row,
+groups of rows) that are added with compensation.
 """
 
 from __future__ import annotations
@@ -27,8 +31,18 @@ CTYPES = {
 }  # fmt: skip
 # A nest without rows of its own is walked in blocks of this many points: a row of 16 KiB of floats.
 BLOCK = 4096
-# Rows that are summed before they are added to the column sums, which bounds the rounding error.
-GROUP = 64
+# Points of a row that are summed, in the lanes of a vector, before their sum is added to the row's.
+STRETCH = 1024
+# Rows that are summed before they are added to the sums of columns. Where few columns leave a
+# processor waiting for one addition after the other, it begins with the next of shorter groups.
+GROUP = 128
+GROUP_OF_NARROW = 32
+NARROW = 16  # columns
+# Rows whose sums are added before they are added to the sum of all: each end of a group is a branch
+# that is not foreseen.
+GROUP_OF_TOTALS = 256
+# Sums of more rows than this are compensated.
+LONG = 1024
 # Sums of a group are local arrays up to this many columns: the compiler keeps a few columns of them
 # in registers, where sums in memory would wait for each other's stores (16 columns took 5 times as
 # long). Wider ones would fill a thread's stack.
@@ -130,6 +144,11 @@ def identity(op: str, dtype: np.dtype) -> str:
     if dtype.kind == "f":
         lowest, highest = f"-{limits}::infinity()", f"{limits}::infinity()"
     return lowest if op == "max" else highest
+
+
+def is_compensated(node: Node) -> bool:
+    """Whether a reduction is one whose rounding errors would add up."""
+    return node.attributes[0] == "sum" and is_float(node.outputs[0].dtype)
 
 
 # ---- the walk -------------------------------------------------------------------------------
@@ -285,10 +304,12 @@ class _Writer:
     block: bool = False  # whether the columns of a block are walked, not all
     columns: list[Node] = field(default_factory=list)  # the sums of columns
     totals: list[Node] = field(default_factory=list)
+    is_long: bool = field(init=False)  # whether sums over rows are compensated
 
     def __post_init__(self) -> None:
         self.walk = make_walk(self.nest, self.cols)
         self.phase = phases_of(self.nest)
+        self.is_long = bool(self.walk.blocked) or prod(self.walk.rows) > LONG
         for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
             self.names[id(node.outputs[0].value)] = f"v{i}"
             self.makers[id(node.outputs[0].value)] = node, kind
@@ -489,19 +510,25 @@ class _Writer:
         return LoopCode(joined.replace("{signature}", ", ".join(signature)), self.parameters, size)
 
     def _row_loop(self, begin: str, end: str, body: list[str]) -> Iterator[str]:
-        """A loop over rows, which with sums of columns go in groups."""
-        if not self.columns:
+        """A loop over rows, which go in groups where groups are summed."""
+        if not self.columns and not self._groups_totals():
             yield f"for (int64_t r = {begin}; r < {end}; ++r) {{{{"
             yield from (f"  {line}" for line in body)
             yield "}}"
             return
-        yield f"for (int64_t g = {begin}; g < {end}; g += {GROUP}) {{{{"
+        group = self._rows_of_group()
+        yield f"for (int64_t g = {begin}; g < {end}; g += {group}) {{{{"
         yield from (f"  {line}" for line in self._group_start())
-        yield f"  for (int64_t r = g; r < std::min<int64_t>(g + {GROUP}, {end}); ++r) {{{{"
+        yield f"  for (int64_t r = g; r < std::min<int64_t>(g + {group}, {end}); ++r) {{{{"
         yield from (f"    {line}" for line in body)
         yield "  }}"
         yield from (f"  {line}" for line in self._group_end())
         yield "}}"
+
+    def _rows_of_group(self) -> int:
+        if not self.columns:
+            return GROUP_OF_TOTALS
+        return GROUP_OF_NARROW if self.walk.width <= NARROW and not self.block else GROUP
 
     def write_epilogue(self, whole_rows: bool) -> LoopCode:
         """A struct with the pointers, called with blocks of rows and columns, then finished.
@@ -521,7 +548,7 @@ class _Writer:
             name, start = self._sum(node)
             text.append(
                 f"  ColumnSums<{ctype(node.outputs[0].dtype)}> {name}"
-                f"{{{{{self._width()}, {self._part_length()}, {start}}}}};"
+                f"{{{{{self._width()}, {self._part_length(node)}, {start}}}}};"
             )
         text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
         text.append("    (void)j0, (void)j1;")
@@ -562,7 +589,7 @@ class _Writer:
                 lines.append(f"const {ctype(out.dtype)} {name} = {expression(node, operands)};")
                 lines += self._store_row(out)
             else:
-                lines.append(self._into(node, f"{self.names[id(out)]}_total", operands[0]))
+                lines.append(self._into(node, self._total(node), operands[0]))
         return lines
 
     def _store_row(self, out: Value) -> list[str]:
@@ -574,41 +601,77 @@ class _Writer:
         members = self._members(phase)
         if not members:
             return []
-        sums = [n for n in members if self._kind(n) == ROW_SUM]
-        totals = [n for n in members if self._kind(n) == TOTAL]
-        lines = []
-        for node in (*sums, *totals):
-            out = node.outputs[0].value
-            suffix = "" if node in sums else "_sum"
-            lines.append(
-                f"{ctype(out.dtype)} {self.names[id(out)]}{suffix} = "
-                f"{identity(node.attributes[0], out.dtype)};"
-            )
-        reductions = "".join(
+        reductions = [n for n in members if self._kind(n) in (ROW_SUM, TOTAL)]
+        cut, step = self._stretches(reductions)
+        long = [node for node in reductions if cut is not None and is_compensated(node)]
+        lines = [self._declare(node, self._of_row(node)) for node in reductions]
+        lines += [self._declare(node, f"{self._of_row(node)}_lost") for node in long]
+        clauses = "".join(
             f" reduction({REDUCTIONS[n.attributes[0]][0]}:"
-            f"{self.names[id(n.outputs[0].value)]}{'' if n in sums else '_sum'})"
-            for n in (*sums, *totals)
+            f"{self._of_row(n)}{'_stretch' if n in long else ''})"
+            for n in reductions
         )
-        names, indent = self._col_names(), ""
-        for name, length in zip(names, self.walk.cols, strict=True):
-            if name == names[-1]:
-                lines.append(f"{indent}#pragma omp simd{reductions}")
-            bound = "j1" if self.block else "n" if self.walk.blocked else str(length)
-            first = "j0" if self.block else "0"
-            lines.append(f"{indent}for (int64_t {name} = {first}; {name} < {bound}; ++{name}) {{{{")
+        indent, ends = "", []
+        loops = list(self._loops(cut, step))
+        for number, (name, first, bound, by) in enumerate(loops):
+            if number == len(loops) - 1:
+                lines.append(f"{indent}#pragma omp simd{clauses}")
+            lines.append(f"{indent}for (int64_t {name} = {first}; {name} < {bound}; {by}) {{{{")
+            ends.append([f"{indent}}}}}"])
             indent += "  "
+            if number == cut:
+                lines += [indent + self._declare(n, f"{self._of_row(n)}_stretch") for n in long]
+                ends[-1] = [*(indent + self._end_stretch(n) for n in long), *ends[-1]]
         self.point_loads.clear()
-        body = [line for node in members for line in self._point(node, phase)]
+        body = [line for node in members for line in self._point(node, phase, node in long)]
         lines += [indent + line for line in (*self._read_point(), *body)]
-        for _ in names:
-            indent = indent[:-2]
-            lines.append(f"{indent}}}}}")
-        for node in totals:
-            name = self.names[id(node.outputs[0].value)]
-            lines.append(self._into(node, f"{name}_total", f"{name}_sum"))
-        for node in sums:
-            lines += self._store_row(node.outputs[0].value)
+        lines += itertools.chain.from_iterable(reversed(ends))
+        for node in reductions:
+            if self._kind(node) == TOTAL:
+                lines.append(self._into(node, self._total(node), self._of_row(node)))
+            else:
+                lines += self._store_row(node.outputs[0].value)
         return lines
+
+    def _loops(self, cut: int | None, step: int) -> Iterator[tuple[str, str, str, str]]:
+        """The variable of each loop over columns, where it starts and ends, its increment. Number
+        `cut` goes from stretch to stretch."""
+        for axis, (name, length) in enumerate(zip(self._col_names(), self.walk.cols, strict=True)):
+            first, bound = self._bounds_of(axis)
+            if axis == cut and step > 1:
+                yield "s", first, bound, f"s += {step}"
+                even = step == STRETCH and length % step == 0 and not self.walk.blocked
+                end = f"s + {step}"
+                first, bound = "s", end if even else f"std::min<int64_t>({end}, {bound})"
+            yield name, first, bound, f"++{name}"
+
+    def _stretches(self, reductions: list[Node]) -> tuple[int | None, int]:
+        """The axis of the columns that is walked in stretches, and how far one goes along it;
+        no axis where no sum of a row is long."""
+        if any(map(is_compensated, reductions)):
+            inner = 1
+            for axis in reversed(range(len(self.walk.cols))):
+                if self.walk.cols[axis] * inner > STRETCH:
+                    return axis, STRETCH // inner
+                inner *= self.walk.cols[axis]
+        return None, 0
+
+    def _end_stretch(self, node: Node) -> str:
+        name = self._of_row(node)
+        return f"add_compensated({name}, {name}_lost, {name}_stretch);"
+
+    def _of_row(self, node: Node) -> str:
+        """What a reduction of the points of a row is called."""
+        return f"{self._sum(node)[0]}{'' if self._kind(node) == ROW_SUM else '_sum'}"
+
+    def _declare(self, node: Node, name: str) -> str:
+        return f"{ctype(node.outputs[0].dtype)} {name} = {self._sum(node)[1]};"
+
+    def _bounds_of(self, axis: int) -> tuple[str, str]:
+        """Where the walk along an axis of the columns starts and ends."""
+        if self.block:
+            return "j0", "j1"
+        return "0", "n" if self.walk.blocked else str(self.walk.cols[axis])
 
     def _kind(self, node: Node) -> str:
         return self.nest.kinds[self.index[id(node)]]
@@ -619,7 +682,7 @@ class _Writer:
         value = f"static_cast<{ctype(out.dtype)}>({x})"
         return f"{target} = {combine(node.attributes[0], ctype(out.dtype))}({target}, {value});"
 
-    def _point(self, node: Node, phase: int) -> Iterator[str]:
+    def _point(self, node: Node, phase: int, in_stretches: bool) -> Iterator[str]:
         out, kind = node.outputs[0].value, self._kind(node)
         operands = self._operands(node, phase)
         name = self.names[id(out)]
@@ -635,7 +698,8 @@ class _Writer:
         elif kind == COLUMN_SUM:
             yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
         else:
-            yield self._into(node, f"{name}{'' if kind == ROW_SUM else '_sum'}", operands[0])
+            suffix = "_stretch" if in_stretches else ""
+            yield self._into(node, f"{self._of_row(node)}{suffix}", operands[0])
 
     # ---- column sums and totals --------------------------------------------------------------
 
@@ -643,11 +707,21 @@ class _Writer:
         """Whether the sums of a group are local arrays."""
         return self.walk.width <= LOCAL_COLUMNS
 
+    def _compensates(self, node: Node) -> bool:
+        """Whether the sum of a column, or of all, is compensated over the groups of rows."""
+        return self.is_long and is_compensated(node)
+
+    def _groups_totals(self) -> bool:
+        return any(map(self._compensates, self.totals))
+
+    def _total(self, node: Node) -> str:
+        """What a total is called while rows are walked."""
+        return f"{self._sum(node)[0]}_{'group' if self._groups_totals() else 'total'}"
+
     def _partial_memory(self) -> Iterator[str]:
-        """One row of sums for each part, and one to sum a group of rows in unless that is local;
-        one total a part."""
+        """The rows of sums of each part; one total a part."""
         for node, length in (
-            *((n, self._part_length()) for n in self.columns),
+            *((n, self._part_length(n)) for n in self.columns),
             *((n, 1) for n in self.totals),
         ):
             out = node.outputs[0].value
@@ -657,17 +731,27 @@ class _Writer:
             yield f"  {name}_memory.resize({count});"
             yield f"  {ctype(out.dtype)}* const {name}_parts = {name}_memory.data();"
 
-    def _part_length(self) -> str:
-        return f"{'' if self._is_local() else '2 * '}{self._width()}"
+    def _part_length(self, node: Node) -> str:
+        rows = len(self._rows_of_sums(node))
+        return f"{f'{rows} * ' if rows > 1 else ''}{self._width()}"
+
+    def _rows_of_sums(self, node: Node) -> list[str]:
+        """The sums of columns; what they have lost, where they are compensated; those of a group
+        of rows, unless these are local."""
+        lost = ["lost"] if self._compensates(node) else []
+        return ["columns", *lost, *([] if self._is_local() else ["group"])]
 
     def _part_start(self) -> Iterator[str]:
         for node in self.columns:
             name, start = self._sum(node)
-            yield from self._sum_rows(node, f"{name}_parts + part * {self._part_length()}")
-            yield f"std::fill_n({name}_columns, {self.walk.width}, {start});"
+            length = self._part_length(node)
+            yield from self._sum_rows(node, f"{name}_parts + part * {length}")
+            yield f"std::fill_n({name}_columns, {length}, {start});"
         for node in self.totals:
-            name, start = self._sum(node)
-            yield f"{ctype(node.outputs[0].dtype)} {name}_total = {start};"
+            name = self._sum(node)[0]
+            yield self._declare(node, f"{name}_total")
+            if self._compensates(node):
+                yield self._declare(node, f"{name}_lost")
 
     def _sum(self, node: Node) -> tuple[str, str]:
         """A reduction's name and what it starts from."""
@@ -675,11 +759,11 @@ class _Writer:
         return self.names[id(out)], identity(node.attributes[0], out.dtype)
 
     def _sum_rows(self, node: Node, place: str) -> Iterator[str]:
-        """The row of sums at a place, and that of a group behind it."""
+        """The rows of sums from a place on."""
         name, kind = self._sum(node)[0], ctype(node.outputs[0].dtype)
-        yield f"{kind}* const {name}_columns = {place};"
-        if not self._is_local():
-            yield f"{kind}* const {name}_group = {name}_columns + {self._width()};"
+        for row in self._rows_of_sums(node):
+            yield f"{kind}* const {name}_{row} = {place};"
+            place = f"{name}_{row} + {self._width()}"
 
     def _group_start(self) -> Iterator[str]:
         first, last = self._bounds()
@@ -688,15 +772,26 @@ class _Writer:
             if self._is_local():
                 yield f"alignas(64) {ctype(node.outputs[0].dtype)} {name}_group[{self.walk.width}];"
             yield f"std::fill({name}_group + {first}, {name}_group + {last}, {start});"
+        if self._groups_totals():
+            yield from (self._declare(node, self._total(node)) for node in self.totals)
 
     def _group_end(self) -> Iterator[str]:
         first, last = self._bounds()
         for node in self.columns:
             name, _ = self._sum(node)
             yield "#pragma omp simd"
-            yield f"for (int64_t c = {first}; c < {last}; ++c) " + self._into(
-                node, f"{name}_columns[c]", f"{name}_group[c]"
+            yield f"for (int64_t c = {first}; c < {last}; ++c) " + self._add_group(
+                node, f"{name}_columns[c]", f"{name}_lost[c]", f"{name}_group[c]"
             )
+        if self._groups_totals():
+            for node in self.totals:
+                name = self._sum(node)[0]
+                yield self._add_group(node, f"{name}_total", f"{name}_lost", f"{name}_group")
+
+    def _add_group(self, node: Node, target: str, lost: str, x: str) -> str:
+        if self._compensates(node):
+            return f"add_compensated({target}, {lost}, {x});"
+        return self._into(node, target, x)
 
     def _bounds(self) -> tuple[str, str]:
         """The columns that are walked."""
@@ -716,7 +811,7 @@ class _Writer:
             yield "  for (int64_t part = 1; part < parts; ++part) {{"
             yield "    #pragma omp simd"
             yield f"    for (int64_t c = 0; c < {w}; ++c) " + self._into(
-                node, f"{pointer}[c]", f"{name}_parts[part * {self._part_length()} + c]"
+                node, f"{pointer}[c]", f"{name}_parts[part * {self._part_length(node)} + c]"
             )
             yield "  }}"
         for node in self.totals:
