@@ -12,13 +12,13 @@ from .autograd import Tensor
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     """The same nesting with `function(leaf)` in the place of every leaf."""
     if isinstance(tree, dict):
-        return _like(tree, [map_leaves(function, item) for item in tree.values()])
+        return like(tree, [map_leaves(function, item) for item in tree.values()])
     if isinstance(tree, (list, tuple)):
-        return _like(tree, [map_leaves(function, item) for item in tree])
+        return like(tree, [map_leaves(function, item) for item in tree])
     return function(tree)
 
 
-def _like(tree: Any, items: list[Any]) -> Any:
+def like(tree: Any, items: list[Any]) -> Any:
     """A list, tuple or dict of the same kind as `tree`, with other items."""
     kind = type(tree)
     if kind is list:
@@ -33,23 +33,22 @@ def _like(tree: Any, items: list[Any]) -> Any:
     return new
 
 
-def with_tensors(tree: Any, instead: dict[int, Tensor]) -> Any:
-    """The same nesting with other Tensors, by the id of those that they replace.
+def copied(tree: Any, instead: dict[int, Any]) -> Any:
+    """The same nesting with lists and dicts of its own, and others in the place of some objects.
 
-    Containers without such Tensors stay the same objects, and one that occurs twice is one again.
+    `instead` tells these by their ids, and has each container's copy afterwards: one that occurs
+    twice is one again.
     """
-    return _with_tensors(tree, instead, {})
-
-
-def _with_tensors(tree: Any, instead: dict[int, Tensor], done: dict[int, Any]) -> Any:
+    if id(tree) in instead:
+        return instead[id(tree)]
     if not isinstance(tree, (list, tuple, dict)):
-        return instead.get(id(tree), tree)
-    if id(tree) not in done:
-        before = list(tree.values() if isinstance(tree, dict) else tree)
-        items = [_with_tensors(item, instead, done) for item in before]
-        same = all(x is y for x, y in zip(items, before, strict=True))
-        done[id(tree)] = tree if same else _like(tree, items)
-    return done[id(tree)]
+        return tree
+    before = list(tree.values() if isinstance(tree, dict) else tree)
+    items = [copied(item, instead) for item in before]
+    if isinstance(tree, tuple) and all(x is y for x, y in zip(items, before, strict=True)):
+        return tree
+    instead[id(tree)] = like(tree, items)
+    return instead[id(tree)]
 
 
 def has_leaf(tree: Any, kinds: tuple[type, ...]) -> bool:

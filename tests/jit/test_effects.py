@@ -392,6 +392,228 @@ def an_attribute_is_deleted(wrap):
     return calls(wrap(step.run), lambda: vars(step))
 
 
+# ---- containers among the arguments -------------------------------------------------------------
+
+
+def _on_dicts(function: Callable[[Any], Any]) -> Callable[[Wrap], Any]:
+    def play(wrap):
+        f, results = wrap(function), []
+        for i in range(3):
+            given = {"x": const(i, 1), "inner": {"list": [const(7, 7), 2.0]}, "n": 1}
+            result = f(given)
+            results.append((seen(result), seen(given), result is given, result is given.get("x")))
+        return results
+
+    return play
+
+
+def _adds(d):
+    d["new"] = d["x"] * 2
+    return d["new"]
+
+
+def _replaces(d):
+    d["x"] = d["x"] * 2
+    return d["x"]
+
+
+def _removes(d):
+    return d.pop("x") * d.setdefault("factor", 2)
+
+
+def _goes_deep(d):
+    d["inner"]["list"][0] = d["x"] + d["inner"]["list"][0]
+    d["inner"]["list"].append("text")
+    d["inner"]["other"] = [d["x"], d["inner"]["list"]]
+    del d["n"]
+    return d
+
+
+def _counts(d):
+    d["n"] += 1
+    d["inner"]["list"].sort(key=lambda x: isinstance(x, ndl.Tensor))
+    return d["x"] * d["n"]
+
+
+for function in (_adds, _replaces, _removes, _goes_deep, _counts):
+    SCENES.append(pytest.param(_on_dicts(function), 1, "", id=f"argument{function.__name__}"))
+
+
+@scene(2)
+def a_list_that_is_given_grows(wrap):
+    def f(x, kept):
+        kept.append(x * 2)
+        return x
+
+    f, kept = wrap(f), []
+    results = calls(lambda x: f(x, kept), lambda: kept, 2)
+    return [*results, kept[0] is kept[1]]
+
+
+@scene(4)
+def a_list_that_is_given_and_found(wrap):
+    found = [const(1)]
+    f = wrap(lambda x: x[0] * (2 if x is found else 3))
+    results = [f(x) for x in (found, [const(1)], found, [found[0]])]
+    g = wrap(lambda x: found.append(const(5)) or sum(x))
+    return [*results, g([const(2)]), found]
+
+
+@scene(2)
+def objects_that_are_given(wrap):
+    class Batch:
+        pass
+
+    def f(x, batch):
+        batch.double, batch.n = x * 2, getattr(batch, "n", 0) + 1
+        return x * batch.n
+
+    f, batch = wrap(f), Batch()
+    return calls(lambda x: f(x, batch), lambda: (batch.double, batch.n))
+
+
+# ---- which objects are one ----------------------------------------------------------------------
+
+
+@scene(1)
+def one_result_twice(wrap):
+    def f(x):
+        y = x * 2
+        return y, [y], {"y": y}
+
+    f = wrap(f)
+    results = [f(const(i)) for i in range(2)]
+    return [(a, a is b, a is c["y"]) for a, [b], c in results]
+
+
+@scene(1)
+def one_list_twice(wrap):
+    def f(x):
+        inner = [x * 2]
+        return inner, {"inner": inner}
+
+    f = wrap(f)
+    results = [f(const(i)) for i in range(2)]
+    return [results, results[0][0] is results[0][1]["inner"], results[0][0] is results[1][0]]
+
+
+@scene(1)
+def a_result_that_is_kept(wrap):
+    class Step:
+        kept = None
+
+        def run(self, x):
+            self.kept = [x * 2]
+            return self.kept, self.kept[0]
+
+    step = Step()
+    f = wrap(step.run)
+    results = [f(const(i)) for i in range(3)]
+    return [results, [r[0] is step.kept for r in results], results[-1][1] is step.kept[0]]
+
+
+@scene(1)
+def a_list_from_outside_is_returned(wrap):
+    kept = [const(1), 2]
+    f = wrap(lambda x: (x * 2, kept))
+    return [f(const(i))[1] is kept for i in range(2)]
+
+
+@scene(1)
+def a_gradient_is_returned(wrap):
+    w = ndl.Tensor(np.ones(2), dtype="float32")
+
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+        return w.grad
+
+    f = wrap(f)
+    return [(seen(g := f(const(i, 1))), g is w.grad) for i in range(3)]
+
+
+@scene(1)
+def containers_that_are_made_inside(wrap):
+    f = wrap(lambda x: (np.zeros(2), {1}, collections.deque([x * 2], 3), [], bytearray(1)))
+    results = []
+    for i in range(3):
+        array, members, latest, kept, counts = f(const(i))
+        array += 1
+        members.add(i)
+        latest.append(i)
+        kept.append(i)
+        counts[0] += 1
+        results.append([seen(array), sorted(members), seen(latest), latest.maxlen, kept, counts])
+    return results
+
+
+@scene(2)
+def an_argument_is_the_state_or_not(wrap):
+    w, ws = const(1, 2), [const(3, 4)]
+    f = wrap(lambda x: x * 2 if x is w or any(x is y for y in ws) else x)
+    return [f(x) for x in (const(1, 2), w, const(1, 3), w)]
+
+
+@scene(3)
+def an_argument_is_in_a_list_or_not(wrap):
+    ws = [const(3, 4), const(5, 6)]
+    f = wrap(lambda x: [x is w for w in ws])
+    return [f(x) for x in (ws[0], const(1, 2), ws[1], ws[0], const(1, 3))]
+
+
+# ---- hidden states ------------------------------------------------------------------------------
+
+
+def _hidden(nest: Callable[..., Any], parts: Callable[[Any], Any]) -> Callable[[Wrap], Any]:
+    def play(wrap):
+        class Cell:
+            def __init__(self) -> None:
+                self.state = nest(const(0, 0), const(1, 1))
+
+            def run(self, x):
+                h, c = parts(self.state)
+                before, self.state = self.state, nest(h * 0.5 + x, c * 0.5 + h)
+                return before
+
+        cell = Cell()
+        f = wrap(cell.run)
+        results = calls(f, lambda: cell.state)
+        cell.state = nest(const(5, 5), const(6, 6))
+        return [*results, *calls(f, lambda: cell.state, 2)]
+
+    return play
+
+
+HIDDEN: dict[str, Any] = {
+    "tuple": (lambda h, c: (h, c), lambda s: s),
+    "list": (lambda h, c: [h, c], lambda s: s),
+    "dict": (lambda h, c: {"h": h, "c": c}, dict.values),
+    "tuple_of_lists": (
+        lambda h, c: ([h, "text"], (2, {"c": c})),
+        lambda s: (s[0][0], s[1][1]["c"]),
+    ),
+}
+for name, functions in HIDDEN.items():
+    SCENES.append(pytest.param(_hidden(*functions), 1, "", id=f"hidden_{name}"))
+
+
+@scene(3)
+def a_hidden_state_that_becomes_longer(wrap):
+    class Cell:
+        state = (const(1, 1), 2.0)
+
+    cell = Cell()
+
+    def f(x):
+        cell.state = (*(s * 0.5 + x for s in cell.state[:-1]), cell.state[-1])
+        return sum(cell.state)
+
+    f = wrap(f)
+    results = calls(f, lambda: cell.state, 2)
+    cell.state = (const(1, 1), const(2, 2), 2.0)
+    return [*results, *calls(f, lambda: cell.state, 2)]
+
+
 @pytest.mark.parametrize(("play", "programs", "warning"), SCENES)
 def test_compiled_equals_eager(play, programs, warning, monkeypatch):
     monkeypatch.setenv("NEEDLE_JIT", "evaluate")

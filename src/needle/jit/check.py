@@ -26,7 +26,8 @@ from .. import autograd, tree
 from ..autograd import Tensor, TensorTuple
 from ..backend_ndarray import NDArray
 from .graph import Graph, Value
-from .trace import Output, Source, Trace
+from .guards import put, read
+from .trace import Given, Made, Output, Source, Trace
 
 if TYPE_CHECKING:
     from .function import CompiledProgram
@@ -66,13 +67,17 @@ def checked(
     known = _known(program, given.tensors)
     if known is None:
         return False, None
-    with _rehearsal(known, NDArray.copy):
+    places = [
+        (given.containers[holder.number] if isinstance(holder, Given) else holder, key)
+        for holder, key, _ in program.trace.effects.places
+    ]
+    with _rehearsal(known, NDArray.copy, places):
         eager = _outcome(function(), known)
     moved = []
     for seed in SEEDS:
-        with _rehearsal(known, partial(_moved, seed)):
+        with _rehearsal(known, partial(_moved, seed), places):
             eager_moved = _outcome(function(), known)
-        with _rehearsal(known, partial(_moved, seed)):
+        with _rehearsal(known, partial(_moved, seed), places):
             done, result = program(given, function)
             if not done:
                 return False, None
@@ -130,8 +135,14 @@ _SLOTS = ("cached_data", "grad", "inputs", "op", "requires_grad", "_modified")
 
 
 @contextmanager
-def _rehearsal(known: Iterable[_Known], copied: Callable[[NDArray], NDArray]) -> Iterator[None]:
-    """Inside, the Tensors have `copied` data; afterwards everything is as before."""
+def _rehearsal(
+    known: Iterable[_Known],
+    copied: Callable[[NDArray], NDArray],
+    places: Iterable[tuple[Any, Any]] = (),
+) -> Iterator[None]:
+    """Inside, the Tensors have `copied` data; afterwards everything is as before, also what is at
+    `places` of the host, as (holder, key)."""
+    kept = [(holder, key, read(holder, key)) for holder, key in places]
     tensors = {id(k.tensor): k.tensor for k in known}
     gradients = [t.grad for t in tensors.values() if t.grad is not None]
     tensors.update((id(gradient), gradient) for gradient in gradients)
@@ -151,6 +162,8 @@ def _rehearsal(known: Iterable[_Known], copied: Callable[[NDArray], NDArray]) ->
     finally:
         here.rehearsing = False
         np.random.set_state(random)
+        for holder, key, value in kept:
+            put(holder, key, value)
         for tensor, values in before:
             for slot, value in zip(_SLOTS, values, strict=True):
                 setattr(tensor, slot, value)
@@ -226,7 +239,9 @@ def _parts(trace: Trace, known: Sequence[_Known], outcome: _Outcome) -> Iterator
 
 def _leaves(path: str, place: Any, result: Any) -> Iterator[tuple[str, Any, Any]]:
     """(path, leaf of the template `place`, leaf of the result), from left to right."""
-    if not isinstance(place, (dict, list, tuple)):
+    if isinstance(place, Made) and isinstance(place.container, (dict, list)):
+        place = place.contents
+    if not isinstance(place, (dict, tuple)):
         yield path, place, result
         return
     for key in place if isinstance(place, dict) else range(len(place)):

@@ -26,9 +26,9 @@ from ..forks import fork_safe
 from . import check
 from .draws import Draw
 from .executable import Executable, Native, Unavailable, make_executable, overwrite
-from .guards import Counters, Unrepeatable, put, read
+from .guards import CONTENTS, Counters, Unrepeatable, put, read
 from .signature import Signature
-from .trace import Kept, Output, Reached, Source, Trace, Tracing
+from .trace import Given, Kept, Made, Output, Reached, Source, Trace, Tracing
 
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
 MAX_PROGRAMS = 32
@@ -141,10 +141,6 @@ class CompiledProgram(Program):
         self._overlaps = Overlaps(trace)
         self._overwrites = bool(self._overlaps)
         self._sharing = trace.effects.shared
-        self._fills = [
-            tree.has_leaf(value, (Output, Source, HostNumber, Kept))
-            for _, _, value in trace.effects.attributes
-        ]
         # Most gradients are those of parameters, applied: a short way to forget them.
         self._forgotten = [
             source.tensor
@@ -156,6 +152,11 @@ class CompiledProgram(Program):
             for source, number in trace.effects.grads
             if number is not None or not source.is_fixed
         ]
+        effects = trace.effects
+        self._changes_more = bool(
+            effects.written or effects.shared or effects.data or effects.places
+            or effects.continued or self._new_grads
+        )  # fmt: skip
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
         """See `Program`."""
@@ -190,12 +191,15 @@ class CompiledProgram(Program):
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
         # Before the effects, which may put others in the places where Tensors are found.
-        returned = self._filled(self.trace.returned, arguments, results)
-        self._apply_effects(arguments, shared, results)
+        fill = _Filling(self, given, results)
+        returned = fill(self.trace.returned)
+        self._apply_effects(given, shared, fill)
         return True, returned
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same Tensors are one as in the trace, among arguments and states."""
+        if given.containers and not self._takes_containers(given.containers):
+            return False
         if self._for_any:
             return self.trace.outside.isdisjoint(given.ids)
         arguments, ids = given.tensors, given.ids
@@ -209,6 +213,15 @@ class CompiledProgram(Program):
             return False
         owners = [self.target(source, arguments) for source in self.trace.empty]
         return all(owner is not None and owner.grad is None for owner in owners)
+
+    def _takes_containers(self, containers: list[Any]) -> bool:
+        """Whether the same lists and dicts as in the trace are those that the function finds."""
+        fixed = self.trace.fixed_containers
+        if any(containers[i] is not container for i, container in fixed):
+            return False
+        inside = {i for i, _ in fixed}
+        outside = self.trace.outside_containers
+        return not any(id(c) in outside for i, c in enumerate(containers) if i not in inside)
 
     def _made_compact(
         self, states: Sequence[Tensor]
@@ -242,20 +255,26 @@ class CompiledProgram(Program):
             owner = self.target(source.grad_of, arguments)
             return None if owner is None else owner.grad
         if source.place is not None:
-            found = read(*source.place)
+            holder, key, path = source.place
+            found = read(holder, key)
+            for step in path:
+                found = found[step]
             if not isinstance(found, Tensor) or not found.is_leaf():
                 return None
             return found if found.requires_grad == source.tensor.requires_grad else None
         return source.tensor
 
-    def _apply_effects(
-        self, arguments: Sequence[Tensor], shared: list[NDArray], results: list[NDArray]
-    ) -> None:
-        effects = self.trace.effects
-        kept = [
-            self._filled(value, arguments, results) if fills else value
-            for (_, _, value), fills in zip(effects.attributes, self._fills, strict=True)
-        ]
+    def _apply_effects(self, given: Signature, shared: list[NDArray], fill: _Filling) -> None:
+        if self._changes_more:
+            self._apply_all(given, shared, fill)
+            return
+        for tensor in self._forgotten:
+            tensor._grad = None
+
+    def _apply_all(self, given: Signature, shared: list[NDArray], fill: _Filling) -> None:
+        effects, arguments, results = self.trace.effects, given.tensors, fill.results
+        # Found before anything is put anywhere.
+        places = [(fill.holder(h), key, fill(value)) for h, key, value in effects.places]
         continued = [self.target(source, arguments) for source, _ in effects.continued]
         for source, index in effects.written:
             overwrite(self.target(source, arguments), results[index])
@@ -266,29 +285,65 @@ class CompiledProgram(Program):
         for tensor in self._forgotten:
             tensor._grad = None
         for source, number in self._new_grads:
-            grad = None if number is None else Tensor.make_const(results[number])
+            grad = None if number is None else fill.tensor(number)
             self.target(source, arguments).grad = grad
-        for (holder, key, _), value in zip(effects.attributes, kept, strict=True):
+        for holder, key, value in places:
             put(holder, key, value)
         if continued:
             autograd.continue_backward(
                 continued, [Tensor.make_const(results[index]) for _, index in effects.continued]
             )
 
-    def _filled(self, template: Any, arguments: Sequence[Tensor], results: list[NDArray]) -> Any:
-        """A nesting with this call's Tensors and numbers in the places of the trace's."""
 
-        def filled(leaf: Any) -> Any:
-            if isinstance(leaf, Output):
-                data = results[leaf.index]
-                return data if leaf.kind is NDArray else Tensor.make_const(data)
-            if isinstance(leaf, HostNumber):
-                return leaf.read()
-            if isinstance(leaf, Source):
-                return self.target(leaf, arguments)
-            return leaf.object() if isinstance(leaf, Kept) else leaf
+class _Filling:
+    """Puts this call's Tensors, numbers and containers in the places of the trace's.
 
-        return tree.map_leaves(filled, template)
+    What is one object in the trace is one in the call.
+    """
+
+    __slots__ = ("_given", "_made", "_program", "results")
+
+    def __init__(self, program: CompiledProgram, given: Signature, results: list[NDArray]) -> None:
+        self.results = results
+        self._program, self._given = program, given
+        self._made: dict[Any, Any] = {}  # Tensors by the numbers of results, containers by `Made`s
+
+    def tensor(self, number: int) -> Tensor:
+        """The Tensor of result number `number`."""
+        made = self._made.get(number)
+        if made is None:
+            made = self._made[number] = Tensor.make_const(self.results[number])
+        return made
+
+    def holder(self, holder: Any) -> Any:
+        """What has a place."""
+        return self._given.containers[holder.number] if type(holder) is Given else holder
+
+    def __call__(self, template: Any) -> Any:
+        kind = type(template)
+        if kind is Output:
+            if template.kind is NDArray:
+                return self.results[template.index]
+            return self.tensor(template.index)
+        if kind is Source:
+            return self._program.target(template, self._given.tensors)
+        if kind is HostNumber:
+            return template.read()
+        if kind is Made:
+            return self._container(template)
+        if kind is Given:
+            return self._given.containers[template.number]
+        if kind is Kept:
+            return template.object()
+        if isinstance(template, tuple):
+            return tree.like(template, [self(item) for item in template])
+        return {key: self(x) for key, x in template.items()} if kind is dict else template
+
+    def _container(self, made: Made) -> Any:
+        if made not in self._made:
+            self._made[made] = copy.copy(made.container)
+            put(self._made[made], CONTENTS, self(made.contents))
+        return self._made[made]
 
 
 class EagerProgram(Program):
@@ -410,7 +465,7 @@ class JitFunction:
                         self._programs.move_to_end(key)
                         return result
             objects = [*args[:own], *given.objects]
-            made = self._compile(args, kwargs, key, given.tensors, objects, native)
+            made = self._compile(args, kwargs, key, given, objects, native)
             if made is None:  # to be checked with the evaluator
                 return self._call(args, kwargs, own)
             self._remember(key, made, given.objects)
@@ -509,7 +564,7 @@ class JitFunction:
         args: Any,
         kwargs: Any,
         key: Any,
-        arguments: list[Tensor],
+        given: Signature,
         objects: list[Any],
         native: bool,
     ) -> Program | None:
@@ -518,7 +573,7 @@ class JitFunction:
         """
         program: Program
         try:
-            trace = traced(self._function, args, kwargs, arguments, objects)
+            trace = traced(self._function, args, kwargs, given.tensors, objects, given.containers)
             self._refuse_growth(key, trace)
         except Unrepeatable as reason:
             if str(reason) not in self._unrepeatable:
@@ -642,9 +697,10 @@ def traced(
     kwargs: Any,
     arguments: list[Tensor],
     objects: Sequence[Any] = (),
+    containers: Sequence[Any] = (),
 ) -> Trace:
-    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments`; it does not keep
-    `objects` alive.
+    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments` and whose lists
+    and dicts `containers`; it does not keep `objects` alive.
 
     A number that the function counts on, such as `self.calls += 1`, is read anew at every call.
     Where the function also looks at its value, each value has a trace of its own.
@@ -653,11 +709,11 @@ def traced(
     counted: Counters = {}
     of_this_count: Trace | None = None
     while True:
-        tracing = Tracing(fixed, counted, objects)
+        tracing = Tracing(fixed, counted, objects, containers)
         try:
             trace = tracing.run(function, args, kwargs, arguments)
         except Reached as found:
-            fixed.add(found.argument)
+            fixed.add(id(found.argument))
         except Exception:
             if of_this_count is None:
                 raise

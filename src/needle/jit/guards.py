@@ -60,7 +60,7 @@ class _Name:
 
 MISSING: Any = _Name("MISSING")  # nothing is there
 
-_CONTAINERS = (list, tuple, dict, set, frozenset, deque, bytearray, array.array)
+CONTAINERS = (list, tuple, dict, set, frozenset, deque, bytearray, array.array)
 # What dicts and lists may hold that a function counts on.
 _PLAIN = (int, float, bool, str, type(None), HostNumber)
 # Places of numbers that change: (holder, key), None for attributes, of which the objects tell.
@@ -122,10 +122,57 @@ class Guards:
             now = read(self._holders[i], self._keys[i])
             if not is_same(now, self._values[i]):
                 return False
-            if self._keys[i] is not CONTENTS:
+            if self._keys[i] is not CONTENTS and type(self._values[i]) is not Shape:
                 self._values[i] = now  # found at once the next time
             i = first_changed(self._holders, self._keys, self._values, MISSING, i + 1)
         return True
+
+
+class Shape:
+    """A nesting in which objects of a kind, as the Tensors of a hidden state, may be any."""
+
+    def __init__(self, nesting: Any, kind: type) -> None:
+        self._kind = kind
+        self._parts = [(path, type(x), x) for path, x in _parts(nesting)]
+        self._sizes = [_size(x) for _, _, x in self._parts]
+        free = (kind, list, tuple, dict)
+        self._parts = [(p, t, None if isinstance(x, free) else x) for p, t, x in self._parts]
+
+    def fits(self, nesting: Any) -> bool:
+        """Whether another nesting is alike."""
+        parts = list(_parts(nesting))
+        return len(parts) == len(self._parts) and all(
+            path == path_now
+            and type(now) is kind
+            and _size(now) == size
+            and (x is None or is_same(now, x))
+            for (path_now, now), (path, kind, x), size in zip(
+                parts, self._parts, self._sizes, strict=True
+            )
+        )
+
+
+def _parts(nesting: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(path, part) of a nesting of lists, tuples and dicts, itself and its leaves among them."""
+    yield path, nesting
+    if isinstance(nesting, dict):
+        for key, item in nesting.items():
+            yield from _parts(item, (*path, key))
+    elif isinstance(nesting, (list, tuple)):
+        for i, item in enumerate(nesting):
+            yield from _parts(item, (*path, i))
+
+
+def _size(part: Any) -> int:
+    return len(part) if isinstance(part, (list, tuple, dict)) else 0
+
+
+def _items(value: Any) -> Iterator[Any]:
+    """An object, and all that is in it where it is a tuple."""
+    yield value
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _items(item)
 
 
 class Unrepeatable(BaseException):
@@ -137,7 +184,7 @@ class Unrepeatable(BaseException):
 
 def read(holder: Any, key: Any) -> Any:
     if key is CONTENTS:
-        return _snapshot(holder)
+        return snapshot(holder)
     if isinstance(holder, dict):
         return holder.get(key, MISSING)
     if isinstance(holder, list):
@@ -168,7 +215,7 @@ def put(holder: Any, key: Any, value: Any) -> None:
 
 
 def _fill(container: Any, contents: Any) -> None:
-    """Make `contents`, as `_snapshot` gives them, all there is in a container."""
+    """Make `contents`, as `snapshot` gives them, all there is in a container."""
     if isinstance(container, np.ndarray):
         container[...] = contents
     elif isinstance(container, array.array):
@@ -188,7 +235,7 @@ def _place(holder: Any, key: Any) -> tuple[int, Any]:
     return id(holder), key if isinstance(key, (str, int)) else id(key)
 
 
-def _snapshot(container: Any) -> Any:
+def snapshot(container: Any) -> Any:
     """What the contents of a container are compared by."""
     if isinstance(container, dict):
         return dict(container)
@@ -199,6 +246,8 @@ def is_same(now: Any, then: Any) -> bool:
     """Whether two values are one object, or numbers, texts, arrays of NumPy or tuples alike."""
     if now is then:
         return True
+    if type(then) is Shape:
+        return then.fits(now)
     if type(now) is not type(then):
         return False
     if isinstance(now, (float, complex)):
@@ -336,8 +385,12 @@ class Watch:
     one gives a HostNumber, so that the program need not be another one for every count.
     """
 
-    def __init__(self, counters: Counters | None = None) -> None:
+    def __init__(
+        self, counters: Counters | None = None, found: Callable[[Any], None] = lambda _: None
+    ) -> None:
+        """`found` is told of the Tensors and containers that are found outside."""
         self._counters = counters or {}
+        self._found = found
         self._placed: list[tuple[Any, Any, Any]] = []  # counters that are no attributes, before
         self._classes: dict[int, type] = {}  # by the ids of their namespaces
         self.tensors: list[Tensor] = []  # that were found in attributes, containers and variables
@@ -345,6 +398,7 @@ class Watch:
         self._written: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # with what was there
         self._unlisted: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # those by `find_changed`
         self._found_anew: set[tuple[int, Any]] = set()  # states that the program finds there
+        self._shapes: dict[tuple[int, Any], tuple[Any, Any, Shape]] = {}  # of nestings there
         self._walked: dict[int, Any] = {}  # what was looked through
         self._class_reads: set[tuple[type, str]] = set()
         self._outside: dict[int, Any] = {}  # attributes of objects that were there before, by id
@@ -360,6 +414,7 @@ class Watch:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._found = lambda _: None
         del _watches[threading.get_ident()]
         _end_following()
 
@@ -432,12 +487,13 @@ class Watch:
         if id(container) in self._walked:
             return
         self._walked[id(container)] = container
+        self._found(container)
         if len(container) > LARGEST_CONTAINER:
             return
-        snapshot = _snapshot(container)
+        first = snapshot(container)
         if not isinstance(container, (tuple, frozenset)):
-            self._first[id(container), CONTENTS] = (container, CONTENTS, snapshot)
-        for item in snapshot.values() if isinstance(snapshot, dict) else snapshot:
+            self._first[id(container), CONTENTS] = (container, CONTENTS, first)
+        for item in first.values() if isinstance(first, dict) else first:
             self.reached(item)
 
     def reached(self, value: Any) -> None:
@@ -448,12 +504,15 @@ class Watch:
         if isinstance(value, AutogradValue | NDArray):
             if isinstance(value, Tensor):
                 self.tensors.append(value)
+                self._found(value)
             return
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, CONTAINERS):
             self.contents(value)
         elif isinstance(value, np.ndarray):
-            if value.size <= LARGEST_CONTAINER and id(value) not in self._walked:
-                self._walked[id(value)] = value
+            if id(value) in self._walked:
+                return
+            self._walked[id(value)] = value
+            if value.size <= LARGEST_CONTAINER:
                 self._first[id(value), CONTENTS] = (value, CONTENTS, value.copy())
         elif isinstance(value, types.FunctionType):
             self._function(value)
@@ -562,7 +621,7 @@ class Watch:
                     self._written[place] = self._unlisted[place] = holder, key, first
 
     def _find_changed_items(self, container: Any, first: Any) -> None:
-        now = _snapshot(container)
+        now = snapshot(container)
         if isinstance(container, dict):
             items: Iterable[tuple[Any, Any]] = [
                 *first.items(), *((key, MISSING) for key in now if key not in first)
@@ -598,6 +657,10 @@ class Watch:
         return id(container) in self._managed and not (
             type(before) in _PLAIN and type(now) in _PLAIN
         )
+
+    def containers(self) -> set[int]:
+        """The ids of the containers and arrays that the function has found."""
+        return set(self._walked)
 
     def check_generators(self) -> None:
         """Raises Unrepeatable where the function has drawn numbers that no trace knows of."""
@@ -664,21 +727,45 @@ class Watch:
         places = [_place(holder, key) for key in holder]
         return all(p in self._written and self._written[p][2] is MISSING for p in places)
 
-    def replaced(self, kind: type) -> Iterator[tuple[Any, Any, Any]]:
-        """(holder, key, object before) of each place of that kind that was read and then written,
-        where nothing else read has the object."""
-        seen = Counter(id(first) for _, _, first in self._first.values())
+    def replaced(self, kind: type) -> Iterator[tuple[Any, Any, tuple[Any, ...], Any]]:
+        """(holder, key, path, object before) of each object of that kind at a place that was read
+        and then written, or in the nesting there, where nothing else read has the object."""
+        seen = Counter(id(x) for x in self._read_objects())
         for place, (holder, key, before) in self._written.items():
-            is_replaced = place in self._first and read(holder, key) is not before
-            if isinstance(before, kind) and is_replaced and seen[id(before)] == 1:
-                self._found_anew.add(place)
-                yield holder, key, before
+            if place not in self._first or key is CONTENTS or read(holder, key) is before:
+                continue
+            parts = list(_parts(before))
+            leaves = [(path, leaf) for path, leaf in parts if isinstance(leaf, kind)]
+            own = [x for _, x in parts if isinstance(x, (kind, list, dict))]
+            if not leaves or any(seen[id(x)] != 1 for x in own):
+                continue
+            self._found_anew.add(place)
+            self._found_anew.update((id(x), CONTENTS) for x in own if isinstance(x, (list, dict)))
+            if before is not leaves[0][1]:
+                self._shapes[place] = holder, key, Shape(before, kind)
+            for path, leaf in leaves:
+                yield holder, key, path, leaf
+
+    def _read_objects(self) -> Iterator[Any]:
+        """What was read, as often as there are places of it; the items of tuples with them."""
+        for holder, key, first in list(self._first.values()):
+            if key is not CONTENTS:
+                yield from _items(first)
+            elif not isinstance(first, np.ndarray):
+                for at, item in first.items() if isinstance(first, dict) else enumerate(first):
+                    if _place(holder, at) not in self._first:
+                        yield from _items(item)
+
+    def is_outside(self, container: Any) -> bool:
+        """Whether the function has found a list, dict or array, the same one at every call."""
+        return id(container) in self._walked and (id(container), CONTENTS) not in self._found_anew
 
     def guards(self, last: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, Any]]:
         """The entries of `Guards`, `last` with what is there now; what the function itself changes
         in containers is none. To be asked for after `restore`.
         """
         found = [(holder, key, read(holder, key)) for holder, key in last]
+        found += self._shapes.values()
         for place, (holder, key, first) in self._first.items():
             if isinstance(first, HostNumber) or place in self._found_anew:
                 continue

@@ -28,13 +28,13 @@ class Signature:
     identity. Nothing is kept alive by a key: whoever has one must forget it when an object dies.
     """
 
-    __slots__ = ("_containers", "_has_gradients", "ids", "key", "objects", "tensors")
+    __slots__ = ("_has_gradients", "containers", "ids", "key", "objects", "tensors")
 
     def __init__(self, arguments: Any) -> None:
         """Raises TypeError for an array that is no Tensor and for a leaf that may change."""
         self.tensors: list[Tensor] = []  # from left to right
         self.objects: list[Any] = []
-        self._containers: list[int] = []  # ids of the lists and dicts, which may change
+        self.containers: list[Any] = []  # the lists and dicts, which may change
         self._has_gradients = False
         described = self._described(arguments)
         self.ids = set(map(id, self.tensors))
@@ -42,7 +42,8 @@ class Signature:
 
     def _sharing(self) -> Any:
         """Which Tensors and containers are the same object, and which Tensors are gradients."""
-        containers, tensors = self._containers, self.tensors
+        tensors = self.tensors
+        containers = [*map(id, self.containers)] if self.containers else []
         distinct = len(self.ids) == len(tensors) and (
             not containers or len(containers) == len(set(containers))
         )
@@ -75,10 +76,10 @@ class Signature:
         if kind is float:
             return _exact(tree)
         if isinstance(tree, (list, tuple)):
-            self._containers.append(id(tree))
+            self.containers.append(tree)
             return (kind, *[self._described(item) for item in tree])
         if isinstance(tree, dict):
-            self._containers.append(id(tree))
+            self.containers.append(tree)
             return (kind, *[self._item(key, item) for key, item in tree.items()])
         return self._described_leaf(tree)
 

@@ -13,6 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -36,11 +37,11 @@ from ..backend_ndarray import (
 )
 from ..backend_ndarray.layout import compact_strides
 from ..backend_ndarray.primitives import PRIMITIVES
-from ..tree import has_leaf, map_leaves, with_tensors
+from ..tree import copied, like, map_leaves
 from .draws import Draw
 from .evaluate import Memory, contents_of, run_node, seen
 from .graph import Graph, Loop, Node, Value, View, replace_values, whole
-from .guards import CONTENTS, Counters, Guards, Watch
+from .guards import CONTAINERS, CONTENTS, Counters, Guards, Watch, is_same, snapshot
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -50,13 +51,13 @@ class TraceError(RuntimeError):
 
 
 class Reached(BaseException):
-    """The function reaches argument number `argument` in another way too, as a Tensor from outside.
+    """The function reaches an argument, a Tensor, list or dict, in another way too, from outside.
 
     Nothing of a function that is being traced may catch it.
     """
 
-    def __init__(self, argument: int) -> None:
-        super().__init__(argument)
+    def __init__(self, argument: Any) -> None:
+        super().__init__()
         self.argument = argument
 
 
@@ -85,8 +86,9 @@ class Source:
     """A Tensor from outside whose data or gradient the trace reads or replaces.
 
     Found again at every call as argument number `argument`, as the gradient of another source, in
-    the `place` where every call puts another one (a dict and a key), or as the object itself. The
-    Tensor stays as it is during the trace, for other threads use it.
+    the `place` where every call puts another one (a dict, a key and the path in the nesting
+    there), or as the object itself. The Tensor stays as it is during the trace, for other threads
+    use it.
     """
 
     tensor: Tensor
@@ -94,7 +96,7 @@ class Source:
     grad_before: Tensor | None
     argument: int | None = None
     grad_of: Source | None = None
-    place: tuple[Any, Any] | None = None
+    place: tuple[Any, Any, tuple[Any, ...]] | None = None
     value: Value | None = None  # of the graph, where the data is read
     view: NDArray | None = None  # what stands for the data inside the trace
     # What the trace takes for the data (None: not read) and for the gradient at this point.
@@ -119,6 +121,21 @@ class Output:
 
 
 @dataclass
+class Given:
+    """The place of a list or dict that is one of the arguments."""
+
+    number: int
+
+
+@dataclass(eq=False)
+class Made:
+    """The place of a container that the function makes: every call makes another one."""
+
+    container: Any  # an empty one of its kind
+    contents: Any = None  # as `guards.snapshot` gives them, of templates
+
+
+@dataclass
 class Kept:
     """The place of an object that is one of the arguments: a program does not keep it alive."""
 
@@ -133,8 +150,9 @@ class Effects:
     shared: list[tuple[Source, Source]] = field(default_factory=list)  # the data of another one
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
-    # What is at places of the host: (holder, key, value), the value as in `Trace.returned`.
-    attributes: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    # What is at places of the host: (holder, key, value), the value as in `Trace.returned`; the
+    # holder may be a `Given`.
+    places: list[tuple[Any, Any, Any]] = field(default_factory=list)
     reshaped: set[int] = field(default_factory=set)  # ids of containers that get other contents
     # Gradients that go on to what a Tensor from outside was computed from.
     continued: list[tuple[Source, int]] = field(default_factory=list)
@@ -150,7 +168,10 @@ class Trace:
     # Arguments that the function reaches in another way too: it is compiled for the very objects.
     fixed: list[tuple[int, Source]]
     states: list[Source]
-    outside: set[int]  # ids of the Tensors that the function finds by identity
+    fixed_containers: list[tuple[int, Any]]  # as `fixed`
+    # Ids of the Tensors, and of the containers, that the function finds by identity.
+    outside: set[int]
+    outside_containers: set[int]
     empty: list[Source]  # those that must have no gradient
     effects: Effects
     actions: list[Callable[[], Any]]  # run on the host at every call, in order
@@ -225,10 +246,11 @@ class Tracing:
         fixed: Iterable[int] = (),
         counters: Counters | None = None,
         objects: Iterable[Any] = (),
+        containers: Iterable[Any] = (),
     ) -> None:
-        """`fixed` are the numbers of the arguments that are `Reached`, `counters` the places of
+        """`fixed` are the ids of the arguments that are `Reached`, `counters` the places of
         numbers that the function counts on (see `Watch`); `objects` are those among the arguments
-        that the trace must not keep alive.
+        that the trace must not keep alive, `containers` the lists and dicts among them.
         """
         self.objects = {id(thing): weakref.ref(thing) for thing in objects}
         self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
@@ -254,7 +276,12 @@ class Tracing:
         self.consumed: list[AutogradValue] = []
         self.actions: list[Callable[[], Any]] = []
         self.host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]] = []
-        self.watch = Watch(counters)
+        self.watch = Watch(counters, self._found)
+        self.containers = list(containers)
+        self.copies: dict[int, tuple[int, Any, Any]] = {}  # of containers: (number, copy, contents)
+        self.templates: dict[int, Made] = {}  # by the ids of the containers that were made
+        self.replaced: list[Any] = []  # Tensors in places where every call puts others
+        self.numbers: dict[int, tuple[Tensor, int]] = {}  # of results, by the Tensor's id
         self.last_guards: list[tuple[Any, Any]] = []  # for what is there at the end
         self.counted: Counters = {}  # the places of numbers that it counts on
         self.modules: dict[int, weakref.ref[Any]] = {}
@@ -283,7 +310,7 @@ class Tracing:
         The Tensors themselves stay as they are; objects have their attributes back afterwards.
         """
         stand_ins = self._stand_ins(arguments)
-        args, kwargs = with_tensors((args, kwargs), stand_ins)
+        args, kwargs = self._with_copies((args, kwargs), stand_ins)
         self.since = moment()
         try:
             with autograd.tracing(self), self._recording(), self.watch:
@@ -307,7 +334,7 @@ class Tracing:
         for i, tensor in enumerate(arguments):
             if id(tensor) in stand_ins:  # the same Tensor twice
                 continue
-            if i in self.fixed:
+            if id(tensor) in self.fixed:
                 stand_ins[id(tensor)] = tensor
                 continue
             stand_ins[id(tensor)] = twin = tensor._twin()
@@ -318,6 +345,24 @@ class Tracing:
             if id(gradient) in stand_ins:
                 twin._grad = stand_ins[id(gradient)]
         return stand_ins
+
+    def _with_copies(self, given: Any, stand_ins: dict[int, Tensor]) -> Any:
+        """The arguments with stand-ins, in containers that the function may change."""
+        instead: dict[int, Any] = dict(stand_ins)
+        instead.update((id(c), c) for c in self.containers if id(c) in self.fixed)
+        given = copied(given, instead)
+        for i, container in enumerate(self.containers):
+            twin = instead.get(id(container), container)
+            if twin is not container and id(twin) not in self.copies:
+                self.copies[id(twin)] = i, twin, snapshot(twin)
+        return given
+
+    def _found(self, thing: Any) -> None:
+        """The function finds a Tensor or a container outside."""
+        if id(thing) in self.originals or any(
+            thing is c for c in self.containers if id(c) not in self.fixed
+        ):
+            raise Reached(thing)
 
     def _release(self) -> None:
         """Let go of what only the trace needed."""
@@ -460,7 +505,7 @@ class Tracing:
         source = self.sources.get(id(tensor))
         if source is None:
             if id(tensor) in self.originals:
-                raise Reached(self.originals[id(tensor)][1])
+                raise Reached(tensor)
             if tensor.cached_data is None:  # lazy
                 with self.paused():
                     tensor.realize_cached_data()
@@ -653,10 +698,10 @@ class Tracing:
         self.graph, self.began = graph, moment()
         shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
         inputs = []
-        for shape, like in zip(shapes, (*carries, *xs), strict=True):
-            value = self._input(graph, prod(shape), like._dtype)
+        for shape, given in zip(shapes, (*carries, *xs), strict=True):
+            value = self._input(graph, prod(shape), given._dtype)
             graph.arguments.append(whole(value, shape))
-            inputs.append(self._symbolic(shape, like._device, value))
+            inputs.append(self._symbolic(shape, given._device, value))
         before = {key: source.grad for key, source in self.sources.items()}
         try:
             new, ys = body(inputs[: len(carries)], inputs[len(carries) :])
@@ -872,8 +917,9 @@ class Tracing:
     def _finish(self, returned: Any, arguments: list[Tensor]) -> Trace:
         self.watch.find_changed()
         graph, effects = self.graph, Effects()
-        returned = map_leaves(self._returned, returned)
-        fixed = [(i, self._source(arguments[i])) for i in sorted(self.fixed)]
+        self.replaced = list(self.watch.replaced(Tensor))
+        returned = self._template(returned)
+        fixed = [(i, self._source(a)) for i, a in enumerate(arguments) if id(a) in self.fixed]
         states = self.states
         position = {id(s.tensor): i for i, s in enumerate(states)}
         consumed = set(map(id, self.consumed))
@@ -884,12 +930,14 @@ class Tracing:
                 self._new_data(source, position, effects)
             grad = source.grad
             if grad is not source.grad_before:
-                kept = None if grad is None or id(grad) in consumed else grad.cached_data
-                effects.grads.append((source, None if kept is None else self._output(kept)))
+                kept = None if grad is None or id(grad) in consumed else self._number(grad)
+                effects.grads.append((source, kept))
         for holder, key, value in self.watch.writes():
-            if has_leaf(value, (Tensor, TensorTuple, NDArray)):
-                value = map_leaves(self._returned, value)
-            effects.attributes.append((holder, key, value))
+            write = self._contents if key is CONTENTS else self._template
+            effects.places.append((holder, key, write(value)))
+        for number, twin, before in self.copies.values():
+            if not is_same(snapshot(twin), before):
+                effects.places.append((Given(number), CONTENTS, self._contents(snapshot(twin))))
         effects.reshaped = self.watch.reshaped()
         effects.continued = [(s, self._output(g.cached_data)) for s, g in self.continued]
         self._place_states()
@@ -897,26 +945,61 @@ class Tracing:
         by_identity = [
             s for s in self.sources.values() if not (s.argument is not None or s.grad_of or s.place)
         ]
-        outside = {id(s.tensor) for s in by_identity}
+        apart = {id(s.tensor) for s in self.sources.values()} - {id(s.tensor) for s in by_identity}
+        outside = {id(s.tensor) for s in by_identity} | set(map(id, self.watch.tensors)) - apart
+        fixed_containers = [(i, c) for i, c in enumerate(self.containers) if id(c) in self.fixed]
         return Trace(
-            graph, self.device or default_device(), self.taken, fixed, states, outside, self.empty,
-            effects, self.actions, self.host_inputs, Guards([]), list(self.modules.values()),
-            returned,
+            graph, self.device or default_device(), self.taken, fixed, states, fixed_containers,
+            outside, self.watch.containers(), self.empty, effects, self.actions, self.host_inputs,
+            Guards([]), list(self.modules.values()), returned,
         )  # fmt: skip
 
     def _place_states(self) -> None:
         """States in places where the function puts others are found there at every call."""
-        for holder, key, tensor in self.watch.replaced(Tensor):
+        for holder, key, path, tensor in self.replaced:
             source = self.sources.get(id(tensor))
             if source is not None and source.argument is None and source.grad_of is None:
-                source.place = holder, key
+                source.place = holder, key, path
+
+    def _template(self, value: Any) -> Any:
+        """What stands for a value that leaves the function: `Output`s for what the graph computes,
+        `Source`s, `Given`s and `Kept`s for what is found at every call, `Made`s for containers."""
+        if isinstance(value, tuple):
+            items = [self._template(item) for item in value]
+            same = all(x is y for x, y in zip(items, value, strict=True))
+            return value if same else like(value, items)
+        if not isinstance(value, (*CONTAINERS, np.ndarray)) or isinstance(value, frozenset):
+            return self._returned(value)
+        if id(value) in self.copies:
+            return Given(self.copies[id(value)][0])
+        if self.watch.is_outside(value):
+            return value
+        if id(value) not in self.templates:
+            shell = copy(value)
+            if hasattr(shell, "clear"):
+                shell.clear()  # a program keeps nothing that is not its own
+            made = self.templates[id(value)] = Made(shell)
+            made.contents = self._contents(snapshot(value))
+        return self.templates[id(value)]
+
+    def _contents(self, contents: Any) -> Any:
+        """The same for the contents of a container."""
+        if isinstance(contents, dict):
+            return {key: self._template(item) for key, item in contents.items()}
+        return contents if isinstance(contents, np.ndarray) else self._template(contents)
+
+    def _number(self, tensor: Tensor) -> int:
+        """The number of the graph's result for a Tensor."""
+        if id(tensor) not in self.numbers:
+            self.numbers[id(tensor)] = tensor, self._output(tensor.cached_data)
+        return self.numbers[id(tensor)][1]
 
     def _returned(self, leaf: Any) -> Any:
         """What stands in the template of the returned value for a leaf of it."""
         if isinstance(leaf, Tensor):
             if leaf._created < self.since or not self._is_inside(leaf.cached_data):
                 return self._source(leaf)
-            return Output(self._output(leaf.cached_data), Tensor)
+            return Output(self._number(leaf), Tensor)
         if isinstance(leaf, NDArray):
             return Output(self._output(leaf), NDArray)
         if isinstance(leaf, TensorTuple):
