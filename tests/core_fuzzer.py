@@ -37,7 +37,10 @@ FLOATS = ("float32", "float64")
 COMPUTED = (*FLOATS, "int32", "int64", "uint8", "bool")
 UNARY = ("neg", "abs", "sign", "exp", "sin", "tanh", "erf", "relu", "floor", "round", "square")
 PREDICATES = ("isnan", "isfinite", "logical_not")
-BINARY = ("add", "sub", "mul", "div", "floor_div", "mod", "pow", "maximum", "minimum", "relu_grad")
+BINARY = (
+    "add", "sub", "mul", "div", "floor_div", "mod", "pow", "maximum", "minimum", "relu_grad",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift",
+)  # fmt: skip
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
 # Large numbers are so large that no loop of that length begins.
 INTEGERS = (-(2**63), -(2**31) - 1, -3, -1, 0, 1, 2, 3, 5, 7, 2**46 + 1, 2**62, 2**63 - 1, 2**64)

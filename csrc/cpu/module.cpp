@@ -24,6 +24,7 @@
 #include "program.h"
 #include "random.h"
 #include "released_gil.h"
+#include "setting.h"
 #include "threads.h"
 
 using namespace nanobind::literals;
@@ -103,8 +104,8 @@ Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name,
 #define NEEDLE_REDUCE_NAME(name) {#name, ReduceOp::name},
 const std::unordered_map<std::string_view, UnaryOp> UNARY_OPS{
     NEEDLE_UNARY_OPS(NEEDLE_UNARY_NAME) NEEDLE_PREDICATES(NEEDLE_UNARY_NAME)};
-const std::unordered_map<std::string_view, BinaryOp> BINARY_OPS{
-    NEEDLE_BINARY_OPS(NEEDLE_BINARY_NAME) NEEDLE_COMPARISONS(NEEDLE_BINARY_NAME)};
+const std::unordered_map<std::string_view, BinaryOp> BINARY_OPS{NEEDLE_BINARY_OPS(
+    NEEDLE_BINARY_NAME) NEEDLE_BIT_OPS(NEEDLE_BINARY_NAME) NEEDLE_COMPARISONS(NEEDLE_BINARY_NAME)};
 const std::unordered_map<std::string_view, ReduceOp> REDUCE_OPS{
     NEEDLE_REDUCE_OPS(NEEDLE_REDUCE_NAME)};
 
@@ -513,6 +514,12 @@ NB_MODULE(_core, m) {
       .def("fits", &Program::fits, "states"_a)
       .def("run", &Program::run, "arguments"_a, "states"_a, "clock"_a)
       .def_prop_ro("arena_bytes", &Program::arena_bytes);
+
+  nb::class_<Setting>(m, "Setting")
+      .def(nb::init<nb::object, nb::str, nb::object, nb::str>(), "target"_a, "name"_a,
+           "value"_a.none(), "outer"_a)
+      .def("__enter__", &Setting::enter)
+      .def("__exit__", &Setting::exit);
 
   m.attr("TILE_SIZE") = TILE_SIZE;
   m.def("register", register_types);

@@ -15,13 +15,18 @@ namespace needle {
 #define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)
 #define NEEDLE_BINARY_OPS(X) \
   X(add) X(sub) X(mul) X(div) X(floor_div) X(mod) X(pow) X(maximum) X(minimum) X(relu_grad)
+// Of integers and bools.
+#define NEEDLE_BIT_OPS(X) X(bitwise_and) X(bitwise_or) X(bitwise_xor) X(left_shift) X(right_shift)
 // The result is bool, or 0 and 1 in the arguments' type.
 #define NEEDLE_COMPARISONS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or)
 #define NEEDLE_REDUCE_OPS(X) X(sum) X(prod) X(max) X(min)
 
 #define NEEDLE_ENUMERATOR(name) name,
 enum class UnaryOp { NEEDLE_UNARY_OPS(NEEDLE_ENUMERATOR) NEEDLE_PREDICATES(NEEDLE_ENUMERATOR) };
-enum class BinaryOp { NEEDLE_BINARY_OPS(NEEDLE_ENUMERATOR) NEEDLE_COMPARISONS(NEEDLE_ENUMERATOR) };
+enum class BinaryOp {
+  NEEDLE_BINARY_OPS(NEEDLE_ENUMERATOR) NEEDLE_BIT_OPS(NEEDLE_ENUMERATOR)
+      NEEDLE_COMPARISONS(NEEDLE_ENUMERATOR)
+};
 enum class ReduceOp { NEEDLE_REDUCE_OPS(NEEDLE_ENUMERATOR) };
 
 }  // namespace needle

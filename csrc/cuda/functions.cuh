@@ -202,6 +202,30 @@ __device__ T relu_grad(T g, T y) {
   return y <= T(0) ? T(0) : g;  // a NaN passes it on
 }
 template <class T>
+__device__ T bitwise_and(T a, T b) {
+  return static_cast<T>(a & b);
+}
+template <class T>
+__device__ T bitwise_or(T a, T b) {
+  return static_cast<T>(a | b);
+}
+template <class T>
+__device__ T bitwise_xor(T a, T b) {
+  return static_cast<T>(a ^ b);
+}
+template <class T>
+__device__ bool within_bits(T count) {
+  return !is_negative(count) && count < static_cast<T>(8 * sizeof(T));
+}
+template <class T>
+__device__ T left_shift(T a, T b) {
+  return within_bits(b) ? static_cast<T>(static_cast<wrapping<T>>(a) << b) : T(0);
+}
+template <class T>
+__device__ T right_shift(T a, T b) {
+  return within_bits(b) ? static_cast<T>(a >> b) : static_cast<T>(is_negative(a) ? -1 : 0);
+}
+template <class T>
 __device__ bool eq(T a, T b) {
   return a == b;
 }

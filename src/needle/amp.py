@@ -12,9 +12,7 @@ become 0 unless the loss is scaled up, for which there is `GradScaler`.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from . import autograd
@@ -28,16 +26,8 @@ from .tree import map_leaves
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _Entered(threading.local):
-    def __init__(self) -> None:
-        self.contexts: list[AbstractContextManager[None]] = []
-
-
-_entered = _Entered()
-
-
 @autograd.watched
-class autocast:
+class autocast(autocasting):
     """A context (and decorator) in which ops choose the dtype they run in.
 
     Products (matrix products, linear layers, convolutions, attention, recurrent layers) round their
@@ -59,20 +49,10 @@ class autocast:
         if not is_stored(self.dtype):
             raise _unknown(dtype)
         self.enabled = enabled
-
-    def _context(self) -> AbstractContextManager[None]:
-        return autocasting(self.dtype if self.enabled else None)
-
-    def __enter__(self) -> None:
-        context = self._context()
-        context.__enter__()
-        _entered.contexts.append(context)
-
-    def __exit__(self, *exc: Any) -> None:
-        _entered.contexts.pop().__exit__(*exc)
+        super().__init__(self.dtype if enabled else None)
 
     def __call__(self, function: Function) -> Function:
-        return decorated(function, self._context, "autocast")
+        return decorated(function, lambda: self, "autocast")
 
 
 def _unknown(dtype: Any) -> ValueError:

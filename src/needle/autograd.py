@@ -21,7 +21,7 @@ from .backend_ndarray import HostNumber, Shape, as_dtype, cpu_numpy, is_float, i
 from .backend_ndarray.dtypes import FLOAT32, FLOAT64, check_update_dtype, checked_real, own_dtype
 from .backend_ndarray.layout import check_update
 from .backend_selection import Device, NDArray, default_device, default_float
-from .contexts import decorated
+from .contexts import Setting, decorated
 from .forks import in_child
 
 __all__ = [
@@ -198,7 +198,9 @@ class _Mode(threading.local):
     undo_log: list[Callable[[], Any]] | None = None
 
     def __init__(self) -> None:
-        self.outer: list[bool] = []  # `recording` outside of the contexts that this thread is in
+        # `recording` and `autocast` outside of the contexts that this thread is in.
+        self.outer_recording: list[bool] = []
+        self.outer_autocast: list[np.dtype | None] = []
 
 
 _mode = _Mode()
@@ -240,19 +242,16 @@ def changed(undo: Callable[[], Any]) -> None:
         _mode.undo_log.append(undo)
 
 
-class _SetRecording:
+class _SetRecording(Setting):
     recording: bool
 
     def __new__(cls, function: Any = None) -> Any:
-        made = super().__new__(cls)
-        return made if function is None else made(function)
+        if function is None:
+            return super().__new__(cls)
+        return cls()(function)
 
-    def __enter__(self) -> None:
-        _mode.outer.append(_mode.recording)
-        _mode.recording = self.recording
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.recording = _mode.outer.pop()
+    def __init__(self) -> None:
+        super().__init__(_mode, "recording", self.recording, "outer_recording")
 
     def __call__(self, function: Any) -> Any:
         return decorated(function, type(self), type(self).__name__)
@@ -283,14 +282,11 @@ def autocast_dtype() -> np.dtype | None:
     return _mode.autocast
 
 
-@contextmanager
-def autocasting(dtype: np.dtype | None) -> Iterator[None]:
+class autocasting(Setting):
     """Inside, products run in `dtype`; None turns it off."""
-    before, _mode.autocast = _mode.autocast, dtype
-    try:
-        yield
-    finally:
-        _mode.autocast = before
+
+    def __init__(self, dtype: np.dtype | None) -> None:
+        super().__init__(_mode, "autocast", dtype, "outer_autocast")
 
 
 def moment() -> int:
@@ -339,6 +335,15 @@ class Op:
         return tuple(result) if isinstance(result, list) else (result,)
 
 
+def _check_inputs(op: Op, inputs: Iterable[Any]) -> None:
+    """Raises TypeError for an input that is no Tensor; looked at where an op has failed."""
+    for x in inputs:
+        if not isinstance(x, Value):
+            raise TypeError(
+                f"[{type(op).__name__}] needs a Tensor, got {type(x).__name__}"
+            ) from None
+
+
 def _is_mixed(inputs: Sequence[Value]) -> bool:
     """Whether an op of the table of precisions may have to convert its inputs."""
     if _mode.autocast is not None:
@@ -354,18 +359,26 @@ class TensorOp(Op):
     """An Op whose result is a Tensor."""
 
     def __call__(self, *args: Value) -> Tensor:
-        if self.precision is not None and _is_mixed(args):
-            return ops.precision.call(self, args)
-        return Tensor.make_from_op(self, args)
+        try:
+            if self.precision is not None and _is_mixed(args):
+                return ops.precision.call(self, args)
+            return Tensor.make_from_op(self, args)
+        except AttributeError:
+            _check_inputs(self, args)
+            raise
 
 
 class TensorTupleOp(Op):
     """An Op whose result is a TensorTuple."""
 
     def __call__(self, *args: Value) -> TensorTuple:
-        if self.precision is not None and _is_mixed(args):
-            return ops.precision.call(self, args)
-        return TensorTuple.make_from_op(self, args)
+        try:
+            if self.precision is not None and _is_mixed(args):
+                return ops.precision.call(self, args)
+            return TensorTuple.make_from_op(self, args)
+        except AttributeError:
+            _check_inputs(self, args)
+            raise
 
 
 # ---- values ---------------------------------------------------------------------------------
@@ -800,6 +813,36 @@ class Tensor(Value):
     def __rmatmul__(self, other: Any) -> Tensor:
         return ops.matmul(other, self)
 
+    def __and__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(self, other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(self, other)
+
+    __rxor__ = __xor__
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return ops.left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return ops.left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return ops.right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return ops.right_shift(other, self)
+
+    def __invert__(self) -> Tensor:
+        return ops.bitwise_not(self)
+
     def __eq__(self, other: object) -> Any:
         return NotImplemented if other is None else ops.equal(self, other)
 
@@ -886,6 +929,21 @@ class Tensor(Value):
 
     def __ipow__(self, other: Any) -> Tensor:
         return self._update("**=", operator.ipow, ops.power, other)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._update("&=", operator.iand, ops.bitwise_and, other)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._update("|=", operator.ior, ops.bitwise_or, other)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return self._update("^=", operator.ixor, ops.bitwise_xor, other)
+
+    def __ilshift__(self, other: Any) -> Tensor:
+        return self._update("<<=", operator.ilshift, ops.left_shift, other)
+
+    def __irshift__(self, other: Any) -> Tensor:
+        return self._update(">>=", operator.irshift, ops.right_shift, other)
 
     def __imatmul__(self, other: Any) -> Tensor:
         return self._update("@=", operator.imatmul, ops.matmul, other)

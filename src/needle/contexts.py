@@ -8,6 +8,31 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .native import core
+
+
+class _Setting:
+    """A context in which the attribute `name` of `target` is `value`, also nested in itself.
+
+    `outer` names the attribute of `target` with the list of values that it had outside. The C++
+    core has one that an interrupt cannot keep from putting the value back.
+    """
+
+    def __init__(self, target: Any, name: str, value: Any, outer: str) -> None:
+        self._attribute, self._value, self._outer = (target, name), value, outer
+
+    def __enter__(self) -> None:
+        target, name = self._attribute
+        getattr(target, self._outer).append(getattr(target, name))
+        setattr(target, name, self._value)
+
+    def __exit__(self, *exc: object) -> None:
+        target, name = self._attribute
+        setattr(target, name, getattr(target, self._outer).pop())
+
+
+Setting: Any = _Setting if core is None else core.Setting
+
 MakeContext = Callable[[], AbstractContextManager[Any]]
 
 

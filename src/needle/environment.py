@@ -6,11 +6,12 @@ NEEDLE_CUDA_LIBRARIES) and the compiler (CXX) are looked for when they are neede
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from .native import core
 
 MAX_THREADS = 255  # of the core's pool
 MAX_CACHE = 2**43  # MiB: its bytes are an int64
@@ -69,9 +70,7 @@ def _check() -> None:
 def _check_core() -> None:
     """NEEDLE_SIMD and NEEDLE_NUM_THREADS, which the C++ core reads."""
     _whole("NEEDLE_NUM_THREADS", 1, MAX_THREADS, 1)
-    try:
-        core = importlib.import_module("needle._core")
-    except ModuleNotFoundError:  # built without a C++ compiler
+    if core is None:
         return
     _one_of("NEEDLE_SIMD", core.simd_levels(), "on this processor")
     core.simd_level()

@@ -59,8 +59,8 @@ def test_no_interrupt_is_lost(work, monkeypatch):
                 while not lost and time.monotonic() < end:
                     next(steps)
             except KeyboardInterrupt:
-                # One that comes while a context is left leaves its mode, as Python does.
-                autograd._mode.recording = True
+                assert autograd.is_grad_enabled()
+                assert autograd.autocast_dtype() is None
                 steps = work()
                 next(steps)
             else:
@@ -68,6 +68,76 @@ def test_no_interrupt_is_lost(work, monkeypatch):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+CONTEXTS = {
+    "no_grad": ndl.no_grad,
+    "enable_grad": ndl.enable_grad,
+    "autocast": lambda: ndl.amp.autocast("bfloat16"),
+    "autocasting": lambda: autograd.autocasting(np.dtype("float16")),
+}
+
+
+def modes():
+    return autograd.is_grad_enabled(), autograd.autocast_dtype()
+
+
+@pytest.mark.parametrize("outer", [ndl.no_grad, ndl.enable_grad])
+@pytest.mark.parametrize("make", CONTEXTS.values(), ids=CONTEXTS)
+def test_an_interrupt_leaves_no_mode_on(make, outer):
+    """Wherever it comes while a context is entered and left: at each event that Python tells of."""
+    before = modes()
+    at = interrupted = 0
+    while interrupted == at:
+        left = at = at + 1
+        with outer():
+            inside = modes()
+
+            def tell(frame, event, _):
+                nonlocal left
+                if frame.f_code is not run.__code__:
+                    left -= 1
+                    if left == 0:
+                        raise KeyboardInterrupt
+                return tell
+
+            def run():
+                with make():
+                    pass
+
+            sys.settrace(tell)
+            try:
+                run()
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                sys.settrace(None)
+            assert modes() == inside
+        assert modes() == before
+        assert not autograd._mode.outer_recording
+        assert not autograd._mode.outer_autocast
+
+
+def test_contexts_without_the_core(monkeypatch):
+    """Those of the C++ core do what the ones in Python do."""
+    from needle.contexts import Setting, _Setting
+
+    class Target:
+        value, outer = 1, []
+
+    for kind in (Setting, _Setting):
+        target = Target()
+        context = kind(target, "value", None, "outer")
+        with context:
+            assert target.value is None
+            target.value = 3
+            with context:
+                assert target.value is None
+            assert target.value == 3
+        assert (target.value, target.outer) == (1, [])
+        with pytest.raises(ValueError, match="out of here"), context:
+            raise ValueError("out of here")
+        assert (target.value, target.outer) == (1, [])
 
 
 def test_the_counter_counts_copies_too():

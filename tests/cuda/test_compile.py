@@ -28,6 +28,7 @@ from needle.backend_ndarray.dtypes import (
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift")
 PREDICATES = ("isnan", "isfinite", "logical_not")
 
 
@@ -139,6 +140,8 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
     for op in UNARY:
         device.unary(op, x, flags if op in PREDICATES else device.empty(x.shape, dtype))
     for op in BINARY:
+        if is_float(dtype) and op in BITS:
+            continue
         device.binary(op, x, x, device.empty(x.shape, dtype))
     for op in COMPARISONS:
         device.binary(op, turned, turned, device.empty(turned.shape, BOOL))

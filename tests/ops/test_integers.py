@@ -33,14 +33,19 @@ COMPARISONS = {
     "lt": (operator.lt, ops.less), "le": (operator.le, ops.less_equal),
     "gt": (operator.gt, ops.greater), "ge": (operator.ge, ops.greater_equal),
 }  # fmt: skip
-ARITHMETIC = ("add", "sub", "mul", "floor_div", "mod", "pow", "maximum", "minimum")
+BITS = {
+    "bitwise_and": operator.and_, "bitwise_or": operator.or_, "bitwise_xor": operator.xor,
+    "left_shift": operator.lshift, "right_shift": operator.rshift,
+}  # fmt: skip
+ARITHMETIC = ("add", "sub", "mul", "floor_div", "mod", "pow", "maximum", "minimum", *BITS)
 OPERATORS: dict[str, Any] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-    "floor_div": operator.floordiv, "mod": operator.mod, "pow": operator.pow,
+    "floor_div": operator.floordiv, "mod": operator.mod, "pow": operator.pow, **BITS,
 }  # fmt: skip
 NUMPY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "floor_div": np.floor_divide,
     "mod": np.mod, "pow": np.power, "maximum": np.maximum, "minimum": np.minimum,
+    **{name: getattr(np, name) for name in BITS},
 }  # fmt: skip
 ARRAY_METHODS: dict[str, Any] = {
     **OPERATORS, "maximum": NDArray.maximum, "minimum": NDArray.minimum,

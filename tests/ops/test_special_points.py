@@ -29,6 +29,7 @@ ROWS = np.array(
      [1e-40, 1e-40, 0, 0], [1000.1, 990.3, 0, 0], [2, 0, 3, 4], [0, 0, 3, 4], [0, 2, inf, 3],
      [100, 99, 98, 97], [1e-25, 2e-25, 3e-25, 0], [1e25, 2e25, 0, 0]]
 )  # fmt: skip
+OUTER = (1.0, -4.0)  # gradients of the results: one that overflows where it meets a large number
 LABELS = np.zeros(len(ROWS), np.int64)
 Arrays = list[np.ndarray]
 
@@ -189,8 +190,13 @@ TABLES: dict[str, tuple[Callable[[Any], Iterator[Corner]], Arrays]] = {
 def _torch_results(torch: Any, corner: Corner, arrays: Arrays) -> Arrays:
     inputs = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in arrays]
     result = corner.torch(*inputs)
-    grads = torch.autograd.grad(result.sum(), inputs, allow_unused=True)
-    return [x.detach().numpy() for x in (result, *grads) if x is not None]
+    grads = [
+        torch.autograd.grad(
+            result, inputs, torch.full_like(result, outer), retain_graph=True, allow_unused=True
+        )
+        for outer in OUTER
+    ]
+    return [x.detach().numpy() for x in (result, *itertools.chain(*grads)) if x is not None]
 
 
 def differences(table: str, device: ndl.Device, compiled: bool) -> list[str]:
@@ -204,9 +210,10 @@ def differences(table: str, device: ndl.Device, compiled: bool) -> list[str]:
             result = corner.needle(*inputs)
             grads: list[Any] = []
             if result.requires_grad:
-                seed = ndl.ones_like(result)
                 with ndl.no_grad():
-                    grads = ndl.grad(result, list(inputs), seed)
+                    for outer in OUTER:
+                        seed = ndl.ones_like(result) * outer
+                        grads += ndl.grad(result, list(inputs), seed)
             results.append([result, *(g for g in grads if g is not None)])
         return results
 

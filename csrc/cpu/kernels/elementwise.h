@@ -241,9 +241,18 @@ void binary_as(BinaryOp op, const View& a, const View& b, const View& out) {
     else                                                                                     \
       zip<T, T>(a, b, out, cost, [](T x, T y) { return static_cast<T>(f::name<T>(x, y)); }); \
     break;
+#define NEEDLE_BIT_CASE(name)                                                \
+  case BinaryOp::name:                                                       \
+    if constexpr (std::is_integral_v<T>)                                     \
+      zip<T, T>(a, b, out, cost, [](T x, T y) { return f::name<T>(x, y); }); \
+    else                                                                     \
+      throw std::invalid_argument("[" #name "] needs integers or bools");    \
+    break;
     NEEDLE_BINARY_OPS(NEEDLE_CASE)
+    NEEDLE_BIT_OPS(NEEDLE_BIT_CASE)
     NEEDLE_COMPARISONS(NEEDLE_COMPARISON_CASE)
 #undef NEEDLE_CASE
+#undef NEEDLE_BIT_CASE
 #undef NEEDLE_COMPARISON_CASE
   }
 }

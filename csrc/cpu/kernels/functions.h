@@ -440,6 +440,31 @@ template <typename T>
 inline T relu_grad(T g, T y) {
   return y <= T(0) ? T(0) : g;
 }  // a NaN passes it on
+template <typename T>
+inline T bitwise_and(T a, T b) {
+  return static_cast<T>(a & b);
+}
+template <typename T>
+inline T bitwise_or(T a, T b) {
+  return static_cast<T>(a | b);
+}
+template <typename T>
+inline T bitwise_xor(T a, T b) {
+  return static_cast<T>(a ^ b);
+}
+// A shift by all bits or more, or by a negative number, leaves nothing but the sign, as in NumPy.
+template <typename T>
+inline bool within_bits(T count) {
+  return !is_negative(count) && count < static_cast<T>(8 * sizeof(T));
+}
+template <typename T>
+inline T left_shift(T a, T b) {
+  return within_bits(b) ? static_cast<T>(static_cast<wrapping<T>>(a) << b) : T(0);
+}
+template <typename T>
+inline T right_shift(T a, T b) {
+  return within_bits(b) ? static_cast<T>(a >> b) : static_cast<T>(is_negative(a) ? -1 : 0);
+}
 
 template <typename T>
 inline bool eq(T a, T b) {

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 from ..environment import MAX_THREADS
+from ..native import core
 from .device import BackendDevice
 from .dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, UINT8
 from .layout import whole
 from .primitives import PRIMITIVES, REQUIRED
-
-core: Any
-try:
-    core = importlib.import_module("needle._core")
-except ModuleNotFoundError:  # built without a C++ compiler
-    core = None
 
 FUNCTIONS = ("allocate", "wrap", "view", *REQUIRED)
 

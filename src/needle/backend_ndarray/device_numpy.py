@@ -91,6 +91,8 @@ BINARY: dict[str, Any] = {
     "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": _power,
     "maximum": np.maximum, "minimum": np.minimum,
     "relu_grad": lambda g, y: np.where(y <= 0, np.zeros_like(g), g),
+    "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
+    "left_shift": np.left_shift, "right_shift": np.right_shift,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
     "gt": np.greater, "ge": np.greater_equal,
     "logical_and": np.logical_and, "logical_or": np.logical_or,

@@ -29,6 +29,7 @@ from .dtypes import (
     INT32,
     INT64,
     SCALARS,
+    UINT8,
     as_dtype,
     as_threshold,
     check_update_dtype,
@@ -70,7 +71,7 @@ MAX_DIMENSIONS = 8
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 # Arithmetic in which two bools count as the integers 0 and 1; their sums and products are or and
 # and, as in NumPy.
-_COUNTING = frozenset(("floor_div", "mod", "pow"))
+_COUNTING = frozenset(("floor_div", "mod", "pow", "left_shift", "right_shift"))
 
 
 class Flat:
@@ -714,11 +715,62 @@ class NDArray:
     def __rmod__(self, other: Any) -> NDArray:
         return self._reflected("mod", other)
 
+    def __divmod__(self, other: Any) -> tuple[NDArray, NDArray]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[NDArray, NDArray]:
+        return other // self, other % self
+
     def __pow__(self, other: Any) -> NDArray:
         return self._binary("pow", other)
 
     def __rpow__(self, other: Any) -> NDArray:
         return self._reflected("pow", other)
+
+    def _bitwise(self, op: str, other: Any, reverse: bool = False) -> NDArray:
+        """An operation on the bits of integers and bools. Raises TypeError for floats."""
+        if isinstance(other, SCALARS):
+            other = python_number(other)
+            theirs: Any = type(other).__name__
+            is_real = type(other) is float
+        else:
+            other = self._coerce(other)
+            theirs = other._dtype
+            is_real = is_float(theirs)
+        if is_real or is_float(self._dtype):
+            raise TypeError(f"[{op}] needs integers or bools, got {self._dtype} and {theirs}")
+        return self._reflected(op, other) if reverse else self._binary(op, other)
+
+    def __and__(self, other: Any) -> NDArray:
+        return self._bitwise("bitwise_and", other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> NDArray:
+        return self._bitwise("bitwise_or", other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> NDArray:
+        return self._bitwise("bitwise_xor", other)
+
+    __rxor__ = __xor__
+
+    def __lshift__(self, other: Any) -> NDArray:
+        return self._bitwise("left_shift", other)
+
+    def __rlshift__(self, other: Any) -> NDArray:
+        return self._bitwise("left_shift", other, reverse=True)
+
+    def __rshift__(self, other: Any) -> NDArray:
+        return self._bitwise("right_shift", other)
+
+    def __rrshift__(self, other: Any) -> NDArray:
+        return self._bitwise("right_shift", other, reverse=True)
+
+    def __invert__(self) -> NDArray:
+        ones = True if self._dtype is BOOL else 255 if self._dtype is UINT8 else -1
+        return self._bitwise("bitwise_xor", ones)
 
     def _update(self, symbol: str, operation: Any, other: Any) -> NDArray:
         """`self symbol other`: the result of `operation`, rounded to this dtype, in this memory.
@@ -760,6 +812,21 @@ class NDArray:
 
     def __ipow__(self, other: Any) -> NDArray:
         return self._update("**=", NDArray.__pow__, other)
+
+    def __iand__(self, other: Any) -> NDArray:
+        return self._update("&=", NDArray.__and__, other)
+
+    def __ior__(self, other: Any) -> NDArray:
+        return self._update("|=", NDArray.__or__, other)
+
+    def __ixor__(self, other: Any) -> NDArray:
+        return self._update("^=", NDArray.__xor__, other)
+
+    def __ilshift__(self, other: Any) -> NDArray:
+        return self._update("<<=", NDArray.__lshift__, other)
+
+    def __irshift__(self, other: Any) -> NDArray:
+        return self._update(">>=", NDArray.__rshift__, other)
 
     def __imatmul__(self, other: Any) -> NDArray:
         return self._update("@=", NDArray.matmul, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from ..autograd import Tensor
+from ..ops import reshape
 from .module import Module
 
 
@@ -16,4 +17,4 @@ class Flatten(Module):
         shape = x.shape
         if not shape:
             raise ValueError("[Flatten] needs a tensor of at least 1 axis, got shape ()")
-        return x.reshape((shape[0], prod(shape[1:])))
+        return reshape(x, (shape[0], prod(shape[1:])))

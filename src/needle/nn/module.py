@@ -100,9 +100,16 @@ class Module:
         trace = autograd.current_trace()
         if trace is not None:
             trace.calls(self)
-        if self._hooks:
-            return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._hooks:
+                return self._call_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except AttributeError as error:
+            if any(error.obj is x for x in (*args, *kwargs.values())) and _is_for_tensors(error):
+                raise TypeError(
+                    f"[{type(self).__name__}] needs a Tensor, got {type(error.obj).__name__}"
+                ) from None
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result; every subclass defines it."""
@@ -367,3 +374,9 @@ def _as_values(name: str, value: Any) -> NDArray | np.ndarray:
             f"of dtype {array.dtype}"
         )
     return array
+
+
+def _is_for_tensors(error: AttributeError) -> bool:
+    """Whether an attribute was missed that Tensors have, of numbers or an array in their place."""
+    data = (NDArray, np.ndarray, np.generic, list, tuple, int, float, str, type(None))
+    return isinstance(error.obj, data) and hasattr(Tensor, str(error.name))

@@ -1,13 +1,14 @@
 """Every differentiable operator: its forward and its gradient side by side, one file a family."""
 
 import sys
+from types import FunctionType
 
 from .. import autograd
 from . import precision
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .checkpoint import *  # noqa: F403
-from .common import FusedOp, unbroadcast
+from .common import FusedOp, names_tensors, unbroadcast
 from .convolution import *  # noqa: F403
 from .elementwise import (
     Abs,
@@ -43,6 +44,10 @@ from .elementwise import (
     abs,
     add,
     add_scalar,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
     ceil,
     clip,
     cos,
@@ -57,6 +62,7 @@ from .elementwise import (
     fused_add_scalars,
     greater,
     greater_equal,
+    left_shift,
     less,
     less_equal,
     log,
@@ -70,6 +76,7 @@ from .elementwise import (
     power,
     power_scalar,
     remainder,
+    right_shift,
     round,
     rsqrt,
     sign,
@@ -88,7 +95,12 @@ from .reduction import *  # noqa: F403
 from .scan import *  # noqa: F403
 from .shape import *  # noqa: F403
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("autograd", "sys")]
+for _name, _function in list(globals().items()):
+    if isinstance(_function, FunctionType) and _name != "names_tensors":
+        globals()[_name] = names_tensors(_function)
+
+_NO_OPS = ("FunctionType", "autograd", "names_tensors", "sys")
+__all__ = [name for name in dir() if not name.startswith("_") and name not in _NO_OPS]
 
 # Tensor's operators and methods are the functions of this room; autograd, below, cannot import it.
 autograd.ops = sys.modules[__name__]

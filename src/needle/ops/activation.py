@@ -55,6 +55,35 @@ class Sigmoid(TensorOp):
         return out_grad * (node * (1.0 - node))
 
 
+class SiLU(TensorOp):
+    """a·σ(a). d/da = σ·(1 + a·(1 - σ)).
+
+    The product of the outer gradient and a large a would be infinite, and inf · 0 NaN: the
+    derivative is computed first, here and in `GELU`.
+    """
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a * a.sigmoid()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        a = node.inputs[0]
+        s = sigmoid(a)
+        return out_grad * (s * (1.0 + a * (1.0 - s)))
+
+
+class GELU(TensorOp):
+    """a·Φ(a), Φ the standard normal distribution and φ its density. d/da = Φ(a) + a·φ(a)."""
+
+    def compute(self, a: NDArray) -> NDArray:
+        return 0.5 * a * (1.0 + (a * math.sqrt(0.5))._unary_float("erf"))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        a = node.inputs[0]
+        below = 0.5 * (1.0 + erf(a * math.sqrt(0.5)))
+        density = exp(a * a * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return out_grad * (below + a * density)
+
+
 class Softmax(FusedOp):
     """exp(a) over its sum, along the last axis of a 2-d tensor. d = y·(g - Σ g·y)."""
 
@@ -136,7 +165,7 @@ def softplus(a: Tensor) -> Tensor:
 @rounds_once
 def silu(a: Tensor) -> Tensor:
     """a · sigmoid(a)."""
-    return a * sigmoid(a)
+    return SiLU()(a)
 
 
 @rounds_once
@@ -150,7 +179,7 @@ def gelu(a: Tensor, approximate: str = "none") -> Tensor:
         return 0.5 * a * (1.0 + tanh(inner))
     if approximate != "none":
         raise ValueError(f"[gelu] approximate must be 'none' or 'tanh', got {approximate!r}")
-    return 0.5 * a * (1.0 + erf(a * math.sqrt(0.5)))
+    return GELU()(a)
 
 
 def along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
@@ -183,6 +212,7 @@ def logsoftmax(a: Tensor) -> Tensor:
 
 
 __all__ = [
-    "LogSoftmax", "ReLU", "ReLUGrad", "Sigmoid", "Softmax", "Tanh", "elu", "gelu", "leaky_relu",
-    "log_softmax", "logsoftmax", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "GELU", "LogSoftmax", "ReLU", "ReLUGrad", "SiLU", "Sigmoid", "Softmax", "Tanh", "elu", "gelu",
+    "leaky_relu", "log_softmax", "logsoftmax", "relu", "sigmoid", "silu", "softmax", "softplus",
+    "tanh",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from types import CellType, FunctionType
@@ -14,6 +15,7 @@ from ..autograd import (
     Op,
     Tensor,
     TensorOp,
+    TensorTuple,
     TensorTupleOp,
     Value,
     autocast_dtype,
@@ -154,6 +156,61 @@ def _in_wider(function: Function, stays: Callable[[], bool]) -> Function:
         return result.astype(float_dtype(dtype))
 
     return call  # type: ignore[return-value]
+
+
+def names_tensors(function: Any) -> Any:
+    """`function`, whose errors name the argument that had to be a Tensor and is none.
+
+    Those are the parameters annotated so. Nothing is looked at before there is an error: a check at
+    every call would cost more than the wrapper.
+    """
+    wanted = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.annotation in _TENSORS
+    }
+    if not wanted:
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except Exception:
+            _check_tensors(function, wanted, args, options)
+            raise
+
+    call.__module__ = "needle.ops"  # where pickle finds it
+    return call
+
+
+_TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | TensorTuple")
+
+
+def _check_tensors(
+    function: Any, wanted: dict[str, inspect.Parameter], args: Any, options: dict[str, Any]
+) -> None:
+    try:
+        given = inspect.signature(function).bind(*args, **options).arguments
+    except TypeError:  # an argument is missing or too many, which the error says
+        return
+    for name, value in given.items():
+        if name not in wanted or (value is None and wanted[name].annotation.endswith("None")):
+            continue
+        several = wanted[name].annotation.startswith("Sequence")
+        if wanted[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            several = True
+        if several and not isinstance(value, (list, tuple, TensorTuple)):
+            raise TypeError(
+                f"[{function.__name__}] {name} must be a sequence of Tensors, got "
+                f"{type(value).__name__}"
+            ) from None
+        for x in value if several and not isinstance(value, TensorTuple) else [value]:
+            if not isinstance(x, Value):
+                kind = "made of Tensors" if several else "a Tensor"
+                raise TypeError(
+                    f"[{function.__name__}] {name} must be {kind}, got {type(x).__name__}"
+                ) from None
 
 
 class Fused(Op):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from .. import backend_ndarray as nd
@@ -431,13 +432,17 @@ class To(TensorOp):
 # ---- the functions --------------------------------------------------------------------------
 
 
-def _two(tensor_op: type[TensorOp], scalar_op: Any, a: Any, b: Any, what: str) -> Tensor:
-    """`tensor_op` on two tensors, or `scalar_op` where `b` is a number."""
+def _two(
+    tensor_op: type[TensorOp], scalar_op: Any, a: Any, b: Any, what: str, reflected: Any = None
+) -> Tensor:
+    """`tensor_op` on two tensors; with a number, `scalar_op` for `b` or `reflected` for `a`."""
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             return tensor_op()(a, b)
         if is_scalar(b):
             return scalar_op(b)(a)
+    elif reflected is not None and isinstance(b, Tensor) and is_scalar(a):
+        return reflected(a)(b)
     return tensor_op()(*as_tensors(a, b, what))
 
 
@@ -455,9 +460,9 @@ def add_scalar(a: Tensor, scalar: Any) -> Tensor:
 
 def subtract(a: Any, b: Any) -> Tensor:
     """a - b with broadcasting; either may be a number."""
-    if is_scalar(a):
+    if is_scalar(a) and isinstance(b, Tensor):
         return RSubScalar(a)(b)
-    if is_scalar(b):
+    if is_scalar(b) and isinstance(a, Tensor):
         number = b if type(b) is float else python_number(b)
         # A dtype of integers may not hold the negative number.
         negated = type(number) is float or (BACKEND == "np" and is_float(a.dtype))
@@ -482,9 +487,7 @@ def mul_scalar(a: Tensor, scalar: Any) -> Tensor:
 
 def divide(a: Any, b: Any) -> Tensor:
     """a / b with broadcasting; either may be a number. Integers divide to float32."""
-    if is_scalar(a):
-        return RDivScalar(a)(b)
-    return _two(EWiseDiv, DivScalar, a, b, "divide")
+    return _two(EWiseDiv, DivScalar, a, b, "divide", RDivScalar)
 
 
 def divide_scalar(a: Tensor, scalar: Any) -> Tensor:
@@ -505,9 +508,7 @@ def remainder(a: Any, b: Any) -> Tensor:
 
 def power(a: Any, b: Any) -> Tensor:
     """a ** b with broadcasting; either may be a number."""
-    if is_scalar(a):
-        return RPowScalar(a)(b)
-    return _two(EWisePow, PowerScalar, a, b, "power")
+    return _two(EWisePow, PowerScalar, a, b, "power", RPowScalar)
 
 
 def power_scalar(a: Tensor, scalar: Any) -> Tensor:
@@ -636,16 +637,57 @@ def to(a: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
     may not be changed before the copy is done.
     """
     if isinstance(target, BackendDevice):
-        return a if target == a.device else To(target, None, non_blocking)(a)
+        here = target == a.realize_cached_data().device
+        return a if here else To(target, None, non_blocking)(a)
     dtype = as_dtype(target)
-    return a if dtype is a.dtype else To(None, dtype)(a)
+    return a if dtype is a.realize_cached_data().dtype else To(None, dtype)(a)
 
 
-def _comparison(op: str, a: Any, b: Any) -> Tensor:
+def _comparison(op: str, a: Any, b: Any, what: str) -> Tensor:
     if isinstance(a, Tensor) and is_scalar(b):
         return Tensor.make_const(a.realize_cached_data().compare(op, b))
-    a, b = as_tensors(a, b, op)
+    a, b = as_tensors(a, b, what)
     return Tensor.make_const(a.realize_cached_data().compare(op, b.realize_cached_data()))
+
+
+def _on_bits(method: Callable[[NDArray, Any], NDArray], a: Any, b: Any, what: str) -> Tensor:
+    if isinstance(a, Tensor) and is_scalar(b):
+        return Tensor.make_const(method(a.realize_cached_data(), b))
+    a, b = as_tensors(a, b, what)
+    return Tensor.make_const(method(a.realize_cached_data(), b.realize_cached_data()))
+
+
+def bitwise_and(a: Any, b: Any) -> Tensor:
+    """a & b of integers or bools, with broadcasting; either may be a number."""
+    return _on_bits(NDArray.__and__, a, b, "bitwise_and")
+
+
+def bitwise_or(a: Any, b: Any) -> Tensor:
+    """a | b of integers or bools, with broadcasting; either may be a number."""
+    return _on_bits(NDArray.__or__, a, b, "bitwise_or")
+
+
+def bitwise_xor(a: Any, b: Any) -> Tensor:
+    """a ^ b of integers or bools, with broadcasting; either may be a number."""
+    return _on_bits(NDArray.__xor__, a, b, "bitwise_xor")
+
+
+def left_shift(a: Any, b: Any) -> Tensor:
+    """a << b of integers, 0 where b is negative or all bits are gone; either may be a number."""
+    return _on_bits(NDArray.__lshift__, a, b, "left_shift")
+
+
+def right_shift(a: Any, b: Any) -> Tensor:
+    """a >> b of integers, rounded down, 0 or -1 where b is negative or all bits are gone.
+
+    Either may be a number.
+    """
+    return _on_bits(NDArray.__rshift__, a, b, "right_shift")
+
+
+def bitwise_not(a: Tensor) -> Tensor:
+    """~a of integers or bools: every bit is the other."""
+    return Tensor.make_const(~a.realize_cached_data())
 
 
 def logical_and(a: Tensor, b: Tensor) -> Tensor:
@@ -662,29 +704,29 @@ def logical_or(a: Tensor, b: Tensor) -> Tensor:
 
 def equal(a: Any, b: Any) -> Tensor:
     """A bool tensor: a == b element by element."""
-    return _comparison("eq", a, b)
+    return _comparison("eq", a, b, "equal")
 
 
 def not_equal(a: Any, b: Any) -> Tensor:
     """A bool tensor: a != b element by element."""
-    return _comparison("ne", a, b)
+    return _comparison("ne", a, b, "not_equal")
 
 
 def less(a: Any, b: Any) -> Tensor:
     """A bool tensor: a < b element by element."""
-    return _comparison("lt", a, b)
+    return _comparison("lt", a, b, "less")
 
 
 def less_equal(a: Any, b: Any) -> Tensor:
     """A bool tensor: a <= b element by element."""
-    return _comparison("le", a, b)
+    return _comparison("le", a, b, "less_equal")
 
 
 def greater(a: Any, b: Any) -> Tensor:
     """A bool tensor: a > b element by element."""
-    return _comparison("gt", a, b)
+    return _comparison("gt", a, b, "greater")
 
 
 def greater_equal(a: Any, b: Any) -> Tensor:
     """A bool tensor: a >= b element by element."""
-    return _comparison("ge", a, b)
+    return _comparison("ge", a, b, "greater_equal")

@@ -99,13 +99,13 @@ class Flip(TensorOp):
 def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
     """`a` with axes of length 1 repeated to reach `shape`."""
     shape = wholes(shape, "broadcast_to", "the shape")
-    return a if shape == a.shape else BroadcastTo(shape)(a)
+    return a if shape == a.realize_cached_data().shape else BroadcastTo(shape)(a)
 
 
 def reshape(a: Tensor, shape: Any) -> Tensor:
     """The same elements under another shape; one entry may be -1."""
     shape = resolve_shape(shape, a.size)
-    return a if shape == a.shape else Reshape(shape)(a)
+    return a if shape == a.realize_cached_data().shape else Reshape(shape)(a)
 
 
 def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:

@@ -139,6 +139,7 @@ def train_epoch(
     FloatingPointError of a loss that is not finite. What is compiled serves this call; `fit` keeps
     it for all of its epochs.
     """
+    _check_batches("train_epoch", batches=batches)
     step = make_step(model, optimizer, loss_fn, clip, compiled)
     return _train_epoch(model, step, batches, schedule, on_batch)
 
@@ -174,6 +175,7 @@ def evaluate(
     confusion[i, j] counts samples of class i that were taken for class j. See `make_measure` for
     `compiled`.
     """
+    _check_batches("evaluate", batches=batches)
     return _evaluate(model, make_measure(model, loss_fn, compiled), batches, on_batch)
 
 
@@ -235,8 +237,10 @@ def fit(
     serves all epochs. The model is in its own modes again afterwards.
 
     Raises ValueError, before anything is trained, for several epochs of batches that can be gone
-    through only once, as those of a generator; and where there are none to train on.
+    through only once, as those of a generator; and where there are none to train on. Raises
+    TypeError for what cannot be gone through, as a function.
     """
+    _check_batches("fit", train_batches=train_batches, test_batches=test_batches)
     if epochs > 1:
         _check_repeatable("train_batches", train_batches, epochs)
         _check_repeatable("test_batches", test_batches, epochs)
@@ -256,6 +260,16 @@ def fit(
             if on_epoch is not None:
                 on_epoch(epoch, trained, tested)
     return history, confusion
+
+
+def _check_batches(what: str, **arguments: Any) -> None:
+    """Raises TypeError, which names the argument, for one that cannot be gone through."""
+    for name, batches in arguments.items():
+        if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+            raise TypeError(
+                f"[{what}] {name} must give batches when it is gone through, as a DataLoader or a "
+                f"list does, got {type(batches).__name__}"
+            )
 
 
 def _check_repeatable(name: str, batches: Iterable[Any], epochs: int) -> None:

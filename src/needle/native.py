@@ -1,0 +1,12 @@
+"""The C++ core, or None where the package was built without a C++ compiler."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+core: Any
+try:
+    core = importlib.import_module("needle._core")
+except ModuleNotFoundError:
+    core = None
