@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -765,3 +766,110 @@ def test_attributes_of_functions_and_classes_around():
     for k, scale in [(2.0, 2.0), (3.0, 2.0), (3.0, 5.0)]:
         function.k, Scale.of = k, scale
         np.testing.assert_allclose(compiled(x).numpy(), function(x).numpy(), rtol=1e-6)
+
+
+# ---- what modules, classes and functions have ---------------------------------------------------
+
+
+class Meta(type):
+    factor = 2.0
+
+
+class Base(metaclass=Meta):
+    scale = 2.0
+
+    def __len__(self) -> int:
+        return 2
+
+    def times(self, x):
+        return x * type(self).scale
+
+    def of_class(self, x):
+        return x * self.__class__.scale
+
+    def of_metaclass(self, x):
+        return x * type(self).factor
+
+    @classmethod
+    def by_class(cls, x):
+        return x * cls.scale
+
+
+class Derived(Base):
+    def __init__(self) -> None:
+        self.number = 2.0
+
+    def times(self, x):
+        return super().times(x)
+
+
+class Slots:
+    __slots__ = ("number",)
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+
+BASE, CLASSES, SLOTS = Base(), {"base": Base}, [Slots(1.0), Slots(2.0)]
+HERE = sys.modules[__name__]
+MADE = types.ModuleType("made_by_a_test")
+MADE.inner = types.ModuleType("made_by_a_test.inner")
+MADE.inner.factor = MADE.factor = 2.0
+
+
+def with_local_names(x):
+    made, base = MADE, Base
+    return x * made.inner.factor * base.scale
+
+
+def with_an_import(x):
+    import made_by_a_test
+
+    return x * made_by_a_test.factor
+
+
+def with_an_import_from(x):
+    from made_by_a_test import factor
+
+    return x * factor
+
+
+def other_init(self):
+    self.number = 7.0
+
+
+OWNED: list[tuple[Callable[..., Any], Any, str, Any]] = [
+    (lambda x: x * type(BASE).scale, Base, "scale", 5.0),
+    (lambda x: BASE.times(x), Base, "scale", 5.0),
+    (lambda x: BASE.of_class(x), Base, "scale", 5.0),
+    (lambda x: Base.by_class(x), Base, "scale", 5.0),
+    (lambda x: x * Base.factor, Meta, "factor", 5.0),
+    (lambda x: BASE.of_metaclass(x), Meta, "factor", 5.0),
+    (lambda x: Derived().times(x), Base, "times", lambda self, x: x * 9),
+    (lambda x: x * Derived().number, Derived, "__init__", other_init),
+    (lambda x: x * Derived.scale, Derived, "scale", 5.0),
+    (lambda x: x * len(BASE), Base, "__len__", lambda self: 5),
+    (lambda x: x * getattr(Base, "scale"), Base, "scale", 5.0),  # noqa: B009
+    (lambda x: x * globals()["SCALE"], HERE, "SCALE", 5.0),
+    (lambda x: x * CLASSES["base"].scale, Base, "scale", 5.0),
+    (lambda x: x * MADE.factor, MADE, "factor", 5.0),
+    (with_local_names, MADE.inner, "factor", 5.0),
+    (with_local_names, Base, "scale", 5.0),
+    (with_an_import, MADE, "factor", 5.0),
+    (with_an_import_from, MADE, "factor", 5.0),
+    (lambda x: x * SLOTS[0].number * SLOTS[1].number, SLOTS[1], "number", 5.0),
+]
+SCALE = 2.0
+
+
+@pytest.mark.parametrize(("function", "owner", "name", "value"), OWNED, ids=range(len(OWNED)))
+def test_attributes_of_what_the_function_names(function, owner, name, value, monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_a_test", MADE)
+    x, compiled = ndl.Tensor([1.0]), ndl.jit(function)
+    before = function(x).item()
+    assert compiled(x).item() == before
+    monkeypatch.setattr(owner, name, value, raising=False)
+    assert function(x).item() != before
+    assert compiled(x).item() == function(x).item()
+    assert compiled(x).item() == function(x).item()
+    assert compiled.compilations == 2

@@ -25,6 +25,7 @@ import gc
 import math
 import os
 import random
+import sys
 import sysconfig
 import threading
 import types
@@ -67,6 +68,9 @@ _PLAIN = (int, float, bool, str, type(None), HostNumber)
 Counters = Mapping[tuple[int, Any], tuple[Any, Any] | None]
 _NUMBERS = (int, float, complex, np.generic)
 _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # of type.__flags__
+# Methods that a trace replaces in the classes it follows, and those that objects are made by.
+_FOLLOWED = {"__getattribute__", "__setattr__", "__delattr__"}
+_CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
 _PACKAGE = __name__.partition(".")[0]
 _FOLDER = str(Path(__file__).resolve().parent.parent)
 _INSTALLED = tuple(
@@ -83,6 +87,19 @@ def _is_installed(file: str) -> bool:
     """
     folders = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
     return file.startswith(_INSTALLED) or any(folder in file for folder in folders)
+
+
+def _is_users(owner: Any) -> bool:
+    """Whether a module, class or function is the user's, which is looked into."""
+    if isinstance(owner, types.FunctionType):
+        return not _is_installed(owner.__code__.co_filename)
+    if isinstance(owner, type):
+        module = sys.modules.get(owner.__module__)
+        return _mutable(owner) and (module is None or _is_users(module))
+    file = getattr(owner, "__file__", None)
+    if file is None:  # made by hand or by an interpreter, where it does not say how it was found
+        return getattr(owner, "__spec__", None) is None
+    return not _is_installed(file)
 
 
 def _first_changed(*guards: Any) -> int:
@@ -313,6 +330,11 @@ def _namespace(cls: type) -> dict[str, Any]:
     return gc.get_referents(cls.__dict__)[0]
 
 
+def _in_class(cls: type, name: str) -> Any:
+    """What a class and those it is derived from have by a name."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), MISSING)
+
+
 def _mutable(cls: type) -> bool:
     """Whether attributes of the class can be set."""
     return bool(cls.__flags__ & _HEAP_TYPE) and not cls.__flags__ & _IMMUTABLE_TYPE
@@ -401,6 +423,8 @@ class Watch:
         self._shapes: dict[tuple[int, Any], tuple[Any, Any, Shape]] = {}  # of nestings there
         self._walked: dict[int, Any] = {}  # what was looked through
         self._class_reads: set[tuple[type, str]] = set()
+        self._used: set[str] = set()  # names of attributes in the code of functions
+        self._owners: dict[tuple[int, bool], Any] = {}  # modules, classes and functions
         self._outside: dict[int, Any] = {}  # attributes of objects that were there before, by id
         self._managed: set[int] = set()  # ids of containers whose guards needle itself gives
         self._generators: dict[int, tuple[Any, Any]] = {}  # of random numbers, with their states
@@ -441,7 +465,9 @@ class Watch:
         if attributes is None or name not in attributes:
             if attributes is not None:
                 self.item(attributes, name)
-            self._class_attribute(obj, type(obj), name)
+            self._class_attribute(type(obj), name)
+            if isinstance(_in_class(type(obj), name), types.MemberDescriptorType):
+                return self._slot(obj, name, read)
             return read(obj, name)
         key = (id(attributes), name)
         if key in self._counters and key not in self._written:
@@ -454,13 +480,24 @@ class Watch:
         self.item(attributes, name)
         return read(obj, name)
 
+    def _slot(self, obj: Any, name: str, read: Callable[[Any, str], Any]) -> Any:
+        place = _place(obj, name)
+        is_known = place in self._first or place in self._written
+        if not is_known:
+            self._first[place] = (obj, name, MISSING)
+        value = read(obj, name)
+        if not is_known:
+            self._first[place] = (obj, name, value)
+            self.reached(value)
+        return value
+
     def wrote(self, obj: Any, name: str) -> None:
         attributes = _attributes(obj)
         key = (id(attributes), name)
         if attributes is not None and key not in self._written:
             self._written[key] = (attributes, name, attributes.get(name, MISSING))
 
-    def _class_attribute(self, obj: Any, cls: type, name: str) -> None:
+    def _class_attribute(self, cls: type, name: str) -> None:
         if (cls, name) in self._class_reads:
             return
         self._class_reads.add((cls, name))
@@ -470,8 +507,6 @@ class Watch:
                 self._classes[id(namespace)] = base
                 self.item(namespace, name)
             if name in namespace:
-                if isinstance(namespace[name], types.MemberDescriptorType):
-                    self.item(obj, name)
                 return
 
     def item(self, holder: Any, key: Any) -> None:
@@ -532,7 +567,9 @@ class Watch:
             )
         elif _state(value) is not None:
             self._generator(value)
-        elif not isinstance(value, type | types.ModuleType):
+        elif isinstance(value, type | types.ModuleType):
+            self._owner(value, constructs=True)
+        else:
             self._object(value, cls)
 
     def _generator(self, generator: Any) -> None:
@@ -548,8 +585,9 @@ class Watch:
                 self.reached(wrapped)
         elif _mutable(cls):
             _follow(cls)
+            self._owner(cls)
             if "__call__" in vars(cls):
-                self._class_attribute(value, cls, "__call__")
+                self._class_attribute(cls, "__call__")
         elif hasattr(value, "__dict__"):  # a SimpleNamespace
             self.contents(vars(value))
 
@@ -563,46 +601,64 @@ class Watch:
         self._walked[id(function)] = function
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.item(function, name)
-        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-        for cell in cells.values():
+        for cell in function.__closure__ or ():
             self.item(cell, "cell_contents")
-        around = {name: read(cell, "cell_contents") for name, cell in cells.items()}
-        self._names(code, function.__globals__, around)
+        self._names(code, function.__globals__)
+        self._owner(function)
 
-    def _names(
-        self, code: types.CodeType, variables: dict[str, Any], around: dict[str, Any]
-    ) -> None:
-        """Note what the code names: global variables, and attributes of modules, classes and
-        functions that are found in `variables`, the global ones, or `around` the function."""
-        owner: Any = MISSING  # the module, class or function that the instruction before has loaded
+    def _names(self, code: types.CodeType, variables: dict[str, Any]) -> None:
+        """Note what the code names: variables, and attributes of whatever has some."""
+        named = set(code.co_names)
+        texts = {x for x in code.co_consts if isinstance(x, str)}  # as in getattr(C, "factor")
         for instruction in dis.get_instructions(code):
-            name, before, owner = instruction.argval, owner, MISSING
+            name = instruction.argval
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                owner = variables.get(name, MISSING)
-                if owner is not MISSING or not hasattr(builtins, name):
+                if name in variables or not hasattr(builtins, name):
                     self.item(variables, name)
-            elif instruction.opname == "LOAD_DEREF":
-                owner = around.get(name, MISSING)
-            elif before is not MISSING and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                owner = self._member(before, name)
+            elif instruction.opname == "IMPORT_NAME" and name in sys.modules:
+                self.reached(sys.modules[name])
+        if "globals" in named:
+            for name in texts & variables.keys():
+                self.item(variables, name)
+        self._use(named | texts)
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                self._names(constant, variables, around)
+                self._names(constant, variables)
 
-    def _member(self, owner: Any, name: str) -> Any:
-        """Note an attribute of a module, class or function of the user; returns it."""
-        if isinstance(owner, types.ModuleType):
-            file = getattr(owner, "__file__", None) or _FOLDER
-            if not _is_installed(file):
+    # ---- the attributes of modules, classes and functions ---------------------------------------
+
+    def _use(self, names: set[str]) -> None:
+        """The function may read attributes of these names. Of classes, modules and functions
+        nothing tells which are read, so that each that has one of these names is noted."""
+        new = names - self._used
+        self._used |= new
+        for owner in list(self._owners.values()):
+            for name in new:
+                self._named(owner, name)
+
+    def _owner(self, owner: Any, constructs: bool = False) -> None:
+        """Note the attributes of a module, class or function of the user that have used names, and
+        the methods behind operators of a class; how it `constructs` objects, too."""
+        key = id(owner), constructs
+        if key in self._owners or not _is_users(owner):
+            return
+        self._owners[key] = owner
+        for name in list(self._used):
+            self._named(owner, name)
+        if isinstance(owner, type):
+            for name, value in list(vars(owner).items()):
+                is_operator = name.startswith("__") and isinstance(value, types.FunctionType)
+                if is_operator and name not in _FOLLOWED | (set() if constructs else _CONSTRUCTORS):
+                    self._class_attribute(owner, name)
+            for other in (type(owner), *owner.__mro__[1:]):
+                self._owner(other, constructs)
+
+    def _named(self, owner: Any, name: str) -> None:
+        if not isinstance(owner, type):
+            if name in vars(owner):
                 self.item(vars(owner), name)
-            return vars(owner).get(name, MISSING)
-        if isinstance(owner, types.FunctionType):
-            self.item(vars(owner), name)
-        if isinstance(owner, type) and _mutable(owner):
-            if owner.__module__.partition(".")[0] != _PACKAGE:
-                self._class_attribute(None, owner, name)
-            return getattr(owner, name, MISSING)
-        return MISSING
+        elif name not in _FOLLOWED and _in_class(owner, name) is not MISSING:
+            self._class_attribute(owner, name)
 
     # ---- the end --------------------------------------------------------------------------------
 
