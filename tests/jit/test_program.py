@@ -13,6 +13,7 @@ import pytest
 
 import needle as ndl
 from needle import backend_ndarray as nd
+from needle import ops
 from needle.jit import compiler
 from needle.jit.compiler import NoCompiler
 
@@ -520,3 +521,28 @@ def test_an_array_without_a_buffer_is_explained():
     strange = nd.NDArray._view(SHAPE, (3, 1), 0, object(), ndl.cpu(), FLOAT32)
     with pytest.raises(ValueError, match=r"another device.*inside a function compiled by jit"):
         strange + strange
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "uint8"])
+def test_a_choice_of_the_row(dtype):
+    """A condition that is one along a row chooses without a branch; what is not chosen, be it NaN,
+    leaves no trace."""
+    condition = np.array([True, False, True])
+    x = np.arange(3 * 40).reshape(3, 40)
+    y = np.full((3, 40), 7)
+    if dtype.startswith("float"):
+        x = np.where(condition[:, None], x, np.nan)
+        y = np.where(condition[:, None], np.inf, -0.0)
+
+    @ndl.jit
+    def choose(c, a, b):
+        return ops.where(c.reshape((3, 1)).broadcast_to((3, 40)), a * 1, b)
+
+    args = [
+        ndl.Tensor(v, dtype=d, requires_grad=False)
+        for v, d in ((condition, "bool"), (x, dtype), (y, dtype))
+    ]
+    found = choose(*args).numpy()
+    assert "choose<" in choose.source()
+    np.testing.assert_array_equal(found, np.where(condition[:, None], x, y).astype(found.dtype))
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(np.where(condition[:, None], x, y)))

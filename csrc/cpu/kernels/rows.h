@@ -44,6 +44,7 @@ template <typename T>
 T sum_exp(const T* row, T top, int64_t c) {
   constexpr int64_t BLOCK = 1024;
   T block[BLOCK];
+  if (c <= BLOCK) return exp_row(row, top, block, c);
   Total<ReduceOp::sum, T> sum;
   for (int64_t j = 0; j < c; j += BLOCK)
     sum.add(exp_row(row + j, top, block, std::min(BLOCK, c - j)));
@@ -115,16 +116,17 @@ class Labels {
 template <typename T>
 T sum_shifted(const T* row, T top, int64_t c) {
   constexpr int64_t STEP = 4 * REGISTER_BYTES / sizeof(T), BLOCK = 64 * STEP;
-  Total<ReduceOp::sum, T> total;
-  for (int64_t begin = 0; begin < c; begin += BLOCK) {
-    const int64_t end = std::min(begin + BLOCK, c);
+  const auto sum_block = [=](int64_t begin, int64_t end) {
     T part[STEP] = {}, rest = 0;
     int64_t j = begin;
     for (; j + STEP <= end; j += STEP)
       for (int64_t k = 0; k < STEP; ++k) part[k] += row[j + k] - top;
     for (; j < end; ++j) rest += row[j] - top;
-    total.add(rest + reduce_block<ReduceOp::sum, T>(part, STEP));
-  }
+    return rest + reduce_block<ReduceOp::sum, T>(part, STEP);
+  };
+  if (c <= BLOCK) return sum_block(0, c);
+  Total<ReduceOp::sum, T> total;
+  for (int64_t j = 0; j < c; j += BLOCK) total.add(sum_block(j, std::min(j + BLOCK, c)));
   return total.value();
 }
 

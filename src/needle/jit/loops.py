@@ -411,6 +411,19 @@ class _Writer:
                 result.append(self.names[id(x.value)])
         return result
 
+    def _value(self, node: Node, operands: list[str]) -> str:
+        """A full node's value at a point."""
+        if node.op == "where" and self._is_one_along_row(node, 0):
+            return f"choose<{ctype(node.outputs[0].dtype)}>({', '.join(operands)})"
+        return expression(node, operands)
+
+    def _is_one_along_row(self, node: Node, i: int) -> bool:
+        """Whether input `i` is the same at all points of a row."""
+        made = self._made_by(node.inputs[i].value)
+        if made is not None:
+            return made[1] != FULL
+        return not any(self.walk.accesses[self.index[id(node)]][i].cols)
+
     def _again(self, node: Node) -> bool:
         """Whether a full value is computed anew in later phases."""
         return self._rebuild_cost(node) <= CHEAP
@@ -687,7 +700,7 @@ class _Writer:
         operands = self._operands(node, phase)
         name = self.names[id(out)]
         if kind == FULL:
-            yield f"const {ctype(out.dtype)} {name} = {expression(node, operands)};"
+            yield f"const {ctype(out.dtype)} {name} = {self._value(node, operands)};"
             if self.phase[id(node)] != phase:
                 return
             if id(out) in self.row_buffers:
