@@ -1265,21 +1265,31 @@ def last_change(x: Any) -> int:
     data = x.cached_data if current_trace() is None else x.realize_cached_data()
     if data is None:
         return x._modified
-    arrays = data if isinstance(data, tuple) else (data,)
-    return max(x._modified, *(array._handle.version for array in arrays))
+    if isinstance(data, tuple):
+        return max(x._modified, *(array._handle.version for array in data))
+    return max(x._modified, data._handle.version)
 
 
-def _kept_by(kept: Any) -> Iterator[Any]:
+# Attributes of ops that hold no arrays, which are nearly all.
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
+def _kept_by(op: Any) -> list[Any]:
     """The arrays and Values among the attributes of an op, also those in tuples, lists and ops."""
-    if isinstance(kept, Op):
-        kept = vars(kept)
-    if isinstance(kept, dict):
-        kept = tuple(kept.values())
-    if isinstance(kept, (tuple, list)):
-        for item in kept:
-            yield from _kept_by(item)
-    elif isinstance(kept, (NDArray, Value)):
-        yield kept
+    found, left = [], list(vars(op).values())
+    while left:
+        item = left.pop()
+        if type(item) in _PLAIN:
+            continue
+        if isinstance(item, (NDArray, Value)):
+            found.append(item)
+        elif isinstance(item, (tuple, list)):
+            left += item
+        elif isinstance(item, dict):
+            left += item.values()
+        elif isinstance(item, Op):
+            left += vars(item).values()
+    return found
 
 
 def _check_seed(output: Tensor, out_grad: Any) -> Tensor:

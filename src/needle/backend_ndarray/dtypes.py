@@ -249,7 +249,7 @@ def real_array(data: Any, dtype: np.dtype | None = None, what: str = "array") ->
 def checked_real(host: np.ndarray, literal: bool, dtype: np.dtype | None, what: str) -> np.ndarray:
     """`real_array` of what NumPy has made of the data; `literal`: of numbers in lists."""
     own = _CANONICAL.get(host.dtype)
-    if own is not None and (dtype is None or dtype is own):
+    if own is not None and (dtype is None or dtype is own or is_float(dtype)):
         return host
     if host.dtype.kind == "O" and literal:
         host = _of_large_integers(host, dtype, what)
@@ -257,7 +257,7 @@ def checked_real(host: np.ndarray, literal: bool, dtype: np.dtype | None, what: 
     if kind not in "fiub":
         raise TypeError(f"[{what}] data must be real numbers, got an array of dtype {host.dtype}")
     target = own_dtype(host.dtype) if dtype is None else dtype
-    may_not_fit = literal or host.dtype.name == "uint64"
+    may_not_fit = literal or (host.dtype.kind == "u" and host.dtype.itemsize == INT64.itemsize)
     if may_not_fit and target.kind in "iu" and kind != "b" and host.size:
         limit = target if literal else INT64
         number_for(host.min(), limit, what)  # NaN where there is one
