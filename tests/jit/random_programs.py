@@ -53,11 +53,13 @@ READS = (
     "{x} * m.number", "{x} + m.numbers[0]", "{x} if m.flag else -{x}", "m.function({x})",
     "{x} * sum(m.numbers)", "{x} * m.options['a']", "{x} - len(m.options)", "{x} * m.inner.number",
     "{x} + m.extra if hasattr(m, 'extra') else {x}", "{x} * m.total()", "{x} * NUMBER",
+    "m.remembered({x})", "{x} + 0.5 * m.turned()", "{x} * type(m).kind",
 )  # fmt: skip
 CHANGES = (
     "m.number = 0.25", "m.numbers[0] = -1.0", "m.numbers.append(0.5)", "m.flag = not m.flag",
     "m.function = ops.tanh", "m.options['a'] = 2.0", "m.options['b'] = 1.0", "m.extra = 0.5",
     "m.inner.number = -0.5", "m.inner = Knobs()", "m.total = lambda: 0.125",
+    "m.signs.reverse()",
     "globals_['NUMBER'] = globals_['NUMBER'] / 2", "s0.requires_grad = False",
     "s0.requires_grad = True", "s1.requires_grad = False", "pass",
 )  # fmt: skip
@@ -81,6 +83,21 @@ class Knobs:
         self.number, self.numbers, self.flag = 0.5, [1.0, -0.5], True
         self.function: Callable[[ndl.Tensor], ndl.Tensor] = ops.sigmoid
         self.options, self.inner = {"a": 0.5}, inner
+        self.memory: dict[Any, ndl.Tensor] = {}
+        self.signs = [1.0, -1.0]
+
+    kind = 0.5
+
+    def remembered(self, x: ndl.Tensor) -> ndl.Tensor:
+        """The Tensor of this shape and dtype that was given before, in an earlier call maybe."""
+        kind = x.shape, str(x.dtype)
+        before = self.memory.get(kind, x)
+        self.memory[kind] = x.detach() * 1
+        return before
+
+    def turned(self) -> float:
+        self.signs[0], self.signs[1] = self.signs[1], self.signs[0]
+        return self.signs[0]
 
     def total(self) -> float:
         return self.number + sum(self.numbers)

@@ -242,6 +242,37 @@ def an_array_is_written(wrap):
     return calls(wrap(f), lambda: table)
 
 
+@scene(0, "changes a ndarray of more than 1000 items")
+def a_large_array_is_written(wrap):
+    table = np.ones(5000)
+
+    def f(x):
+        table[0] += 1
+        return x * float(table[0])
+
+    return calls(wrap(f), lambda: table[:2])
+
+
+@scene(0, "changes a list of more than 1000 items")
+def a_large_list_grows(wrap):
+    numbers = [1.0] * 5000
+
+    def f(x):
+        numbers.append(1.0)
+        return x * len(numbers)
+
+    return calls(wrap(f), lambda: len(numbers))
+
+
+@scene(2)
+def a_large_list_grows_outside(wrap):
+    numbers = [1.0] * 5000
+    f = wrap(lambda x: x * len(numbers))
+    results = [seen(f(const(1)))]
+    numbers.append(1.0)
+    return [*results, f(const(1))]
+
+
 @scene(1, GROWS)
 def bytes_are_written(wrap):
     counts = bytearray(2)

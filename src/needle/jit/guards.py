@@ -47,6 +47,8 @@ from ..forks import fork_safe, in_child
 CONTENTS = None
 # Containers with more items than this are guarded by their identity and their length alone.
 LARGEST_CONTAINER = 1000
+# Bytes of larger arrays that a trace copies, to see whether the function itself writes into them.
+MOST_COPIED = 1 << 26
 
 
 class _Name:
@@ -60,6 +62,7 @@ class _Name:
 
 
 MISSING: Any = _Name("MISSING")  # nothing is there
+LENGTH: Any = _Name("LENGTH")  # the key of a guard of how many items a container has
 
 CONTAINERS = (list, tuple, dict, set, frozenset, deque, bytearray, array.array)
 # What dicts and lists may hold that a function counts on.
@@ -202,6 +205,8 @@ class Unrepeatable(BaseException):
 def read(holder: Any, key: Any) -> Any:
     if key is CONTENTS:
         return snapshot(holder)
+    if key is LENGTH:
+        return len(holder)
     if isinstance(holder, dict):
         return holder.get(key, MISSING)
     if isinstance(holder, list):
@@ -427,6 +432,8 @@ class Watch:
         self._owners: dict[tuple[int, bool], Any] = {}  # modules, classes and functions
         self._outside: dict[int, Any] = {}  # attributes of objects that were there before, by id
         self._managed: set[int] = set()  # ids of containers whose guards needle itself gives
+        self._large: dict[int, tuple[Any, Any]] = {}  # containers, with what was in them
+        self._may_copy = MOST_COPIED
         self._generators: dict[int, tuple[Any, Any]] = {}  # of random numbers, with their states
 
     def __enter__(self) -> Watch:
@@ -524,6 +531,8 @@ class Watch:
         self._walked[id(container)] = container
         self._found(container)
         if len(container) > LARGEST_CONTAINER:
+            self._look_later(container)
+            self._first[id(container), id(LENGTH)] = (container, LENGTH, len(container))
             return
         first = snapshot(container)
         if not isinstance(container, (tuple, frozenset)):
@@ -549,6 +558,9 @@ class Watch:
             self._walked[id(value)] = value
             if value.size <= LARGEST_CONTAINER:
                 self._first[id(value), CONTENTS] = (value, CONTENTS, value.copy())
+            elif value.nbytes <= self._may_copy:
+                self._may_copy -= value.nbytes
+                self._look_later(value)
         elif isinstance(value, types.FunctionType):
             self._function(value)
         elif isinstance(value, types.MethodType):
@@ -571,6 +583,10 @@ class Watch:
             self._owner(value, constructs=True)
         else:
             self._object(value, cls)
+
+    def _look_later(self, container: Any) -> None:
+        """Whether the function itself changes a large container is seen at the end."""
+        self._large[id(container)] = container, snapshot(container)
 
     def _generator(self, generator: Any) -> None:
         """Whether it draws numbers is seen by its state."""
@@ -668,7 +684,7 @@ class Watch:
         for place, (holder, key, first) in list(self._first.items()):
             if key is CONTENTS:
                 self._find_changed_items(holder, first)
-            elif place not in self._written:
+            elif key is not LENGTH and place not in self._written:
                 now = read(holder, key)
                 if first is MISSING and isinstance(now, types.ModuleType):
                     continue  # imported meanwhile, for good
@@ -718,8 +734,13 @@ class Watch:
         """The ids of the containers and arrays that the function has found."""
         return set(self._walked)
 
-    def check_generators(self) -> None:
-        """Raises Unrepeatable where the function has drawn numbers that no trace knows of."""
+    def check_unseen(self) -> None:
+        """Raises Unrepeatable where the function has changed what no guard can tell of: drawn
+        numbers itself, or written into a large container."""
+        for container, before in self._large.values():
+            if not is_same(snapshot(container), before):
+                kind = type(container).__name__
+                raise Unrepeatable(f"it changes a {kind} of more than {LARGEST_CONTAINER} items")
         for generator, state in self._generators.values():
             if not is_same(_state(generator), state):
                 raise Unrepeatable(
@@ -771,6 +792,9 @@ class Watch:
         for holder, key, before in written:
             if not self._is_new(holder):
                 put(holder, key, before)
+        for container, contents in self._large.values():
+            if not is_same(snapshot(container), contents):
+                put(container, CONTENTS, contents)
         for generator, state in self._generators.values():
             if not is_same(_state(generator), state):
                 _set_state(generator, state)

@@ -317,7 +317,7 @@ class Tracing:
                 self.watch.place_counters()
                 map_leaves(self.watch.reached, (function, args, kwargs))
                 returned = function(*args, **kwargs)
-                self.watch.check_generators()
+                self.watch.check_unseen()
                 trace = self._finish(returned, arguments)
                 self.counted = self.watch.counted()
             self.watch.restore()
