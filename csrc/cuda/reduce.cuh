@@ -1,10 +1,13 @@
 // reduce.cuh: sum, prod, max, min over any axes; argmax and argmin; running sums.
 //
 // Contract: sums and products of integers are int64; NaN wins max, min, argmax and argmin. The
-// order of additions depends on the shapes alone: results are the same from run to run.
+// order of additions depends on the shapes alone: results are the same from run to run. A sum of
+// floats is within 64·u·Σ|x| of the exact one, whatever its length, a running sum within 16·u·Σ|x|
+// (sums.cuh).
 #pragma once
 
 #include "functions.cuh"
+#include "sums.cuh"
 
 namespace needle {
 
@@ -76,31 +79,47 @@ struct Min {
   }
 };
 
+// What a thread makes of values that it takes one after the other. A sum that is not LONG, of a
+// few dozens, is a plain one.
+template <class Combine, class T, bool LONG = true>
+struct Accumulator {
+  T all = Combine::template identity<T>();
+
+  __device__ void add(T x) { all = Combine{}(all, x); }
+  __device__ T value() const { return all; }
+};
+template <class T>
+struct Accumulator<Sum, T, true> : RunningSum<T> {};
+
 constexpr int LOADS = 4;  // of a thread that are under way at a time
 
-// The packs first, first + step, … below end, combined into `value`.
+// What `combine` makes of the packs first, first + step, … below end.
 template <class A, class Combine, class Read>
-__device__ A over_packs(Combine combine, A value, int64_t first, int64_t end, int64_t step,
-                        Read read) {
+__device__ A over_packs(Combine combine, int64_t first, int64_t end, int64_t step, Read read) {
   using Loaded = decltype(read(first));
   constexpr int W = sizeof(Loaded::item) / sizeof(Loaded::item[0]);
+  Accumulator<Combine, A> all;
   int64_t i = first;
   for (; i + (LOADS - 1) * step < end; i += LOADS * step) {
     Loaded x[LOADS];
 #pragma unroll
     for (int j = 0; j < LOADS; ++j) x[j] = read(i + j * step);
+    A some = Combine::template identity<A>();
 #pragma unroll
     for (int j = 0; j < LOADS; ++j) {
 #pragma unroll
-      for (int k = 0; k < W; ++k) value = combine(value, static_cast<A>(x[j].item[k]));
+      for (int k = 0; k < W; ++k) some = combine(some, static_cast<A>(x[j].item[k]));
     }
+    all.add(some);
   }
   for (; i < end; i += step) {
     const Loaded x = read(i);
+    A some = Combine::template identity<A>();
 #pragma unroll
-    for (int k = 0; k < W; ++k) value = combine(value, static_cast<A>(x.item[k]));
+    for (int k = 0; k < W; ++k) some = combine(some, static_cast<A>(x.item[k]));
+    all.add(some);
   }
-  return value;
+  return all.value();
 }
 
 // Part `part` of `parts` of the elements that result `result` is made of: [begin, end) of them,
@@ -142,13 +161,13 @@ __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& 
     const Share<Index, K, R, T> share(job % results, job / results, parts, kept, x, count / W,
                                       reduced, along);
     const int64_t first = share.begin + threadIdx.x;
-    A value = identity;
+    A value;
     if constexpr (W > 1) {
       const auto* packs = reinterpret_cast<const Pack<T, W>*>(share.start);
-      value = over_packs(combine, value, first, share.end, blockDim.x,
-                         [&](int64_t j) { return packs[j]; });
+      value =
+          over_packs<A>(combine, first, share.end, blockDim.x, [&](int64_t j) { return packs[j]; });
     } else {
-      value = over_packs(combine, value, first, share.end, blockDim.x, share);
+      value = over_packs<A>(combine, first, share.end, blockDim.x, share);
     }
     value = over_block(value, identity, combine);
     if (threadIdx.x == 0) out[job] = value;
@@ -166,8 +185,7 @@ __device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>&
        job += step) {
     const Share<Index, K, R, T> share(job % results, job / results, parts, kept, x, count, reduced,
                                       along);
-    const A identity = Combine::template identity<A>();
-    out[job] = over_packs(combine, identity, share.begin, share.end, int64_t(1), share);
+    out[job] = over_packs<A>(combine, share.begin, share.end, int64_t(1), share);
   }
 }
 
@@ -217,8 +235,8 @@ __device__ void argreduce(int64_t lines, const Shape<N>& kept, const Array<const
   }
 }
 
-// Running sums: a block takes its line in pieces of one element a thread and carries the total on.
-// Inside of a piece, steps of doubling length (Hillis and Steele, 1986).
+// Running sums: a block takes its line in pieces of one element a thread and carries the total on,
+// with compensation. Inside of a piece, steps of doubling length (Hillis and Steele, 1986).
 template <int N, class T>
 __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
                        int64_t length, int64_t x_stride, const Array<T, N>& out,
@@ -229,7 +247,7 @@ __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T,
     unravel(line, kept, index);
     const T* from = &x.at(index);
     T* to = &out.at(index);
-    T carry = 0;
+    RunningSum<T> carry;
     for (int64_t start = 0; start < length; start += blockDim.x) {
       const int64_t j = start + threadIdx.x;
       T value = j < length ? from[j * x_stride] : T(0);
@@ -239,11 +257,12 @@ __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T,
         if (threadIdx.x >= step) value += sums[threadIdx.x - step];
         __syncthreads();
       }
-      value += carry;
-      if (j < length) to[j * out_stride] = value;
       sums[threadIdx.x] = value;
       __syncthreads();
-      carry = sums[blockDim.x - 1];
+      RunningSum<T> here = carry;
+      here.add(value);
+      if (j < length) to[j * out_stride] = here.value();
+      carry.add(sums[blockDim.x - 1]);
       __syncthreads();
     }
   }

@@ -2,8 +2,9 @@
 // those of layer norm's weights are in columns.cuh.
 //
 // Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes
-// a row: its threads stride over the columns and combine what they have in a fixed order. Bound:
-// memory bandwidth; a row is read from the caches after its first reading.
+// a row: its threads stride over the columns and combine what they have in a fixed order. A sum is
+// within 32·u·Σ|x| of the exact sum of its terms, whatever its length (sums.cuh).
+// Bound: memory bandwidth; a row is read from the caches after its first reading.
 #pragma once
 
 #include "reduce.cuh"
@@ -25,49 +26,89 @@ __device__ void map_row(F f, int64_t cols, T* out) {
   for (; j < cols; j += step) out[j] = f(j);
 }
 
-// The largest number of a row and the sum of exp(x - largest), found in one reading: whenever a
-// larger one comes, the sum so far is scaled (Milakov and Gimelshein, "Online normalizer
-// calculation for softmax", 2018). The sum of a row whose largest number is infinite is NaN.
+// The sums of K terms of every column of a row, in all threads; terms(j) are those of column j.
+template <int K, class T, class Terms>
+__device__ Pack<T, K> row_sums(int64_t cols, Terms terms) {
+  RunningSum<T> mine[K];
+  const int64_t step = blockDim.x;
+  int64_t j = threadIdx.x;
+  for (; j + (LOADS - 1) * step < cols; j += LOADS * step) {
+    Pack<T, K> x[LOADS];
+#pragma unroll
+    for (int i = 0; i < LOADS; ++i) x[i] = terms(j + i * step);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      T some = x[0].item[k];
+#pragma unroll
+      for (int i = 1; i < LOADS; ++i) some += x[i].item[k];
+      mine[k].add(some);
+    }
+  }
+  for (; j < cols; j += step) {
+    const Pack<T, K> x = terms(j);
+#pragma unroll
+    for (int k = 0; k < K; ++k) mine[k].add(x.item[k]);
+  }
+  Pack<T, K> all;
+#pragma unroll
+  for (int k = 0; k < K; ++k) all.item[k] = over_block(mine[k].value(), T(0), Sum{});
+  return all;
+}
+
+// The largest number of a row and the sum of exp(x - largest). The sum of a row whose largest
+// number is infinite is NaN.
 template <class T>
 struct Exponentials {
   T top, sum;
 };
 
+// Those of the numbers that a thread has seen. The sum is that of exp(x - base), and is scaled when
+// a number comes that is larger than the base (Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", 2018), but only by so much that what it has lost by its scalings dies
+// away: numbers that rise slowly would scale it each time.
 template <class T>
-__device__ Exponentials<T> joined(const Exponentials<T>& a, const Exponentials<T>& b) {
-  const T top = f::maximum(a.top, b.top);
-  // The difference of two infinities is NaN where exp(0) is meant.
-  const T left = a.top == top ? T(1) : f::exp(a.top - top);
-  const T right = b.top == top ? T(1) : f::exp(b.top - top);
-  return {top, a.sum * left + b.sum * right};
-}
+struct RunningExponentials {
+  T base = lowest<T>(), top = lowest<T>();
+  RunningSum<T> sum;
 
-// Those of some numbers.
-template <class T>
-__device__ Exponentials<T> exponentials(const T (&x)[LOADS]) {
-  Exponentials<T> e{x[0], T(0)};
+  template <int N>
+  __device__ void add(const T (&x)[N]) {
+    T largest = x[0];
 #pragma unroll
-  for (int i = 1; i < LOADS; ++i) e.top = f::maximum(e.top, x[i]);
+    for (int i = 1; i < N; ++i) largest = f::maximum(largest, x[i]);
+    top = f::maximum(top, largest);
+    if (largest > base + T(1)) sum.scale(f::exp(base - largest)), base = largest;
+    T some = 0;
 #pragma unroll
-  for (int i = 0; i < LOADS; ++i) e.sum += x[i] == e.top ? T(1) : f::exp(x[i] - e.top);
-  return e;
-}
+    for (int i = 0; i < N; ++i) some += exponential(x[i], base);
+    sum.add(some);
+  }
+  __device__ Exponentials<T> over_threads() const {
+    const T all = over_block(top, lowest<T>(), Max{});
+    const T mine = sum.value() * exponential(base, all);
+    return {all, over_block(mine, T(0), Sum{}) + (all - all)};
+  }
+
+  // exp(x - y); the difference of two infinities is NaN where exp(0) is meant.
+  static __device__ T exponential(T x, T y) { return x == y ? T(1) : f::exp(x - y); }
+};
 
 template <class T>
 __device__ Exponentials<T> row_exponentials(const T* x, int64_t cols) {
-  Exponentials<T> mine{lowest<T>(), T(0)};
+  RunningExponentials<T> mine;
   const int64_t step = blockDim.x;
   int64_t j = threadIdx.x;
   for (; j + (LOADS - 1) * step < cols; j += LOADS * step) {
     T some[LOADS];
 #pragma unroll
     for (int i = 0; i < LOADS; ++i) some[i] = x[j + i * step];
-    mine = joined(mine, exponentials(some));
+    mine.add(some);
   }
-  for (; j < cols; j += step) mine = joined(mine, Exponentials<T>{x[j], T(1)});
-  const T top = over_block(mine.top, lowest<T>(), Max{});
-  const T scaled = mine.top == top ? mine.sum : mine.sum * f::exp(mine.top - top);
-  return {top, over_block(scaled, T(0), Sum{}) + (top - top)};
+  for (; j < cols; j += step) {
+    const T one[1] = {x[j]};
+    mine.add(one);
+  }
+  return mine.over_threads();
 }
 
 template <bool LOGARITHM, class T>
@@ -108,8 +149,8 @@ __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const
     const Exponentials<T> e = row_exponentials(x, cols);
     T shifted = 0;
     if (smoothing > 0) {
-      for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) shifted += x[j] - e.top;
-      shifted = over_block(shifted, T(0), Sum{});
+      const auto terms = [&](int64_t j) { return Pack<T, 1>{x[j] - e.top}; };
+      shifted = row_sums<1, T>(cols, terms).item[0];
     }
     if (threadIdx.x == 0) {
       const T log_sum = f::log(e.sum);
@@ -150,11 +191,10 @@ __device__ void layer_norm(int64_t rows, int64_t cols, const T* x, const T* weig
                            double eps, T* out, T* means, T* rstds) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* from = x + row * cols;
-    T sum = 0, squares = 0;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) sum += from[j];
-    const T mean = over_block(sum, T(0), Sum{}) / T(cols);
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) squares += f::square(from[j] - mean);
-    const T var = over_block(squares, T(0), Sum{}) / T(cols), rstd = f::rsqrt(var + T(eps));
+    const auto itself = [&](int64_t j) { return Pack<T, 1>{from[j]}; };
+    const T mean = row_sums<1, T>(cols, itself).item[0] / T(cols);
+    const auto square = [&](int64_t j) { return Pack<T, 1>{f::square(from[j] - mean)}; };
+    const T var = row_sums<1, T>(cols, square).item[0] / T(cols), rstd = f::rsqrt(var + T(eps));
     const auto value = [&](int64_t j) { return (from[j] - mean) * rstd * weight[j] + bias[j]; };
     map_row(value, cols, out + row * cols);
     if (threadIdx.x == 0) means[row] = mean, rstds[row] = rstd;
@@ -169,13 +209,11 @@ __device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T*
     const T* from = x + row * cols;
     const T* grad = g + row * cols;
     const T mean = means[row], rstd = rstds[row];
-    T sum = 0, product = 0;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
+    const Pack<T, 2> sums = row_sums<2, T>(cols, [&](int64_t j) {
       const T p = grad[j] * weight[j];
-      sum += p, product += p * (from[j] - mean) * rstd;
-    }
-    sum = over_block(sum, T(0), Sum{}) / T(cols);
-    product = over_block(product, T(0), Sum{}) / T(cols);
+      return Pack<T, 2>{p, p * (from[j] - mean) * rstd};
+    });
+    const T sum = sums.item[0] / T(cols), product = sums.item[1] / T(cols);
     const auto value = [&](int64_t j) {
       const T h = (from[j] - mean) * rstd;
       return rstd * (grad[j] * weight[j] - sum - h * product);
