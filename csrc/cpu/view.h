@@ -8,18 +8,28 @@ namespace needle {
 
 constexpr int MAX_DIMS = 8;
 
-enum class DType : uint8_t { Float32, Float64, Int32, Int64, UInt8, Bool, Float16, BFloat16 };
-constexpr int DTYPE_COUNT = 8;
-
 // Numbers of 16 bits are stored, never computed with: kernels that move or convert elements take
 // them, all others take float32.
 enum class float16 : uint16_t {};
 enum class bfloat16 : uint16_t {};
 
-constexpr int64_t item_size(DType dtype) {
-  constexpr int64_t sizes[DTYPE_COUNT] = {4, 8, 4, 8, 1, 1, 2, 2};
-  return sizes[static_cast<int>(dtype)];
-}
+// clang-format off
+// Every dtype as X(its name, its elements' type), in the order of needle.backend_ndarray.dtypes.
+#define NEEDLE_DTYPES(X)                                                       \
+  X(Bool, bool) X(UInt8, uint8_t) X(Int32, int32_t) X(Int64, int64_t)          \
+  X(Float16, float16) X(BFloat16, bfloat16) X(Float32, float) X(Float64, double)
+// clang-format on
+
+#define NEEDLE_ENUMERATOR(name, type) name,
+enum class DType : uint8_t { NEEDLE_DTYPES(NEEDLE_ENUMERATOR) };
+#undef NEEDLE_ENUMERATOR
+
+#define NEEDLE_SIZE(name, type) sizeof(type),
+constexpr int64_t ITEM_SIZES[] = {NEEDLE_DTYPES(NEEDLE_SIZE)};
+#undef NEEDLE_SIZE
+constexpr int DTYPE_COUNT = sizeof(ITEM_SIZES) / sizeof(int64_t);
+
+constexpr int64_t item_size(DType dtype) { return ITEM_SIZES[static_cast<int>(dtype)]; }
 
 // `data` points at element (0, …, 0); strides are in elements and may be 0 or negative.
 struct View {
@@ -40,62 +50,35 @@ struct Scalar {
   throw std::invalid_argument("a kernel was given numbers of 16 bits; convert them to float32");
 }
 
+#define NEEDLE_TYPE_CASE(name, type, ...) \
+  case DType::name: {                     \
+    using T = type;                       \
+    __VA_ARGS__;                          \
+    break;                                \
+  }
+#define NEEDLE_FLOAT_CASES(...)                 \
+  NEEDLE_TYPE_CASE(Float32, float, __VA_ARGS__) \
+  NEEDLE_TYPE_CASE(Float64, double, __VA_ARGS__)
+#define NEEDLE_COMPUTED_CASES(...)              \
+  NEEDLE_FLOAT_CASES(__VA_ARGS__)               \
+  NEEDLE_TYPE_CASE(Int32, int32_t, __VA_ARGS__) \
+  NEEDLE_TYPE_CASE(Int64, int64_t, __VA_ARGS__) \
+  NEEDLE_TYPE_CASE(UInt8, uint8_t, __VA_ARGS__) \
+  NEEDLE_TYPE_CASE(Bool, bool, __VA_ARGS__)
+#define NEEDLE_STORED_CASES(...)                  \
+  NEEDLE_TYPE_CASE(Float16, float16, __VA_ARGS__) \
+  NEEDLE_TYPE_CASE(BFloat16, bfloat16, __VA_ARGS__)
+
 // Runs the statements with T the C++ type of `dtype`. Throws for numbers of 16 bits.
 #define NEEDLE_DISPATCH(dtype, ...) \
-  switch (dtype) {                  \
-    case DType::Float32: {          \
-      using T = float;              \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    case DType::Float64: {          \
-      using T = double;             \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    case DType::Int32: {            \
-      using T = int32_t;            \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    case DType::Int64: {            \
-      using T = int64_t;            \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    case DType::UInt8: {            \
-      using T = uint8_t;            \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    case DType::Bool: {             \
-      using T = bool;               \
-      __VA_ARGS__;                  \
-      break;                        \
-    }                               \
-    default:                        \
-      refuse_dtype();               \
-  }
+  switch (dtype) { NEEDLE_COMPUTED_CASES(__VA_ARGS__) default : refuse_dtype(); }
 
 // The same for every dtype.
 #define NEEDLE_DISPATCH_STORED(dtype, ...) \
-  if ((dtype) == DType::Float16) {         \
-    using T = float16;                     \
-    __VA_ARGS__;                           \
-  } else if ((dtype) == DType::BFloat16) { \
-    using T = bfloat16;                    \
-    __VA_ARGS__;                           \
-  } else                                   \
-    NEEDLE_DISPATCH(dtype, __VA_ARGS__)
+  switch (dtype) { NEEDLE_COMPUTED_CASES(__VA_ARGS__) NEEDLE_STORED_CASES(__VA_ARGS__) }
 
+// The same for float32 and float64. Throws for all others.
 #define NEEDLE_DISPATCH_FLOAT(dtype, ...) \
-  if ((dtype) == DType::Float32) {        \
-    using T = float;                      \
-    __VA_ARGS__;                          \
-  } else if ((dtype) == DType::Float64) { \
-    using T = double;                     \
-    __VA_ARGS__;                          \
-  } else                                  \
-    refuse_dtype();
+  switch (dtype) { NEEDLE_FLOAT_CASES(__VA_ARGS__) default : refuse_dtype(); }
 
 }  // namespace needle

@@ -4,6 +4,7 @@
 // large numbers, right for NaN, infinities and both zeros, within 4 units in the last place of the
 // result for every float, sin and cos within 2; sigmoid may be 0 where it is below the
 // smallest normal number. double uses the C library.
+// Those whose code is the same on a GPU are in csrc/common/functions.h.
 // Polynomials: S. Moshier, Cephes Mathematical Library (single precision), 1992, unless noted.
 #pragma once
 
@@ -227,28 +228,6 @@ inline float16 narrow(float x) {
   return static_cast<float16>(sign | (x == x ? finite : 0x7e00u));
 }
 
-// A cast between element types. What is stored in 16 bits goes through float.
-template <typename To, typename From>
-To convert(From x) {
-  if constexpr (std::is_same_v<To, From>)
-    return x;
-  else if constexpr (is_stored<From>)
-    return convert<To>(widen(x));
-  else if constexpr (is_stored<To>)
-    return narrow<To>(convert<float>(x));
-  else if constexpr (std::is_same_v<To, bool>)
-    return x != From(0);
-  else if constexpr (std::is_same_v<From, bool>)
-    return x ? To(1) : To(0);  // a select of a comparison; the cast goes through bytes, 10 x slower
-  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    // Through int64, as a float outside the target's range has no defined conversion. What int64
-    // does not hold, NaN included, is INT64_MIN.
-    const bool fits = x >= From(-0x1p63) && x < From(0x1p63);
-    return static_cast<To>(fits ? static_cast<int64_t>(x) : INT64_MIN);
-  } else
-    return static_cast<To>(x);
-}
-
 #define NEEDLE_FLOAT_FUNCTION(name, single, general) \
   template <typename T>                              \
   inline T name(T x) {                               \
@@ -276,229 +255,50 @@ NEEDLE_FLOAT_FUNCTION(floor, std::floor(x), std::floor(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(ceil, std::ceil(x), std::ceil(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(round, std::nearbyint(x), std::nearbyint(static_cast<double>(x)))
 
-// Integers wrap around, as in NumPy: arithmetic on them is done on the unsigned type.
+template <typename T>
+inline T magnitude(T x) {
+  return std::fabs(x);
+}
+template <typename T>
+inline T remainder(T a, T b) {
+  return std::fmod(a, b);
+}
+template <typename T>
+inline T power(T a, T b) {
+  return std::pow(a, b);
+}
+
+template <typename A, typename B>
+constexpr bool is_same = std::is_same_v<A, B>;
+template <typename T>
+constexpr bool is_float = std::is_floating_point_v<T>;
+template <typename T>
+constexpr bool is_signed = std::is_signed_v<T>;
+
+// Arithmetic on integers is done on the unsigned type, which wraps around.
 template <typename T>
 struct Wrapping {
-  using type = std::make_unsigned_t<T>;
+  using type = T;
 };
 template <>
-struct Wrapping<float> {
-  using type = float;
+struct Wrapping<int32_t> {
+  using type = uint32_t;
 };
 template <>
-struct Wrapping<double> {
-  using type = double;
-};
-template <>
-struct Wrapping<bool> {
-  using type = bool;
+struct Wrapping<int64_t> {
+  using type = uint64_t;
 };
 template <typename T>
 using wrapping = typename Wrapping<T>::type;
 
-template <typename T>
-inline T neg(T x) {
-  return static_cast<T>(wrapping<T>(0) - wrapping<T>(x));
-}
-template <>
-inline float neg(float x) {
-  return -x;
-}
-template <>
-inline double neg(double x) {
-  return -x;
-}
-template <typename T>
-inline T abs(T x) {
-  if constexpr (std::is_floating_point_v<T>)
-    return std::fabs(x);
-  else
-    return x < T(0) ? neg(x) : x;
-}
-template <typename T>
-inline T sign(T x) {
-  if constexpr (std::is_floating_point_v<T>)
-    return x > 0 ? T(1) : x < 0 ? T(-1) : x;
-  else
-    return static_cast<T>((x > T(0)) - (x < T(0)));
-}
-template <typename T>
-inline T square(T x) {
-  return static_cast<T>(wrapping<T>(x) * wrapping<T>(x));
-}
-template <typename T>
-inline T relu(T x) {
-  return x < T(0) ? T(0) : x;
-}  // NaN stays
-
-template <typename T>
-inline bool isnan(T x) {
-  return x != x;
-}
-template <typename T>
-inline bool isfinite(T x) {
-  return x - x == T(0);
-}
-template <typename T>
-inline bool logical_not(T x) {
-  return x == T(0);
-}
-
-template <typename T>
-inline T add(T a, T b) {
-  return static_cast<T>(wrapping<T>(a) + wrapping<T>(b));
-}
-template <typename T>
-inline T sub(T a, T b) {
-  return static_cast<T>(wrapping<T>(a) - wrapping<T>(b));
-}
-template <typename T>
-inline T mul(T a, T b) {
-  return static_cast<T>(wrapping<T>(a) * wrapping<T>(b));
-}
-
-// Truncated integer quotient; 0 for a division by 0, wrapped for the one quotient that overflows.
-template <typename T>
-inline T quotient(T a, T b) {
-  if (b == T(0)) return T(0);
-  if constexpr (std::is_signed_v<T>) {
-    if (b == T(-1)) return neg(a);
-  }
-  return static_cast<T>(a / b);
-}
-template <typename T>
-inline T div(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>)
-    return a / b;
-  else
-    return quotient(a, b);
-}
-template <typename T>
-inline bool is_negative(T x) {
-  if constexpr (std::is_signed_v<T>) return x < T(0);
-  return false;
-}
-template <typename T>
-inline T mod(T a, T b) {  // the sign of b, as in Python
-  if constexpr (std::is_floating_point_v<T>) {
-    const T r = std::fmod(a, b);
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-  } else {
-    if (b == T(0)) return T(0);
-    if constexpr (std::is_signed_v<T>) {
-      if (b == T(-1)) return T(0);
-    }
-    const T r = static_cast<T>(a % b);
-    return r != T(0) && is_negative(r) != is_negative(b) ? static_cast<T>(r + b) : r;
-  }
-}
-template <typename T>
-inline T floor_div(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) {
-    if (b == 0) return a / b;
-    const T r = std::fmod(a, b);
-    T q = (a - r) / b;  // whole up to its rounding
-    if (r != 0 && (r < 0) != (b < 0)) q -= 1;
-    return q == 0 ? std::copysign(T(0), a / b) : std::floor(q + T(0.5));
-  } else {
-    const T q = quotient(a, b);
-    return b != T(0) && static_cast<T>(wrapping<T>(q) * wrapping<T>(b)) != a &&
-                   is_negative(a) != is_negative(b)
-               ? static_cast<T>(q - 1)
-               : q;
-  }
-}
-// Integers to negative powers are cut towards 0, as in PyTorch; so is 0 to a negative power.
-template <typename T>
-inline T pow(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>)
-    return std::pow(a, b);
-  else {
-    if (is_negative(b)) {
-      const bool unit = a == T(1) || is_negative(a) && a == static_cast<T>(-1);
-      return unit ? (b % 2 ? a : T(1)) : T(0);
-    }
-    T result = 1;
-    for (; b != T(0); b = static_cast<T>(b / 2), a = mul(a, a))
-      if (b % 2) result = mul(result, a);
-    return result;
-  }
-}
-template <>
-inline bool pow(bool a, bool b) {
-  return a || !b;
-}
-template <typename T>
-inline T maximum(T a, T b) {
-  return a > b || a != a ? a : b;
-}
-template <typename T>
-inline T minimum(T a, T b) {
-  return a < b || a != a ? a : b;
-}
-template <typename T>
-inline T relu_grad(T g, T y) {
-  return y <= T(0) ? T(0) : g;
-}  // a NaN passes it on
-template <typename T>
-inline T bitwise_and(T a, T b) {
-  return static_cast<T>(a & b);
-}
-template <typename T>
-inline T bitwise_or(T a, T b) {
-  return static_cast<T>(a | b);
-}
-template <typename T>
-inline T bitwise_xor(T a, T b) {
-  return static_cast<T>(a ^ b);
-}
-// A shift by all bits or more, or by a negative number, leaves nothing but the sign, as in NumPy.
-template <typename T>
-inline bool within_bits(T count) {
-  return !is_negative(count) && count < static_cast<T>(8 * sizeof(T));
-}
-template <typename T>
-inline T left_shift(T a, T b) {
-  return within_bits(b) ? static_cast<T>(static_cast<wrapping<T>>(a) << b) : T(0);
-}
-template <typename T>
-inline T right_shift(T a, T b) {
-  return within_bits(b) ? static_cast<T>(a >> b) : static_cast<T>(is_negative(a) ? -1 : 0);
-}
-
-template <typename T>
-inline bool eq(T a, T b) {
-  return a == b;
-}
-template <typename T>
-inline bool ne(T a, T b) {
-  return a != b;
-}
-template <typename T>
-inline bool lt(T a, T b) {
-  return a < b;
-}
-template <typename T>
-inline bool le(T a, T b) {
-  return a <= b;
-}
-template <typename T>
-inline bool gt(T a, T b) {
-  return a > b;
-}
-template <typename T>
-inline bool ge(T a, T b) {
-  return a >= b;
-}
-template <typename T>
-inline bool logical_and(T a, T b) {
-  return a != T(0) && b != T(0);
-}
-template <typename T>
-inline bool logical_or(T a, T b) {
-  return a != T(0) || b != T(0);
-}
-
 }  // namespace f
 
 }  // namespace needle::NEEDLE_ISA
+
+#define NEEDLE_FUNCTIONS needle::NEEDLE_ISA::f
+#define NEEDLE_FUNCTION inline
+#include "../../common/functions.h"
+
+namespace needle::NEEDLE_ISA {
+using f::convert;
+}

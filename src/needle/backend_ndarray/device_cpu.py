@@ -8,7 +8,7 @@ from typing import Any
 from ..environment import MAX_THREADS
 from ..native import core
 from .device import BackendDevice
-from .dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, UINT8
+from .dtypes import DTYPES
 from .layout import whole
 from .primitives import PRIMITIVES, REQUIRED
 
@@ -23,8 +23,7 @@ class CpuDevice(BackendDevice):
     def __init__(self) -> None:
         if core is None:
             return
-        dtypes = [FLOAT32, FLOAT64, INT32, INT64, UINT8, BOOL, FLOAT16, BFLOAT16]
-        core.register(self.array_type, dtypes, self)
+        core.register(self.array_type, list(DTYPES), self)
         # The native functions become the device's own: one call from NDArray to the kernel.
         for name in FUNCTIONS:
             setattr(self, name, getattr(core, name))

@@ -7,7 +7,7 @@ nearest even, when it is stored. NumPy has no bfloat16; `BFLOAT16` stands where 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -41,12 +41,30 @@ BFLOAT16 = cast(np.dtype, _BFloat16())
 BOOL, UINT8, INT32, INT64, FLOAT16, FLOAT32, FLOAT64 = (
     np.dtype(name) for name in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
 )
+
+
+class Names(NamedTuple):
+    """What a dtype is called elsewhere."""
+
+    core: str  # among the enumerators of DType in csrc/cpu/view.h, which are in the same order
+    c_type: str  # of an element, in C++ and in CUDA C++
+    cuda: int | None = None  # among cuBLASLt's cudaDataType
+
+
 # Ordered by rank: a mix of two dtypes has the dtype of the higher rank. An integer mixed with
 # float32 therefore stays float32, where NumPy would go to float64.
-DTYPES: tuple[np.dtype, ...] = (
-    BOOL, UINT8, INT32, INT64, FLOAT16, BFLOAT16, FLOAT32, FLOAT64,
-)  # fmt: skip
-FLOATS = frozenset((FLOAT16, BFLOAT16, FLOAT32, FLOAT64))
+NAMES: dict[np.dtype, Names] = {
+    BOOL: Names("Bool", "bool"),
+    UINT8: Names("UInt8", "uint8_t"),
+    INT32: Names("Int32", "int32_t"),
+    INT64: Names("Int64", "int64_t"),
+    FLOAT16: Names("Float16", "float16", 2),
+    BFLOAT16: Names("BFloat16", "bfloat16", 14),
+    FLOAT32: Names("Float32", "float", 0),
+    FLOAT64: Names("Float64", "double", 1),
+}
+DTYPES: tuple[np.dtype, ...] = tuple(NAMES)
+FLOATS = frozenset(dtype for dtype in DTYPES if dtype.kind == "f")
 
 _CANONICAL: dict[Any, np.dtype] = {BFLOAT16: BFLOAT16, BFLOAT16.name: BFLOAT16}
 for _dtype in DTYPES:
@@ -71,6 +89,11 @@ def as_dtype(dtype: Any) -> np.dtype:
         raise TypeError
     except (KeyError, TypeError):
         raise TypeError(f"dtype {dtype!r} is not supported; use one of {names}") from None
+
+
+def c_type(dtype: np.dtype) -> str:
+    """The type of an element in C++ and in CUDA C++."""
+    return NAMES[dtype].c_type
 
 
 def is_float(dtype: np.dtype) -> bool:

@@ -198,7 +198,7 @@ def _translate(
 ) -> subprocess.CompletedProcess[str]:
     # Run inside the folder, so that nothing in the library depends on the folder's name.
     command = [*compiler.command, *compiler.flags, *flags, "-o", output, *inputs]
-    done = _call([*command, "-I", str(_include())], COMPILE_SECONDS, folder)
+    done = _call([*command, "-I", str(_include() / "cpu")], COMPILE_SECONDS, folder)
     if done.returncode == 0 and not Path(folder, output).is_file():
         return subprocess.CompletedProcess(command, 1, "", "it ended well, but made no file")
     if done.returncode and NO_SPACE in done.stderr:
@@ -256,7 +256,7 @@ def _first_errors(done: subprocess.CompletedProcess[str], count: int) -> str:
 
 
 def _include() -> Path:
-    """The folder of the kernels' headers."""
+    """Where the headers of the core are: csrc as it is installed."""
     return Path(core.__file__).parent / "include"
 
 

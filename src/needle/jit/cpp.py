@@ -8,18 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray.dtypes import kernel_scalar
+from ..backend_ndarray.dtypes import NAMES, c_type, kernel_scalar
 from .convolutions import ConvolutionShape, convolution_shape
 from .fuse import Unit, values_needed_outside
 from .graph import Graph, Loop, Node, Value, View
-from .loops import LoopCode, ctype, write_epilogue, write_loop
+from .loops import LoopCode, write_epilogue, write_loop
 from .plan import Plan, aligned
 from .products import ProductShape, product_shape, result_matrix
-
-DTYPES = {
-    "float32": "Float32", "float64": "Float64", "int32": "Int32", "int64": "Int64",
-    "uint8": "UInt8", "bool": "Bool", "float16": "Float16", "bfloat16": "BFloat16",
-}  # fmt: skip
 
 HEADER = """\
 #define NEEDLE_ISA jit
@@ -76,7 +71,7 @@ class _Writer:
         n = len(x.shape)
         numbers = [f"{{{', '.join(map(str, v))}}}" for v in (x.shape, x.strides)]
         return (
-            f"view<{n}>({self.address(x.value, x.offset)}, DType::{DTYPES[x.dtype.name]}, "
+            f"view<{n}>({self.address(x.value, x.offset)}, DType::{NAMES[x.dtype].core}, "
             f"{numbers[0]}, {numbers[1]})"
         )
 
@@ -151,14 +146,14 @@ class _Writer:
     def arguments(self, code: LoopCode) -> str:
         """The arguments of a loop's function."""
         pointers = [
-            f"reinterpret_cast<{ctype(v.dtype)}*>({self.address(v, offset)})"
+            f"reinterpret_cast<{c_type(v.dtype)}*>({self.address(v, offset)})"
             for v, offset in code.parameters
         ]
         return ", ".join(pointers if code.size is None else [*pointers, str(code.size)])
 
     def pointer(self, x: View) -> str:
         """A typed pointer to the first element of a view."""
-        return f"reinterpret_cast<{ctype(x.dtype)}*>({self.address(x.value, x.offset)})"
+        return f"reinterpret_cast<{c_type(x.dtype)}*>({self.address(x.value, x.offset)})"
 
     def made_for_shape(
         self, unit: Unit, node: Node, shape: ProductShape | ConvolutionShape, needed: set[int]

@@ -21,10 +21,10 @@ from ..backend_ndarray.cuda.kernels import (
     BLOCKS_PER_MULTIPROCESSOR,
     REDUCTIONS,
     THREADS,
-    TYPES,
     WARP,
     index_type,
 )
+from ..backend_ndarray.dtypes import c_type
 from .graph import Node, Value, View
 from .lines import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineNest
 from .loops import expression, literal, phases_of
@@ -125,7 +125,7 @@ class _Writer:
             kernel.declarations.append(f"{const}{_type(value)}* {name}")
             kernel.values.append(value)
         for i, (dtype, _) in enumerate(self.parts):
-            kernel.declarations.append(f"{TYPES[dtype.name]}* parts{i}")
+            kernel.declarations.append(f"{c_type(dtype)}* parts{i}")
         if self.parts:
             kernel.declarations.append("unsigned* counters")
             kernel.counters = self.counters
@@ -538,7 +538,7 @@ def write_kernel(
 
 
 def _type(value: Value) -> str:
-    return TYPES[value.dtype.name]
+    return c_type(value.dtype)
 
 
 def _combine(member: Member) -> str:

@@ -21,14 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray.dtypes import is_float, is_stored, stored_bits
+from ..backend_ndarray.dtypes import c_type, is_float, is_stored, stored_bits
 from .graph import Node, Value
 from .nest import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, Nest
 
-CTYPES = {
-    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
-}  # fmt: skip
 # A nest without rows of its own is walked in blocks of this many points: a row of 16 KiB of floats.
 BLOCK = 4096
 # Points of a row that are summed, in the lanes of a vector, before their sum is added to the row's.
@@ -57,15 +53,10 @@ CHEAP = 3  # up to this cost a value is computed again rather than kept
 
 
 @cache
-def ctype(dtype: np.dtype) -> str:
-    """The C++ name of an element type."""
-    return CTYPES[dtype.name]
-
-
 def literal(value: Any, dtype: np.dtype) -> str:
     """A Python number as C++ of a type; as the core's `scalar_as`."""
     if is_stored(dtype):
-        return f"{ctype(dtype)}{{{stored_bits(value, dtype):#06x}}}"
+        return f"{c_type(dtype)}{{{stored_bits(value, dtype):#06x}}}"
     if dtype.kind == "f":
         number = float(value)
         name = "float" if dtype.name == "float32" else "double"
@@ -75,7 +66,7 @@ def literal(value: Any, dtype: np.dtype) -> str:
         return f"{name}({number.hex()})"
     if dtype.kind == "b":
         return "true" if value != 0 else "false"
-    return f"static_cast<{ctype(dtype)}>({_integer(value)})"
+    return f"static_cast<{c_type(dtype)}>({_integer(value)})"
 
 
 def _integer(value: Any) -> str:
@@ -92,7 +83,7 @@ def cost_of(node: Node) -> int:
 def expression(node: Node, x: list[str]) -> str:
     """The node's value at one point, given its inputs' there."""
     (out,), attributes = node.outputs, node.attributes
-    to = ctype(out.dtype)
+    to = c_type(out.dtype)
     if node.op == "fill":
         return literal(attributes[0], out.dtype)
     if node.op == "where":
@@ -100,7 +91,7 @@ def expression(node: Node, x: list[str]) -> str:
     source = node.inputs[0].dtype
     if node.op in ("copy", "reduce"):  # a reduction of single elements
         return x[0] if source is out.dtype else f"convert<{to}>({x[0]})"
-    name, kind = attributes[0], ctype(source)
+    name, kind = attributes[0], c_type(source)
     if node.op == "unary":
         result = f"f::{name}<{kind}>({x[0]})"
     elif node.op == "binary":
@@ -136,7 +127,7 @@ def combine(op: str, kind: str) -> str:
 
 def identity(op: str, dtype: np.dtype) -> str:
     """What a reduction starts from."""
-    kind = ctype(dtype)
+    kind = c_type(dtype)
     if op in ("sum", "prod"):
         return f"{kind}({0 if op == 'sum' else 1})"
     limits = f"std::numeric_limits<{kind}>"
@@ -331,7 +322,7 @@ class _Writer:
             self.pointers[key] = name
             self.parameters.append((value, offset))
             const = "" if written else "const "
-            self.signature.append(f"{const}{ctype(value.dtype)}* {name}")
+            self.signature.append(f"{const}{c_type(value.dtype)}* {name}")
         return self.pointers[key]
 
     def _row_offset(self, steps: tuple[int, ...]) -> str:
@@ -368,7 +359,7 @@ class _Writer:
                 for j, s in zip(self._col_names(), access.cols, strict=True)
                 if s
             )
-            yield f"const {ctype(access.value.dtype)} {name}_here = {name}[{index}];"
+            yield f"const {c_type(access.value.dtype)} {name}_here = {name}[{index}];"
 
     def _col_names(self) -> list[str]:
         n = len(self.walk.cols)
@@ -387,7 +378,7 @@ class _Writer:
             pointer = self._pointer(access.value, access.offset, False)
             steps = access.cols if self.walk.blocked else access.rows
             place = f"{pointer}{self._row_offset(steps)}"
-            kind = ctype(access.value.dtype)
+            kind = c_type(access.value.dtype)
             if any(access.cols):
                 yield f"const {kind}* {name} = {place};"
             else:
@@ -414,7 +405,7 @@ class _Writer:
     def _value(self, node: Node, operands: list[str]) -> str:
         """A full node's value at a point."""
         if node.op == "where" and self._is_one_along_row(node, 0):
-            return f"choose<{ctype(node.outputs[0].dtype)}>({', '.join(operands)})"
+            return f"choose<{c_type(node.outputs[0].dtype)}>({', '.join(operands)})"
         return expression(node, operands)
 
     def _is_one_along_row(self, node: Node, i: int) -> bool:
@@ -482,7 +473,7 @@ class _Writer:
                         and self.phase[id(made[0])] < phase
                         and not self._again(made[0])
                     ):
-                        kept[id(x.value)] = ctype(x.value.dtype)
+                        kept[id(x.value)] = c_type(x.value.dtype)
         return kept
 
     # ---- text -----------------------------------------------------------------------------
@@ -560,7 +551,7 @@ class _Writer:
         for node in self.columns:
             name, start = self._sum(node)
             text.append(
-                f"  ColumnSums<{ctype(node.outputs[0].dtype)}> {name}"
+                f"  ColumnSums<{c_type(node.outputs[0].dtype)}> {name}"
                 f"{{{{{self._width()}, {self._part_length(node)}, {start}}}}};"
             )
         text.append("  void operator()(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {{")
@@ -576,7 +567,7 @@ class _Writer:
     def _join_threads(self) -> Iterator[str]:
         for node in self.columns:
             out = node.outputs[0].value
-            function = combine(node.attributes[0], ctype(out.dtype))
+            function = combine(node.attributes[0], c_type(out.dtype))
             yield f"    {self.names[id(out)]}.join<{function}>({self._pointer(out, 0, True)});"
 
     def _row_index(self) -> Iterator[str]:
@@ -599,7 +590,7 @@ class _Writer:
             operands = self._operands(node, phase)
             if kind == ROW:
                 name = self.names[id(out)]
-                lines.append(f"const {ctype(out.dtype)} {name} = {expression(node, operands)};")
+                lines.append(f"const {c_type(out.dtype)} {name} = {expression(node, operands)};")
                 lines += self._store_row(out)
             else:
                 lines.append(self._into(node, self._total(node), operands[0]))
@@ -678,7 +669,7 @@ class _Writer:
         return f"{self._sum(node)[0]}{'' if self._kind(node) == ROW_SUM else '_sum'}"
 
     def _declare(self, node: Node, name: str) -> str:
-        return f"{ctype(node.outputs[0].dtype)} {name} = {self._sum(node)[1]};"
+        return f"{c_type(node.outputs[0].dtype)} {name} = {self._sum(node)[1]};"
 
     def _bounds_of(self, axis: int) -> tuple[str, str]:
         """Where the walk along an axis of the columns starts and ends."""
@@ -692,15 +683,15 @@ class _Writer:
     def _into(self, node: Node, target: str, x: str) -> str:
         """`target` reduced with one more value."""
         out = node.outputs[0].value
-        value = f"static_cast<{ctype(out.dtype)}>({x})"
-        return f"{target} = {combine(node.attributes[0], ctype(out.dtype))}({target}, {value});"
+        value = f"static_cast<{c_type(out.dtype)}>({x})"
+        return f"{target} = {combine(node.attributes[0], c_type(out.dtype))}({target}, {value});"
 
     def _point(self, node: Node, phase: int, in_stretches: bool) -> Iterator[str]:
         out, kind = node.outputs[0].value, self._kind(node)
         operands = self._operands(node, phase)
         name = self.names[id(out)]
         if kind == FULL:
-            yield f"const {ctype(out.dtype)} {name} = {self._value(node, operands)};"
+            yield f"const {c_type(out.dtype)} {name} = {self._value(node, operands)};"
             if self.phase[id(node)] != phase:
                 return
             if id(out) in self.row_buffers:
@@ -739,10 +730,10 @@ class _Writer:
         ):
             out = node.outputs[0].value
             name = self.names[id(out)]
-            yield f"  static std::vector<{ctype(out.dtype)}> {name}_memory;"
+            yield f"  static std::vector<{c_type(out.dtype)}> {name}_memory;"
             count = f"std::max<size_t>({name}_memory.size(), parts * {length})"
             yield f"  {name}_memory.resize({count});"
-            yield f"  {ctype(out.dtype)}* const {name}_parts = {name}_memory.data();"
+            yield f"  {c_type(out.dtype)}* const {name}_parts = {name}_memory.data();"
 
     def _part_length(self, node: Node) -> str:
         rows = len(self._rows_of_sums(node))
@@ -773,7 +764,7 @@ class _Writer:
 
     def _sum_rows(self, node: Node, place: str) -> Iterator[str]:
         """The rows of sums from a place on."""
-        name, kind = self._sum(node)[0], ctype(node.outputs[0].dtype)
+        name, kind = self._sum(node)[0], c_type(node.outputs[0].dtype)
         for row in self._rows_of_sums(node):
             yield f"{kind}* const {name}_{row} = {place};"
             place = f"{name}_{row} + {self._width()}"
@@ -783,7 +774,8 @@ class _Writer:
         for node in self.columns:
             name, start = self._sum(node)
             if self._is_local():
-                yield f"alignas(64) {ctype(node.outputs[0].dtype)} {name}_group[{self.walk.width}];"
+                of = c_type(node.outputs[0].dtype)
+                yield f"alignas(64) {of} {name}_group[{self.walk.width}];"
             yield f"std::fill({name}_group + {first}, {name}_group + {last}, {start});"
         if self._groups_totals():
             yield from (self._declare(node, self._total(node)) for node in self.totals)
@@ -830,7 +822,7 @@ class _Writer:
         for node in self.totals:
             out = node.outputs[0].value
             name, pointer = self.names[id(out)], self._pointer(out, 0, True)
-            yield f"  {ctype(out.dtype)} {name} = {name}_parts[0];"
+            yield f"  {c_type(out.dtype)} {name} = {name}_parts[0];"
             yield "  for (int64_t part = 1; part < parts; ++part) " + self._into(
                 node, name, f"{name}_parts[part]"
             )

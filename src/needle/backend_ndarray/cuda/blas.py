@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...environment import cuda_matmul
+from ..dtypes import NAMES
 from .driver import CudaError
 from .kernels import address, merged, shapes_of
 from .library import CUBLASLT, CudaUnavailable, load
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 OLDEST_VERSION = 120000
 # cublasComputeType_t and cudaDataType. Products of 16-bit numbers are added and scaled in float32.
 COMPUTE_FLOAT, COMPUTE_DOUBLE, COMPUTE_TF32 = 68, 70, 77
-DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+DATA_TYPES = {d.name: names.cuda for d, names in NAMES.items() if names.cuda is not None}
 # cublasLtMatmulDescAttributes_t, cublasLtEpilogue_t.
 DESC_TRANSPOSE_A, DESC_TRANSPOSE_B, DESC_EPILOGUE, DESC_BIAS = 3, 4, 7, 8
 EPILOGUE_PLAIN, EPILOGUE_RELU, EPILOGUE_BIAS = 1, 2, 4

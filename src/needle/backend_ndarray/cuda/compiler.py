@@ -52,7 +52,7 @@ def _nvrtc() -> ctypes.CDLL:
 def check_available() -> None:
     """Raises CudaUnavailable where kernels cannot be compiled."""
     _nvrtc()
-    if not include_folder().is_dir():
+    if not (include_folder() / "cuda").is_dir():
         raise CudaUnavailable(
             f"cuda() is not available: {include_folder()} with the sources of the kernels is "
             "missing. Reinstall needle-dl where a C++ compiler is at hand"
@@ -60,9 +60,9 @@ def check_available() -> None:
 
 
 def include_folder() -> Path:
-    """Where the kernels' sources are: installed with the core, or csrc/cuda of a checkout."""
-    installed = Path(__file__ if core is None else core.__file__).parent / "include" / "cuda"
-    checkout = Path(__file__).resolve().parents[4] / "csrc" / "cuda"
+    """Where the kernels' sources are: csrc as it is installed with the core, or of a checkout."""
+    installed = Path(__file__ if core is None else core.__file__).parent / "include"
+    checkout = Path(__file__).resolve().parents[4] / "csrc"
     return installed if installed.is_dir() else checkout
 
 
@@ -101,8 +101,10 @@ def forget_kernel(source: str, architecture: str) -> None:
 
 
 def _key(source: str, architecture: str) -> str:
-    headers = disk_cache.digest_of_sources(include_folder(), "*.cuh")
-    return disk_cache.key_of(headers, source, architecture, version(), *OPTIONS)
+    folder = include_folder()
+    headers = disk_cache.digest_of_sources(folder / "cuda", "*.cuh")
+    common = disk_cache.digest_of_sources(folder / "common", "*.h")
+    return disk_cache.key_of(headers + common, source, architecture, version(), *OPTIONS)
 
 
 def version() -> str:
@@ -125,7 +127,7 @@ def compile_with_log(
 ) -> tuple[bytes, str]:
     """`compile_kernel` with further options, and what the compiler has said."""
     nvrtc = _nvrtc()
-    standard = (f"--gpu-architecture={architecture}", f"-I{include_folder()}", *OPTIONS)
+    standard = (f"--gpu-architecture={architecture}", f"-I{include_folder() / 'cuda'}", *OPTIONS)
     encoded = [option.encode() for option in (*standard, *options)]
     program = c_void_p()
     created = nvrtc.nvrtcCreateProgram(

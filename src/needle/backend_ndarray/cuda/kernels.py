@@ -10,15 +10,11 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..dtypes import is_stored, kernel_scalar, widened
+from ..dtypes import c_type, is_stored, kernel_scalar, widened
 from ..layout import Shape, compact_strides, is_compact
 from ..primitives import PRIMITIVES
 from .context import Context
 
-TYPES = {
-    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "uint8": "uint8_t", "bool": "bool", "float16": "float16", "bfloat16": "bfloat16",
-}  # fmt: skip
 THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
 TENSOR_CORES = (8, 0)  # the compute capability from which on they do what mma.cuh asks of them
@@ -52,7 +48,7 @@ class Axes(NamedTuple):
 
 def type_of(x: Any) -> str:
     """The C++ type of an array's elements."""
-    return TYPES[x._dtype.name]
+    return c_type(x._dtype)
 
 
 def address(x: Any) -> int:
@@ -293,9 +289,9 @@ def _reduce_into(
         (
             "int64_t results", f"Shape<{k}> kept", f"Array<const {kind}, {k}> x", "int64_t count",
             f"Shape<{r}> reduced", f"Array<const {kind}, {r}> along", "int64_t parts",
-            f"{TYPES[dtype.name]}* out",
+            f"{c_type(dtype)}* out",
         ),
-        f"{name}{REDUCTIONS[op]}, {TYPES[dtype.name]}, {index_type(max(count, results))}>("
+        f"{name}{REDUCTIONS[op]}, {c_type(dtype)}, {index_type(max(count, results))}>("
         f"{REDUCTIONS[op]}{{}}, results, kept, x, count, reduced, along, parts, out);",
     )  # fmt: skip
     jobs = results * parts
@@ -405,7 +401,7 @@ def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[st
         turned = a._strides[-2] == 1, b._strides[-1] == 1
         flags = ", ".join(str(flag).lower() for flag in turned)
         return "gemm_mma.cuh", f"gemm_mma<{flags}>", 128, resident
-    sums = TYPES[widened(out._dtype).name]
+    sums = c_type(widened(out._dtype))
     function, tile = f"gemm<{max(out.ndim - 2, 1)}, {sums}>", 128 if sums == "float" else 64
     return "gemm.cuh", function, tile, resident
 
