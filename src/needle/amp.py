@@ -115,7 +115,7 @@ class GradScaler:
             raise TypeError(f"[GradScaler] scale needs Tensors, got {type(x).__name__}")
         data = x.realize_cached_data()
         trace = autograd.current_trace()
-        if trace is None:
+        if trace is None or trace.has_made(self):
             factor = data._device.full((), self._scale, "float32")
         else:
             number = trace.host_number(self.get_scale)

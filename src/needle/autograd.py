@@ -92,6 +92,10 @@ class Tracer(Protocol):
     def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
         """The trace holds only while the objects are in `container` that are there at its end."""
 
+    def has_made(self, obj: Any) -> bool:
+        """Whether `obj`, of a watched class, was made inside: each call makes it anew, so that its
+        state is that of the trace, and nothing that calls read or change."""
+
     def calls(self, module: Any) -> None:
         """`module`, whose mode is `module.training`, is about to be called."""
 

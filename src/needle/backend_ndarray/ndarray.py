@@ -326,6 +326,9 @@ class NDArray:
     def __reduce__(self) -> tuple[Any, ...]:
         return NDArray, (self.numpy(), self._device, self._dtype)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> NDArray:
+        return self.copy()
+
     def item(self) -> Any:
         """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
         if self.size != 1:

@@ -345,6 +345,31 @@ def _mutable(cls: type) -> bool:
     return bool(cls.__flags__ & _HEAP_TYPE) and not cls.__flags__ & _IMMUTABLE_TYPE
 
 
+def _is_slot(cls: type, name: str) -> bool:
+    return isinstance(_in_class(cls, name), types.MemberDescriptorType)
+
+
+def _is_empty(obj: Any, attributes: dict[str, Any] | None) -> bool:
+    """Whether an object has no attributes of its own."""
+    if attributes:
+        return False
+    slots = {
+        name
+        for base in type(obj).__mro__
+        if _mutable(base)
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType)
+    }
+    return all(_in_slot(obj, name) is MISSING for name in slots)
+
+
+def _in_slot(obj: Any, name: str) -> Any:
+    try:
+        return _in_class(type(obj), name).__get__(obj)
+    except AttributeError:
+        return MISSING
+
+
 # The watches that are on, by their threads, and the classes that tell them of their objects'
 # attributes, with what they had before.
 _watches: dict[int, Watch] = {}
@@ -430,7 +455,10 @@ class Watch:
         self._class_reads: set[tuple[type, str]] = set()
         self._used: set[str] = set()  # names of attributes in the code of functions
         self._owners: dict[tuple[int, bool], Any] = {}  # modules, classes and functions
-        self._outside: dict[int, Any] = {}  # attributes of objects that were there before, by id
+        # Objects with slots alone, and the `__dict__`s of others, by their ids: those that were
+        # there before the trace, and those that it has made.
+        self._outside: dict[int, Any] = {}
+        self._made: dict[int, Any] = {}
         self._managed: set[int] = set()  # ids of containers whose guards needle itself gives
         self._large: dict[int, tuple[Any, Any]] = {}  # containers, with what was in them
         self._may_copy = MOST_COPIED
@@ -458,23 +486,27 @@ class Watch:
             if place is not None:
                 self._placed.append((*place, read(*place)))
                 put(*place, trace.host_number(functools.partial(read, *place)))
+        self._written.clear()  # slots tell of what was put there
 
     # ---- what happens ---------------------------------------------------------------------------
 
     def attribute(self, obj: Any, name: str, read: Callable[[Any, str], Any]) -> Any:
-        if name == "__dict__":
-            attributes = read(obj, name)
-            self.contents(attributes)
-            return attributes
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__dict__":
             return read(obj, name)
         attributes = _attributes(obj)
+        is_made = self._has_made(obj, attributes)
+        if name == "__dict__":
+            if attributes is not None and not is_made:
+                self.contents(attributes)
+            return read(obj, name)
         if attributes is None or name not in attributes:
-            if attributes is not None:
+            if attributes is not None and not is_made:
                 self.item(attributes, name)
             self._class_attribute(type(obj), name)
-            if isinstance(_in_class(type(obj), name), types.MemberDescriptorType):
+            if not is_made and _is_slot(type(obj), name):
                 return self._slot(obj, name, read)
+            return read(obj, name)
+        if is_made:
             return read(obj, name)
         key = (id(attributes), name)
         if key in self._counters and key not in self._written:
@@ -486,6 +518,18 @@ class Watch:
             return self._first[key][2]
         self.item(attributes, name)
         return read(obj, name)
+
+    def has_made(self, obj: Any) -> bool:
+        """Whether the trace has made an object, of which nothing is a guard, and nothing is written
+        again: it was empty when it was first seen, and the function has found it nowhere."""
+        return self._has_made(obj, _attributes(obj))
+
+    def _has_made(self, obj: Any, attributes: dict[str, Any] | None) -> bool:
+        holder = obj if attributes is None else attributes
+        key = id(holder)
+        if key not in self._outside and key not in self._made:
+            (self._made if _is_empty(obj, attributes) else self._outside)[key] = holder
+        return key in self._made
 
     def _slot(self, obj: Any, name: str, read: Callable[[Any, str], Any]) -> Any:
         place = _place(obj, name)
@@ -500,9 +544,17 @@ class Watch:
 
     def wrote(self, obj: Any, name: str) -> None:
         attributes = _attributes(obj)
-        key = (id(attributes), name)
-        if attributes is not None and key not in self._written:
-            self._written[key] = (attributes, name, attributes.get(name, MISSING))
+        if self._has_made(obj, attributes):
+            return
+        is_slot = _is_slot(type(obj), name)
+        holder = obj if is_slot else attributes
+        place = _place(holder, name)
+        if holder is None or place in self._written:
+            return
+        before = _in_slot(obj, name) if is_slot else holder.get(name, MISSING)
+        self._written[place] = holder, name, before
+        if is_slot:
+            self._unlisted[place] = self._written[place]
 
     def _class_attribute(self, cls: type, name: str) -> None:
         if (cls, name) in self._class_reads:
@@ -594,13 +646,15 @@ class Watch:
 
     def _object(self, value: Any, cls: type) -> None:
         attributes = _attributes(value)
-        self._outside[id(attributes)] = attributes
+        holder = value if attributes is None else attributes
+        if id(holder) not in self._made:
+            self._outside[id(holder)] = holder
         if cls.__module__.partition(".")[0] == _PACKAGE:
             wrapped = getattr(value, "__wrapped__", None)  # another compiled function
             if wrapped is not None:
                 self.reached(wrapped)
         elif _mutable(cls):
-            _follow(cls)
+            _follow(cls)  # also where the class is not the user's
             self._owner(cls)
             if "__call__" in vars(cls):
                 self._class_attribute(cls, "__call__")
@@ -659,6 +713,8 @@ class Watch:
         if key in self._owners or not _is_users(owner):
             return
         self._owners[key] = owner
+        if isinstance(owner, type) and not issubclass(owner, (type, *CONTAINERS)):
+            _follow(owner)  # before it makes objects, which are known by that
         for name in list(self._used):
             self._named(owner, name)
         if isinstance(owner, type):
@@ -773,7 +829,7 @@ class Watch:
             if value is MISSING and isinstance(holder, list):
                 continue  # it has become shorter, which is another write
             is_changed = place not in self._first or not is_same(value, before)
-            if is_changed and not self._is_new(holder):
+            if is_changed and id(holder) not in self._made:
                 yield holder, key, value
 
     def reshaped(self) -> set[int]:
@@ -790,7 +846,7 @@ class Watch:
         written = [*self._written.values(), *self._placed]
         written.sort(key=lambda entry: entry[1] is not CONTENTS)  # lists have their lengths first
         for holder, key, before in written:
-            if not self._is_new(holder):
+            if id(holder) not in self._made:
                 put(holder, key, before)
         for container, contents in self._large.values():
             if not is_same(snapshot(container), contents):
@@ -798,14 +854,6 @@ class Watch:
         for generator, state in self._generators.values():
             if not is_same(_state(generator), state):
                 _set_state(generator, state)
-
-    def _is_new(self, holder: Any) -> bool:
-        """Whether the trace has made an object: all there is in it was written."""
-        was_there = id(holder) in self._walked or id(holder) in self._outside
-        if was_there or not isinstance(holder, dict):
-            return False
-        places = [_place(holder, key) for key in holder]
-        return all(p in self._written and self._written[p][2] is MISSING for p in places)
 
     def replaced(self, kind: type) -> Iterator[tuple[Any, Any, tuple[Any, ...], Any]]:
         """(holder, key, path, object before) of each object of that kind at a place that was read

@@ -543,6 +543,10 @@ class Tracing:
         self.last_guards.append((container, CONTENTS))
         self.watch.manage(container)
 
+    def has_made(self, obj: Any) -> bool:
+        """Whether the function has made an object, as every call does."""
+        return self.watch.has_made(obj)
+
     def calls(self, module: Any) -> None:
         """A module is called; a function that runs again calls it in a mode it has seen."""
         if not all(run.calls(module) for run in self.watched):

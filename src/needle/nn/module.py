@@ -72,7 +72,7 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Raises TypeError where a Tensor or an array would take the place of a
         Parameter or of a buffer, which would be trained, moved and saved no longer."""
-        held = vars(self).get(name)
+        held = autograd.unwatched(self, "__dict__").get(name)
         if isinstance(held, Tensor) and value is not held:
             self._check_replacement(name, held, value)
         super().__setattr__(name, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,10 +28,12 @@ class Batch:
     float32 (as is what is remembered of them) where the parameters are float16 or bfloat16.
 
     `step` counts their updates, this one included. `states` holds what the optimizer remembers of
-    each parameter.
+    each parameter. `is_traced` tells that calls of a compiled function find the moments there, and
+    make none.
     """
 
     step: int
+    is_traced: bool = False
     params: list[Tensor] = field(default_factory=list)
     data: list[NDArray] = field(default_factory=list)
     grads: list[NDArray] = field(default_factory=list)
@@ -50,7 +53,7 @@ class Batch:
         for data, state in zip(self.data, self.states, strict=True):
             tensor = state.get(name)
             if tensor is None:
-                with autograd.untraced():
+                with autograd.untraced() if self.is_traced else nullcontext():
                     fresh = data._device.full(data._shape, initial, data._dtype)
                 tensor = state[name] = Tensor.make_const(fresh)
             found.append(tensor.realize_cached_data())
@@ -172,7 +175,7 @@ class Optimizer:
         """
         groups = unwatched(self, "param_groups")  # learning rates are no guards, see `_guard`
         work = [(group, batch) for group in groups for batch in self._batches(group)]
-        tracer = autograd.current_trace()
+        tracer = self._tracer()
         for group, batch in work:
             options = group if tracer is None else _traced(batch, group, tracer)
             for p, data in zip(batch.params, self._update(batch, options), strict=True):
@@ -182,6 +185,11 @@ class Optimizer:
                 batch.count()
         if tracer is not None:
             self._guard(tracer)
+
+    def _tracer(self) -> autograd.Tracer | None:
+        """The trace whose calls all have this optimizer, and go on with its state."""
+        tracer = autograd.current_trace()
+        return None if tracer is None or tracer.has_made(self) else tracer
 
     def _guard(self, tracer: autograd.Tracer) -> None:
         """A compiled step is for these parameters, options and moments; it reads learning rates
@@ -218,7 +226,7 @@ class Optimizer:
             key = (data._dtype, data._device.name, step)
             batch = batches.get(key)
             if batch is None:
-                batch = batches[key] = Batch(step)
+                batch = batches[key] = Batch(step, is_traced=self._tracer() is not None)
             batch.params.append(p)
             batch.data.append(data.astype(widened(data._dtype)).compact())
             batch.grads.append(grad.compact())

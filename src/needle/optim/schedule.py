@@ -42,10 +42,10 @@ class Schedule:
     def step(self) -> None:
         """Count one step and set the optimizer's learning rates."""
         trace = autograd.current_trace()
-        if trace is not None:
-            trace.host_action(self._step)
-        else:
+        if trace is None or trace.has_made(self):
             self._step()
+        else:
+            trace.host_action(self._step)
 
     def _join(self) -> None:
         """Take up the groups that the optimizer got since."""
