@@ -23,9 +23,9 @@ from needle import nn, optim
 from needle.backend_ndarray.cuda import CudaDevice
 from needle.backend_ndarray.cuda.kernels import shapes_of
 from needle.backend_ndarray.cuda.memory import Block
-from needle.jit.cuda import launch_on
-from needle.jit.optimize import optimize
-from needle.jit.trace import Tracing
+from needle.jit.frontend.trace import Tracing
+from needle.jit.passes import optimize
+from needle.jit.runtime.cuda import launch_on
 
 CASES: dict[str, Callable[[], cases.Case]] = {
     "two_layer": cases.two_layer,

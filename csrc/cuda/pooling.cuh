@@ -1,11 +1,11 @@
 // pooling.cuh: the largest pixel, or the mean, below a kernel at each of its positions on an image,
 // and the gradients.
 //
-// Contract: that of needle/jit/reference.py. Images x (N, H, W, C) have any strides; what has the
-// size of the result, (N, OH, OW, C), and gradients of images are compact. Results are overwritten.
-// A thread makes one element, neighbouring threads those of neighbouring channels. A pixel collects
-// its gradient from the windows that it is in, in their order: nothing is added with atomics.
-// Bound: memory bandwidth; pixels of overlapping windows come from the caches again.
+// Contract: that of needle/backend_ndarray/reference.py. Images x (N, H, W, C) have any strides;
+// what has the size of the result, (N, OH, OW, C), and gradients of images are compact. Results are
+// overwritten. A thread makes one element, neighbouring threads those of neighbouring channels. A
+// pixel collects its gradient from the windows that it is in, in their order: nothing is added with
+// atomics. Bound: memory bandwidth; pixels of overlapping windows come from the caches again.
 #pragma once
 
 #include "reduce.cuh"

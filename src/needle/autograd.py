@@ -58,7 +58,7 @@ _traces: dict[int, Tracer] = {}
 
 
 class Tracer(Protocol):
-    """The trace that this thread is making (see `needle.jit.trace`)."""
+    """The trace that this thread is making (see `needle.jit.frontend.trace`)."""
 
     def read(self, value: Value) -> Any:
         """The data of `value` inside the trace."""

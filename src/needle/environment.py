@@ -23,8 +23,8 @@ def backend() -> str:
 
 
 def jit_mode() -> str:
-    """NEEDLE_JIT: "on", "off" (run eagerly), "check" (both, compared; see `needle.jit.check`) or
-    "evaluate" (the slow specification).
+    """NEEDLE_JIT: "on", "off" (run eagerly), "check" (both, compared; see
+    `needle.jit.frontend.check`) or "evaluate" (the slow specification).
     """
     return _one_of("NEEDLE_JIT", ("on", "off", "check", "evaluate"))
 

@@ -15,7 +15,7 @@ from numeric import assert_sums
 
 import needle as ndl
 from needle import nn, ops, optim
-from needle.jit.compiler import NoCompiler, find_compiler
+from needle.jit.runtime.compiler import NoCompiler, find_compiler
 
 N = 2**22
 # Roundings: of equal numbers half as many as are added one after the other.

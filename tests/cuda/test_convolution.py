@@ -10,8 +10,8 @@ import pytest
 import needle as ndl
 from needle.backend_ndarray import NDArray, reference
 from needle.backend_ndarray.cuda import convolution
-from needle.jit.evaluate import evaluate
-from needle.jit.trace import Tracing
+from needle.jit.frontend.trace import Tracing
+from needle.jit.ir.evaluate import evaluate
 
 NAMES = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 # Image (N, H, W, C), kernel (KH, KW), O; stride, dilation, padding before and after, groups.

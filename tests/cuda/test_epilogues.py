@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle.jit.epilogues import fuse_epilogues
-from needle.jit.evaluate import evaluate
-from needle.jit.graph import Node
-from needle.jit.optimize import optimize
-from needle.jit.trace import Tracing
+from needle.jit.frontend.trace import Tracing
+from needle.jit.ir.evaluate import evaluate
+from needle.jit.ir.graph import Node
+from needle.jit.passes import optimize
+from needle.jit.schedule.epilogues import fuse_epilogues
 
 
 class Case(NamedTuple):

@@ -13,8 +13,8 @@ import pytest
 import needle as ndl
 from needle import ops
 from needle.backend_ndarray.dtypes import FLOAT32
-from needle.jit.graph import Value, View
-from needle.jit.lines import share_nothing
+from needle.jit.ir.graph import Value, View
+from needle.jit.schedule.gpu_nest import share_nothing
 
 
 class Loop(NamedTuple):

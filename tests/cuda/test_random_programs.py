@@ -14,7 +14,7 @@ from jit.test_random_programs import KINDS, compare, run
 
 import needle as ndl
 from needle.backend_ndarray import set_default_device
-from needle.jit import fuse as fusion
+from needle.jit.schedule import fuse as fusion
 
 PROGRAMS = 6
 

@@ -17,8 +17,8 @@ import pytest
 
 import needle as ndl
 from needle import disk_cache
-from needle.jit import compiler
-from needle.jit.compiler import NoCompiler, build, built
+from needle.jit.runtime import compiler
+from needle.jit.runtime.compiler import NoCompiler, build, built
 
 pytestmark = [
     pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built"),

@@ -10,7 +10,8 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
-from needle.jit import CheckError, compiler
+from needle.jit import CheckError
+from needle.jit.runtime import compiler
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import pytest
 import needle as ndl
 from needle import disk_cache
 from needle.disk_cache import CacheInfo, cache_info, clear_cache
-from needle.jit import compiler
-from needle.jit.compiler import CompileError, NoCompiler, build, load
+from needle.jit.runtime import compiler
+from needle.jit.runtime.compiler import CompileError, NoCompiler, build, load
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 

@@ -11,9 +11,9 @@ import pytest
 
 import needle as ndl
 from needle import nn, ops
-from needle.jit import reference
-from needle.jit.compiler import NoCompiler, find_compiler
-from needle.jit.convolutions import MIN_CHANNELS_BACK, MIN_IMAGES
+from needle.backend_ndarray import reference
+from needle.jit.runtime.compiler import NoCompiler, find_compiler
+from needle.jit.schedule.convolutions import MIN_CHANNELS_BACK, MIN_IMAGES
 from needle.ops.convolution import ConvInputGrad, ConvWeightGrad, make_geometry
 
 try:

@@ -23,7 +23,7 @@ import pytest
 
 import needle as ndl
 from needle import nn
-from needle.jit.function import JitFunction
+from needle.jit.frontend.function import JitFunction
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCENES: list[Any] = []

@@ -26,8 +26,8 @@ import pytest
 import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import from_numpy
-from needle.jit.signature import Signature
-from needle.jit.trace import TraceError
+from needle.jit.frontend.signature import Signature
+from needle.jit.frontend.trace import TraceError
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCENARIOS: list[Any] = []

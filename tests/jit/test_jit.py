@@ -12,8 +12,9 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
-from needle.jit import TraceError, compiler
-from needle.jit.draws import Draw
+from needle.jit import TraceError
+from needle.jit.frontend.host_random import Draw
+from needle.jit.runtime import compiler
 
 MODES = ("evaluate", "on")
 

@@ -12,7 +12,7 @@ import pytest
 
 import needle as ndl
 from needle import data, models, nn, optim
-from needle.jit.compiler import NoCompiler, find_compiler
+from needle.jit.runtime.compiler import NoCompiler, find_compiler
 
 
 def why_not() -> str:

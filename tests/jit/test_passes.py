@@ -15,23 +15,24 @@ from jit.random_programs import Program, random_program
 
 import needle as ndl
 from needle import init, models, nn, optim
-from needle.jit import fuse as fusion
-from needle.jit.evaluate import evaluate, run_node
-from needle.jit.fuse import SMALL, Unit, base_of, fuse, values_needed_outside
-from needle.jit.graph import Graph, Node, Value, View, whole
-from needle.jit.loops import phases_of
-from needle.jit.nest import FULL
-from needle.jit.optimize import PASSES, optimize, simplify_loops
-from needle.jit.passes import (
+from needle.jit.frontend.trace import Tracing
+from needle.jit.ir.domain import FULL
+from needle.jit.ir.evaluate import evaluate, run_node
+from needle.jit.ir.graph import Graph, Node, Value, View, base_of, whole
+from needle.jit.passes import PASSES, optimize, simplify_loops
+from needle.jit.passes.products import batch_products, split_biases
+from needle.jit.passes.simplify import (
     fold_constants,
     remove_dead_code,
     share_common_subexpressions,
     simplify_algebra,
 )
-from needle.jit.plan import Plan, make_plan
-from needle.jit.products import batch_products, split_biases
-from needle.jit.recompute import units_of
-from needle.jit.trace import Tracing
+from needle.jit.schedule import fuse as fusion
+from needle.jit.schedule.fuse import SMALL, fuse
+from needle.jit.schedule.memory_plan import Plan, make_plan
+from needle.jit.schedule.rematerialize import units_of
+from needle.jit.schedule.units import Unit, values_needed_outside
+from needle.jit.schedule.walk import phases_of
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 
@@ -52,8 +53,9 @@ def traced(function: Callable[..., Any], *tensors: ndl.Tensor) -> tuple[Graph, A
 def traced_program(program: Program) -> tuple[Graph, Arrays, Arrays]:
     """The graph of a random program."""
     inputs, states = program.tensors(program.inputs), program.tensors(program.states)
+    names = tuple(inputs)  # the function finds its arguments in no other way
     return traced(
-        lambda *tensors: program.run(dict(zip(inputs, tensors, strict=True)), states),
+        lambda *tensors: program.run(dict(zip(names, tensors, strict=True)), states),
         *inputs.values(),
     )
 

@@ -14,8 +14,8 @@ import pytest
 import needle as ndl
 from needle import backend_ndarray as nd
 from needle import ops
-from needle.jit import compiler
-from needle.jit.compiler import NoCompiler
+from needle.jit.runtime import compiler
+from needle.jit.runtime.compiler import NoCompiler
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 

@@ -16,12 +16,12 @@ from jit.random_programs import Knobs, Program, random_program, tolerance
 
 import needle as ndl
 from needle import ops
-from needle.jit import fuse as fusion
-from needle.jit.cpp import write_program
-from needle.jit.optimize import optimize
-from needle.jit.plan import make_plan
-from needle.jit.recompute import units_of
-from needle.jit.trace import Tracing
+from needle.jit.codegen.cpp import write_program
+from needle.jit.frontend.trace import Tracing
+from needle.jit.passes import optimize
+from needle.jit.schedule import fuse as fusion
+from needle.jit.schedule.memory_plan import make_plan
+from needle.jit.schedule.rematerialize import units_of
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 

@@ -16,7 +16,7 @@ import pytest
 
 import needle as ndl
 from needle import init, nn, optim
-from needle.jit.trace import Trace, Tracing
+from needle.jit.frontend.trace import Trace, Tracing
 
 WEIGHT = np.arange(4.0).reshape(2, 2) / 4
 

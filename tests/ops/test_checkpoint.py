@@ -7,10 +7,10 @@ import pytest
 
 import needle as ndl
 from needle import nn
-from needle.jit.optimize import optimize
-from needle.jit.plan import make_plan
-from needle.jit.recompute import units_of
-from needle.jit.trace import TraceError, Tracing
+from needle.jit.frontend.trace import TraceError, Tracing
+from needle.jit.passes import optimize
+from needle.jit.schedule.memory_plan import make_plan
+from needle.jit.schedule.rematerialize import units_of
 
 
 def block(width: int) -> nn.Module:

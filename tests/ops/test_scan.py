@@ -13,9 +13,9 @@ from numeric import check_gradients
 
 import needle as ndl
 from needle import nn, optim
-from needle.jit.graph import Graph
-from needle.jit.optimize import optimize
-from needle.jit.trace import TraceError, Tracing
+from needle.jit.frontend.trace import TraceError, Tracing
+from needle.jit.ir.graph import Graph
+from needle.jit.passes import optimize
 
 STEPS, BATCH, INPUTS, HIDDEN = 6, 3, 4, 5
 

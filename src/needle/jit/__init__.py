@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from .check import CheckError
-    from .function import JitFunction
-    from .trace import TraceError
+    from .frontend.check import CheckError
+    from .frontend.function import JitFunction
+    from .frontend.trace import TraceError
 
 __all__ = ["CheckError", "JitFunction", "TraceError", "jit", "without_memory"]
 
@@ -36,7 +36,7 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     with one that fails, it warns once and runs the function as it is. NEEDLE_JIT=off does so
     everywhere, NEEDLE_JIT=check runs both ways and raises CheckError where they differ.
     """
-    from .function import JitFunction
+    from .frontend.function import JitFunction
 
     return JitFunction(function)
 
@@ -47,7 +47,7 @@ def without_memory(function: Callable[[], T]) -> T:
     It draws no random numbers either. What it returns must hold no array made inside. Raises
     TraceError, naming the line, where the function needs the value of one.
     """
-    from .trace import Tracing
+    from .frontend.trace import Tracing
 
     returned: list[T] = []
     Tracing().run(lambda: returned.append(function()), (), {}, [])
@@ -57,7 +57,7 @@ def without_memory(function: Callable[[], T]) -> T:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import check, function, trace
+    from .frontend import check, function, trace
 
     homes = {"CheckError": check, "JitFunction": function, "TraceError": trace}
     return getattr(homes[name], name)

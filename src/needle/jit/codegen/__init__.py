@@ -1,0 +1,1 @@
+"""Kernels as text: C++ for `cpu()`, CUDA C++ for `cuda()`."""

@@ -1,0 +1,91 @@
+"""Scalars in C++ and CUDA C++: literals, the value of a node at one point, reductions."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...backend_ndarray.dtypes import c_type, is_float, is_stored, stored_bits
+from ..ir.graph import Node
+
+
+@cache
+def literal(value: Any, dtype: np.dtype) -> str:
+    """A Python number as C++ of a type; as the core's `scalar_as`."""
+    if is_stored(dtype):
+        return f"{c_type(dtype)}{{{stored_bits(value, dtype):#06x}}}"
+    if dtype.kind == "f":
+        number = float(value)
+        name = "float" if dtype.name == "float32" else "double"
+        if math.isnan(number) or math.isinf(number):
+            what = "quiet_NaN" if math.isnan(number) else "infinity"
+            return f"{'-' if number < 0 else ''}std::numeric_limits<{name}>::{what}()"
+        return f"{name}({number.hex()})"
+    if dtype.kind == "b":
+        return "true" if value != 0 else "false"
+    return f"static_cast<{c_type(dtype)}>({_integer(value)})"
+
+
+def _integer(value: Any) -> str:
+    number = int(value)  # C++ reads the smallest one as the negative of one that there is not
+    return f"INT64_C({number})" if number > -(2**63) else f"(-INT64_C({2**63 - 1}) - 1)"
+
+
+def expression(node: Node, x: list[str]) -> str:
+    """The node's value at one point, given its inputs' there."""
+    (out,), attributes = node.outputs, node.attributes
+    to = c_type(out.dtype)
+    if node.op == "fill":
+        return literal(attributes[0], out.dtype)
+    if node.op == "where":
+        return f"{x[0]} ? {x[1]} : {x[2]}"
+    source = node.inputs[0].dtype
+    if node.op in ("copy", "reduce"):  # a reduction of single elements
+        return x[0] if source is out.dtype else f"convert<{to}>({x[0]})"
+    name, kind = attributes[0], c_type(source)
+    if node.op == "unary":
+        result = f"f::{name}<{kind}>({x[0]})"
+    elif node.op == "binary":
+        result = f"f::{name}<{kind}>({x[0]}, {x[1]})"
+    else:
+        result = _with_number(name, kind, x[0], attributes[1], source, attributes[2])
+    return f"static_cast<{to}>({result})"
+
+
+def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, reverse: bool) -> str:
+    if name == "pow" and not reverse and number in (1, 2, 3):
+        square = f"f::square<{kind}>({x})"
+        return {1: x, 2: square, 3: f"f::mul<{kind}>({x}, {square})"}[int(number)]
+    if name == "pow" and not reverse and number == 0.5 and is_float(dtype):
+        return f"f::sqrt<{kind}>({x})"
+    y = literal(number, dtype)
+    return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
+
+
+# OpenMP's name of a reduction, and the function of two values.
+REDUCTIONS = {
+    "sum": ("+", "f::add"),
+    "prod": ("*", "f::mul"),
+    "max": ("larger", "larger"),
+    "min": ("smaller", "smaller"),
+}
+
+
+def combine(op: str, kind: str) -> str:
+    """The function that reduces two values to one."""
+    return f"{REDUCTIONS[op][1]}<{kind}>"
+
+
+def identity(op: str, dtype: np.dtype) -> str:
+    """What a reduction starts from."""
+    kind = c_type(dtype)
+    if op in ("sum", "prod"):
+        return f"{kind}({0 if op == 'sum' else 1})"
+    limits = f"std::numeric_limits<{kind}>"
+    lowest, highest = f"{limits}::lowest()", f"{limits}::max()"
+    if dtype.kind == "f":
+        lowest, highest = f"-{limits}::infinity()", f"{limits}::infinity()"
+    return lowest if op == "max" else highest

@@ -1,0 +1,45 @@
+"""Random numbers that the host draws at every call of a compiled function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...backend_ndarray.device_cpu import core
+
+
+class Draw:
+    """One draw of `numpy.random.rand` or `randn`.
+
+    Where the program does without the numbers, as with dropout of p = 0, the generator is moved on
+    as if they had been drawn.
+    """
+
+    def __init__(self, function: Callable[..., Any], shape: tuple[int, ...]) -> None:
+        self.function, self.shape = function, shape
+        self.is_needed = True
+        self._now: Any = None
+
+    def __call__(self) -> None:
+        """Draw the numbers of a call."""
+        if self.is_needed or not self._skip():
+            self._now = self.function(*self.shape)
+
+    def read(self) -> Any:
+        """The numbers of the present call."""
+        return self._now
+
+    def _skip(self) -> bool:
+        """Move the generator on; returns whether it could be done."""
+        generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        # What randn takes depends on the numbers. A uniform double is made of two words.
+        if core is None or self.function is not np.random.rand:
+            return False
+        if type(generator) is not np.random.MT19937:
+            return False
+        with generator.lock:
+            core.advance_mt19937(generator, 2 * prod(self.shape))
+        return True

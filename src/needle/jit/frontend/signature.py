@@ -1,0 +1,138 @@
+"""What a compiled program depends on among the arguments of a call."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+from collections.abc import Callable
+from types import EllipsisType, MethodType, NoneType, NotImplementedType
+from typing import Any
+
+import numpy as np
+
+from ...autograd import Tensor, TensorTuple
+from ...backend_ndarray import BackendDevice, NDArray
+
+# Types whose values are equal only where nothing can tell them apart.
+_PLAIN = frozenset((int, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, range))
+
+
+class Signature:
+    """The arguments of one call: what they are, and which of them are one.
+
+    Two calls may run the same program only if their `key`s are equal. It says how the arguments
+    are nested, which kinds of Tensors there are, which of these are the same object or the gradient
+    of another, and what the other leaves are: plain values by their value, other `objects` by their
+    identity. Nothing is kept alive by a key: whoever has one must forget it when an object dies.
+    """
+
+    __slots__ = ("_has_gradients", "containers", "ids", "key", "objects", "tensors")
+
+    def __init__(self, arguments: Any) -> None:
+        """Raises TypeError for an array that is no Tensor and for a leaf that may change."""
+        self.tensors: list[Tensor] = []  # from left to right
+        self.objects: list[Any] = []
+        self.containers: list[Any] = []  # the lists and dicts, which may change
+        self._has_gradients = False
+        described = self._described(arguments)
+        self.ids = set(map(id, self.tensors))
+        self.key = described, self._sharing()
+
+    def _sharing(self) -> Any:
+        """Which Tensors and containers are the same object, and which Tensors are gradients."""
+        tensors = self.tensors
+        containers = [*map(id, self.containers)] if self.containers else []
+        distinct = len(self.ids) == len(tensors) and (
+            not containers or len(containers) == len(set(containers))
+        )
+        if distinct and not self._has_gradients:
+            return None
+        place: dict[int, int] = {}
+        same = [place.setdefault(id(t), i) for i, t in enumerate(tensors)]
+        gradients = [place.get(id(t._grad)) for t in tensors]
+        if distinct and not any(g is not None for g in gradients):
+            return None
+        return tuple(same), tuple(gradients), tuple(map(containers.index, containers))
+
+    def _described(self, tree: Any) -> Any:
+        kind = type(tree)
+        if isinstance(tree, Tensor):
+            self.tensors.append(tree)
+            if tree._grad is not None:
+                self._has_gradients = True
+            data = tree.cached_data
+            if data is None:  # lazy
+                data = tree.realize_cached_data()
+            return (
+                kind, data._shape, data._dtype, data._device.name, tree.requires_grad,
+                tree.op is None,
+            )  # fmt: skip
+        if kind is tuple:
+            return (kind, *[self._described(item) for item in tree])
+        if kind in _PLAIN:
+            return (kind, tree)
+        if kind is float:
+            return _exact(tree)
+        if isinstance(tree, (list, tuple)):
+            self.containers.append(tree)
+            return (kind, *[self._described(item) for item in tree])
+        if isinstance(tree, dict):
+            self.containers.append(tree)
+            return (kind, *[self._item(key, item) for key, item in tree.items()])
+        return self._described_leaf(tree)
+
+    def _item(self, key: Any, item: Any) -> Any:
+        return (key if type(key) is str else self._described(key), self._described(item))
+
+    def _described_leaf(self, leaf: Any) -> Any:
+        kind = type(leaf)
+        for types, describe in _VALUES:
+            if isinstance(leaf, types):
+                return (kind, describe(self, leaf))
+        parameters = getattr(kind, "__dataclass_params__", None)
+        if parameters is not None and parameters.frozen:
+            fields = dataclasses.fields(leaf)
+            return (kind, *[self._described(getattr(leaf, f.name)) for f in fields])
+        if isinstance(leaf, (NDArray, TensorTuple)) or hasattr(leaf, "__array_interface__"):
+            raise TypeError(
+                f"[jit] an argument is a {kind.__name__}; compiled functions take Tensors (and "
+                "plain Python values, for each of which they are compiled anew)"
+            )
+        try:
+            hash(leaf)
+        except TypeError:
+            raise TypeError(
+                f"[jit] an argument of type {kind.__name__} cannot be told from another; pass "
+                "Tensors, or values that can be hashed"
+            ) from None
+        if kind.__weakrefoffset__ == 0:  # a value of some other library
+            return (kind, leaf)
+        self.objects.append(leaf)
+        return (kind, id(leaf))
+
+
+def _exact(x: float) -> Any:
+    """A float as a key: 0.0 and -0.0 are two, every NaN is the same."""
+    return (float, x, math.copysign(1.0, x)) if x == x else (float, None)
+
+
+def _members(signature: Signature, values: frozenset[Any]) -> Any:
+    return frozenset(map(signature._described, values))
+
+
+# Other leaves that are known by their value: of which types, and what tells their values apart.
+_VALUES: tuple[tuple[Any, Callable[[Signature, Any], Any]], ...] = (
+    (np.generic, lambda _, x: (x.dtype.str, x.tobytes())),
+    (np.dtype, lambda _, x: x),
+    (BackendDevice, lambda _, x: x.name),
+    (float, lambda _, x: _exact(float(x))),
+    (complex, lambda _, x: (_exact(x.real), _exact(x.imag))),
+    ((int, str, bytes), lambda _, x: x),
+    (numbers.Number, lambda _, x: repr(x)),
+    (slice, lambda self, x: self._described((x.start, x.stop, x.step))),
+    (frozenset, _members),
+    (MethodType, lambda self, x: self._described((x.__func__, x.__self__))),
+    (functools.partial, lambda self, x: self._described((x.func, x.args, x.keywords))),
+)

@@ -1,0 +1,1 @@
+"""The graph: values, nodes, what they mean and what they cost."""

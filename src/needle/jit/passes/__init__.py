@@ -1,0 +1,39 @@
+"""All passes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ir.graph import Graph
+from .products import batch_products, split_biases
+from .scan import simplify_scans
+from .simplify import (
+    fold_constants,
+    remove_dead_code,
+    share_common_subexpressions,
+    simplify_algebra,
+)
+
+
+def simplify_loops(graph: Graph) -> Graph:
+    """With loops that do only what a step must do, optimized as programs of their own."""
+    return simplify_scans(graph, optimize)
+
+
+PASSES: list[Callable[[Graph], Graph]] = [
+    remove_dead_code,
+    split_biases,
+    fold_constants,
+    simplify_algebra,
+    share_common_subexpressions,
+    batch_products,
+    simplify_loops,
+    remove_dead_code,
+]
+
+
+def optimize(graph: Graph) -> Graph:
+    """The graph after all passes."""
+    for change in PASSES:
+        graph = change(graph)
+    return graph

@@ -1,0 +1,117 @@
+"""What a compiled program consists of, and where its time goes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from dataclasses import dataclass
+
+from ...backend_ndarray.primitives import PRIMITIVES
+from ..ir.cost import cost_of
+from ..ir.graph import Graph, Loop, Node
+from ..schedule.loop_nest import Nest
+from ..schedule.memory_plan import Plan
+from ..schedule.units import Unit, values_needed_outside
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """One kernel: what it is made of, its floating-point operations and the bytes it moves."""
+
+    name: str
+    flops: int
+    bytes: int
+
+
+def kernel_infos(graph: Graph, units: list[Unit]) -> list[KernelInfo]:
+    """The kernels of a program in the order in which they run."""
+    needed = values_needed_outside(units, graph)
+    return [
+        KernelInfo(_name(unit), sum(map(flops_of, unit.nodes)), _bytes(unit, needed))
+        for unit in units
+    ]
+
+
+def _name(unit: Unit) -> str:
+    parts = []
+    if unit.node is not None and unit.node.op == "scan":
+        loop: Loop = unit.node.operands[0]
+        return f"{loop.length} x ({'; '.join(map(_name, loop.units))})"
+    if unit.node is not None:
+        shapes = " ".join("x".join(map(str, view.shape)) for view in unit.node.inputs[:2])
+        parts.append(f"{unit.node.op} {shapes}")
+    if unit.nest is not None:
+        parts.append(nest_name(unit.nest))
+    return ", then ".join(parts)
+
+
+def nest_name(nest: Nest) -> str:
+    """A nest's shape and what it computes."""
+    plain = ("fill", "copy", "where", "take_rows")
+    counts = Counter(n.op if n.op in plain else str(n.attributes[0]) for n in nest.nodes)
+    names = " ".join(name if n == 1 else f"{name}*{n}" for name, n in counts.items())
+    rows = nest.size // (nest.cols or nest.size)
+    size = f"{rows}x{nest.cols}" if nest.cols else str(nest.size)
+    return f"loop {size}: {names}"
+
+
+def flops_of(node: Node) -> int:
+    """Floating-point operations, a function like exp counting as one addition or more."""
+    if node.op == "scan":
+        loop: Loop = node.operands[0]
+        return loop.length * sum(map(flops_of, loop.body.nodes))
+    flops = PRIMITIVES[node.op].flops
+    if flops is not None:
+        return flops(*node.operands)
+    of = node.inputs[0] if node.op == "reduce" else node.outputs[0]
+    return cost_of(node) * of.size
+
+
+def _bytes(unit: Unit, needed: set[int]) -> int:
+    made = {id(view.value) for node in unit.nodes for view in node.outputs}
+    read = {
+        id(v.value): v.value for node in unit.nodes for v in node.inputs if id(v.value) not in made
+    }
+    written = {
+        id(v.value): v.value for node in unit.nodes for v in node.outputs
+        if node is unit.node or id(v.value) in needed
+    }  # fmt: skip
+    return sum(value.nbytes for value in (*read.values(), *written.values()))
+
+
+def table(graph: Graph, units: list[Unit], plan: Plan, seconds: list[float] | None = None) -> str:
+    """The kernels, their work and, with `seconds` a run of each, their time and rates."""
+    infos = kernel_infos(graph, units)
+    lines = []
+    total = sum(seconds) if seconds else 0.0
+    for i, info in enumerate(infos):
+        line = f"{i:4d}  {info.flops / 1e6:10.3f} MFLOP  {info.bytes / MIB:9.3f} MiB  "
+        if seconds:
+            s = max(seconds[i], 1e-9)
+            line += (
+                f"{1e6 * s:9.1f} us {100 * s / total:5.1f} %  {info.flops / s / 1e9:7.1f} GFLOP/s "
+                f"{info.bytes / s / 1e9:6.1f} GB/s  "
+            )
+        lines.append(line + info.name)
+    flops, moved = sum(i.flops for i in infos), sum(i.bytes for i in infos)
+    lines.append(
+        f"{len(infos)} kernels, {flops / 1e6:.3f} MFLOP, {moved / MIB:.3f} MiB read and written"
+        + (f", {1e3 * total:.3f} ms" if seconds else "")
+    )
+    values = sum(b.nbytes for b in plan.blocks)
+    lines.append(
+        f"memory: an arena of {plan.arena_bytes / MIB:.3f} MiB holds {len(plan.blocks)} arrays of "
+        f"{values / MIB:.3f} MiB together; {len(plan.copies)} outputs are copied"
+    )
+    return "\n".join(lines)
+
+
+def read_times(library: str, count: int) -> list[float]:
+    """The seconds that each kernel of a profiling build has taken so far, set to 0 again."""
+    times = (ctypes.c_double * count).in_dll(ctypes.CDLL(library), "needle_times")
+    values = list(times)
+    for i in range(count):
+        times[i] = 0.0
+    return values

@@ -1,0 +1,271 @@
+"""The memory plan: where every value lives, known before the first run.
+
+Values that share memory (a value and its base) are one block. A block that leaves the program lives
+in the caller's buffer; all others share one arena, in which a block's place is free again after its
+last reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir.domain import FULL, Domain, is_linear
+from ..ir.graph import Graph, Loop, Node, Value, View, base_of, whole
+from .rematerialize import units_of
+from .units import Unit, values_needed_outside
+from .walk import phases_of
+
+ALIGNMENT = 64
+
+
+def aligned(nbytes: int) -> int:
+    """Bytes rounded up to the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass
+class Block:
+    """Memory of the arena from step `first` to step `last`, both included."""
+
+    value: Value  # the first of those that share it
+    first: int
+    last: int
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes, rounded up to the alignment."""
+        return aligned(max(self.value.nbytes, 1))
+
+
+@dataclass
+class Plan:
+    """Where values are: `place[id]` is ("argument" | "state" | "constant" | "result" | "arena", n).
+
+    `n` is the number of the buffer, or the offset in the arena in bytes. `copies` are made after
+    the last unit: (the view that holds the data, what to fill: "result" or "state", its number).
+    """
+
+    place: dict[int, tuple[str, int]] = field(default_factory=dict)
+    copies: list[tuple[View, str, int]] = field(default_factory=list)
+    arena_bytes: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+    def where(self, value: Value) -> tuple[str, int]:
+        """The place of a value."""
+        return self.place[id(value)]
+
+
+def plan_loops(graph: Graph, units_of: Callable[[Graph], list[Unit]] = units_of) -> Graph:
+    """With the bodies of loops fused and planned, and memory for one step an output of each."""
+    return graph.with_nodes(
+        _planned(node, units_of) if node.op == "scan" else node for node in graph.nodes
+    )
+
+
+def _planned(node: Node, units_of: Callable[[Graph], list[Unit]]) -> Node:
+    loop: Loop = node.operands[0]
+    body = plan_loops(loop.body, units_of)
+    units = units_of(body)
+    plan = make_plan(body, units)
+    planned = Loop(
+        body, loop.length, loop.carries, loop.slices, loop.reverse, units=units, plan=plan
+    )
+    spare = sum(map(aligned, (view.value.nbytes for view in body.results[: loop.carries])))
+    memory = whole(Value(plan.arena_bytes + spare, np.dtype("uint8")))
+    return Node(node.op, (planned, *node.operands[1:], memory), node.run)
+
+
+def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = None) -> Plan:
+    """Places for all values that are needed in memory.
+
+    `steps` says when each unit runs: those of one step, neighbours, may run at the same time. By
+    default they run one after the other.
+    """
+    plan, steps = Plan(), range(len(units)) if steps is None else steps
+    for kind, values in (
+        ("argument", [view.value for view in graph.arguments]),
+        ("state", [view.value for view in graph.states]),
+        ("constant", [value for value, _ in graph.constants]),
+    ):  # fmt: skip
+        for i, value in enumerate(values):
+            plan.place[id(value)] = kind, i
+    blocks = _lifetimes(graph, units, steps)
+    _place_outputs(plan, graph, units, steps, blocks)
+    shared = _share_in_place(plan, graph, units, steps, blocks)
+    plan.blocks = [b for b in blocks.values() if id(b.value) not in plan.place]
+    plan.arena_bytes = _assign_offsets(plan.blocks)
+    for block in plan.blocks:
+        plan.place[id(block.value)] = "arena", block.offset
+    for first, second in shared:
+        plan.place[id(second)] = plan.place[id(first)]
+    for unit in units:
+        for node in unit.nodes:
+            for view in node.outputs:
+                root = id(base_of(view.value))
+                if root in plan.place:
+                    plan.place[id(view.value)] = plan.place[root]
+    return plan
+
+
+def _share_in_place(
+    plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
+) -> list[tuple[Value, Value]]:
+    """Let nests write over what they read last: pairs of values that share memory.
+
+    The first of a pair has a block, or a place in `plan`; the block of the second is gone into it.
+    """
+    needed = values_needed_outside(units, graph)
+    pairs: list[tuple[Value, Value]] = []
+    home: dict[int, int] = {}  # the block that a block has gone into
+    readers = _readers(units, steps)
+    for step, unit in zip(steps, units, strict=True):
+        if unit.nest is None:
+            continue
+        last_read = _last_read(unit, step, blocks, home)
+        free = [v for v in last_read if readers[step, id(v)] == {id(unit)}]
+        for new in unit.nest.outputs():
+            root = id(new)
+            if id(new) not in needed or plan.place.get(root, ("result", 0))[0] != "result":
+                continue
+            fitting = (v for v in free if _same_kind(v, new) and may_overwrite(unit, v, new))
+            old = next(fitting, None)
+            if old is None:
+                continue
+            free.remove(old)
+            kept = home.get(id(old), id(old))
+            if root in plan.place:
+                if kept in plan.place:
+                    continue
+                plan.place[kept] = plan.place[root]
+            blocks[kept].last = blocks[root].last
+            home[root] = kept
+            del blocks[root]
+            pairs.append((blocks[kept].value, new))
+    return pairs
+
+
+def _readers(units: list[Unit], steps: Sequence[int]) -> dict[tuple[int, int], set[int]]:
+    """The ids of the units that read a value in a step, by the step and the value's id."""
+    readers: dict[tuple[int, int], set[int]] = {}
+    for step, unit in zip(steps, units, strict=True):
+        for value in (value for node in unit.nodes for value in node.needed()):
+            readers.setdefault((step, id(value)), set()).add(id(unit))
+    return readers
+
+
+def _last_read(
+    unit: Unit, step: int, blocks: dict[int, Block], home: dict[int, int]
+) -> Iterator[Value]:
+    """Values of the arena that nothing reads after the unit: the product of its own among them."""
+    seen: set[int] = set()
+    for node in unit.nodes:
+        for x in node.inputs:
+            block = blocks.get(home.get(id(x.value), id(x.value)))
+            if id(x.value) in seen or block is None or x.value.base is not None:
+                continue
+            seen.add(id(x.value))
+            if block.last == step:
+                yield x.value
+
+
+def _same_kind(a: Value, b: Value) -> bool:
+    return (a.size, a.dtype) == (b.size, b.dtype)
+
+
+def may_overwrite(unit: Unit, old: Value, new: Value) -> bool:
+    """Whether the unit can write `new` where `old` is, as far as it itself is concerned.
+
+    Each point must read the very element that it then writes, before it writes it (loops read
+    first), and no later walk over the row may read it again. Of a line, what it has one of is read
+    before anything of that kind is written.
+    """
+    nest = unit.nest
+    kind = None if nest is None else nest.produced.get(id(new))
+    if nest is None or kind not in nest.in_place:
+        return False
+    if unit.node is not None and any(x.value is old for x in unit.node.inputs):
+        return False
+    phases, pairs = phases_of(nest), list(zip(nest.nodes, nest.domains, strict=True))
+    walks = [phases[id(node)] for node, domain in pairs if domain.size == nest.size]
+    maker = next(node for node in nest.nodes if node.outputs[0].value is new)
+    if kind == FULL and phases[id(maker)] != max(walks):
+        return False
+
+    def is_read_first(domain: Domain, i: int) -> bool:
+        if kind != FULL:
+            return nest.reads_line(domain, i, nest.cols)
+        return domain.size == nest.size and is_linear(domain.shape, domain.accesses[i])
+
+    return all(
+        x.value is not old or (x.offset == 0 and is_read_first(domain, i))
+        for node, domain in pairs
+        for i, x in enumerate(node.inputs)
+    )
+
+
+def _lifetimes(graph: Graph, units: list[Unit], steps: Sequence[int]) -> dict[int, Block]:
+    """The blocks that units write, by the id of their first value."""
+    needed = values_needed_outside(units, graph)
+    blocks: dict[int, Block] = {}
+    for step, unit in zip(steps, units, strict=True):
+        for node in unit.nodes:
+            for view in node.outputs:
+                root = base_of(view.value)
+                if id(view.value) in needed or root is not view.value or node is unit.node:
+                    blocks.setdefault(id(root), Block(root, step, step))
+            for value in (*node.needed(), *(view.value for view in node.outputs)):
+                if block := blocks.get(id(base_of(value))):
+                    block.last = max(block.last, step)
+    for view in graph.outputs():
+        blocks[id(base_of(view.value))].last = len(units)
+    return blocks
+
+
+def _place_outputs(
+    plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
+) -> None:
+    """Let outputs be computed where they end up, or note a copy."""
+    for i, view in enumerate(graph.results):
+        root = id(base_of(view.value))
+        if root in plan.place:
+            plan.copies.append((view, "result", i))
+        else:
+            plan.place[root] = "result", i
+    readers = _readers(units, steps)
+    last_step = {value: step for step, value in sorted(readers)}
+    maker = {id(view.value): unit for unit in units for n in unit.nodes for view in n.outputs}
+    for i, view in graph.updates.items():
+        root = id(base_of(view.value))
+        made, unit = blocks[root].first, maker[root]
+        state = graph.states[i].value
+        # Nobody may read the old contents later; the unit itself only as it writes the new.
+        last = last_step.get(id(state), -1)
+        alone = readers.get((made, id(state))) == {id(unit)}
+        free = last < made or (last == made and alone and may_overwrite(unit, state, view.value))
+        if root not in plan.place and free:
+            plan.place[root] = "state", i
+        else:
+            plan.copies.append((view, "state", i))
+
+
+def _assign_offsets(blocks: list[Block]) -> int:
+    """First fit, the largest first; returns the bytes of the arena."""
+    placed: list[Block] = []
+    for block in sorted(blocks, key=lambda b: (-b.nbytes, b.first)):
+        taken = sorted(
+            (b.offset, b.offset + b.nbytes)
+            for b in placed
+            if b.first <= block.last and block.first <= b.last
+        )
+        offset = 0
+        for start, end in taken:
+            if start - offset >= block.nbytes:
+                break
+            offset = max(offset, end)
+        block.offset = offset
+        placed.append(block)
+    return max((b.offset + b.nbytes for b in blocks), default=0)

@@ -1,0 +1,128 @@
+"""How a nest walks memory: its axes, the accesses of its nodes, its phases."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from math import prod
+
+from ..ir.domain import COLUMN_SUM, ROW_SUM, Domain
+from ..ir.graph import Value
+from .loop_nest import Nest
+
+
+@dataclass(frozen=True)
+class Access:
+    """An input from memory: where it starts and how it moves along row and column axes."""
+
+    value: Value
+    offset: int
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+
+@dataclass
+class Walk:
+    """The axes of a nest, those of rows and those of columns, and the accesses of its nodes."""
+
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    accesses: list[list[Access]]  # by node, by input
+    blocked: int = 0  # the points of a nest without rows, walked in blocks
+
+    @property
+    def width(self) -> int:
+        """The points of a row."""
+        return prod(self.cols)
+
+
+def make_walk(nest: Nest, cols: int | None = None) -> Walk:
+    """The common axes of a nest, joined where every access steps evenly.
+
+    `cols` decides the columns of a nest whose nodes do not.
+    """
+    cols = nest.cols if nest.cols is not None else cols
+    boundaries = nest.boundaries(cols)
+    strides: list[list[list[int]]] = []
+    for domain in nest.domains:
+        strides.append(
+            [_along(domain, access, boundaries, nest.size) for access in domain.accesses]
+        )
+    lengths = [a // b for a, b in itertools.pairwise(boundaries)]
+    border = boundaries.index(cols) if cols is not None else -1
+    lengths, strides, border = _joined(lengths, strides, border)
+    if border < 0:
+        border = len(lengths) - 1 if len(lengths) > 1 else 0
+    blocked = nest.size if lengths and border == 0 and cols is None else 0
+    accesses = [
+        [
+            Access(x.value, x.offset, tuple(s[:border]), tuple(s[border:]))
+            for x, s in zip(node.inputs, steps, strict=True)
+        ]
+        for node, steps in zip(nest.nodes, strides, strict=True)
+    ]
+    return Walk(
+        tuple(lengths[:border]),
+        tuple(lengths[border:]) or (1,),
+        _filled(accesses, lengths, border),
+        blocked,
+    )
+
+
+def _filled(accesses: list[list[Access]], lengths: list[int], border: int) -> list[list[Access]]:
+    """A nest of one point has one column."""
+    if lengths[border:]:
+        return accesses
+    return [[Access(a.value, a.offset, a.rows, (0,)) for a in node] for node in accesses]
+
+
+def _along(domain: Domain, access: tuple[int, ...], boundaries: list[int], size: int) -> list[int]:
+    """An access's stride along every axis between the boundaries; 0 along those it lacks."""
+    scale = size // max(domain.size, 1)
+    own = [b // scale for b in boundaries if b >= scale]
+    split = Domain(domain.shape, domain.reduced, (access,)).split(own)
+    lengths = [a // b for a, b in itertools.pairwise(own)]
+    steps = [s for n, s in zip(split.shape, split.accesses[0], strict=True) if n != 1]
+    filled = iter(steps)
+    result = [next(filled) if n != 1 else 0 for n in lengths]
+    return result + [0] * (len(boundaries) - 1 - len(result))
+
+
+def _joined(
+    lengths: list[int], strides: list[list[list[int]]], border: int
+) -> tuple[list[int], list[list[list[int]]], int]:
+    axes: list[int] = []
+    out: list[list[list[int]]] = [[[] for _ in node] for node in strides]
+    new_border = border
+    for i, n in enumerate(lengths):
+        if n == 1:
+            new_border -= 1 if 0 <= i < border else 0
+            continue
+        even = bool(axes) and i != border and len(axes) != (new_border if i >= border >= 0 else -1)
+        for node, old in zip(out, strides, strict=True):
+            for access, s in zip(node, old, strict=True):
+                even = even and access[-1] == s[i] * n
+        if even:
+            axes[-1] *= n
+            new_border -= 1 if i < border else 0
+        else:
+            axes.append(n)
+        for node, old in zip(out, strides, strict=True):
+            for access, s in zip(node, old, strict=True):
+                if even:
+                    access[-1] = s[i]
+                else:
+                    access.append(s[i])
+    return axes, out, new_border
+
+
+def phases_of(nest: Nest) -> dict[int, int]:
+    """The phase of each node by its id: that in which it is computed, or, for values of a whole
+    row (on a GPU also of a column), that before which it is known."""
+    known: dict[int, int] = {}
+    phase: dict[int, int] = {}
+    for node, kind in zip(nest.nodes, nest.kinds, strict=True):
+        at = max((known.get(id(x.value), 0) for x in node.inputs), default=0)
+        phase[id(node)] = at
+        known[id(node.outputs[0].value)] = at + 1 if kind in (ROW_SUM, COLUMN_SUM) else at
+    return phase
