@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -500,6 +501,16 @@ nb::dict memory_stats() {
   return result;
 }
 
+// The text of an environment variable, None where it is not set. os.environ passes on what it is
+// told; whoever sets one holds the GIL, as this does.
+nb::object environment_variable(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return nb::none();
+  nb::object decoded = nb::steal(PyUnicode_DecodeFSDefault(text));
+  if (!decoded.is_valid()) throw nb::python_error();
+  return decoded;
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -525,6 +536,7 @@ NB_MODULE(_core, m) {
   m.def("register", register_types);
   m.def("register_values", register_values);
   m.def("first_changed", first_changed);
+  m.def("environment_variable", environment_variable);
   m.def("allocate", allocate);
   m.def("wrap", wrap);
   m.def("view", numpy_view);

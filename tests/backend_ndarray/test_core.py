@@ -14,6 +14,7 @@ from numeric import assert_product
 
 import needle as ndl
 from needle import backend_ndarray as nd
+from needle.native import core
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 
@@ -179,3 +180,12 @@ except RuntimeError as error:
     out = run(code).stdout
     assert out.startswith("cpu_numpy() False 1 [2.0, 2.0]")
     assert out.count("compiler") == 2
+
+
+@pytest.mark.parametrize("value", ["on", "", "ä", "\udcff"])
+def test_environment_variables_are_those_of_os_environ(monkeypatch, value):
+    """Also what was set since the process began, and bytes that are no text."""
+    monkeypatch.setenv("NEEDLE_TEST", value)
+    assert core.environment_variable("NEEDLE_TEST") == value
+    monkeypatch.delenv("NEEDLE_TEST")
+    assert core.environment_variable("NEEDLE_TEST") is None

@@ -157,6 +157,9 @@ class CompiledProgram(Program):
             effects.written or effects.shared or effects.data or effects.places
             or effects.continued or self._new_grads
         )  # fmt: skip
+        returned = trace.returned  # a loss, mostly
+        is_one = type(returned) is Output and returned.kind is Tensor
+        self._returns_one = is_one and not self._changes_more
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
         """See `Program`."""
@@ -174,27 +177,47 @@ class CompiledProgram(Program):
             states, copies = self._made_compact(states)
             if not self.executable.fits(states):
                 return False, None
+        # Held, so that the program replaces them instead of writing into them.
+        shared = [self.target(other, arguments).cached_data for _, other in self._sharing]
+        results = self._results(arguments, states)
+        for tensor in in_place:
+            versions.written(tensor.cached_data._handle)
+        for tensor, row_major in copies:
+            overwrite(tensor, row_major.cached_data)
+        if self._returns_one:
+            self._forget()
+            return True, Tensor.make_const(results[self.trace.returned.index])
+        # Before the effects, which may put others in the places where Tensors are found.
+        fill = _Filling(self, given, results)
+        returned = fill(self.trace.returned)
+        if self._changes_more:
+            self._apply_effects(given, shared, fill)
+        else:
+            self._forget()
+        return True, returned
+
+    def _forget(self) -> None:
+        for tensor in self._forgotten:
+            tensor._grad = None
+
+    def _results(self, arguments: Sequence[Tensor], states: Sequence[Tensor]) -> list[NDArray]:
+        """What the program computes, after the host's actions, which an error takes back."""
+        if not self.trace.actions:
+            return self._run(arguments, states)
         with autograd.undone_on_error():
             for action in self.trace.actions:
                 action()
             for array, read in zip(self._host_arrays, self._reads, strict=True):
                 if read is not None:
-                    array[...] = np.ravel(read())
-            taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
-            inputs = taken + self._host_inputs if self._host_inputs else taken
-            # Held, so that the program replaces them instead of writing into them.
-            shared = [self.target(other, arguments).cached_data for _, other in self._sharing]
-            self.last = inputs, states
-            results = self.executable.run(inputs, states, autograd.moment())
-        for tensor in in_place:
-            versions.written(tensor.cached_data._handle)
-        for tensor, row_major in copies:
-            overwrite(tensor, row_major.cached_data)
-        # Before the effects, which may put others in the places where Tensors are found.
-        fill = _Filling(self, given, results)
-        returned = fill(self.trace.returned)
-        self._apply_effects(given, shared, fill)
-        return True, returned
+                    now = read()
+                    array[...] = now if type(now) in (int, float) else np.ravel(now)
+            return self._run(arguments, states)
+
+    def _run(self, arguments: Sequence[Tensor], states: Sequence[Tensor]) -> list[NDArray]:
+        taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
+        inputs = taken + self._host_inputs if self._host_inputs else taken
+        self.last = inputs, states
+        return self.executable.run(inputs, states, autograd.moment())
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same Tensors are one as in the trace, among arguments and states."""
@@ -265,13 +288,6 @@ class CompiledProgram(Program):
         return source.tensor
 
     def _apply_effects(self, given: Signature, shared: list[NDArray], fill: _Filling) -> None:
-        if self._changes_more:
-            self._apply_all(given, shared, fill)
-            return
-        for tensor in self._forgotten:
-            tensor._grad = None
-
-    def _apply_all(self, given: Signature, shared: list[NDArray], fill: _Filling) -> None:
         effects, arguments, results = self.trace.effects, given.tensors, fill.results
         # Found before anything is put anywhere.
         places = [(fill.holder(h), key, fill(value)) for h, key, value in effects.places]
@@ -282,8 +298,7 @@ class CompiledProgram(Program):
             self.target(source, arguments)._replace_data(data)
         for source, index in effects.data:
             self.target(source, arguments)._replace_data(results[index])
-        for tensor in self._forgotten:
-            tensor._grad = None
+        self._forget()
         for source, number in self._new_grads:
             grad = None if number is None else fill.tensor(number)
             self.target(source, arguments).grad = grad
