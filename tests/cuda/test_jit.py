@@ -218,3 +218,20 @@ def test_a_gpt_block_learns(gpu):
         run = ndl.jit(step) if compiled else step
         results.append([run(x, y).item() for _ in range(3)])
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+
+
+def test_programs_that_compute_nothing(gpu):
+    compiled = ndl.jit(lambda x: (x, x.reshape((2, 1)), nn.Dropout(0.0)(x)[1:]))
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        x = ndl.Tensor(values, device=gpu)
+        for ours, expected in zip(
+            compiled(x), (values, [[v] for v in values], values[1:]), strict=True
+        ):
+            assert ours.device is gpu
+            np.testing.assert_array_equal(ours.numpy(), expected)
+
+
+def test_zeros_of_both_signs_are_two_numbers(gpu):
+    x = ndl.Tensor([1.0, 2.0], device=gpu, requires_grad=False)
+    for ours, sign in zip(ndl.jit(lambda x: (x * 0.0, x * -0.0))(x), (1.0, -1.0), strict=True):
+        assert np.copysign(1.0, ours.numpy()).tolist() == [sign, sign]

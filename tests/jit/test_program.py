@@ -546,3 +546,11 @@ def test_a_choice_of_the_row(dtype):
     assert "choose<" in choose.source()
     np.testing.assert_array_equal(found, np.where(condition[:, None], x, y).astype(found.dtype))
     np.testing.assert_array_equal(np.signbit(found), np.signbit(np.where(condition[:, None], x, y)))
+
+
+def test_zeros_of_both_signs_are_two_numbers():
+    """The code of one is not taken for that of the other, within a program or from one before."""
+    x = ndl.Tensor([1.0, 2.0], requires_grad=False)
+    compiled = ndl.jit(lambda x: (x * 0.0, x * -0.0, 0.0 - x * 0.0, -0.0 - x * 0.0))
+    for ours, sign in zip(compiled(x), (1.0, -1.0, 1.0, -1.0), strict=True):
+        assert np.copysign(1.0, ours.numpy()).tolist() == [sign, sign]

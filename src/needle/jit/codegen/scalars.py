@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from ...backend_ndarray.dtypes import c_type, is_float, is_stored, stored_bits
 from ..ir.graph import Node
 
 
-@cache
 def literal(value: Any, dtype: np.dtype) -> str:
     """A Python number as C++ of a type; as the core's `scalar_as`."""
     if is_stored(dtype):

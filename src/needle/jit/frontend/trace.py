@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import compress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -945,6 +946,7 @@ class Tracing:
         effects.reshaped = self.watch.reshaped()
         effects.continued = [(s, self._output(g.cached_data)) for s, g in self.continued]
         self._place_states()
+        self._settle_device()
         graph.arguments.extend(whole(value) for value, _, _ in self.host_inputs)
         by_identity = [
             s for s in self.sources.values() if not (s.argument is not None or s.grad_of or s.place)
@@ -957,6 +959,26 @@ class Tracing:
             outside, self.watch.containers(), self.empty, effects, self.actions, self.host_inputs,
             Guards([]), list(self.modules.values()), returned,
         )  # fmt: skip
+
+    def _settle_device(self) -> None:
+        """The program's device is that of its nodes or, without any, of what it passes on.
+
+        Arguments on other devices that nothing needs are no arguments of the program.
+        """
+        graph, used = self.graph, self.graph.used()
+        needed = [id(view.value) in used for view in graph.arguments]
+        given = [s.before._device for s in self.sources.values() if s.argument is not None]
+        taken = [d for d, is_needed in zip(given, needed, strict=True) if is_needed]
+        states = [s.before._device for s in self.states]
+        constants = [array._device for value, array in graph.constants if id(value) in used]
+        for device in (*taken, *states, *constants):
+            self._check_device(device, "what the function returns or keeps")
+        kept = [
+            is_needed or device is self.device
+            for device, is_needed in zip(given, needed, strict=True)
+        ]
+        self.taken = list(compress(self.taken, kept))
+        graph.arguments[:] = compress(graph.arguments, kept)
 
     def _place_states(self) -> None:
         """States in places where the function puts others are found there at every call."""
