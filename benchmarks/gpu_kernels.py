@@ -12,7 +12,7 @@ from gpu_timing import Run
 
 import needle as ndl
 from needle.backend_ndarray.cuda.kernels import matmul as own_matmul
-from needle.ops import convolution
+from needle.ops import _convolution as convolution
 
 
 @dataclass(frozen=True)

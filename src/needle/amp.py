@@ -33,7 +33,7 @@ class autocast(autocasting):
     Products (matrix products, linear layers, convolutions, attention, recurrent layers) round their
     inputs to `dtype` and so return it; exponentials, powers, sums, norms, softmax and losses run in
     float32 and return that; all others run in the widest dtype of their inputs. The table is in
-    `needle.ops.precision`. float64 and integers are left alone. Gradients have the dtypes of what
+    `needle.ops._precision`. float64 and integers are left alone. Gradients have the dtypes of what
     they are gradients of, so `backward` may be called inside or outside.
 
     Holds for this thread; an inner context replaces an outer one, and `enabled=False` turns it off.

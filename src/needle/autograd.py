@@ -23,6 +23,7 @@ from .backend_ndarray.layout import check_update
 from .backend_selection import Device, NDArray, default_device, default_float
 from .contexts import Setting, decorated
 from .forks import in_child
+from .synonyms import accepts_synonyms
 
 __all__ = [
     "LAZY_MODE",
@@ -307,7 +308,7 @@ class Op:
     `saves_values` says whether `gradient` reads the data of the inputs or of the output: then
     changing them between forward and backward is an error. Ops whose gradient needs only shapes set
     it False. Arrays and Tensors among the op's attributes (labels, indices, masks) may never change
-    in between. `precision` and `takes_integers` are what the tables of `needle.ops.precision` say
+    in between. `precision` and `takes_integers` are what the tables of `needle.ops._precision` say
     of the op.
     """
 
@@ -959,46 +960,57 @@ class Tensor(Value):
         """The tensor with its axes reversed."""
         return ops.permute(self, tuple(reversed(range(self.ndim))))
 
-    def sum(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The sum over `axes` (None, an int or a tuple)."""
-        return ops.summation(self, axes, keepdims)
+    @accepts_synonyms
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The sum over `axis` (None, an int or a tuple)."""
+        return ops.summation(self, axis, keepdims)
 
-    def mean(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The arithmetic mean over `axes`."""
-        return ops.mean(self, axes, keepdims)
+    @accepts_synonyms
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The arithmetic mean over `axis`."""
+        return ops.mean(self, axis, keepdims)
 
-    def var(self, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-        """The variance over `axes`, divided by n - correction."""
-        return ops.var(self, axes, keepdims, correction)
+    @accepts_synonyms
+    def var(self, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """The variance over `axis`, divided by n - correction."""
+        return ops.var(self, axis, keepdims, correction)
 
-    def std(self, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-        """The standard deviation over `axes`."""
-        return ops.std(self, axes, keepdims, correction)
+    @accepts_synonyms
+    def std(self, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """The standard deviation over `axis`."""
+        return ops.std(self, axis, keepdims, correction)
 
-    def prod(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The product over `axes`."""
-        return ops.prod(self, axes, keepdims)
+    @accepts_synonyms
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The product over `axis`."""
+        return ops.prod(self, axis, keepdims)
 
-    def max(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The largest element over `axes`."""
-        return ops.max(self, axes, keepdims)
+    @accepts_synonyms
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The largest element over `axis`."""
+        return ops.max(self, axis, keepdims)
 
-    def min(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The smallest element over `axes`."""
-        return ops.min(self, axes, keepdims)
+    @accepts_synonyms
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The smallest element over `axis`."""
+        return ops.min(self, axis, keepdims)
 
+    @accepts_synonyms
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first largest element along `axis`, int64."""
         return ops.argmax(self, axis, keepdims)
 
+    @accepts_synonyms
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first smallest element along `axis`, int64."""
         return ops.argmin(self, axis, keepdims)
 
-    def norm(self, axes: Any = None, keepdims: bool = False) -> Tensor:
-        """The Euclidean norm over `axes`."""
-        return ops.norm(self, axes, keepdims)
+    @accepts_synonyms
+    def norm(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The Euclidean norm over `axis`."""
+        return ops.norm(self, axis, keepdims)
 
+    @accepts_synonyms
     def cumsum(self, axis: int) -> Tensor:
         """Running sums along `axis`."""
         return ops.cumsum(self, axis)
@@ -1015,6 +1027,7 @@ class Tensor(Value):
         """The axes from `start_axis` on joined into one."""
         return ops.reshape(self, (*self.shape[:start_axis], -1))
 
+    @accepts_synonyms
     def transpose(self, axes: Any = None, *more: int) -> Tensor:
         """Two axes exchanged, the last two by default."""
         return ops.transpose(self, (axes, *more) if more else axes)
@@ -1023,10 +1036,12 @@ class Tensor(Value):
         """The axes in another order."""
         return ops.permute(self, axes[0] if len(axes) == 1 else axes)
 
+    @accepts_synonyms
     def squeeze(self, axis: Any = None) -> Tensor:
         """Without the given axes of length 1 (all of them by default)."""
         return ops.squeeze(self, axis)
 
+    @accepts_synonyms
     def unsqueeze(self, axis: int) -> Tensor:
         """With a new axis of length 1 at `axis`."""
         return ops.unsqueeze(self, axis)
@@ -1067,10 +1082,12 @@ class Tensor(Value):
         """max(x, 0)."""
         return ops.relu(self)
 
+    @accepts_synonyms
     def softmax(self, axis: int = -1) -> Tensor:
         """exp(x) divided by its sum along `axis`."""
         return ops.softmax(self, axis)
 
+    @accepts_synonyms
     def log_softmax(self, axis: int = -1) -> Tensor:
         """The logarithm of `softmax`."""
         return ops.log_softmax(self, axis)

@@ -12,7 +12,7 @@ from core_fuzzer import Fuzzer
 import needle as ndl
 from needle.backend_ndarray import NDArray, cpu_numpy, reference
 from needle.backend_ndarray.primitives import PRIMITIVES
-from needle.ops.convolution import make_geometry
+from needle.ops._convolution import make_geometry
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="needs the native kernels")
 

@@ -14,7 +14,7 @@ from needle import nn, ops
 from needle.backend_ndarray import reference
 from needle.jit.runtime.compiler import NoCompiler, find_compiler
 from needle.jit.schedule.convolutions import MIN_CHANNELS_BACK, MIN_IMAGES
-from needle.ops.convolution import ConvInputGrad, ConvWeightGrad, make_geometry
+from needle.ops._convolution import ConvInputGrad, ConvWeightGrad, make_geometry
 
 try:
     find_compiler()

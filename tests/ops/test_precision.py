@@ -8,7 +8,7 @@ from op_table import CASES, RUNS, Case
 
 import needle as ndl
 from needle.backend_ndarray import is_float
-from needle.ops import precision
+from needle.ops import _precision as precision
 
 # The distance of 1 and the next number, and half of the smallest number.
 STORED = {"bfloat16": (2.0**-7, 2.0**-134), "float16": (2.0**-10, 2.0**-25)}

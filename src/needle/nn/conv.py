@@ -8,7 +8,7 @@ from typing import Any
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
-from ..ops.convolution import as_pair, make_geometry
+from ..ops._convolution import as_pair, make_geometry
 from .arguments import positive_int
 from .module import Module, Parameter
 

@@ -12,8 +12,8 @@ from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
-from ..ops.common import widens
-from ..ops.elementwise import logical_and
+from ..ops._common import widens
+from ..ops._elementwise import logical_and
 from .arguments import in_unit_interval, one_of
 from .module import Module
 

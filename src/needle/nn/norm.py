@@ -10,7 +10,7 @@ from .. import init, ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, Shape, promote
 from ..backend_selection import Device
-from ..ops.common import widens
+from ..ops._common import widens
 from .arguments import in_unit_interval, non_negative, positive_int
 from .module import Module, Parameter
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import ops
 from ..autograd import Tensor
-from ..ops.convolution import as_pair
+from ..ops._convolution import as_pair
 from .module import Module
 
 

@@ -22,7 +22,7 @@ def softmax_loss(Z: Tensor, y_one_hot: Tensor) -> Tensor:
             f"[softmax_loss] logits {Z.shape} and one-hot targets {y_one_hot.shape} must be 2-d "
             "and of equal shape"
         )
-    total = ops.summation(ops.logsumexp(Z, axes=1)) - ops.summation(Z * y_one_hot)
+    total = ops.summation(ops.logsumexp(Z, axis=1)) - ops.summation(Z * y_one_hot)
     return total / Z.shape[0]
 
 

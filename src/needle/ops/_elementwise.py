@@ -12,7 +12,7 @@ from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_ndarray.device import BackendDevice
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
-from .common import as_tensor, as_tensors, is_scalar, unbroadcast
+from ._common import as_tensor, as_tensors, is_scalar, unbroadcast
 
 # ---- arithmetic of two tensors --------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..autograd import Tensor, TensorOp, autocast_dtype
 from ..backend_ndarray import NDArray, Shape, is_stored, promote, widened
 from ..backend_ndarray.layout import whole, wholes
-from .shape import permute, squeeze, unsqueeze
+from ._shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
 

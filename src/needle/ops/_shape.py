@@ -455,6 +455,8 @@ def getitem(a: Tensor, key: Any) -> Tensor:
 
 def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
     """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
+    if getattr(axis, "ndim", 0):
+        raise TypeError("[gather] takes (a, axis, index), as PyTorch does: axis must be an integer")
     along = normalize_axis(axis, len(shape), "gather")
     data = index_data(index)
     positions = data if isinstance(data, NDArray) else np.array(data)

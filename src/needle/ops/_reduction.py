@@ -11,9 +11,9 @@ from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
-from .common import widens
-from .elementwise import abs, equal, exp, logical_or, not_equal, sqrt, where
-from .shape import broadcast_to, concatenate, flip, gather, permute, reshape
+from ._common import widens
+from ._elementwise import abs, equal, exp, logical_or, not_equal, sqrt, where
+from ._shape import broadcast_to, concatenate, flip, gather, permute, reshape
 
 
 class _Reduction(TensorOp):
@@ -141,38 +141,38 @@ class CumSum(TensorOp):
         return flip(cumsum(flip(out_grad, self.axis), self.axis), self.axis)
 
 
-def summation(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over `axes`, which are dropped unless `keepdims`."""
-    return Summation(axes, keepdims)(a)
+def summation(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The sum over `axis` (an int, several, or None for all), dropped unless `keepdims`."""
+    return Summation(axis, keepdims)(a)
 
 
-def mean(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean over `axes`; that of integers is float32, rounded once."""
+def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The arithmetic mean over `axis`; that of integers is float32, rounded once."""
     if not is_float(a.dtype):
-        return Tensor.make_const(a.realize_cached_data().mean(axes, keepdims))
-    return _mean(a, axes, keepdims)
+        return Tensor.make_const(a.realize_cached_data().mean(axis, keepdims))
+    return _mean(a, axis, keepdims)
 
 
 @widens
-def _mean(a: Tensor, axes: Any, keepdims: bool) -> Tensor:
-    count = _count(a.shape, axes, "mean")
-    return summation(a, axes, keepdims) * (1.0 / count if count else float("nan"))
+def _mean(a: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    count = _count(a.shape, axis, "mean")
+    return summation(a, axis, keepdims) * (1.0 / count if count else float("nan"))
 
 
 @widens
-def var(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """The variance over `axes`: squared deviations summed and divided by n - correction."""
-    deviation = a - _mean(a, axes, True)
-    count = _count(a.shape, axes, "var") - python_number(correction)
-    return summation(deviation * deviation, axes, keepdims) * (
+def var(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+    """The variance over `axis`: squared deviations summed and divided by n - correction."""
+    deviation = a - _mean(a, axis, True)
+    count = _count(a.shape, axis, "var") - python_number(correction)
+    return summation(deviation * deviation, axis, keepdims) * (
         1.0 / count if count > 0 else float("nan")
     )
 
 
 @widens
-def std(a: Tensor, axes: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """The standard deviation over `axes`, the square root of `var`; its gradient at 0 is 0."""
-    return _root(var(a, axes, keepdims, correction), 2)
+def std(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+    """The standard deviation over `axis`, the square root of `var`; its gradient at 0 is 0."""
+    return _root(var(a, axis, keepdims, correction), 2)
 
 
 def _root(a: Tensor, degree: float) -> Tensor:
@@ -185,50 +185,50 @@ def _root(a: Tensor, degree: float) -> Tensor:
     return where(positive, sqrt(base) if degree == 2 else base ** (1.0 / degree), 0.0)
 
 
-def _count(shape: Shape, axes: Any, what: str) -> int:
-    return product(shape[i] for i in normalize_axes(axes, len(shape), what))
+def _count(shape: Shape, axis: Any, what: str) -> int:
+    return product(shape[i] for i in normalize_axes(axis, len(shape), what))
 
 
-def prod(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The product over `axes`."""
-    return Prod(axes, keepdims)(a)
+def prod(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The product over `axis`."""
+    return Prod(axis, keepdims)(a)
 
 
-def max(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element over `axes`; equal ones share the gradient."""
-    return Max(axes, keepdims)(a)
+def max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The largest element over `axis`; equal ones share the gradient."""
+    return Max(axis, keepdims)(a)
 
 
-def min(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over `axes`; equal ones share the gradient."""
-    return Min(axes, keepdims)(a)
+def min(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The smallest element over `axis`; equal ones share the gradient."""
+    return Min(axis, keepdims)(a)
 
 
-def logsumexp(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
-    """ln Σ exp(a) over `axes`, safe for large elements; -inf over nothing."""
-    return LogSumExp(axes, keepdims)(a)
+def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """ln Σ exp(a) over `axis`, safe for large elements; -inf over nothing."""
+    return LogSumExp(axis, keepdims)(a)
 
 
 @widens
-def norm(a: Tensor, axes: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """The vector norm (Σ|a|^ord)^(1/ord) over `axes`, for ord = inf the largest |a|.
+def norm(a: Tensor, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+    """The vector norm (Σ|a|^ord)^(1/ord) over `axis`, for ord = inf the largest |a|.
 
     Its gradient at 0 is 0. Raises ValueError for an `ord` that is not positive.
     """
     if not ord > 0:
         raise ValueError(f"[norm] ord must be positive, got {ord}")
     if ord == 2:
-        return _root(summation(a * a, axes, keepdims), 2)
+        return _root(summation(a * a, axis, keepdims), 2)
     size = abs(a)
     if ord == 1:
-        return summation(size, axes, keepdims)
+        return summation(size, axis, keepdims)
     if ord == math.inf:
-        return max(size, axes, keepdims)
+        return max(size, axis, keepdims)
     if ord > 2:
-        return _root(summation(size**ord, axes, keepdims), ord)
+        return _root(summation(size**ord, axis, keepdims), ord)
     positive = size != 0  # a derivative of the power is infinite at 0; see `_root`
     powers = where(positive, where(positive, size, 1.0) ** ord, 0.0)
-    return _root(summation(powers, axes, keepdims), ord)
+    return _root(summation(powers, axis, keepdims), ord)
 
 
 def argmax(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -32,6 +32,7 @@ from ..backend_ndarray.dtypes import (
     python_number,
 )
 from ..backend_ndarray.layout import broadcast_shapes
+from ..synonyms import Names
 
 
 def is_scalar(x: Any) -> bool:
@@ -158,22 +159,27 @@ def _in_wider(function: Function, stays: Callable[[], bool]) -> Function:
     return call  # type: ignore[return-value]
 
 
-def names_tensors(function: Any) -> Any:
-    """`function`, whose errors name the argument that had to be a Tensor and is none.
+def public(function: Any) -> Any:
+    """A function as programs call it: with any name that an argument has elsewhere, and with errors
+    that name the argument that had to be a Tensor and is none.
 
-    Those are the parameters annotated so. Nothing is looked at before there is an error: a check at
-    every call would cost more than the wrapper.
+    `dim` is `axis`, `keepdim` is `keepdims` (see `synonyms`). A Tensor is a parameter annotated so.
+    Nothing is looked at before there is an error: a check at every call would cost more than the
+    wrapper.
     """
     wanted = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.annotation in _TENSORS
     }
-    if not wanted:
+    names = Names(function)
+    if not wanted and not names.others:
         return function
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        if options:
+            options = names.translated(options)
         try:
             return function(*args, **options)
         except Exception:

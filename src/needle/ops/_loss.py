@@ -9,11 +9,11 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, one_hot, required
 from ..backend_ndarray.layout import whole
-from .activation import log_softmax, softmax
-from .common import FusedOp, is_scalar, widens
-from .elementwise import where
-from .reduction import summation
-from .shape import gather, reshape, unsqueeze
+from ._activation import log_softmax, softmax
+from ._common import FusedOp, is_scalar, widens
+from ._elementwise import where
+from ._reduction import summation
+from ._shape import gather, reshape, unsqueeze
 
 
 class CrossEntropy(FusedOp):

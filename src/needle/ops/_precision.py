@@ -25,10 +25,10 @@ from ..autograd import (
 )
 from ..backend_ndarray import is_float, promote, widened
 from ..backend_ndarray.dtypes import computed_dtype, float_dtype
-from .activation import LogSoftmax, Softmax
-from .attention import Attention
-from .convolution import Conv, ConvInputGrad, ConvWeightGrad
-from .elementwise import (
+from ._activation import LogSoftmax, Softmax
+from ._attention import Attention
+from ._convolution import Conv, ConvInputGrad, ConvWeightGrad
+from ._elementwise import (
     EWisePow,
     Exp,
     Expm1,
@@ -39,13 +39,13 @@ from .elementwise import (
     RPowScalar,
     Rsqrt,
 )
-from .linalg import Linear, MatMul
-from .loss import CrossEntropy, CrossEntropyGrad
-from .normalization import BatchNorm, LayerNorm
-from .pooling import AvgPool, AvgPoolGrad
-from .recurrent import LSTM, RNN
-from .reduction import CumSum, LogSumExp, Prod, Summation
-from .shape import make_tuple
+from ._linalg import Linear, MatMul
+from ._loss import CrossEntropy, CrossEntropyGrad
+from ._normalization import BatchNorm, LayerNorm
+from ._pooling import AvgPool, AvgPoolGrad
+from ._recurrent import LSTM, RNN
+from ._reduction import CumSum, LogSumExp, Prod, Summation
+from ._shape import make_tuple
 
 
 class Precision(Enum):

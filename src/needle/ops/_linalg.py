@@ -7,8 +7,8 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
-from .common import as_tensors, of_one_dtype, unbroadcast
-from .shape import permute, reshape, transpose
+from ._common import as_tensors, of_one_dtype, unbroadcast
+from ._shape import permute, reshape, transpose
 
 
 class MatMul(TensorOp):

@@ -13,12 +13,12 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float, widened
 from ..backend_ndarray.layout import broadcast_shapes, whole
-from .activation import Softmax, along_last_axis
-from .common import FusedOp, of_one_dtype
-from .elementwise import where
-from .linalg import matmul
-from .reduction import max as largest
-from .shape import broadcast_to, chunk, permute, reshape
+from ._activation import Softmax, along_last_axis
+from ._common import FusedOp, of_one_dtype
+from ._elementwise import where
+from ._linalg import matmul
+from ._reduction import max as largest
+from ._shape import broadcast_to, chunk, permute, reshape
 
 
 class SoftmaxOfSeen(Softmax):

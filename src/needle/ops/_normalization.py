@@ -6,10 +6,10 @@ from typing import Any
 
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray
-from .common import FusedOp
-from .elementwise import rsqrt
-from .reduction import mean, var
-from .shape import reshape
+from ._common import FusedOp
+from ._elementwise import rsqrt
+from ._reduction import mean, var
+from ._shape import reshape
 
 
 def _like(x: NDArray, shape: tuple[int, ...] | None = None) -> NDArray:

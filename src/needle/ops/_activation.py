@@ -7,12 +7,12 @@ import math
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
-from .common import FusedOp, rounds_once, widens
-from .elementwise import abs as abs_
-from .elementwise import erf, exp, expm1, log, log1p, maximum, where
-from .reduction import max as largest
-from .reduction import summation
-from .shape import permute, reshape
+from ._common import FusedOp, rounds_once, widens
+from ._elementwise import abs as abs_
+from ._elementwise import erf, exp, expm1, log, log1p, maximum, where
+from ._reduction import max as largest
+from ._reduction import summation
+from ._shape import permute, reshape
 
 
 class ReLU(TensorOp):

@@ -6,12 +6,12 @@ from typing import Any
 
 from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float
-from .activation import relu, sigmoid, tanh
-from .common import FusedTupleOp, of_one_dtype
-from .elementwise import add
-from .linalg import linear
-from .scan import scan
-from .shape import chunk, make_tuple
+from ._activation import relu, sigmoid, tanh
+from ._common import FusedTupleOp, of_one_dtype
+from ._elementwise import add
+from ._linalg import linear
+from ._scan import scan
+from ._shape import chunk, make_tuple
 
 
 def lstm_step(

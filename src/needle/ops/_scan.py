@@ -29,8 +29,8 @@ from ..autograd import (
 )
 from ..backend_ndarray import NDArray, is_float
 from ..tree import map_leaves, tensors
-from .common import frozen
-from .shape import make_tuple, split, stack
+from ._common import frozen
+from ._shape import make_tuple, split, stack
 
 
 def scan(

@@ -10,11 +10,11 @@ import numpy as np
 from ..autograd import Tensor, TensorOp, is_grad_enabled
 from ..backend_ndarray import NDArray, Shape, is_float, widened
 from ..backend_ndarray.layout import normalize_axis
-from .common import FusedOp
-from .convolution import Pair, as_pair, channels_first, channels_last
-from .elementwise import logical_and
-from .reduction import Max, mean
-from .shape import broadcast_to, pad, reshape
+from ._common import FusedOp
+from ._convolution import Pair, as_pair, channels_first, channels_last
+from ._elementwise import logical_and
+from ._reduction import Max, mean
+from ._shape import broadcast_to, pad, reshape
 
 
 class Window(NamedTuple):

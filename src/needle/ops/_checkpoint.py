@@ -25,7 +25,7 @@ from ..autograd import (
 )
 from ..backend_ndarray import NDArray
 from ..random import drawing_again, streams
-from .common import frozen
+from ._common import frozen
 
 
 class Checkpoint(TensorOp):

@@ -1,0 +1,64 @@
+"""Names of arguments that mean the same: NumPy's, PyTorch's and the course's."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+SYNONYMS = (
+    ("axis", "axes", "dim", "dims"),
+    ("keepdims", "keepdim"),
+    ("correction", "ddof"),
+)
+
+
+def accepts_synonyms(function: _Function) -> _Function:
+    """The function, taking an argument by any of its names: `x.mean(dim=1)` is `x.mean(axis=1)`.
+
+    Also `out=None` and `dtype=None`, which NumPy's functions pass on: `np.mean(x)`. Raises
+    TypeError for an argument that is given under two names.
+    """
+    names = Names(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*args, **(names.translated(options) if options else options))
+
+    return call  # type: ignore[return-value]
+
+
+class Names:
+    """The names of a function's parameters, and what else they are called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function.__name__
+        self.own = inspect.signature(function).parameters.keys()
+        self.others = {
+            other: name
+            for names in SYNONYMS
+            for name in names
+            if name in self.own
+            for other in names
+            if other not in self.own
+        }
+
+    def translated(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments under the function's own names."""
+        if not self.others or options.keys() <= self.own:
+            return options
+        first: dict[str, str] = {}  # the name under which each was given
+        translated: dict[str, Any] = {}
+        for given, value in options.items():
+            name = self.others.get(given, given)
+            if name in translated:
+                raise TypeError(
+                    f"[{self.function}] {first[name]} and {given} are two names of one argument; "
+                    "give it once"
+                )
+            if not (given in ("out", "dtype") and value is None):
+                first[name], translated[name] = given, value
+        return translated

@@ -1,0 +1,108 @@
+"""Arguments by the names that NumPy, PyTorch and the course have for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import needle as ndl
+from needle.synonyms import SYNONYMS, Names
+
+X = np.random.RandomState(0).randn(2, 3, 4)
+AXES = SYNONYMS[0]
+# Functions that need arguments besides a Tensor and an axis.
+MORE = (
+    "stack", "concatenate", "concat", "cat", "chunk", "topk", "take", "gather", "scatter_add",
+    "dilate", "pad",
+)  # fmt: skip
+
+
+def with_axis() -> list[str]:
+    """The functions that take one axis or several, and need no more than a Tensor."""
+    found = []
+    for name in ndl.__all__:
+        function = getattr(ndl, name)
+        if not inspect.isfunction(function):
+            continue
+        parameters = list(inspect.signature(function).parameters.values())
+        free = [p for p in parameters[1:] if p.default is p.empty and p.name not in AXES]
+        if any(p.name in AXES for p in parameters) and not free and name not in MORE:
+            found.append(name)
+    return found
+
+
+def numbers(result: Any) -> list[np.ndarray]:
+    return [x.numpy() for x in (result if isinstance(result, tuple) else [result])]
+
+
+def same(a: Any, b: Any) -> None:
+    for x, y in zip(numbers(a), numbers(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def argument(function: Callable[..., Any]) -> Any:
+    """An axis, or as many as the function takes."""
+    name = next(p for p in inspect.signature(function).parameters if p in AXES)
+    several = {"permute": (2, 0, 1), "transpose": (0, 1), "flip": (1,)}
+    return several.get(function.__name__, 1) if name == "axes" else 1
+
+
+@pytest.mark.parametrize("other", AXES)
+@pytest.mark.parametrize("name", with_axis())
+def test_functions(name: str, other: str) -> None:
+    function, x = getattr(ndl, name), ndl.Tensor(X[:, :1] if name == "squeeze" else X)
+    at = argument(function)
+    own = next(p for p in inspect.signature(function).parameters if p in AXES)
+    same(function(x, **{other: at}), function(x, **{own: at}))
+
+
+@pytest.mark.parametrize("other", AXES)
+@pytest.mark.parametrize(
+    "name",
+    ["sum", "mean", "var", "std", "prod", "max", "min", "argmax", "argmin", "norm", "cumsum",
+     "softmax", "log_softmax", "unsqueeze"],
+)  # fmt: skip
+def test_methods(name: str, other: str) -> None:
+    method = getattr(ndl.Tensor(X), name)
+    same(method(**{other: 1}), method(1))
+
+
+@pytest.mark.parametrize("keep", SYNONYMS[1])
+def test_keepdims(keep: str) -> None:
+    x = ndl.Tensor(X)
+    assert x.sum(dim=1, **{keep: True}).shape == (2, 1, 4)
+    assert ndl.logsumexp(x, 1, **{keep: True}).shape == (2, 1, 4)
+
+
+def test_numpys_functions_call_the_methods() -> None:
+    x = ndl.Tensor(X, dtype="float64")
+    for function in (np.sum, np.mean, np.prod, np.max, np.min, np.argmax, np.var, np.std):
+        for options in ({}, {"axis": 1}):
+            result = function(x, **options)
+            assert isinstance(result, ndl.Tensor)
+            np.testing.assert_allclose(result.numpy(), function(X, **options), rtol=1e-12)
+
+
+def test_one_argument_under_two_names_is_an_error() -> None:
+    x = ndl.Tensor(X)
+    for call in (lambda: x.sum(dim=1, axis=0), lambda: ndl.softmax(x, dim=1, axes=0)):
+        with pytest.raises(TypeError, match="are two names of one argument"):
+            call()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'axs'"):
+        x.sum(axs=1)
+    with pytest.raises(TypeError, match="multiple values"):
+        ndl.softmax(x, 1, dim=0)
+
+
+def test_a_name_of_the_function_itself_is_no_synonym() -> None:
+    assert Names(lambda dim, axis: None).others == {"axes": "dim", "dims": "dim"}
+
+
+def test_gather_in_the_other_order_says_so() -> None:
+    x = ndl.Tensor(X)
+    with pytest.raises(TypeError, match=r"takes \(a, axis, index\)"):
+        ndl.gather(x, ndl.Tensor(np.zeros((2, 3, 1)), dtype="int64"), 1)
