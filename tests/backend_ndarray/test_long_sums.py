@@ -103,6 +103,26 @@ def test_gradients_of_rows_and_their_norm(device):
     assert_sums(np.array(float(norm)), np.array(size), np.array(size), ROUNDINGS, "float32")
 
 
+def repeats() -> tuple[np.ndarray, np.ndarray]:
+    """An index that names some of five rows very often, one of them from the end, and how often."""
+    index = np.full(2**20, 3, np.int64)
+    index[::3], index[1::1000], index[2] = 0, -3, 1
+    return index, np.bincount(index % 5, minlength=5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_gradients_of_rows_that_repeat(dtype, device):
+    index, counts = repeats()
+    x = ndl.Tensor(np.zeros((5, 3)), device=device, dtype=dtype)
+    labels = ndl.Tensor(index, device=device, dtype="int64", requires_grad=False)
+    value = float(np.asarray(ndl.Tensor([2.0**-8 / 3], device=device, dtype=dtype).item()))
+    exact = np.repeat(value * counts[:, None], 3, 1)
+    for key in (labels, index, (index, slice(None))):
+        gradient = ndl.Tensor(np.full((len(index), 3), value), device=device, dtype=dtype)
+        (found,) = ndl.grad(x[key], [x], gradient)
+        assert_sums(found.numpy(), exact, exact, ROUNDINGS, dtype)
+
+
 def test_what_is_infinite_stays_so(device):
     values = VALUES[: 2**16].copy()
     for bad, expected in (([np.inf], np.inf), ([np.inf, -np.inf], np.nan), ([3e38, 3e38], np.inf)):
@@ -273,6 +293,23 @@ def test_compiled_gradients_and_their_norm():
     assert_right(layer.weight.grad.abs(), g.astype("float64").sum(0), 4 * ROUNDINGS)
     size = 2 * float(VALUES[0]) * np.sqrt(N)
     assert float(norm) == pytest.approx(size, rel=ROUNDINGS * 2.0**-23)
+
+
+@compiled
+def test_compiled_gradients_of_rows_that_repeat():
+    index, counts = repeats()
+    table = nn.Embedding(5, 3)
+
+    def step(x: ndl.Tensor, g: ndl.Tensor) -> ndl.Tensor:
+        (table(x) * g).sum().backward()
+        return table.weight.grad
+
+    labels = ndl.Tensor(index.reshape(-1, 4) % 5, dtype="int64", requires_grad=False)
+    g = ndl.Tensor(np.full((*labels.shape, 3), VALUES[0]), requires_grad=False)
+    compiled_step = ndl.jit(step)
+    found = compiled_step(labels, g)
+    assert compiled_step.source()
+    assert_right(found, np.repeat(float(VALUES[0]) * counts[:, None], 3, 1))
 
 
 @compiled

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "gemm.h"
 #include "reduce.h"
@@ -19,8 +20,9 @@ class Rows {
         step_(index.strides[0]),
         n_(n),
         size(index.shape[0]) {
-    for (int64_t i = 0; i < size; ++i) {
-      const int64_t row = raw(i);
+    const int64_t* place = data_;
+    for (int64_t left = size, step = index.strides[0]; left > 0; --left, place += step) {
+      const int64_t row = read_once(place);
       if (row < -n || row >= n) {
         throw std::out_of_range("index " + std::to_string(row) +
                                 " is out of range for an axis of length " + std::to_string(n));
@@ -61,23 +63,104 @@ inline void take_rows(const View& x, const View& index, const View& out) {
   })
 }
 
-// Threads share the columns, not the rows: repeated rows are added in the order of the index.
+constexpr int64_t FEW = 1024;  // additions to one row that are made one after the other
+
+// Whether an index may name a row more than FEW times: whether it does so FEW / 16 times among one
+// place of each eight, which are FEW / 8 places of such a row on average and more than half of them
+// but once in ten million. They are drawn by a linear congruential generator, as an index often has
+// a period. Rows with equal last bits share a counter, so that all are in the first-level cache.
+inline bool may_repeat(const Rows& rows) {
+  constexpr int64_t EACH = 8, COUNTERS = 4096;
+  if (rows.size <= FEW) return false;
+  const Rows local = rows;
+  uint16_t counts[COUNTERS] = {};
+  uint32_t random = 1;
+  for (int64_t i = 0; i + EACH <= local.size; i += EACH) {
+    random = random * 1664525 + 1013904223;
+    const auto row = static_cast<uint64_t>(local[i + (random >> 29)]);
+    if (++counts[row % COUNTERS] > FEW / (2 * EACH)) return true;
+  }
+  return false;
+}
+
+// The places of an index in two parts: those of rows that it names at most FEW times, and those of
+// each of the others.
+struct Repeats {
+  struct Place {
+    int64_t row, at;
+  };
+  struct Run {
+    int64_t row, begin, end;  // in `places`
+  };
+  std::vector<Place> few;
+  std::vector<Run> runs;
+  std::vector<int64_t> places;
+
+  Repeats() = default;
+  Repeats(const Rows& rows, int64_t n) {
+    std::vector<int64_t> copy(rows.size), next(n);  // a copy, as the index may change meanwhile
+    for (int64_t i = 0; i < rows.size; ++i) ++next[copy[i] = rows[i]];
+    int64_t end = 0;
+    for (int64_t row = 0; row < n; ++row) {
+      const int64_t count = next[row], begin = end;
+      next[row] = count > FEW ? begin : -1;
+      if (count > FEW) runs.push_back({row, begin, end += count});
+    }
+    if (runs.empty()) return;
+    places.resize(end);
+    for (int64_t i = 0; i < rows.size; ++i) {
+      int64_t& place = next[copy[i]];
+      if (place < 0)
+        few.push_back({copy[i], i});
+      else
+        places[place++] = i;
+    }
+  }
+};
+
+// Threads share the columns, not the rows: repeated rows are added in the order of the index, up to
+// FEW one after the other. More have the error that sums.h states.
+template <typename T, bool CONTIGUOUS>
+void add_rows_as(const View& out, const Rows& rows, const Repeats& repeats, const View& src) {
+  const int64_t to_row = out.strides[0], to_column = CONTIGUOUS ? 1 : out.strides[1];
+  const int64_t from_row = src.strides[0], from_column = CONTIGUOUS ? 1 : src.strides[1];
+  T* const target = reinterpret_cast<T*>(out.data);
+  const T* const source = reinterpret_cast<const T*>(src.data);
+  parallel_range(out.shape[1], rows.size, [=, &rows, &repeats](int64_t begin, int64_t end) {
+    const int64_t width = end - begin;
+    const T* const from = source + begin * from_column;
+    const auto add = [=, to = target + begin * to_column](int64_t row, const T* __restrict x,
+                                                          int64_t step) {
+      T* __restrict sums = to + row * to_row;
+      for (int64_t j = 0; j < width; ++j)
+        sums[j * to_column] = f::add<T>(sums[j * to_column], x[j * step]);
+    };
+    if (repeats.runs.empty()) {
+      const Rows local = rows;  // of which an atomic read leaves nothing to be read again
+      for (int64_t i = 0; i < local.size; ++i) add(local[i], from + i * from_row, from_column);
+      return;
+    }
+    for (const auto& [row, i] : repeats.few) add(row, from + i * from_row, from_column);
+    if constexpr (std::is_floating_point_v<T>) {
+      std::vector<T> sums(width);
+      for (const auto& run : repeats.runs) {
+        const int64_t* places = repeats.places.data() + run.begin;
+        sum_columns<T>(run.end - run.begin, 0, width, {sums.data()}, [=](int64_t i, int64_t j) {
+          return from[places[i] * from_row + j * from_column];
+        });
+        add(run.row, sums.data(), 1);
+      }
+    }
+  });
+}
+
 inline void add_rows(const View& out, const View& index, const View& src) {
   const Rows rows(index, out.shape[0]);
-  NEEDLE_DISPATCH(out.dtype, {
-    const T* source = reinterpret_cast<const T*>(src.data);
-    T* target = reinterpret_cast<T*>(out.data);
-    parallel_range(out.shape[1], rows.size, [&](int64_t begin, int64_t end) {
-      for (int64_t i = 0; i < rows.size; ++i) {
-        T* to = target + rows[i] * out.strides[0];
-        const T* from = source + i * src.strides[0];
-        for (int64_t j = begin; j < end; ++j) {
-          T& sum = to[j * out.strides[1]];
-          sum = f::add<T>(sum, from[j * src.strides[1]]);
-        }
-      }
-    });
-  })
+  const bool rounds = out.dtype == DType::Float32 || out.dtype == DType::Float64;
+  const Repeats repeats = rounds && may_repeat(rows) ? Repeats(rows, out.shape[0]) : Repeats();
+  const bool contiguous = out.strides[1] == 1 && src.strides[1] == 1;
+  NEEDLE_DISPATCH(out.dtype, (contiguous ? add_rows_as<T, true>
+                                         : add_rows_as<T, false>)(out, rows, repeats, src))
 }
 
 // The order that sorts each lane: stable, NaNs last in both directions. A copy is sorted, of which

@@ -224,7 +224,25 @@ class NumpyDevice(BackendDevice):
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
 
     def add_rows(self, out: Any, index: Any, src: Any) -> None:
-        np.add.at(self.view(out), _checked_rows(self.view(index), out._shape[0]), self.view(src))
+        sums, added, n = self.view(out), self.view(src), out._shape[0]
+        rows = _checked_rows(self.view(index), n)
+        if len(rows) > FEW and sums.dtype.kind == "f":
+            rows = np.where(rows < 0, rows + n, rows)
+            often = np.bincount(rows, minlength=n)[rows] > FEW
+            _add_pairwise(sums, rows[often], added[often])
+            rows, added = rows[~often], added[~often]
+        np.add.at(sums, rows, added)
+
+
+FEW = 1024  # additions to one row that are made one after the other
+
+
+def _add_pairwise(sums: np.ndarray, rows: np.ndarray, added: np.ndarray) -> None:
+    """sums[rows] += added, where the numbers for each row are added pairwise first."""
+    order = np.argsort(rows, kind="stable")
+    distinct, starts = np.unique(rows[order], return_index=True)
+    for row, places in zip(distinct, np.split(order, starts[1:]), strict=False):
+        sums[row] += pairwise_sum(added[places], 0)
 
 
 def _checked_rows(index: np.ndarray, n: int) -> np.ndarray:
