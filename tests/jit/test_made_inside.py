@@ -364,3 +364,107 @@ def test_a_copy_of_a_tensor_inside():
     changed, kept = ndl.jit(function)(x)
     np.testing.assert_array_equal(kept.numpy(), w.numpy())
     np.testing.assert_allclose(changed.numpy(), w.numpy() + x.numpy(), rtol=1e-6)
+
+
+# ---- what leaves the function ---------------------------------------------------------------
+
+
+def in_a_data_class():
+    def function(x):
+        return Pair(x * 2, 3)
+
+    return function, lambda out: (out.a.numpy(), out.b)
+
+
+def in_slots_twice():
+    def function(x):
+        made = Slots(x * 2)
+        made.b = made
+        return {"made": made, "again": [made]}
+
+    return function, lambda out: (
+        out["made"].a.numpy(), out["again"][0] is out["made"], out["made"].b is out["made"]
+    )  # fmt: skip
+
+
+def a_module():
+    def function(x):
+        made = copy.deepcopy(linear)
+        return made, made(x)
+
+    def seen(out):
+        made, y = out
+        return made(tensor(2, 4)).numpy(), y.numpy(), type(made.weight), made.weight.requires_grad
+
+    return function, seen
+
+
+def an_optimizer():
+    def function(x):
+        w = nn.Parameter(np.ones((3, 4), np.float32))
+        made = optim.Adam([w], lr=0.1)
+        (w * x).sum().backward()
+        made.step()
+        return made, w
+
+    def seen(out):
+        made, w = out
+        made.zero_grad()
+        (w * 2).sum().backward()
+        made.step()
+        return w.numpy(), made.params[0] is w, list(made.state) == [w], made.state[w]["step"]
+
+    return function, seen
+
+
+def made_when_it_is_needed():
+    kept: dict[str, Any] = {}
+    model = types.SimpleNamespace(norm=None)
+    w = nn.Parameter(np.ones(4, np.float32))
+
+    def function(x):
+        if model.norm is None:
+            model.norm = nn.LayerNorm1d(4)
+            kept["optimizer"] = optim.SGD([w, *model.norm.parameters()], lr=0.1, momentum=0.9)
+        kept["optimizer"].zero_grad()
+        loss = ((model.norm(x) * w - 1) ** 2).mean()
+        loss.backward()
+        kept["optimizer"].step()
+        return loss.detach()
+
+    return function, lambda loss: (loss.numpy(), w.numpy(), model.norm.weight.numpy())
+
+
+LEAVING = {
+    f.__name__: (f, n)
+    for f, n in [
+        (in_a_data_class, 1), (in_slots_twice, 1), (a_module, 1), (an_optimizer, 1),
+        (made_when_it_is_needed, 2),
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_what_leaves_is_new_at_every_call(name):
+    """Objects that are returned or kept have the call's own Tensors, also when seen later."""
+    make, programs = LEAVING[name]
+    (eager, eager_seen), (function, seen) = make(), make()
+    compiled_function = ndl.jit(function)
+    results = []
+    for i in range(4):
+        x = tensor(3, 4, seed=i, requires_grad=False)
+        results.append((eager(x), compiled_function(x)))
+        if programs > 1:  # what was kept changes with the next call
+            _assert_same(seen(results[-1][1]), eager_seen(results[-1][0]))
+    if programs == 1:
+        for expected, got in results:
+            _assert_same(seen(got), eager_seen(expected))
+    assert compiled_function.compilations == programs
+
+
+def _assert_same(got: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        if isinstance(b, np.ndarray):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        else:
+            assert a == b

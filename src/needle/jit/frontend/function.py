@@ -28,7 +28,7 @@ from . import check
 from .guards import CONTENTS, Counters, Unrepeatable, put, read
 from .host_random import Draw
 from .signature import Signature
-from .trace import Given, Kept, Made, Output, Reached, Source, Trace, Tracing
+from .trace import Given, Kept, Made, MadeObject, Output, Reached, Source, Trace, Tracing
 
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
 MAX_PROGRAMS = 32
@@ -158,7 +158,7 @@ class CompiledProgram(Program):
             or effects.continued or self._new_grads
         )  # fmt: skip
         returned = trace.returned  # a loss, mostly
-        is_one = type(returned) is Output and returned.kind is Tensor
+        is_one = type(returned) is Output and returned.kind is Tensor and not returned.requires_grad
         self._returns_one = is_one and not self._changes_more
 
     def __call__(self, given: Signature, eagerly: Callable[[], Any]) -> tuple[bool, Any]:
@@ -323,11 +323,14 @@ class _Filling:
         self._program, self._given = program, given
         self._made: dict[Any, Any] = {}  # Tensors by the numbers of results, containers by `Made`s
 
-    def tensor(self, number: int) -> Tensor:
+    def tensor(
+        self, number: int, kind: type[Tensor] = Tensor, requires_grad: bool = False
+    ) -> Tensor:
         """The Tensor of result number `number`."""
         made = self._made.get(number)
         if made is None:
-            made = self._made[number] = Tensor.make_const(self.results[number])
+            data = self.results[number]
+            made = self._made[number] = kind.make_const(data, requires_grad=requires_grad)
         return made
 
     def holder(self, holder: Any) -> Any:
@@ -339,20 +342,35 @@ class _Filling:
         if kind is Output:
             if template.kind is NDArray:
                 return self.results[template.index]
-            return self.tensor(template.index)
+            return self.tensor(template.index, template.kind, template.requires_grad)
         if kind is Source:
             return self._program.target(template, self._given.tensors)
         if kind is HostNumber:
             return template.read()
         if kind is Made:
             return self._container(template)
+        if kind is MadeObject:
+            return self._object(template)
         if kind is Given:
             return self._given.containers[template.number]
         if kind is Kept:
             return template.object()
         if isinstance(template, tuple):
             return tree.like(template, [self(item) for item in template])
-        return {key: self(x) for key, x in template.items()} if kind is dict else template
+        if kind is dict:
+            return {self._key(key): self(x) for key, x in template.items()}
+        return template
+
+    def _key(self, key: Any) -> Any:
+        return self(key) if type(key) in (Output, Source) else key
+
+    def _object(self, template: MadeObject) -> Any:
+        if template not in self._made:
+            made: Any = object.__new__(template.kind)
+            self._made[template] = made
+            for name, value in self(template.attributes).items():
+                object.__setattr__(made, name, value)
+        return self._made[template]
 
     def _container(self, made: Made) -> Any:
         if made not in self._made:

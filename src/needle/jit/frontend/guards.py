@@ -353,14 +353,19 @@ def _is_empty(obj: Any, attributes: dict[str, Any] | None) -> bool:
     """Whether an object has no attributes of its own."""
     if attributes:
         return False
+    return not _slots(obj)
+
+
+def _slots(obj: Any) -> dict[str, Any]:
+    """What is in the slots of an object."""
     slots = {
-        name
+        name: _in_slot(obj, name)
         for base in type(obj).__mro__
         if _mutable(base)
         for name, member in vars(base).items()
         if isinstance(member, types.MemberDescriptorType)
     }
-    return all(_in_slot(obj, name) is MISSING for name in slots)
+    return {name: value for name, value in slots.items() if value is not MISSING}
 
 
 def _in_slot(obj: Any, name: str) -> Any:
@@ -523,6 +528,15 @@ class Watch:
         """Whether the trace has made an object, of which nothing is a guard, and nothing is written
         again: it was empty when it was first seen, and the function has found it nowhere."""
         return self._has_made(obj, _attributes(obj))
+
+    def attributes_made(self, obj: Any) -> dict[str, Any] | None:
+        """What an object that the trace has made has; None for others, and for those that are made
+        of more than attributes."""
+        attributes = _attributes(obj)
+        is_made = id(obj if attributes is None else attributes) in self._made
+        if not is_made or type(obj).__new__ is not object.__new__:
+            return None
+        return {**_slots(obj), **(attributes or {})}
 
     def _has_made(self, obj: Any, attributes: dict[str, Any] | None) -> bool:
         holder = obj if attributes is None else attributes

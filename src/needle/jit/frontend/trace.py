@@ -113,12 +113,13 @@ class Source:
         return self.argument is None and self.grad_of is None and self.place is None
 
 
-@dataclass
+@dataclass(eq=False)
 class Output:
     """The place of result number `index` of the graph in what a function returns."""
 
     index: int
-    kind: type  # Tensor or NDArray
+    kind: type  # Tensor, a class derived from it, or NDArray
+    requires_grad: bool = False  # of a leaf
 
 
 @dataclass
@@ -134,6 +135,14 @@ class Made:
 
     container: Any  # an empty one of its kind
     contents: Any = None  # as `guards.snapshot` gives them, of templates
+
+
+@dataclass(eq=False)
+class MadeObject:
+    """The place of an object with attributes that the function makes, as a `Made`."""
+
+    kind: type
+    attributes: dict[str, Any] = field(default_factory=dict)  # templates
 
 
 @dataclass
@@ -280,7 +289,7 @@ class Tracing:
         self.watch = Watch(counters, self._found)
         self.containers = list(containers)
         self.copies: dict[int, tuple[int, Any, Any]] = {}  # of containers: (number, copy, contents)
-        self.templates: dict[int, Made] = {}  # by the ids of the containers that were made
+        self.templates: dict[int, Made | MadeObject] = {}  # by the ids of what was made
         self.replaced: list[Any] = []  # Tensors in places where every call puts others
         self.numbers: dict[int, tuple[Tensor, int]] = {}  # of results, by the Tensor's id
         self.last_guards: list[tuple[Any, Any]] = []  # for what is there at the end
@@ -989,13 +998,15 @@ class Tracing:
 
     def _template(self, value: Any) -> Any:
         """What stands for a value that leaves the function: `Output`s for what the graph computes,
-        `Source`s, `Given`s and `Kept`s for what is found at every call, `Made`s for containers."""
+        `Source`s, `Given`s and `Kept`s for what is found at every call, `Made`s for containers, and
+        `MadeObject`s."""
         if isinstance(value, tuple):
             items = [self._template(item) for item in value]
             same = all(x is y for x, y in zip(items, value, strict=True))
             return value if same else like(value, items)
         if not isinstance(value, (*CONTAINERS, np.ndarray)) or isinstance(value, frozenset):
-            return self._returned(value)
+            attributes = self.watch.attributes_made(value)
+            return self._returned(value) if attributes is None else self._made(value, attributes)
         if id(value) in self.copies:
             return Given(self.copies[id(value)][0])
         if self.watch.is_outside(value):
@@ -1008,10 +1019,20 @@ class Tracing:
             made.contents = self._contents(snapshot(value))
         return self.templates[id(value)]
 
+    def _made(self, value: Any, attributes: dict[str, Any]) -> Any:
+        """The same for an object that the function has made."""
+        if id(value) not in self.templates:
+            made = self.templates[id(value)] = MadeObject(type(value))
+            made.attributes = self._contents(attributes)
+        return self.templates[id(value)]
+
     def _contents(self, contents: Any) -> Any:
         """The same for the contents of a container."""
         if isinstance(contents, dict):
-            return {key: self._template(item) for key, item in contents.items()}
+            return {
+                self._returned(key) if isinstance(key, Tensor) else key: self._template(item)
+                for key, item in contents.items()
+            }
         return contents if isinstance(contents, np.ndarray) else self._template(contents)
 
     def _number(self, tensor: Tensor) -> int:
@@ -1025,7 +1046,8 @@ class Tracing:
         if isinstance(leaf, Tensor):
             if leaf._created < self.since or not self._is_inside(leaf.cached_data):
                 return self._source(leaf)
-            return Output(self._number(leaf), Tensor)
+            is_trained = leaf.requires_grad and leaf.is_leaf()
+            return Output(self._number(leaf), type(leaf) if is_trained else Tensor, is_trained)
         if isinstance(leaf, NDArray):
             return Output(self._output(leaf), NDArray)
         if isinstance(leaf, TensorTuple):
