@@ -468,3 +468,19 @@ def _assert_same(got: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         else:
             assert a == b
+
+
+def test_a_generator_runs_after_the_call():
+    """So that it is eager code's, with a warning."""
+
+    def function(x):
+        for i in range(2):
+            yield x * i
+
+    compiled_function = ndl.jit(function)
+    with pytest.warns(UserWarning, match="returns or keeps a generator"):
+        first = compiled_function(tensor(2))
+    for results in (first, compiled_function(tensor(2))):
+        assert [r.numpy().tolist() for r in results] == [
+            (tensor(2) * i).numpy().tolist() for i in range(2)
+        ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import linecache
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ from ...backend_ndarray.primitives import PRIMITIVES
 from ...tree import copied, like, map_leaves
 from ..ir.evaluate import Memory, contents_of, run_node, seen
 from ..ir.graph import Graph, Loop, Node, Value, View, replace_values, whole
-from .guards import CONTAINERS, CONTENTS, Counters, Guards, Watch, is_same, snapshot
+from .guards import CONTAINERS, CONTENTS, Counters, Guards, Unrepeatable, Watch, is_same, snapshot
 from .host_random import Draw
 
 _PACKAGE = str(Path(autograd.__file__).resolve().parent)
@@ -1052,6 +1052,9 @@ class Tracing:
             return Output(self._output(leaf), NDArray)
         if isinstance(leaf, TensorTuple):
             return tuple(Output(self._output(x), Tensor) for x in leaf.cached_data)
+        if isinstance(leaf, (Iterator, Coroutine)):
+            kind = type(leaf).__name__
+            raise Unrepeatable(f"it returns or keeps a {kind}, which runs after the call")
         return Kept(self.objects[id(leaf)]) if id(leaf) in self.objects else leaf
 
     def _changed(self, source: Source) -> bool:
