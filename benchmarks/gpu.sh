@@ -32,7 +32,7 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 
 options=()
-rooms=(tests/ops tests/autograd tests/nn tests/optim tests/models tests/init tests/data)
+packages=(tests/ops tests/autograd tests/nn tests/optim tests/models tests/init tests/data)
 if [ "${1:-}" = --emulated ]; then
   shift
   section "the emulated GPU"
@@ -45,7 +45,7 @@ print(build(Path("build/emulator").resolve()))')
   export NEEDLE_EMULATOR_KERNELS="$scratch/kernels"
   options=(--small)
   limit=86400
-  rooms=(tests/optim tests/models) # the others would take minutes
+  packages=(tests/optim tests/models) # the others would take minutes
 fi
 
 section "which GPU"
@@ -62,6 +62,6 @@ tests tests/cuda --ignore tests/cuda/test_compile.py --ignore tests/cuda/test_em
   --ignore tests/cuda/test_resources.py
 
 section "operators, checks of gradients, layers, optimizers, models on it"
-tests "${rooms[@]}" -k cuda
+tests "${packages[@]}" -k cuda
 section "$([ "$failed" = 0 ] && echo "done, all tests passed" || echo "done, some tests failed")"
 exit "$failed"

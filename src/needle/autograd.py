@@ -48,13 +48,13 @@ LAZY_MODE = False
 # How many Values are alive; see `__getattr__`.
 TENSOR_COUNTER: int
 
-# The room above, needle.ops, puts itself here when it is imported: Tensor's operators and methods
-# are its functions, and rooms import only downwards.
+# The layer above, needle.ops, puts itself here when it is imported: Tensor's operators and methods
+# are its functions, and packages import only from lower layers.
 ops: Any = None
 
 
-# What follows the functions that are being traced, by the thread that traces. The room above,
-# needle.jit, puts them here. Values tell them when their data or gradient is read or replaced.
+# The tracers of the functions that are being traced, by thread id. The layer above, needle.jit,
+# puts them here. Values tell them when their data or gradient is read or replaced.
 _traces: dict[int, Tracer] = {}
 
 

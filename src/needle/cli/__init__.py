@@ -1,4 +1,4 @@
-"""The command `needle`: parses arguments, calls the rooms below, prints."""
+"""The command `needle`: parses arguments, calls the packages below it, prints."""
 
 import io
 import sys
