@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import needle as ndl
+from needle import nn
 from needle.synonyms import SYNONYMS, Names
 
 X = np.random.RandomState(0).randn(2, 3, 4)
@@ -76,6 +77,57 @@ def test_keepdims(keep: str) -> None:
     x = ndl.Tensor(X)
     assert x.sum(dim=1, **{keep: True}).shape == (2, 1, 4)
     assert ndl.logsumexp(x, 1, **{keep: True}).shape == (2, 1, 4)
+
+
+@pytest.mark.parametrize("other", AXES)
+@pytest.mark.parametrize("layer", [nn.Softmax, nn.LogSoftmax])
+def test_axes_of_layers(layer: type[nn.Module], other: str) -> None:
+    x = ndl.Tensor(X)
+    same(layer(**{other: 1})(x), layer(1)(x))
+
+
+HEADS = ("num_heads", "num_head", "nhead")
+ATTENTION = {
+    "AttentionLayer": dict(q_features=8, dim_head=3),
+    "TransformerLayer": dict(q_features=8, dim_head=3, hidden_size=5),
+    "Transformer": dict(embedding_size=8, hidden_size=5, num_layers=1, dim_head=3, sequence_len=4),
+    "SelfAttention": dict(features=8),
+    "CrossAttention": dict(features=8),
+    "TransformerEncoderLayer": dict(d_model=8, dim_feedforward=5),
+    "TransformerDecoderLayer": dict(d_model=8, dim_feedforward=5),
+}
+
+
+def test_every_layer_with_heads_calls_them_num_heads() -> None:
+    found = {
+        name
+        for name in nn.__all__
+        if {*HEADS} & inspect.signature(getattr(nn, name)).parameters.keys()
+    }
+    assert found == {*ATTENTION}
+    for name in found:
+        assert "num_heads" in inspect.signature(getattr(nn, name)).parameters
+
+
+@pytest.mark.parametrize("other", HEADS)
+@pytest.mark.parametrize("name", ATTENTION)
+def test_number_of_heads(name: str, other: str) -> None:
+    layer = getattr(nn, name)(**ATTENTION[name], **{other: 2})
+    heads = [m.num_heads for _, m in layer.named_modules() if hasattr(m, "num_heads")]
+    assert heads
+    assert set(heads) == {2}
+    with pytest.raises(TypeError, match=rf"\[{name}\] num_heads and nhead are two names"):
+        getattr(nn, name)(**ATTENTION[name], num_heads=2, nhead=2)
+
+
+def test_the_course_reads_num_head() -> None:
+    assert nn.AttentionLayer(8, 2, 3).num_head == 2
+
+
+def test_a_dtype_of_none_is_dropped_only_where_there_is_none() -> None:
+    names = Names(lambda axis, dtype: None)
+    assert names.translated({"dim": 0, "dtype": None}) == {"axis": 0, "dtype": None}
+    assert Names(lambda axis: None).translated({"dim": 0, "dtype": None}) == {"axis": 0}
 
 
 def test_numpys_functions_call_the_methods() -> None:

@@ -13,14 +13,16 @@ SYNONYMS = (
     ("axis", "axes", "dim", "dims"),
     ("keepdims", "keepdim"),
     ("correction", "ddof"),
+    ("num_heads", "num_head", "nhead"),
 )
 
 
 def accepts_synonyms(function: _Function) -> _Function:
     """The function, taking an argument by any of its names: `x.mean(dim=1)` is `x.mean(axis=1)`.
 
-    Also `out=None` and `dtype=None`, which NumPy's functions pass on: `np.mean(x)`. Raises
-    TypeError for an argument that is given under two names.
+    With its `__init__` decorated a class accepts them: `nn.Softmax(dim=1)`. `out=None` and
+    `dtype=None` are dropped unless the function has them: NumPy's functions pass them on, as
+    `np.mean(x)` does. Raises TypeError for an argument that is given under two names.
     """
     names = Names(function)
 
@@ -35,7 +37,7 @@ class Names:
     """The names of a function's parameters, and what else they are called."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function.__name__
+        self.function = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
         self.own = inspect.signature(function).parameters.keys()
         self.others = {
             other: name
@@ -59,6 +61,6 @@ class Names:
                     f"[{self.function}] {first[name]} and {given} are two names of one argument; "
                     "give it once"
                 )
-            if not (given in ("out", "dtype") and value is None):
+            if name in self.own or given not in ("out", "dtype") or value is not None:
                 first[name], translated[name] = given, value
         return translated

@@ -288,7 +288,7 @@ def test_transformer_layers_and_their_order_of_draws():
     y, zeros = model(x)
     assert y.shape == zeros.shape == (5, 3, 6)
     assert not zeros.numpy().any()
-    same = nn.Transformer(6, 8, 2, num_head=2, dim_head=3, sequence_len=10, batch_first=True)
+    same = nn.Transformer(6, 8, 2, num_heads=2, dim_head=3, sequence_len=10, batch_first=True)
     same.load_state_dict(model.state_dict())
     np.testing.assert_allclose(same(x.transpose((0, 1)))[0].numpy().swapaxes(0, 1), y.numpy())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray.layout import whole
+from ..synonyms import accepts_synonyms
 from .arguments import finite, positive
 from .module import Module
 
@@ -90,6 +91,7 @@ class ELU(Module):
 class Softmax(Module):
     """exp(x) / sum(exp(x)) along `axis`."""
 
+    @accepts_synonyms
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
         self.axis = whole(axis, type(self).__name__, "axis")
@@ -105,6 +107,7 @@ class Softmax(Module):
 class LogSoftmax(Module):
     """The logarithm of the softmax along `axis`, computed without overflow."""
 
+    @accepts_synonyms
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
         self.axis = whole(axis, type(self).__name__, "axis")

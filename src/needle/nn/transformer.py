@@ -10,6 +10,7 @@ import numpy as np
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..synonyms import accepts_synonyms
 from .activation import GELU, ReLU
 from .arguments import one_of, positive_int
 from .container import Identity
@@ -66,10 +67,11 @@ class AttentionLayer(Module):
     The projections have no biases.
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         q_features: int,
-        num_head: int,
+        num_heads: int,
         dim_head: int,
         *,
         k_features: int | None = None,
@@ -81,12 +83,12 @@ class AttentionLayer(Module):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        self.num_head = positive_int("AttentionLayer", "num_head", num_head)
+        self.num_heads = positive_int("AttentionLayer", "num_heads", num_heads)
         self.dim_head = positive_int("AttentionLayer", "dim_head", dim_head)
         options = {"device": device, "dtype": dtype}
         k_features = q_features if k_features is None else k_features
         v_features = q_features if v_features is None else v_features
-        inner = self.num_head * self.dim_head
+        inner = self.num_heads * self.dim_head
         self.prenorm_q = LayerNorm1d(q_features, **options)
         self.prenorm_k = LayerNorm1d(k_features, **options)
         self.prenorm_v = LayerNorm1d(v_features, **options)
@@ -97,6 +99,11 @@ class AttentionLayer(Module):
         out_features = q_features if out_features is None else out_features
         self.out_projection = Linear(inner, out_features, bias=False, **options)
 
+    @property
+    def num_head(self) -> int:
+        """`num_heads`, by the course's name."""
+        return self.num_heads
+
     def forward(self, q: Tensor, k: Tensor | None = None, v: Tensor | None = None) -> Tensor:
         """q (B, T, q_features), k and v like q unless given → (B, T, out_features)."""
         k = q if k is None else k
@@ -106,9 +113,9 @@ class AttentionLayer(Module):
                 f"[AttentionLayer] needs (B, T, features), got {q.shape}, {k.shape}, {v.shape}"
             )
         heads = (
-            ops.split_heads(self.q_projection(self.prenorm_q(q)), self.num_head),
-            ops.split_heads(self.k_projection(self.prenorm_k(k)), self.num_head),
-            ops.split_heads(self.v_projection(self.prenorm_v(v)), self.num_head),
+            ops.split_heads(self.q_projection(self.prenorm_q(q)), self.num_heads),
+            ops.split_heads(self.k_projection(self.prenorm_k(k)), self.num_heads),
+            ops.split_heads(self.v_projection(self.prenorm_v(v)), self.num_heads),
         )
         return self.out_projection(ops.join_heads(self.attn.attend(*heads)))
 
@@ -116,10 +123,11 @@ class AttentionLayer(Module):
 class TransformerLayer(Module):
     """x + dropout(attention(x)), then x + dropout(linear2(dropout(relu(linear1(norm(x))))))."""
 
+    @accepts_synonyms
     def __init__(
         self,
         q_features: int,
-        num_head: int,
+        num_heads: int,
         dim_head: int,
         hidden_size: int,
         *,
@@ -131,7 +139,7 @@ class TransformerLayer(Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.attention = AttentionLayer(
-            q_features, num_head, dim_head, dropout=dropout, causal=causal, **options
+            q_features, num_heads, dim_head, dropout=dropout, causal=causal, **options
         )
         self.dropout1 = Dropout(dropout)
         self.layernorm = LayerNorm1d(q_features, **options)
@@ -153,13 +161,14 @@ class Transformer(Module):
     Without `batch_first` tensors are (T, B, embedding_size).
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         embedding_size: int,
         hidden_size: int,
         num_layers: int,
         *,
-        num_head: int = 8,
+        num_heads: int = 8,
         dim_head: int = 32,
         dropout: float = 0.0,
         causal: bool = True,
@@ -175,7 +184,7 @@ class Transformer(Module):
         self.embedding = Embedding(sequence_len, embedding_size, **options)
         self.layers = [
             TransformerLayer(
-                embedding_size, num_head, dim_head, hidden_size, dropout=dropout, causal=causal,
+                embedding_size, num_heads, dim_head, hidden_size, dropout=dropout, causal=causal,
                 **options,
             )
             for _ in range(positive_int("Transformer", "num_layers", num_layers))
@@ -230,6 +239,7 @@ class RotaryEmbedding(Module):
 class SelfAttention(Module):
     """Attention of a sequence to itself, with one projection for q, k and v: (B, T, features)."""
 
+    @accepts_synonyms
     def __init__(
         self,
         features: int,
@@ -257,6 +267,7 @@ class SelfAttention(Module):
 class CrossAttention(Module):
     """Attention of one sequence to another, the memory: (B, T, features)."""
 
+    @accepts_synonyms
     def __init__(
         self,
         features: int,
@@ -295,10 +306,11 @@ class TransformerEncoderLayer(Module):
     `batch_first`, else (T, B, d_model).
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         d_model: int,
-        nhead: int,
+        num_heads: int,
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
         activation: str = "relu",
@@ -312,7 +324,7 @@ class TransformerEncoderLayer(Module):
         options = {"device": device, "dtype": dtype}
         one_of("TransformerEncoderLayer", "activation", activation, ("relu", "gelu"))
         self.batch_first, self.norm_first = batch_first, norm_first
-        self.self_attn = SelfAttention(d_model, nhead, dropout, **options)
+        self.self_attn = SelfAttention(d_model, num_heads, dropout, **options)
         self.linear1 = Linear(d_model, dim_feedforward, **options)
         self.activation = ReLU() if activation == "relu" else GELU()
         self.dropout = dropout_or_nothing(dropout)
@@ -342,10 +354,11 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
     Arguments as for `TransformerEncoderLayer`.
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         d_model: int,
-        nhead: int,
+        num_heads: int,
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
         activation: str = "relu",
@@ -356,10 +369,12 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         dtype: Any = "float32",
     ) -> None:
         super().__init__(
-            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
+            d_model, num_heads, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
             norm_first, device, dtype,
         )  # fmt: skip
-        self.multihead_attn = CrossAttention(d_model, nhead, dropout, device=device, dtype=dtype)
+        self.multihead_attn = CrossAttention(
+            d_model, num_heads, dropout, device=device, dtype=dtype
+        )
         self.norm3 = LayerNorm(d_model, eps=layer_norm_eps, device=device, dtype=dtype)
 
     def forward(  # type: ignore[override]
