@@ -20,7 +20,7 @@ import numpy as np
 from .backend_ndarray import HostNumber, Shape, as_dtype, cpu_numpy, is_float, is_traced, versions
 from .backend_ndarray.dtypes import FLOAT32, FLOAT64, check_update_dtype, checked_real, own_dtype
 from .backend_ndarray.layout import check_update
-from .backend_selection import Device, NDArray, default_device, default_float
+from .backend_selection import Device, NDArray, default_float
 from .contexts import Setting, decorated
 from .forks import in_child
 from .synonyms import accepts_synonyms
@@ -629,7 +629,7 @@ class Tensor(Value):
         self,
         array: Any,
         *,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = None,
         requires_grad: bool = True,
     ) -> None:
@@ -1093,7 +1093,7 @@ class Tensor(Value):
         return ops.log_softmax(self, axis)
 
 
-def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
+def _as_ndarray(array: Any, device: Device | str | None, dtype: Any) -> NDArray:
     """The data of a new Tensor; shares memory only with a Tensor or NDArray that fits as it is."""
     if isinstance(array, Tensor):
         array = array.realize_cached_data()
@@ -1107,7 +1107,7 @@ def _as_ndarray(array: Any, device: Device | None, dtype: Any) -> NDArray:
     dtype = as_dtype(_default_dtype(host, is_array) if dtype is None else dtype)
     if not is_array:  # numbers in lists are looked at more closely than arrays
         host = checked_real(host, True, dtype, "Tensor")
-    return NDArray(host, device=device or default_device(), dtype=dtype)
+    return NDArray(host, device=device, dtype=dtype)
 
 
 def _default_dtype(host: np.ndarray, is_array: bool) -> Any:

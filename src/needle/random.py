@@ -19,7 +19,7 @@ from .autograd import Tensor, changed, current_trace
 from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
 from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
-from .backend_selection import Device, default_device
+from .backend_selection import Device, as_device
 from .forks import fork_safe
 
 # How many bits of a number in [0, 1) the stored dtypes hold.
@@ -58,8 +58,8 @@ class Generator:
     inside of a function that is being compiled: that is where one draws.
     """
 
-    def __init__(self, seed: int, device: Device | None = None) -> None:
-        self.device = device or default_device()
+    def __init__(self, seed: int, device: Device | str | None = None) -> None:
+        self.device = as_device(device)
         # Compiled functions find them by identity: what changes is their data.
         self._seed, self._offset = (
             Tensor(np.zeros(1, np.int64), device=self.device, dtype="int64", requires_grad=False)

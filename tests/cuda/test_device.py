@@ -337,3 +337,15 @@ def test_two_gpus_take_turns_in_a_thread(emulated, fake, monkeypatch):
         context.activate()
     assert fake.emulator_calls().decode().count("cuCtxSetCurrent") == 4
     emulated.context.activate()
+
+
+@pytest.mark.parametrize("shape", [(2**62,), (2**32, 2**32), (2**63 + 3, 4)])
+def test_sizes_that_overflow_are_refused(emulated, shape):
+    with pytest.raises(ValueError, match=r"more than 2\^46 elements"):
+        emulated.empty(shape)
+
+
+def test_a_gpu_by_name(emulated):
+    assert ndl.Tensor([1.0], device="cuda").device is emulated
+    assert ndl.Tensor([1.0]).to("cuda:0").device is emulated
+    assert ndl.Tensor([1.0], device="cuda").to("cpu").device is ndl.cpu()

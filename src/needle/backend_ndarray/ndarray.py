@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import operator
+import re
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
@@ -118,13 +119,15 @@ class NDArray:
     _device: BackendDevice
     _dtype: np.dtype
 
-    def __init__(self, other: Any, device: BackendDevice | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, other: Any, device: BackendDevice | str | None = None, dtype: Any = None
+    ) -> None:
         if isinstance(other, NDArray):
-            device = device or other._device
+            device = other._device if device is None else as_device(device)
             kept = as_dtype(dtype) if dtype is not None else other._dtype
             source = other._host() if device != other._device else other
         else:
-            device = device or default_device()
+            device = as_device(device)
             kept = as_dtype(dtype) if dtype is not None else FLOAT32
             fits = type(other) is np.ndarray and other.dtype == kept
             source = other if fits else real_array(other, kept, "NDArray")
@@ -192,7 +195,7 @@ class NDArray:
     def make(
         shape: Sequence[int],
         strides: Sequence[int] | None = None,
-        device: BackendDevice | None = None,
+        device: BackendDevice | str | None = None,
         handle: Any = None,
         offset: int = 0,
         dtype: Any = None,
@@ -205,7 +208,7 @@ class NDArray:
         shape = wholes(shape, "make", "the shape")
         _check_ndim(len(shape))
         check_size("make", shape)
-        device = device or default_device()
+        device = as_device(device)
         dtype = as_dtype(dtype or (FLOAT32 if handle is None else handle.dtype))
         strides = compact_strides(shape) if strides is None else wholes(strides, "make", "strides")
         offset = whole(offset, "make", "offset")
@@ -357,11 +360,12 @@ class NDArray:
             )
         return bool(self.item())
 
-    def to(self, device: BackendDevice, non_blocking: bool = False) -> NDArray:
+    def to(self, device: BackendDevice | str, non_blocking: bool = False) -> NDArray:
         """This array on `device`; itself when it is there already.
 
         With `non_blocking` a GPU copies from pinned memory itself: that may not be changed before.
         """
+        device = as_device(device)
         if device == self._device:
             return self
         if not (non_blocking and isinstance(device, CudaDevice)):
@@ -1187,14 +1191,64 @@ def cuda(ordinal: int = 0) -> CudaDevice:
     return the_device(CudaDevice, number)
 
 
+def device_named(name: object) -> BackendDevice | None:
+    """The device that is called "cpu", "cpu_numpy", "cuda" or "cuda:1"; None for another name."""
+    if not isinstance(name, str):
+        return None
+    if name == "cpu":
+        return _CPU
+    if name == "cpu_numpy":
+        return _CPU_NUMPY
+    gpu = re.fullmatch("cuda(?::([0-9]+))?", name)
+    return None if gpu is None else cuda(int(gpu[1] or 0))
+
+
+def as_device(device: BackendDevice | str | None) -> BackendDevice:
+    """The device that is given as itself or by name; None is the default device.
+
+    Raises ValueError for an unknown name, TypeError for what is no device and no name.
+
+    >>> as_device("cuda:1")
+    cuda:1()
+    """
+    if isinstance(device, BackendDevice):
+        return device
+    if device is None:
+        return _DEFAULT
+    if not isinstance(device, str):
+        raise TypeError(
+            f"[device] a device or its name is needed, got {device!r} ({type(device).__name__})"
+        )
+    named = device_named(device)
+    if named is None:
+        raise ValueError(f"[device] there is no device {device!r}; use one of {DEVICE_NAMES}")
+    return named
+
+
+def as_device_or_dtype(target: Any) -> BackendDevice | np.dtype:
+    """What `.to` is given: a device, a dtype, or the name of either. Raises TypeError for others.
+
+    >>> as_device_or_dtype("cpu"), as_device_or_dtype("float32")
+    (cpu(), dtype('float32'))
+    """
+    device = target if isinstance(target, BackendDevice) else device_named(target)
+    if device is not None:
+        return device
+    try:
+        return as_dtype(target)
+    except TypeError as error:
+        raise TypeError(f"[to] {error}, or a device: {DEVICE_NAMES}") from None
+
+
 def default_device() -> BackendDevice:
     """The device of arrays made without one: `cpu()`, or `cpu_numpy()` without the C++ core."""
     return _DEFAULT
 
 
-def set_default_device(device: BackendDevice) -> None:
+def set_default_device(device: BackendDevice | str) -> None:
     """Make `device` the one that arrays are made on. Raises RuntimeError where it is disabled."""
     global _DEFAULT
+    device = as_device(device)
     if not device.enabled():
         raise RuntimeError(f"[set_default_device] {device} is not enabled on this machine")
     _DEFAULT = device
@@ -1205,25 +1259,26 @@ def all_devices() -> list[BackendDevice]:
     return [_CPU, cuda(), _CPU_NUMPY]
 
 
+DEVICE_NAMES = "cpu, cpu_numpy, cuda, cuda:1 and so on"
 _DEFAULT: BackendDevice = _CPU if _CPU.enabled() else _CPU_NUMPY
 
 
 # ---- functions ------------------------------------------------------------------------------
 
 
-def array(a: Any, dtype: Any = "float32", device: BackendDevice | None = None) -> NDArray:
+def array(a: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
     """A copy of `a` as an NDArray of `dtype`."""
     return NDArray(a, device=device, dtype=dtype)
 
 
-def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
+def from_numpy(a: np.ndarray, device: BackendDevice | str | None = None) -> NDArray:
     """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
 
     What NumPy writes between a forward and its backward pass is not noticed.
     A read-only or unaligned array, one whose layout needs it, or another device makes one copy.
     Raises TypeError for an unsupported dtype.
     """
-    device = device or default_device()
+    device = as_device(device)
     if not isinstance(a, np.ndarray):
         raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
     dtype = as_dtype(a.dtype)
@@ -1236,21 +1291,21 @@ def from_numpy(a: np.ndarray, device: BackendDevice | None = None) -> NDArray:
     return NDArray._view(a.shape, compact_strides(a.shape), 0, handle, device, dtype)
 
 
-def from_dlpack(x: Any, device: BackendDevice | None = None) -> NDArray:
+def from_dlpack(x: Any, device: BackendDevice | str | None = None) -> NDArray:
     """An NDArray over the CPU memory of an object with `__dlpack__`; no copy if possible."""
     return from_numpy(np.from_dlpack(x), device)
 
 
-def empty(shape: Any, dtype: Any = "float32", device: BackendDevice | None = None) -> NDArray:
+def empty(shape: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
     """An array with unspecified contents."""
-    return (device or default_device()).empty(shape, dtype)
+    return as_device(device).empty(shape, dtype)
 
 
 def full(
-    shape: Any, fill_value: Any, dtype: Any = "float32", device: BackendDevice | None = None
+    shape: Any, fill_value: Any, dtype: Any = "float32", device: BackendDevice | str | None = None
 ) -> NDArray:
     """An array with every element `fill_value`."""
-    return (device or default_device()).full(shape, fill_value, dtype)
+    return as_device(device).full(shape, fill_value, dtype)
 
 
 def where(cond: NDArray, a: Any, b: Any) -> NDArray:

@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import cuda, from_numpy, is_float
 from ..backend_ndarray.layout import whole
-from ..backend_selection import Device
+from ..backend_selection import Device, as_device
 from ..random import host_generator
 from .dataset import Dataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
@@ -100,7 +100,7 @@ class DataLoader:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         drop_last: bool = False,
         generator: Any = None,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = None,
         pin_memory: bool = False,
     ) -> None:
@@ -128,7 +128,7 @@ class DataLoader:
             host_generator(generator, "DataLoader")
         self.generator = generator
         self.collate_fn = collate_fn
-        self.device = device
+        self.device = None if device is None else as_device(device)
         self.dtype = dtype
         self.pin_memory = pin_memory
         if sampler is None:

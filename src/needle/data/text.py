@@ -65,7 +65,7 @@ class Corpus:
 
 
 def batchify(
-    data: Any, batch_size: int, device: Device | None = None, dtype: Any = None
+    data: Any, batch_size: int, device: Device | str | None = None, dtype: Any = None
 ) -> np.ndarray:
     """The ids `data` (n,) as an array (n // batch_size, batch_size); what is left over is cut off.
 
@@ -85,7 +85,7 @@ def batchify(
 
 
 def get_batch(
-    batches: Any, i: int, bptt: int, device: Device | None = None, dtype: Any = None
+    batches: Any, i: int, bptt: int, device: Device | str | None = None, dtype: Any = None
 ) -> tuple[Tensor, Tensor]:
     """Rows i to i + T of `batches` (L, bs) and what follows each id, T = min(bptt, L - 1 - i).
 

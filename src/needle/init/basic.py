@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced, traced_one_hot
 from ..backend_ndarray.dtypes import below, python_number
 from ..backend_ndarray.layout import checked_shape, whole
-from ..backend_selection import Device, default_device, default_float
+from ..backend_selection import Device, as_device, default_float
 from ..random import Generator
 
 
@@ -25,7 +25,7 @@ def rand(
     *shape: int,
     low: float = 0.0,
     high: float = 1.0,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
@@ -45,7 +45,7 @@ def randn(
     *shape: int,
     mean: float = 0.0,
     std: float = 1.0,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
@@ -59,7 +59,7 @@ def randn(
 def randb(
     *shape: int,
     p: float = 0.5,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "bool",
     requires_grad: bool = False,
     generator: Generator | None = None,
@@ -77,18 +77,18 @@ def randb(
 def constant(
     *shape: int,
     c: float = 1.0,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
     """Every element `c`."""
-    data = (device or default_device()).full(checked_shape("constant", shape), c, _dtype(dtype))
+    data = as_device(device).full(checked_shape("constant", shape), c, _dtype(dtype))
     return _tensor(data, requires_grad)
 
 
 def ones(
     *shape: int,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -98,7 +98,7 @@ def ones(
 
 def zeros(
     *shape: int,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -109,7 +109,7 @@ def zeros(
 def ones_like(
     array: Tensor,
     *,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
@@ -120,7 +120,7 @@ def ones_like(
 def zeros_like(
     array: Tensor,
     *,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
@@ -131,7 +131,7 @@ def zeros_like(
 def one_hot(
     n: int,
     i: Any,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -139,7 +139,8 @@ def one_hot(
 
     Raises ValueError if an entry of `i` is outside 0 … n-1.
     """
-    device = device or (i.device if isinstance(i, (Tensor, NDArray)) else default_device())
+    given = isinstance(i, (Tensor, NDArray))
+    device = i.device if device is None and given else as_device(device)
     data = i.realize_cached_data() if isinstance(i, Tensor) else i
     n = whole(n, "one_hot", "n")
     if isinstance(data, NDArray) and is_traced(data):
@@ -148,12 +149,12 @@ def one_hot(
 
 
 def _constant_like(
-    array: Tensor, value: int, device: Device | None, dtype: Any, requires_grad: bool
+    array: Tensor, value: int, device: Device | str | None, dtype: Any, requires_grad: bool
 ) -> Tensor:
     return constant(
         *array.shape,
         c=value,
-        device=device or array.device,
+        device=array.device if device is None else device,
         dtype=array.dtype if dtype is None else dtype,
         requires_grad=requires_grad,
     )
@@ -166,11 +167,13 @@ def _affine(data: NDArray, scale: float, shift: float) -> NDArray:
     return data + shift if shift != 0 else data
 
 
-def _source(name: str, device: Device | None, generator: Generator | None) -> Device | Generator:
+def _source(
+    name: str, device: Device | str | None, generator: Generator | None
+) -> Device | Generator:
     """What draws: both have `rand` and `randn`."""
     if generator is None:
-        return device or default_device()
-    if device is not None and device != generator.device:
+        return as_device(device)
+    if device is not None and as_device(device) != generator.device:
         raise ValueError(f"[{name}] the generator is on {generator.device}, not on {device}")
     return generator
 

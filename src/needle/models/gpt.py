@@ -23,7 +23,7 @@ class Block(nn.Module):
         num_heads: int,
         dropout: float,
         activation: nn.Module,
-        device: Device | None,
+        device: Device | str | None,
         dtype: Any,
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class GPT(nn.Module):
         dropout: float = 0.0,
         activation: str = "gelu",
         tied: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ class LanguageModel(nn.Module):
         num_layers: int = 1,
         seq_model: str = "rnn",
         seq_len: int = 40,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ def ConvBN(
     out_channels: int,
     kernel_size: int,
     stride: int,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: Any = "float32",
 ) -> nn.Sequential:
     """ReLU(BatchNorm(Conv(x))): (N, in, H, W) → (N, out, ⌈H/stride⌉, ⌈W/stride⌉)."""
@@ -25,7 +25,7 @@ def ConvBN(
 
 
 def ResNet9(
-    device: Device | None = None, dtype: Any = "float32", num_classes: int = 10
+    device: Device | str | None = None, dtype: Any = "float32", num_classes: int = 10
 ) -> nn.Sequential:
     """(N, 3, 32, 32) → logits (N, num_classes); 431,946 parameters for ten classes."""
 

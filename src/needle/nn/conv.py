@@ -32,7 +32,7 @@ class Conv2d(Module):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Conv2d(Module):
             )
         self._draw(bias, device, dtype)
 
-    def _draw(self, bias: bool, device: Device | None, dtype: Any) -> None:
+    def _draw(self, bias: bool, device: Device | str | None, dtype: Any) -> None:
         area = math.prod(self.kernel_size)
         fan_in = self.in_channels // self.groups * area
         self.weight = Parameter(
@@ -97,7 +97,7 @@ class Conv(Conv2d):
         kernel_size: Any,
         stride: Any = 1,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         kernel = kernel_size[0] if isinstance(kernel_size, tuple) else kernel_size
@@ -122,7 +122,7 @@ class Conv1d(Conv2d):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         around = padding if isinstance(padding, str) else (0, padding)
@@ -155,7 +155,7 @@ class ConvTranspose2d(Conv2d):
         groups: int = 1,
         bias: bool = True,
         dilation: Any = 1,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         self.output_padding = as_pair("ConvTranspose2d", "output_padding", output_padding, least=0)

@@ -19,7 +19,7 @@ class Embedding(Module):
         self,
         num_embeddings: int,
         embedding_dim: int,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class Linear(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import autograd
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray, as_dtype, is_float
+from ..backend_ndarray import NDArray, as_device_or_dtype, as_dtype, is_float
 from ..backend_selection import Device
 
 
@@ -247,17 +247,19 @@ class Module:
         """`train(False)`."""
         return self.train(False)
 
-    def to(self, *targets: Any, device: Device | None = None, dtype: Any = None) -> Self:
+    def to(self, *targets: Any, device: Device | str | None = None, dtype: Any = None) -> Self:
         """Move parameters, their gradients and buffers to a device, a float dtype, or both.
 
-        `targets` are devices and dtypes in any order. Returns this module. Raises TypeError for
-        a dtype that is not floating; nothing is moved then.
+        `targets` are devices, dtypes or their names, in any order. Returns this module. Raises
+        TypeError for a dtype that is not floating, ValueError for an unknown device; nothing is
+        moved then.
         """
         for target in targets:
-            if isinstance(target, Device):
-                device = target
+            given = as_device_or_dtype(target)
+            if isinstance(given, Device):
+                device = given
             else:
-                dtype = target
+                dtype = given
         if dtype is not None and not is_float(as_dtype(dtype)):
             raise TypeError(f"[to] dtype must be a floating one, got {dtype}")
         tensors = [*self.parameters(), *self.buffers()]
@@ -354,7 +356,7 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n  ")
 
 
-def _moved(tensor: Tensor, device: Device | None, dtype: Any) -> NDArray:
+def _moved(tensor: Tensor, device: Device | str | None, dtype: Any) -> NDArray:
     data = tensor.realize_cached_data()
     if dtype is not None and is_float(data.dtype):
         data = data.astype(dtype)

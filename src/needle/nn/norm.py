@@ -31,7 +31,7 @@ class BatchNorm1d(Module):
         dim: int,
         eps: float = 1e-5,
         momentum: float = 0.1,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class GroupNorm(Module):
         num_groups: int,
         num_channels: int,
         eps: float = 1e-5,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class LayerNorm(Module):
         self,
         normalized_shape: int | Sequence[int],
         eps: float = 1e-5,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -166,7 +166,11 @@ class LayerNorm1d(LayerNorm):
     """`LayerNorm` over the last axis, of length `dim`."""
 
     def __init__(
-        self, dim: int, eps: float = 1e-5, device: Device | None = None, dtype: Any = "float32"
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        device: Device | str | None = None,
+        dtype: Any = "float32",
     ) -> None:
         super().__init__(positive_int("LayerNorm1d", "dim", dim), eps, device, dtype)
         self.dim = dim
@@ -179,7 +183,7 @@ class RMSNorm(Module):
         self,
         normalized_shape: int | Sequence[int],
         eps: float = 1e-6,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()

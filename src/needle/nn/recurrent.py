@@ -27,7 +27,7 @@ class _Cell(Module):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class RNNCell(_Cell):
         hidden_size: int,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         self.nonlinearity = one_of("RNNCell", "nonlinearity", nonlinearity, ("tanh", "relu"))
@@ -152,7 +152,7 @@ class _Recurrent(Module):
         hidden_size: int,
         num_layers: int = 1,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -234,7 +234,7 @@ class RNN(_Recurrent):
         num_layers: int = 1,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,

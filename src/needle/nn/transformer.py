@@ -32,7 +32,7 @@ class MultiHeadAttention(Module):
         *,
         dropout: float = 0.0,
         causal: bool = False,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class AttentionLayer(Module):
         out_features: int | None = None,
         dropout: float = 0.0,
         causal: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class TransformerLayer(Module):
         *,
         dropout: float = 0.0,
         causal: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Transformer(Module):
         dim_head: int = 32,
         dropout: float = 0.0,
         causal: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
         batch_first: bool = False,
         sequence_len: int = 2048,
@@ -246,7 +246,7 @@ class SelfAttention(Module):
         num_heads: int,
         dropout: float = 0.0,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -274,7 +274,7 @@ class CrossAttention(Module):
         num_heads: int,
         dropout: float = 0.0,
         bias: bool = True,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -317,7 +317,7 @@ class TransformerEncoderLayer(Module):
         layer_norm_eps: float = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
@@ -365,7 +365,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         layer_norm_eps: float = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
-        device: Device | None = None,
+        device: Device | str | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__(

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..backend_ndarray import NDArray, as_dtype, is_float
+from ..backend_ndarray import NDArray, as_device_or_dtype, is_float
 from ..backend_ndarray.device import BackendDevice
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
@@ -631,16 +631,16 @@ def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tens
 
 
 def to(a: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
-    """`a` on a device, or converted to a dtype.
+    """`a` on a device, or converted to a dtype; `target` is either or its name.
 
     With `non_blocking` a GPU copies from pinned memory itself (`DataLoader(pin_memory=True)`), that
     may not be changed before the copy is done.
     """
+    target = as_device_or_dtype(target)
     if isinstance(target, BackendDevice):
         here = target == a.realize_cached_data().device
         return a if here else To(target, None, non_blocking)(a)
-    dtype = as_dtype(target)
-    return a if dtype is a.realize_cached_data().dtype else To(None, dtype)(a)
+    return a if target is a.realize_cached_data().dtype else To(None, target)(a)
 
 
 def _comparison(op: str, a: Any, b: Any, what: str) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..device import BackendDevice, the_device
 from ..dtypes import INT64, is_float
-from ..layout import is_compact
+from ..layout import check_size, is_compact
 from ..primitives import PRIMITIVES
 from . import attention, columns, convolution, fused, kernels, pooling, random, recurrent  # noqa: F401
 from .blas import Blas
@@ -127,6 +127,7 @@ class CudaDevice(BackendDevice):
     # ---- memory -----------------------------------------------------------------------------
 
     def allocate(self, size: int, dtype: np.dtype) -> CudaBuffer:
+        check_size("allocate", (size,))  # the driver takes the number of bytes modulo 2^64
         return CudaBuffer(self.context, size, dtype)
 
     def wrap(self, array: np.ndarray, non_blocking: bool = False) -> CudaBuffer:
