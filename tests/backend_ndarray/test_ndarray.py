@@ -456,3 +456,25 @@ def test_module_functions_are_the_methods(device):
     assert nd.empty((2, 2), device=device).shape == (2, 2)
     assert a.pad(((0, 1), (1, 0))).tolist() == [[0, 0, 1, 2], [0, 3, 4, 5], [0, 0, 0, 0]]
     assert a.tile((1, 2)).tolist() == [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]
+
+
+LAYOUTS = {
+    "one number": np.array(1e300),
+    "none": np.zeros((0, 3)),
+    "large": np.array([[1e300, -1e300, np.nan], [0.1, -0.0, 1e-300]]),
+    "transposed": np.linspace(0, 1, 12).reshape(3, 4).T,
+    "read-only": np.broadcast_to(np.float64(1.5), (2, 2)),
+    "bytes": np.frombuffer(np.linspace(0, 1, 5).tobytes()),
+    "other byte order": np.linspace(0, 1, 5).astype(">f8"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_float64_arrays_become_float32(name, device):
+    host = LAYOUTS[name]
+    with np.errstate(over="ignore"):
+        expected = np.ascontiguousarray(host).reshape(host.shape).astype(np.float32)
+    found = nd.NDArray(host, device=device)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert found.is_compact()

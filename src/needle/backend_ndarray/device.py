@@ -35,6 +35,7 @@ import numpy as np
 
 from ..forks import fork_safe
 from .dtypes import (
+    FLOAT32,
     INT64,
     as_dtype,
     below,
@@ -117,6 +118,10 @@ class BackendDevice:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return the_device, (type(self),)
+
+    def narrowed(self, host: np.ndarray) -> Any:
+        """New memory with the elements of a float64 array of the host as float32, row by row."""
+        return self.wrap(np.asarray(convert(host, FLOAT32), order="C").reshape(-1))
 
     # ---- creation -------------------------------------------------------------------------------
 

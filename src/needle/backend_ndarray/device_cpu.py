@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..environment import MAX_THREADS
 from ..native import core
 from .device import BackendDevice
-from .dtypes import DTYPES
+from .dtypes import DTYPES, FLOAT32, FLOAT64
 from .layout import whole
 from .primitives import PRIMITIVES, REQUIRED
 
@@ -29,6 +31,19 @@ class CpuDevice(BackendDevice):
             setattr(self, name, getattr(core, name))
         self.__tile_size__ = core.TILE_SIZE
         self.matmul_tiled = core.matmul_tiled
+
+    def narrowed(self, host: np.ndarray) -> Any:
+        """As on every device, without NumPy, which would have to be kept from warnings of overflow:
+        that takes longer than a small array."""
+        if not host.flags.carray:
+            return super().narrowed(host)
+        view, size = self.array_type._view, host.size
+        result = core.allocate(size, FLOAT32)
+        core.copy(
+            view((size,), (1,), 0, core.wrap(host), self, FLOAT64),
+            view((size,), (1,), 0, result, self, FLOAT32),
+        )
+        return result
 
     def enabled(self) -> bool:
         return core is not None

@@ -129,7 +129,9 @@ class NDArray:
         else:
             device = as_device(device)
             kept = as_dtype(dtype) if dtype is not None else FLOAT32
-            fits = type(other) is np.ndarray and other.dtype == kept
+            fits = type(other) is np.ndarray and (
+                other.dtype is kept or (is_float(other.dtype) and is_float(kept))
+            )
             source = other if fits else real_array(other, kept, "NDArray")
         self._init_from(source, device, kept)
 
@@ -147,6 +149,8 @@ class NDArray:
         elif is_stored(dtype) and source.dtype != dtype:
             self._handle = device.allocate(source.size, dtype)
             device.copy(NDArray(source, device, FLOAT32), self)
+        elif source.dtype is FLOAT64 and dtype is FLOAT32:
+            self._handle = device.narrowed(source)
         else:
             # A fresh contiguous array of the right dtype becomes the buffer itself.
             host = source if source.dtype == dtype else convert(source, dtype)
