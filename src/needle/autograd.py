@@ -248,15 +248,18 @@ def changed(undo: Callable[[], Any]) -> None:
 
 
 class _SetRecording(Setting):
-    recording: bool
+    recording: ClassVar[bool]
+    _context: ClassVar[Any]  # the only object of the class, as `_mode` has what changes
+
+    def __init_subclass__(cls) -> None:
+        cls._context = super().__new__(cls)
+        super().__init__(cls._context, _mode, "recording", cls.recording, "outer_recording")
 
     def __new__(cls, function: Any = None) -> Any:
-        if function is None:
-            return super().__new__(cls)
-        return cls()(function)
+        return cls._context if function is None else cls._context(function)
 
     def __init__(self) -> None:
-        super().__init__(_mode, "recording", self.recording, "outer_recording")
+        """It was made with its class."""
 
     def __call__(self, function: Any) -> Any:
         return decorated(function, type(self), type(self).__name__)
@@ -1196,8 +1199,11 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
         gradient = gradients.get(id(node))
         if gradient is not None:
             found = _deferred_gradient(gradient, call, position, output, node.op is None)
+            if trace is None:
+                node._grad = found
+                continue
             node.grad = found
-            if trace is not None and node._created < trace.since and not node.is_leaf():
+            if node._created < trace.since and not node.is_leaf():
                 trace.leaves(node, found)
 
 
@@ -1251,8 +1257,9 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
 def _check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
     """Raises RuntimeError where one of `values`, or an array that the op of `node` keeps, was
     changed or replaced after `node` was made."""
+    created = node._created
     for x in (*values, *_kept_by(node.op)):
-        if last_change(x) > node._created:
+        if last_change(x) > created:
             raise _changed_since(x, node.op, what)
 
 
@@ -1283,12 +1290,13 @@ def last_change(x: Any) -> int:
     """When the data of a Value, or an array, was last changed or replaced."""
     if isinstance(x, NDArray):
         return x._handle.version
-    data = x.cached_data if current_trace() is None else x.realize_cached_data()
+    data = x.realize_cached_data() if _traces and current_trace() else x.cached_data
     if data is None:
         return x._modified
     if isinstance(data, tuple):
         return max(x._modified, *(array._handle.version for array in data))
-    return max(x._modified, data._handle.version)
+    written: int = data._handle.version
+    return written if written > x._modified else x._modified
 
 
 # Attributes of ops that hold no arrays, which are nearly all.
@@ -1297,7 +1305,8 @@ _PLAIN = frozenset({int, float, bool, str, type(None)})
 
 def _kept_by(op: Any) -> list[Any]:
     """The arrays and Values among the attributes of an op, also those in tuples, lists and ops."""
-    found, left = [], list(vars(op).values())
+    found: list[Any] = []
+    left = [item for item in vars(op).values() if type(item) not in _PLAIN]
     while left:
         item = left.pop()
         if type(item) in _PLAIN:

@@ -7,6 +7,7 @@ nearest even, when it is stored. NumPy has no bfloat16; `BFLOAT16` stands where 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -372,6 +373,7 @@ def bfloat16_values(bits: np.ndarray) -> np.ndarray:
     return np.asarray(bits.astype(np.uint32) << 16).view(np.float32)
 
 
+@lru_cache(maxsize=256)
 def below(value: float, dtype: np.dtype) -> float:
     """The largest number of a floating dtype below `value`, rounded to the dtype."""
     if dtype is not BFLOAT16:

@@ -212,12 +212,13 @@ class Optimizer:
     def _batches(self, group: Group) -> Iterable[Batch]:
         """The group's parameters that have a gradient, by dtype, device and age."""
         batches: dict[Any, Batch] = {}
+        states = unwatched(self, "state")
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
             data = p.realize_cached_data()
-            grad = self._gradient(p, data)
-            states = unwatched(self, "state")
+            grad = self._gradient(grad, data)
             state = states.get(p)
             if state is None:
                 state = states[p] = {"step": 0}
@@ -233,11 +234,11 @@ class Optimizer:
             batch.states.append(state)
         return batches.values()
 
-    def _gradient(self, p: Tensor, data: NDArray) -> NDArray:
-        """The data of p.grad, checked against that of p, in the dtype p is updated in."""
-        if not isinstance(p.grad, Tensor):
-            raise TypeError(f"[{self._name}] grad must be a Tensor, got {type(p.grad).__name__}")
-        grad = p.grad.realize_cached_data()
+    def _gradient(self, gradient: Any, data: NDArray) -> NDArray:
+        """The data of a gradient, checked against its parameter's, in the dtype of the update."""
+        if not isinstance(gradient, Tensor):
+            raise TypeError(f"[{self._name}] grad must be a Tensor, got {type(gradient).__name__}")
+        grad = gradient.realize_cached_data()
         if grad._shape != data._shape:
             raise ValueError(
                 f"[{self._name}] a parameter of shape {data._shape} has a gradient of shape "
