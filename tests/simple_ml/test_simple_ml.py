@@ -223,3 +223,16 @@ def test_the_app_offers_the_same_functions(monkeypatch):
         assert app.parse_mnist is simple_ml.parse_mnist
     finally:
         sys.modules.pop("simple_ml", None)
+
+
+@pytest.mark.parametrize("device", [ndl.cpu(), ndl.cpu_numpy()], ids=str)
+def test_arrays_go_where_the_tensors_are(device):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 3)).astype("float32"), np.arange(6) % 2
+    weights = [
+        ndl.Tensor(rng.normal(size=s), dtype="float32", device=device) for s in ((3, 4), (4, 2))
+    ]
+    h = ndl.Tensor(x, device=device) @ weights[0] @ weights[1]
+    loss, rate = simple_ml.loss_err(h, y)
+    np.testing.assert_allclose((loss, rate), reference.loss_err(h.numpy(), y), rtol=1e-5)
+    assert {w.device for w in simple_ml.nn_epoch(x, y, *weights, batch=3)} == {device}

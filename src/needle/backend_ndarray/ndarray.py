@@ -369,6 +369,8 @@ class NDArray:
 
         With `non_blocking` a GPU copies from pinned memory itself: that may not be changed before.
         """
+        if device is self._device:
+            return self
         device = as_device(device)
         if device == self._device:
             return self
@@ -1195,14 +1197,14 @@ def cuda(ordinal: int = 0) -> CudaDevice:
     return the_device(CudaDevice, number)
 
 
-def device_named(name: object) -> BackendDevice | None:
+def device_named(name: str) -> BackendDevice | None:
     """The device that is called "cpu", "cpu_numpy", "cuda" or "cuda:1"; None for another name."""
-    if not isinstance(name, str):
-        return None
     if name == "cpu":
         return _CPU
     if name == "cpu_numpy":
         return _CPU_NUMPY
+    if not name.startswith("cuda"):
+        return None
     gpu = re.fullmatch("cuda(?::([0-9]+))?", name)
     return None if gpu is None else cuda(int(gpu[1] or 0))
 
@@ -1235,13 +1237,15 @@ def as_device_or_dtype(target: Any) -> BackendDevice | np.dtype:
     >>> as_device_or_dtype("cpu"), as_device_or_dtype("float32")
     (cpu(), dtype('float32'))
     """
-    device = target if isinstance(target, BackendDevice) else device_named(target)
-    if device is not None:
-        return device
+    if isinstance(target, BackendDevice):
+        return target
     try:
         return as_dtype(target)
     except TypeError as error:
-        raise TypeError(f"[to] {error}, or a device: {DEVICE_NAMES}") from None
+        device = device_named(target) if isinstance(target, str) else None
+        if device is None:
+            raise TypeError(f"[to] {error}, or a device: {DEVICE_NAMES}") from None
+        return device
 
 
 def default_device() -> BackendDevice:

@@ -40,8 +40,8 @@ def nn_epoch(
             f"{len(y)} and {batch}"
         )
     for i in range(0, len(X), batch):
-        rows = Tensor(X[i : i + batch], requires_grad=False)
-        targets = _one_hot(y[i : i + batch], W2.shape[1])
+        rows = Tensor(X[i : i + batch], device=W1.device, requires_grad=False)
+        targets = _one_hot(y[i : i + batch], W2)
         loss = softmax_loss(ops.relu(rows @ W1) @ W2, targets)
         loss.backward()
         W1, W2 = (Tensor(w.data - lr * w.grad.data) for w in (W1, W2))
@@ -51,11 +51,12 @@ def nn_epoch(
 def loss_err(h: Tensor, y: np.ndarray) -> tuple[np.ndarray, Any]:
     """(softmax loss, rate of wrong predictions) of logits h (batch, classes), labels y (batch,)."""
     wrong = np.mean(h.numpy().argmax(axis=1) != np.asarray(y))
-    return softmax_loss(h, _one_hot(y, h.shape[-1])).numpy(), wrong
+    return softmax_loss(h, _one_hot(y, h)).numpy(), wrong
 
 
-def _one_hot(y: np.ndarray, classes: int) -> Tensor:
-    y = np.asarray(y)
+def _one_hot(y: np.ndarray, scores: Tensor) -> Tensor:
+    """Rows of as many classes as `scores` has columns, on its device."""
+    y, classes = np.asarray(y), scores.shape[-1]
     if y.size and not 0 <= y.min() <= y.max() < classes:
         raise ValueError(f"labels must lie in [0, {classes}), found {y.min()} to {y.max()}")
-    return Tensor(np.eye(classes, dtype=np.float32)[y], requires_grad=False)
+    return Tensor(np.eye(classes, dtype=np.float32)[y], device=scores.device, requires_grad=False)
