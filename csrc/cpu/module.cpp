@@ -494,10 +494,10 @@ void advance_mt19937(nb::handle generator, int64_t words) {
 nb::dict memory_stats() {
   const MemoryStats stats = Pool::instance().stats();
   nb::dict result;
-  result["live_bytes"] = stats.live_bytes;
-  result["pooled_bytes"] = stats.pooled_bytes;
-  result["peak_bytes"] = stats.peak_bytes;
-  result["system_allocations"] = stats.system_allocations;
+  result["in_use"] = stats.live_bytes;
+  result["held"] = stats.live_bytes + stats.pooled_bytes;
+  result["peak"] = stats.peak_bytes;
+  result["allocations"] = stats.system_allocations;
   return result;
 }
 

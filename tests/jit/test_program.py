@@ -361,7 +361,7 @@ def test_references_are_given_back():
                nd.NDArray, program]  # fmt: skip
     del array
     before = [sys.getrefcount(o) for o in objects]
-    live = ndl.memory_stats()["live_bytes"]
+    live = ndl.memory_stats()["in_use"]
     objects[3] = objects[4] = None  # which would make the state shared
     for clock in range(1000, 1100):
         program.run(arguments, states, clock)
@@ -370,13 +370,13 @@ def test_references_are_given_back():
         assert program.run(arguments, [ndl.Tensor.make_const(None)], clock) is None
     objects[3], objects[4] = state.cached_data, state.cached_data._handle
     assert [sys.getrefcount(o) for o in objects] == before
-    assert ndl.memory_stats()["live_bytes"] == live
+    assert ndl.memory_stats()["in_use"] == live
     objects[3] = objects[4] = None
     for clock in range(100):  # each gives the state a new array
         keep = state.detach()
         program.run(arguments, states, clock)
     del keep
-    assert ndl.memory_stats()["live_bytes"] == live
+    assert ndl.memory_stats()["in_use"] == live
 
 
 def test_a_steady_loop_asks_the_system_for_nothing():
@@ -384,29 +384,29 @@ def test_a_steady_loop_asks_the_system_for_nothing():
     body = "for (int s = 1; s < 21; ++s) for (int i = 0; i < 6; ++i) f(s)[i] += f(0)[i];"
     program = make(body, [SIX], [(*SIX, True, False)] * 20, [], [SIX] * 3, 1 << 20)
     x = six()
-    before = ndl.memory_stats()["live_bytes"]
+    before = ndl.memory_stats()["in_use"]
     for clock in range(3):
         results = program.run([x], states, clock)
     settled = ndl.memory_stats()
-    assert settled["live_bytes"] - before >= 1 << 20, "the arena is kept"
+    assert settled["in_use"] - before >= 1 << 20, "the arena is kept"
     for clock in range(100):
         results = program.run([x], states, clock)
     after = ndl.memory_stats()
-    assert after["system_allocations"] == settled["system_allocations"]
-    assert after["live_bytes"] == settled["live_bytes"]
+    assert after["allocations"] == settled["allocations"]
+    assert after["in_use"] == settled["in_use"]
     assert len(results) == 3
     del program
-    assert settled["live_bytes"] - ndl.memory_stats()["live_bytes"] >= 1 << 20
+    assert settled["in_use"] - ndl.memory_stats()["in_use"] >= 1 << 20
 
 
 def test_the_arena_is_allocated_when_it_is_needed():
-    before = ndl.memory_stats()["live_bytes"]
+    before = ndl.memory_stats()["in_use"]
     program = make("std::memset(buffers[0], 0, 1000);", arena_bytes=1000)
-    assert ndl.memory_stats()["live_bytes"] == before
+    assert ndl.memory_stats()["in_use"] == before
     program.run([], [], 0)
-    assert ndl.memory_stats()["live_bytes"] > before
+    assert ndl.memory_stats()["in_use"] > before
     del program
-    assert ndl.memory_stats()["live_bytes"] == before
+    assert ndl.memory_stats()["in_use"] == before
 
 
 # ---- errors and threads ---------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """NDArray and the devices it lives on."""
 
 from .device import BackendDevice, made_devices
-from .device_cpu import get_num_threads, memory_stats, set_num_threads, simd_level
+from .device_cpu import get_num_threads, set_num_threads, simd_level
 from .dtypes import DTYPES, as_dtype, is_float, is_stored, promote, widened
 from .layout import Shape
 from .ndarray import (
@@ -24,6 +24,7 @@ from .ndarray import (
     full,
     log,
     maximum,
+    memory_stats,
     one_hot,
     required,
     reshape,

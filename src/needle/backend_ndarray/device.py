@@ -98,6 +98,11 @@ class BackendDevice:
         """
         return False
 
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes `in_use` by arrays, bytes `held` (those and what is kept for the next arrays) and
+        the `peak` of those in use; empty on a device that does not count them."""
+        return {}
+
     def synchronize(self) -> None:
         """Wait until all work given to the device is done. CPU devices have nothing to wait for."""
 

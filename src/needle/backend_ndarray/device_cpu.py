@@ -56,6 +56,11 @@ class CpuDevice(BackendDevice):
             )
         raise AttributeError(name)
 
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes `in_use`, `held` and their `peak`, and how many `allocations` the system was asked
+        for."""
+        return {} if core is None else core.memory_stats()
+
     def fused(self, name: str) -> Callable[..., Any] | None:
         return getattr(core, name, None) if name in PRIMITIVES else None
 
@@ -84,8 +89,3 @@ def get_num_threads() -> int:
 def simd_level() -> str:
     """`"avx512"`, `"avx2"`, `"neon"` or `"portable"`; `"none"` without the C++ core."""
     return "none" if core is None else core.simd_level()
-
-
-def memory_stats() -> dict[str, int]:
-    """Bytes in use and held by the memory pool of `cpu()`; empty without the C++ core."""
-    return {} if core is None else core.memory_stats()

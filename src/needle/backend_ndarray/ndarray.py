@@ -1248,6 +1248,20 @@ def as_device_or_dtype(target: Any) -> BackendDevice | np.dtype:
         return device
 
 
+def memory_stats(device: BackendDevice | str | None = None) -> dict[str, int]:
+    """What `device.memory_stats()` says, of `cpu()` by default.
+
+    `in_use`, `held` and `peak` are bytes on every device that counts them: those of living arrays,
+    those and the ones kept for the next arrays, and the most that were in use.
+
+    >>> import needle as ndl
+    >>> stats = ndl.memory_stats()
+    >>> stats["held"] >= stats["in_use"]
+    True
+    """
+    return (cpu() if device is None else as_device(device)).memory_stats()
+
+
 def default_device() -> BackendDevice:
     """The device of arrays made without one: `cpu()`, or `cpu_numpy()` without the C++ core."""
     return _DEFAULT
