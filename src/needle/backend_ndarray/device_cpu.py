@@ -38,9 +38,9 @@ class CpuDevice(BackendDevice):
         if not host.flags.carray:
             return super().narrowed(host)
         view, size = self.array_type._view, host.size
-        result = core.allocate(size, FLOAT32)
-        core.copy(
-            view((size,), (1,), 0, core.wrap(host), self, FLOAT64),
+        result = self.allocate(size, FLOAT32)
+        self.copy(
+            view((size,), (1,), 0, self.wrap(host), self, FLOAT64),
             view((size,), (1,), 0, result, self, FLOAT32),
         )
         return result
