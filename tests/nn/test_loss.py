@@ -202,3 +202,24 @@ def test_bad_arguments(error, match, call):
 def test_shapes_that_do_not_fit(loss_fn, shape, target):
     with pytest.raises(ValueError, match=r"\["):
         loss_fn(ndl.Tensor(numbers(*shape)), ndl.Tensor(target))
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        nn.MSELoss(),
+        nn.L1Loss(),
+        nn.BCEWithLogitsLoss(),
+        nn.KLDivLoss(),
+        nn.KLDivLoss(log_target=True),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_targets_may_be_arrays(device, loss_fn, dtype):
+    x, target = ndl.Tensor(numbers(4, 3), device=device), np.eye(4, 3, dtype=dtype)
+    expected = loss_fn(x, ndl.Tensor(target, device=device, requires_grad=False))
+    assert loss_fn(x, target).device is x.device
+    np.testing.assert_allclose(loss_fn(x, target).numpy(), expected.numpy(), rtol=1e-6)
+    with pytest.raises(ValueError, match="one shape"):
+        loss_fn(x, target[0])

@@ -12,7 +12,7 @@ from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
-from ..ops._common import widens
+from ..ops._common import as_tensors, widens
 from ..ops._elementwise import logical_and
 from .arguments import in_unit_interval, one_of
 from .module import Module
@@ -48,6 +48,7 @@ class _ElementLoss(_Loss):
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         """x and target of one shape."""
+        x, target = as_tensors(x, target, type(self).__name__)
         self._check_same_shape(x, target)
         return self._reduced(widens(self._losses)(x, target))
 
