@@ -357,7 +357,7 @@ def test_attention_over_many_blocks(length):
         (lambda: nn.LSTM(3, 4)(ndl.Tensor(draw(0, 5, 3))), ValueError, "at least 1"),
         (lambda: nn.RNN(3, 4)(ndl.Tensor(draw(2, 5, 3)), ndl.Tensor(draw(2, 5, 4))), ValueError,
          "initial state"),
-        (lambda: nn.RNN(3, 4, nonlinearity="sin"), ValueError, "nonlinearity"),
+        (lambda: nn.RNN(3, 4, nonlinearity="sin"), ValueError, r"\[RNN\] nonlinearity"),
         (lambda: nn.LSTMCell(3, 4)(ndl.Tensor(draw(2, 2))), ValueError, r"\(B, 3\)"),
         (lambda: nn.Transformer(8, 8, 1, sequence_len=4)(ndl.Tensor(draw(5, 1, 8))), ValueError,
          "sequence_len=4"),

@@ -11,62 +11,122 @@ from .module import Module
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """Rectified linear unit: max(x, 0).
+
+    The derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.ReLU()(ndl.Tensor([-1, 0, 2]))
+    needle.Tensor([0. 0. 2.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.relu(x)
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Tanh()(ndl.Tensor([0, 100]))
+    needle.Tensor([0. 1.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.tanh(x)
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """Logistic function: 1 / (1 + exp(-x)), computed without overflow.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Sigmoid()(ndl.Tensor([-1000, 0, 1000]))
+    needle.Tensor([0.  0.5 1. ])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.sigmoid(x)
 
 
 class GELU(Module):
-    """x·Φ(x) with the normal distribution's Φ (Hendrycks and Gimpel, 2016)."""
+    """Gaussian error linear unit: x·Φ(x), where Φ is the standard normal distribution function.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.GELU()(ndl.Tensor([-100, 0, 100]))
+    needle.Tensor([ -0.   0. 100.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.gelu(x)
 
 
 class SiLU(Module):
-    """x·sigmoid(x)."""
+    """Sigmoid linear unit, also called swish: x·sigmoid(x).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.SiLU()(ndl.Tensor([0, 100]))
+    needle.Tensor([  0. 100.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.silu(x)
 
 
 class Softplus(Module):
-    """log(1 + exp(x))."""
+    """Smooth version of ReLU: log(1 + exp(x)), computed without overflow.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Softplus()(ndl.Tensor([-1000, 1000]))
+    needle.Tensor([   0. 1000.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.softplus(x)
 
 
 class LeakyReLU(Module):
-    """x where it is positive, else negative_slope·x."""
+    """ReLU with a slope for negative numbers: x where x > 0, otherwise negative_slope·x.
+
+    Parameters
+    ----------
+    negative_slope : float, default 0.01
+        The slope for negative numbers; it must be finite.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LeakyReLU(0.5)(ndl.Tensor([-2, 2]))
+    needle.Tensor([-1.  2.])
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
         self.negative_slope = finite("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
@@ -74,14 +134,31 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x where it is positive, else alpha·(exp(x) - 1) (Clevert et al., 2015)."""
+    """Exponential linear unit: x where x > 0, otherwise alpha·(exp(x) - 1).
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        The limit for large negative numbers is -alpha; it must be positive.
+
+    References
+    ----------
+    Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential
+    Linear Units (ELUs)", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.ELU(alpha=2.0)(ndl.Tensor([-1000, 3]))
+    needle.Tensor([-2.  3.])
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha = positive("ELU", "alpha", alpha)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
+        """Return the activation of each element; the result has the shape of `x`."""
         return ops.elu(x, self.alpha)
 
     def extra_repr(self) -> str:
@@ -89,7 +166,19 @@ class ELU(Module):
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along `axis`."""
+    """Softmax along an axis: exp(x) / sum(exp(x)), computed without overflow.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis along which the result sums to 1. `dim` is another name of this argument.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Softmax(axis=1)(ndl.Tensor([[3, 3], [0, 1000]])).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
 
     @accepts_synonyms
     def __init__(self, axis: int = -1) -> None:
@@ -97,7 +186,13 @@ class Softmax(Module):
         self.axis = whole(axis, type(self).__name__, "axis")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Return the probabilities, a Tensor of the shape of `x`.
+
+        Raises
+        ------
+        ValueError
+            If `x` does not have the axis.
+        """
         return ops.softmax(x, self.axis)
 
     def extra_repr(self) -> str:
@@ -105,7 +200,20 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """The logarithm of the softmax along `axis`, computed without overflow."""
+    """Logarithm of the softmax along an axis, computed without overflow.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis along which the exponentials of the result sum to 1. `dim` is another name of this
+        argument.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LogSoftmax(axis=1)(ndl.Tensor([[1000, 0]])).tolist()
+    [[0.0, -1000.0]]
+    """
 
     @accepts_synonyms
     def __init__(self, axis: int = -1) -> None:
@@ -113,7 +221,13 @@ class LogSoftmax(Module):
         self.axis = whole(axis, type(self).__name__, "axis")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Return the log-probabilities, a Tensor of the shape of `x`.
+
+        Raises
+        ------
+        ValueError
+            If `x` does not have the axis.
+        """
         return ops.log_softmax(x, self.axis)
 
     def extra_repr(self) -> str:

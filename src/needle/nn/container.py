@@ -10,10 +10,34 @@ from .module import Module
 
 
 class Sequential(Module):
-    """The modules one after the other, each on the result of the one before.
+    """Chain of modules, each applied to the result of the one before.
 
-    `modules` is the tuple of them; `model[i]`, `len(model)` and iteration work on it. A slice
-    gives a Sequential of the same modules.
+    `len(model)`, `model[i]` and iteration work as on a list; a slice is a Sequential that shares
+    its modules with this one.
+
+    Parameters
+    ----------
+    *modules : Module
+        The modules in the order in which they are applied.
+
+    Attributes
+    ----------
+    modules : tuple of Module
+        The modules.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not callable.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> model = ndl.nn.Sequential(ndl.nn.Linear(4, 8), ndl.nn.ReLU(), ndl.nn.Linear(8, 2))
+    >>> model(ndl.ones(3, 4)).shape
+    (3, 2)
+    >>> len(model[:2])
+    2
     """
 
     def __init__(self, *modules: Module) -> None:
@@ -26,7 +50,7 @@ class Sequential(Module):
         self.modules = modules
 
     def forward(self, x: Any) -> Any:
-        """The last module's result."""
+        """Return the last module's result; without modules that is `x`."""
         for module in self.modules:
             x = module(x)
         return x
@@ -52,7 +76,28 @@ class Sequential(Module):
 
 
 class Residual(Module):
-    """fn(x) + x."""
+    """Residual connection around a module: fn(x) + x.
+
+    Parameters
+    ----------
+    fn : Module
+        The module; its result must be addable to its input.
+
+    Raises
+    ------
+    TypeError
+        If `fn` is not callable.
+
+    References
+    ----------
+    He et al., "Deep Residual Learning for Image Recognition", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Residual(ndl.nn.Identity())(ndl.Tensor([1, 2]))
+    needle.Tensor([2. 4.])
+    """
 
     def __init__(self, fn: Module) -> None:
         super().__init__()
@@ -61,13 +106,20 @@ class Residual(Module):
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and the result have the shape of fn(x)."""
+        """Return fn(x) + x, normally of the shape of `x`."""
         return self.fn(x) + x
 
 
 class Identity(Module):
-    """x, unchanged."""
+    """Return the input unchanged.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Identity()(ndl.Tensor([1, 2]))
+    needle.Tensor([1. 2.])
+    """
 
     def forward(self, x: Any) -> Any:
-        """x itself."""
+        """Return `x` itself."""
         return x

@@ -14,12 +14,57 @@ from .module import Module, Parameter
 
 
 class Conv2d(Module):
-    """Convolution of (N, in_channels, H, W) images → (N, out_channels, H', W').
+    """Convolution of images.
 
-    `weight` (KH, KW, in_channels / groups, out_channels) is drawn first, Kaiming uniform with
-    fan_in = in_channels·KH·KW / groups, then `bias` (out_channels,), uniform in ±1/√fan_in.
-    `padding` is what `ops.conv` takes, "same" included. The result's memory is channels last, in
-    which a chain of convolutions, norms and activations computes without copies.
+    (N, in_channels, H, W) gives (N, out_channels, H', W') with H' = ⌊(H + 2·padding - dilation·(KH
+    - 1) - 1) / stride⌋ + 1, and W' likewise. The result is stored channels last, so that a chain of
+    convolutions, norms and activations needs no copies.
+
+    Parameters
+    ----------
+    in_channels : int
+        The number of channels of the input.
+    out_channels : int
+        The number of channels of the result.
+    kernel_size : int or (int, int)
+        The height and width of the kernel.
+    stride : int or (int, int), default 1
+        The step between positions of the kernel.
+    padding : int, (int, int), ((int, int), (int, int)) or str, default 0
+        The zeros around the image: on each side, as (height, width), as ((top, bottom),
+        (left, right)), or "valid" (none) or "same" (the result is as large as the image; only with
+        stride 1).
+    dilation : int or (int, int), default 1
+        The distance between pixels below neighbouring entries of the kernel.
+    groups : int, default 1
+        The number of groups of channels that are convolved separately.
+    bias : bool, default True
+        Whether a bias is added.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (KH, KW, in_channels / groups, out_channels)
+        Drawn first, Kaiming uniform with fan-in in_channels·KH·KW / groups.
+    bias : Parameter, shape (out_channels,), or None
+        Drawn second, uniform in ±1/√fan-in.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an integer.
+    ValueError
+        If a size is out of range or `groups` does not divide both numbers of channels.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+    >>> layer(ndl.ones(2, 3, 32, 32)).shape
+    (2, 8, 16, 16)
     """
 
     def __init__(
@@ -69,7 +114,22 @@ class Conv2d(Module):
         return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) → (N, out_channels, H', W'). Raises ValueError for others."""
+        """Convolve the images.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, H, W)
+            The images.
+
+        Returns
+        -------
+        Tensor, shape (N, out_channels, H', W')
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or the padded image is smaller than the kernel.
+        """
         _check_image(self, x, self.in_channels)
         y = self._convolve(ops.channels_last(x))
         return ops.channels_first(y if self.bias is None else y + self.bias)
@@ -87,7 +147,28 @@ class Conv2d(Module):
 class Conv(Conv2d):
     """The course's convolution: a square kernel, padded by kernel_size // 2.
 
-    A tuple's first entry counts as kernel_size or stride.
+    Parameters
+    ----------
+    in_channels : int
+        The number of channels of the input.
+    out_channels : int
+        The number of channels of the result.
+    kernel_size : int or tuple
+        The height and width of the kernel; of a tuple the first entry counts.
+    stride : int or tuple, default 1
+        The step between positions of the kernel; of a tuple the first entry counts.
+    bias : bool, default True
+        Whether a bias is added.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Conv(3, 8, kernel_size=3)(ndl.ones(2, 3, 32, 32)).shape
+    (2, 8, 32, 32)
     """
 
     def __init__(
@@ -110,7 +191,44 @@ class Conv(Conv2d):
 
 
 class Conv1d(Conv2d):
-    """Convolution of (N, in_channels, L) sequences; `weight` is (1, K, in / groups, out)."""
+    """Convolution of sequences.
+
+    Parameters
+    ----------
+    in_channels : int
+        The number of channels of the input.
+    out_channels : int
+        The number of channels of the result.
+    kernel_size : int
+        The length of the kernel.
+    stride : int, default 1
+        The step between positions of the kernel.
+    padding : int or str, default 0
+        The zeros on each side, or "valid" or "same"; see `Conv2d`.
+    dilation : int, default 1
+        The distance between positions below neighbouring entries of the kernel.
+    groups : int, default 1
+        The number of groups of channels that are convolved separately.
+    bias : bool, default True
+        Whether a bias is added.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (1, kernel_size, in_channels / groups, out_channels)
+        Drawn first, Kaiming uniform with fan-in in_channels·kernel_size / groups.
+    bias : Parameter, shape (out_channels,), or None
+        Drawn second, uniform in ±1/√fan-in.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Conv1d(4, 8, kernel_size=3)(ndl.ones(2, 4, 10)).shape
+    (2, 8, 8)
+    """
 
     def __init__(
         self,
@@ -132,16 +250,72 @@ class Conv1d(Conv2d):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, L) → (N, out_channels, L')."""
+        """Convolve the sequences.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, L)
+            The sequences.
+
+        Returns
+        -------
+        Tensor, shape (N, out_channels, L')
+            L' = ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or the padded sequence is shorter than the kernel.
+        """
         if x.ndim != 3:
             raise ValueError(f"[Conv1d] needs input (N, channels, L), got shape {x.shape}")
         return ops.squeeze(super().forward(ops.unsqueeze(x, 2)), 2)
 
 
 class ConvTranspose2d(Conv2d):
-    """The transpose of a convolution: (N, in_channels, H, W) → (N, out_channels, H', W').
+    """Transposed convolution of images: the map of `Conv2d` from its result back to its input.
 
-    `weight` is (KH, KW, out_channels / groups, in_channels); see `ops.conv_transpose`.
+    (N, in_channels, H, W) gives (N, out_channels, H', W') with
+    H' = (H - 1)·stride - 2·padding + dilation·(KH - 1) + 1 + output_padding, and W' likewise.
+
+    Parameters
+    ----------
+    in_channels : int
+        The number of channels of the input.
+    out_channels : int
+        The number of channels of the result.
+    kernel_size : int or (int, int)
+        The height and width of the kernel.
+    stride : int or (int, int), default 1
+        The distance between neighbouring pixels of the input in the result.
+    padding : int, (int, int) or ((int, int), (int, int)), default 0
+        The pixels that are cut off on each side of the result.
+    output_padding : int or (int, int), default 0
+        Additional rows and columns at the end of the result; fewer than `stride`.
+    groups : int, default 1
+        The number of groups of channels that are convolved separately.
+    bias : bool, default True
+        Whether a bias is added.
+    dilation : int or (int, int), default 1
+        The distance between pixels below neighbouring entries of the kernel.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (KH, KW, out_channels / groups, in_channels)
+        Drawn first, Kaiming uniform with fan-in in_channels·KH·KW / groups.
+    bias : Parameter, shape (out_channels,), or None
+        Drawn second, uniform in ±1/√fan-in.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.ConvTranspose2d(8, 3, kernel_size=2, stride=2)
+    >>> layer(ndl.ones(1, 8, 16, 16)).shape
+    (1, 3, 32, 32)
     """
 
     def __init__(

@@ -10,10 +10,37 @@ from .module import Module
 
 
 class Dropout(Module):
-    """In training each element is 0 with probability `p` and else divided by 1 - p.
+    """Dropout: zero random elements in training and scale the others by 1 / (1 - p).
 
-    Draws `numpy.random.rand(*x.shape)` at each call in training, or from `generator`, which must be
-    on x's device; evaluation is the identity.
+    In evaluation mode the layer is the identity.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        The probability that an element becomes 0.
+    generator : Generator, optional
+        The source of the random numbers, on the device of the input. Without one, every call in
+        training mode draws `numpy.random.rand(*x.shape)`.
+
+    Raises
+    ------
+    TypeError
+        If `p` is not a number.
+    ValueError
+        If `p` is outside [0, 1].
+
+    References
+    ----------
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> dropout = ndl.nn.Dropout(0.5)
+    >>> set(dropout(ndl.ones(1000)).tolist()) == {0.0, 2.0}
+    True
+    >>> dropout.eval()(ndl.ones(2))
+    needle.Tensor([1. 1.])
     """
 
     def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
@@ -22,7 +49,7 @@ class Dropout(Module):
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Return the masked and scaled `x`, of the same shape, or in evaluation mode `x` itself."""
         if not self.training:
             return x
         if self.p == 0:  # draws all the same: what is drawn later does not depend on p

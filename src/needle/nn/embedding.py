@@ -13,7 +13,38 @@ from .module import Module, Parameter
 
 
 class Embedding(Module):
-    """Indices of any shape → their rows of `weight` (num_embeddings, embedding_dim) ~ N(0, 1)."""
+    """Table of vectors, looked up by integers.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        The number of vectors, which is the number of valid indices.
+    embedding_dim : int
+        The length of each vector.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (num_embeddings, embedding_dim)
+        The vectors as rows, drawn from the standard normal distribution.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an integer.
+    ValueError
+        If a size is below 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.Embedding(10, 3)
+    >>> layer(ndl.Tensor([[1, 2], [9, 0]], dtype="int64")).shape
+    (2, 2, 3)
+    """
 
     def __init__(
         self,
@@ -30,10 +61,23 @@ class Embedding(Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (…) of integers, which may be stored as floats → (…, embedding_dim).
+        """Look up the vectors.
 
-        Raises IndexError for an index outside 0 … num_embeddings-1 and ValueError for one that is
-        no integer.
+        Parameters
+        ----------
+        x : Tensor, shape (...)
+            The indices, of an integer dtype or whole numbers of a floating-point one.
+
+        Returns
+        -------
+        Tensor, shape (..., embedding_dim)
+
+        Raises
+        ------
+        IndexError
+            If an index is outside 0 … num_embeddings - 1.
+        ValueError
+            If an index is not a whole number.
         """
         return ops.take(self.weight, self._rows(x))
 

@@ -10,10 +10,23 @@ from .module import Module
 
 
 class Flatten(Module):
-    """(B, d1, d2, …) → (B, d1·d2·…)."""
+    """Join all axes but the first: (B, d1, d2, …) becomes (B, d1·d2·…).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.Flatten()(ndl.ones(2, 3, 4)).shape
+    (2, 12)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps axis 0. Raises ValueError for a 0-d tensor."""
+        """Return `x` as a matrix with the first axis of `x` as its rows.
+
+        Raises
+        ------
+        ValueError
+            If `x` has no axes.
+        """
         shape = x.shape
         if not shape:
             raise ValueError("[Flatten] needs a tensor of at least 1 axis, got shape ()")

@@ -12,10 +12,41 @@ from .module import Module, Parameter
 
 
 class Linear(Module):
-    """x·weight + bias on the last axis: (…, in_features) → (…, out_features).
+    """Affine map of the last axis: x·weight + bias.
 
-    `weight` (in_features, out_features) is drawn first, Kaiming uniform in `in_features`; then
-    `bias` (1, out_features), Kaiming uniform in `out_features`, unless `bias` is False.
+    Parameters
+    ----------
+    in_features : int
+        The length of the input's last axis.
+    out_features : int
+        The length of the result's last axis.
+    bias : bool, default True
+        Whether a bias is added.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (in_features, out_features)
+        Drawn first, Kaiming uniform with fan-in `in_features`. PyTorch's weight is the transpose.
+    bias : Parameter, shape (1, out_features), or None
+        Drawn second, Kaiming uniform with fan-in `out_features`.
+
+    Raises
+    ------
+    TypeError
+        If a number of features is not an integer or `dtype` is not floating-point.
+    ValueError
+        If a number of features is below 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.Linear(5, 3)
+    >>> layer(ndl.ones(2, 4, 5)).shape
+    (2, 4, 3)
     """
 
     def __init__(
@@ -39,7 +70,22 @@ class Linear(Module):
             self.bias = Parameter(draw.reshape((1, out_features)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features). Raises ValueError where the last axis differs."""
+        """Apply the map.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., in_features)
+            The input.
+
+        Returns
+        -------
+        Tensor, shape (..., out_features)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` does not have length `in_features`.
+        """
         return ops.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -1,7 +1,7 @@
 """Losses: how far predictions are from targets, as a Tensor to call `backward()` on.
 
-`reduction` is "mean" (the default), "sum", or "none" for one loss per element or row. Shapes never
-broadcast: targets that do not fit the predictions raise ValueError.
+`reduction` is "mean" (the default), "sum", or "none" for one loss per element or row. Predictions
+and targets never broadcast: shapes that do not fit raise ValueError.
 """
 
 from __future__ import annotations
@@ -47,7 +47,25 @@ class _ElementLoss(_Loss):
     """A loss with a number for each element."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """x and target of one shape."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        x : Tensor, any shape
+            The predictions.
+        target : Tensor or array, the shape of `x`
+            The targets.
+
+        Returns
+        -------
+        Tensor
+            A scalar, or with reduction "none" the loss of each element in the shape of `x`.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
         x, target = as_tensors(x, target, type(self).__name__)
         self._check_same_shape(x, target)
         return self._reduced(widens(self._losses)(x, target))
@@ -60,9 +78,21 @@ class _ElementLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """-log_probabilities[i, target[i]], the negative log likelihood of the true class.
+    """Negative log-likelihood of the true classes, -log_probabilities[i, target[i]].
 
-    Rows whose target is `ignore_index` count nothing, not even in the mean.
+    Parameters
+    ----------
+    ignore_index : int, default -100
+        Rows with this target have loss 0 and are not counted in the mean.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> log_probabilities = ndl.Tensor([[-1, -2], [-3, -4]])
+    >>> ndl.nn.NLLLoss()(log_probabilities, ndl.Tensor([1, 0], dtype="int64"))
+    needle.Tensor(2.5)
     """
 
     def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
@@ -70,7 +100,29 @@ class NLLLoss(_Loss):
         self.ignore_index = whole(ignore_index, type(self).__name__, "ignore_index")
 
     def forward(self, log_probabilities: Tensor, target: Tensor) -> Tensor:
-        """log_probabilities (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        log_probabilities : Tensor, shape (B, C)
+            The logarithms of the probabilities of C classes, as `log_softmax` gives them.
+        target : Tensor, shape (B,)
+            The true classes, integers or whole numbers of a floating-point dtype.
+
+        Returns
+        -------
+        Tensor
+            A scalar, or with reduction "none" of shape (B,).
+
+        Raises
+        ------
+        IndexError
+            If a target is outside 0 … C - 1 and is not `ignore_index`.
+        TypeError
+            If a target is not a whole number.
+        ValueError
+            If the shapes do not fit.
+        """
         if not isinstance(target, Tensor):
             target = Tensor(target, device=log_probabilities.device, requires_grad=False)
         labels = target.realize_cached_data()
@@ -86,10 +138,30 @@ class NLLLoss(_Loss):
 
 
 class CrossEntropyLoss(_Loss):
-    """logsumexp(logits[i]) - logits[i, target[i]], the cross entropy of softmax(logits).
+    """Cross-entropy of softmax(logits) with the true classes.
 
-    `label_smoothing` moves that much of the target's probability evenly to all classes (Szegedy
-    et al., 2016). Rows whose target is `ignore_index` count nothing, not even in the mean.
+    The loss of row i is logsumexp(logits[i]) - logits[i, target[i]]. `CrossEntropy` is an alias.
+
+    Parameters
+    ----------
+    label_smoothing : float, default 0.0
+        The part of each target's probability that is spread evenly over all classes, in [0, 1].
+    ignore_index : int, default -100
+        Rows with this target have loss 0 and are not counted in the mean.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
+
+    References
+    ----------
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016 (label
+    smoothing).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> logits = ndl.Tensor([[0, 0, 1000], [1000, 0, 0]])
+    >>> ndl.nn.CrossEntropyLoss()(logits, ndl.Tensor([2, 1], dtype="int64"))
+    needle.Tensor(500.0)
     """
 
     def __init__(
@@ -101,14 +173,52 @@ class CrossEntropyLoss(_Loss):
         self.ignore_index = whole(ignore_index, name, "ignore_index")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """logits (B, C) and integers target (B,). Raises IndexError outside 0 … C-1."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (B, C)
+            The unnormalized log-probabilities of C classes.
+        target : Tensor, shape (B,)
+            The true classes, integers or whole numbers of a floating-point dtype.
+
+        Returns
+        -------
+        Tensor
+            A scalar, or with reduction "none" of shape (B,).
+
+        Raises
+        ------
+        IndexError
+            If a target is outside 0 … C - 1 and is not `ignore_index`.
+        TypeError
+            If a target is not a whole number.
+        ValueError
+            If the shapes do not fit.
+        """
         return ops.cross_entropy(
             logits, target, self.label_smoothing, self.ignore_index, self.reduction
         )
 
 
 class SoftmaxLoss(CrossEntropyLoss):
-    """`CrossEntropyLoss` by the course's name."""
+    """`CrossEntropyLoss` by the course's name.
+
+    Parameters
+    ----------
+    label_smoothing : float, default 0.0
+        The part of each target's probability that is spread evenly over all classes, in [0, 1].
+    ignore_index : int, default -100
+        Rows with this target have loss 0 and are not counted in the mean.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.SoftmaxLoss()(ndl.Tensor([[0, 1000]]), ndl.Tensor([0]))
+    needle.Tensor(1000.0)
+    """
 
 
 CrossEntropy = CrossEntropyLoss
@@ -118,7 +228,19 @@ CrossEntropy = CrossEntropyLoss
 
 
 class MSELoss(_ElementLoss):
-    """(input - target)²."""
+    """Squared error, (x - target)².
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the elements are combined.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.MSELoss()(ndl.Tensor([1, 2]), ndl.Tensor([1, 4]))
+    needle.Tensor(2.0)
+    """
 
     def _losses(self, x: Tensor, target: Tensor) -> Tensor:
         difference = x - target
@@ -126,7 +248,19 @@ class MSELoss(_ElementLoss):
 
 
 class L1Loss(_ElementLoss):
-    """|input - target|."""
+    """Absolute error, |x - target|.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the elements are combined.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.L1Loss(reduction="none")(ndl.Tensor([1, 2]), ndl.Tensor([1, 4]))
+    needle.Tensor([0. 2.])
+    """
 
     def _losses(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.abs(x - target)
@@ -136,9 +270,21 @@ class L1Loss(_ElementLoss):
 
 
 class BCEWithLogitsLoss(_ElementLoss):
-    """-y·log p - (1 - y)·log(1 - p) for p = sigmoid(x), without overflow.
+    """Binary cross-entropy of logits: -y·log p - (1 - y)·log(1 - p) for p = sigmoid(x).
 
-    At an infinite x as in the limit: what is impossible and not asked for costs nothing.
+    The loss is computed without overflow. At an infinite logit it is the limit: an impossible event
+    with target probability 0 contributes 0.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the elements are combined.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.BCEWithLogitsLoss(reduction="sum")(ndl.Tensor([1000, -1000]), ndl.Tensor([0, 0]))
+    needle.Tensor(1000.0)
     """
 
     def _losses(self, x: Tensor, target: Tensor) -> Tensor:
@@ -154,10 +300,22 @@ def _expected(probability: Tensor, cost: Tensor) -> Tensor:
 
 
 class KLDivLoss(_ElementLoss):
-    """target·(log target - input), the Kullback-Leibler divergence; input is log probabilities.
+    """Kullback-Leibler divergence, target·(log target - x), where `x` holds log-probabilities.
 
-    With `log_target` the target is given by its logarithm. "mean" is over all elements, as in
-    PyTorch; "batchmean", over the rows, is the divergence itself.
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
+        How the losses of the elements are combined. "mean" is over all elements, as in PyTorch;
+        "batchmean" divides the sum by the length of axis 0, which gives the mean divergence.
+    log_target : bool, default False
+        Whether the target holds log-probabilities too.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x, target = ndl.Tensor([[-3.0, -5.0]]), ndl.Tensor([[1.0, 0.0]])
+    >>> ndl.nn.KLDivLoss("batchmean")(x, target)
+    needle.Tensor(3.0)
     """
 
     _reductions = ("mean", "sum", "none", "batchmean")

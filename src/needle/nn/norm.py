@@ -16,11 +16,45 @@ from .module import Module, Parameter
 
 
 class BatchNorm1d(Module):
-    """(x - mean) / √(var + eps)·weight + bias for each feature of a batch (B, dim).
+    """Normalize each feature over the batch: (x - mean) / √(var + eps)·weight + bias.
 
-    In training, mean and (biased) variance are those of the batch, and the buffers
-    `running_mean` and `running_var` become (1 - momentum)·old + momentum·batch's; evaluation uses
-    the buffers (Ioffe and Szegedy, 2015).
+    In training mode the mean and the biased variance are those of the batch, and each running
+    statistic becomes (1 - momentum)·old + momentum·batch. Evaluation mode uses the running
+    statistics.
+
+    Parameters
+    ----------
+    dim : int
+        The number of features.
+    eps : float, default 1e-5
+        Added to the variance; it must not be negative.
+    momentum : float, default 0.1
+        The weight of the batch in the running statistics, in [0, 1].
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight, bias : Parameter, shape (dim,)
+        Ones and zeros at first.
+    running_mean, running_var : Tensor, shape (dim,)
+        Buffers: zeros and ones at first.
+
+    References
+    ----------
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+    Covariate Shift", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> norm = ndl.nn.BatchNorm1d(1, eps=0.0)
+    >>> norm(ndl.Tensor([[1], [3]])).tolist()
+    [[-1.0], [1.0]]
+    >>> norm.eval()(ndl.ones(4, 1)).shape
+    (4, 1)
     """
 
     running_mean: Tensor
@@ -44,7 +78,22 @@ class BatchNorm1d(Module):
         self.register_buffer("running_var", init.ones(dim, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim) → (B, dim). Raises ValueError for another shape and, in training, for B < 2."""
+        """Normalize the features.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, dim)
+            A batch of rows.
+
+        Returns
+        -------
+        Tensor, shape (B, dim)
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or, in training mode, if B is below 2.
+        """
         shape = x.shape
         if len(shape) != 2 or shape[1] != self.dim:
             raise ValueError(f"[BatchNorm1d] needs input of shape (B, {self.dim}), got {shape}")
@@ -72,12 +121,49 @@ class BatchNorm1d(Module):
 
 
 class BatchNorm2d(BatchNorm1d):
-    """`BatchNorm1d` over N, H and W of images (N, dim, H, W)."""
+    """Normalize each channel of images over N, H and W; see `BatchNorm1d`.
+
+    Parameters
+    ----------
+    dim : int
+        The number of channels.
+    eps : float, default 1e-5
+        Added to the variance; it must not be negative.
+    momentum : float, default 0.1
+        The weight of the batch in the running statistics, in [0, 1].
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    References
+    ----------
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+    Covariate Shift", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.BatchNorm2d(3)(ndl.ones(2, 3, 4, 4)).shape
+    (2, 3, 4, 4)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, dim, H, W), the shape kept.
+        """Normalize the channels.
 
-        Raises ValueError for another shape and, in training, for fewer than 2 values a channel.
+        Parameters
+        ----------
+        x : Tensor, shape (N, dim, H, W)
+            A batch of images.
+
+        Returns
+        -------
+        Tensor, shape (N, dim, H, W)
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or, in training mode, if N·H·W is below 2.
         """
         if x.ndim != 4 or x.shape[1] != self.dim:
             raise ValueError(f"[BatchNorm2d] needs input (N, {self.dim}, H, W), got {x.shape}")
@@ -87,7 +173,44 @@ class BatchNorm2d(BatchNorm1d):
 
 
 class GroupNorm(Module):
-    """Each sample's channels in groups, each to mean 0 and variance 1 (Wu and He, 2018)."""
+    """Normalize each sample over groups of channels, with a weight and a bias for each channel.
+
+    Parameters
+    ----------
+    num_groups : int
+        The number of groups.
+    num_channels : int
+        The number of channels, a multiple of `num_groups`.
+    eps : float, default 1e-5
+        Added to the variance; it must not be negative.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight, bias : Parameter, shape (num_channels,)
+        Ones and zeros at first.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer.
+    ValueError
+        If the groups do not divide the channels.
+
+    References
+    ----------
+    Wu and He, "Group Normalization", 2018.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> norm = ndl.nn.GroupNorm(num_groups=2, num_channels=4, eps=0.0)
+    >>> norm(ndl.Tensor([[1, 3, 10, 30]])).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
 
     def __init__(
         self,
@@ -109,7 +232,22 @@ class GroupNorm(Module):
         self.bias = Parameter(init.zeros(num_channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, num_channels, …), the shape kept. Raises ValueError for another shape."""
+        """Normalize the groups.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, num_channels, ...)
+            A batch of samples.
+
+        Returns
+        -------
+        Tensor, shape (N, num_channels, ...)
+
+        Raises
+        ------
+        ValueError
+            If axis 1 of `x` does not have length `num_channels`.
+        """
         shape = x.shape
         if len(shape) < 2 or shape[1] != self.num_channels:
             raise ValueError(f"[GroupNorm] needs input (N, {self.num_channels}, …), got {shape}")
@@ -127,9 +265,40 @@ class GroupNorm(Module):
 
 
 class LayerNorm(Module):
-    """(x - mean) / √(var + eps)·weight + bias over the last axes (Ba et al., 2016).
+    """Normalize each sample over its last axes: (x - mean) / √(var + eps)·weight + bias.
 
-    `normalized_shape` gives their lengths, as an int (the last axis) or a sequence.
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The lengths of the normalized axes; an int stands for the last axis alone.
+    eps : float, default 1e-5
+        Added to the variance; it must not be negative.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight, bias : Parameter, shape normalized_shape
+        Ones and zeros at first.
+
+    Raises
+    ------
+    TypeError
+        If a length is not an integer.
+    ValueError
+        If a length is below 1, there is none, or `eps` is negative.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LayerNorm(2, eps=0.0)(ndl.Tensor([[1, 3], [2, 6]])).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
     def __init__(
@@ -146,7 +315,22 @@ class LayerNorm(Module):
         self.bias = Parameter(init.zeros(*self.normalized_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, *normalized_shape), the shape kept. Raises ValueError where the last axes differ."""
+        """Normalize the samples.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., *normalized_shape)
+            The samples.
+
+        Returns
+        -------
+        Tensor, shape (..., *normalized_shape)
+
+        Raises
+        ------
+        ValueError
+            If the last axes of `x` are not `normalized_shape`.
+        """
         shape = x.shape
         _check_last_axes(self, shape, self.normalized_shape)
         x, weight, bias = _one_dtype(x, self.weight, self.bias)
@@ -163,7 +347,29 @@ class LayerNorm(Module):
 
 
 class LayerNorm1d(LayerNorm):
-    """`LayerNorm` over the last axis, of length `dim`."""
+    """Normalize each sample over its last axis; see `LayerNorm`.
+
+    Parameters
+    ----------
+    dim : int
+        The length of the last axis.
+    eps : float, default 1e-5
+        Added to the variance; it must not be negative.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LayerNorm1d(2, eps=0.0)(ndl.Tensor([[1, 3]])).tolist()
+    [[-1.0, 1.0]]
+    """
 
     def __init__(
         self,
@@ -177,7 +383,41 @@ class LayerNorm1d(LayerNorm):
 
 
 class RMSNorm(Module):
-    """x / √(mean(x²) + eps)·weight over the last axes (Zhang and Sennrich, 2019)."""
+    """Divide each sample by its root mean square: x / √(mean(x²) + eps)·weight over the last axes.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The lengths of the normalized axes; an int stands for the last axis alone.
+    eps : float, default 1e-6
+        Added to the mean square; it must not be negative.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    weight : Parameter, shape normalized_shape
+        Ones at first.
+
+    Raises
+    ------
+    TypeError
+        If a length is not an integer.
+    ValueError
+        If a length is below 1, there is none, or `eps` is negative.
+
+    References
+    ----------
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.RMSNorm(4, eps=0.0)(ndl.Tensor([[1, 1, 1, 1], [2, -2, 2, 2]])).tolist()
+    [[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, 1.0]]
+    """
 
     def __init__(
         self,
@@ -192,7 +432,22 @@ class RMSNorm(Module):
         self.weight = Parameter(init.ones(*self.normalized_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, *normalized_shape), the shape kept. Raises ValueError where the last axes differ."""
+        """Normalize the samples.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., *normalized_shape)
+            The samples.
+
+        Returns
+        -------
+        Tensor, shape (..., *normalized_shape)
+
+        Raises
+        ------
+        ValueError
+            If the last axes of `x` are not `normalized_shape`.
+        """
         _check_last_axes(self, x.shape, self.normalized_shape)
         return widens(self._normalized)(x)
 

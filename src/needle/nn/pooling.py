@@ -12,7 +12,7 @@ from .module import Module
 
 
 class _Pool2d(Module):
-    """`stride` defaults to `kernel_size`."""
+    """Pooling below a kernel that moves over images (N, C, H, W)."""
 
     pool: Callable[..., Tensor]
 
@@ -25,7 +25,24 @@ class _Pool2d(Module):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H', W'). Raises ValueError for a kernel larger than the image."""
+        """Pool the images.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            The images.
+
+        Returns
+        -------
+        Tensor, shape (N, C, H', W')
+            H' = ⌊(H + 2·padding - kernel_size) / stride⌋ + 1, and W' likewise.
+
+        Raises
+        ------
+        ValueError
+            If `x` does not have four axes, the padded image is smaller than the kernel, or the
+            padding exceeds half of the kernel.
+        """
         _check_ndim(self, x)
         pool = type(self).pool
         pixels = ops.channels_last(x)
@@ -36,18 +53,54 @@ class _Pool2d(Module):
 
 
 class MaxPool2d(_Pool2d):
-    """The largest pixel below the kernel at each of its positions; padding never wins."""
+    """Maximum below a kernel at each of its positions on an image.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        The height and width of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Padding on each side; it never is the maximum.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2, 3, 4], [5, 6, 7, 8]]).reshape(1, 1, 2, 4)
+    >>> ndl.nn.MaxPool2d(2)(x).tolist()
+    [[[[6.0, 8.0]]]]
+    """
 
     pool = staticmethod(ops.max_pool2d)
 
 
 class AvgPool2d(_Pool2d):
-    """The mean below the kernel at each of its positions; padding counts as zeros."""
+    """Mean below a kernel at each of its positions on an image.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        The height and width of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Padding on each side, which counts as zeros in the mean.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2, 3, 4], [5, 6, 7, 8]]).reshape(1, 1, 2, 4)
+    >>> ndl.nn.AvgPool2d(2)(x).tolist()
+    [[[[3.5, 5.5]]]]
+    """
 
     pool = staticmethod(ops.avg_pool2d)
 
 
 class _AdaptivePool2d(Module):
+    """Pooling of images (N, C, H, W) over bins, as many as the result has pixels."""
+
     reduce: Callable[..., Tensor]
     pool: Callable[..., Tensor]
 
@@ -56,7 +109,24 @@ class _AdaptivePool2d(Module):
         self.output_size = as_pair(type(self).__name__, "output_size", output_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, *output_size): bin i covers pixels ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ - 1."""
+        """Pool the images.
+
+        Bin i of h along an axis of length H covers the pixels ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ - 1.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            The images.
+
+        Returns
+        -------
+        Tensor, shape (N, C, *output_size)
+
+        Raises
+        ------
+        ValueError
+            If `x` does not have four axes or has no pixels.
+        """
         _check_ndim(self, x)
         reduce, pool = type(self).reduce, type(self).pool
         size = x.shape[2:]
@@ -74,13 +144,37 @@ class _AdaptivePool2d(Module):
 
 
 class AdaptiveAvgPool2d(_AdaptivePool2d):
-    """Means over bins, so that the result has `output_size`."""
+    """Mean over bins of an image, with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int)
+        The height and width of the result.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveAvgPool2d((1, 2))(ndl.ones(2, 3, 7, 5)).shape
+    (2, 3, 1, 2)
+    """
 
     reduce, pool = staticmethod(ops.mean), staticmethod(ops.avg_pool2d)
 
 
 class AdaptiveMaxPool2d(_AdaptivePool2d):
-    """Maxima over bins, so that the result has `output_size`."""
+    """Maximum over bins of an image, with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int)
+        The height and width of the result.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveMaxPool2d((1, 2))(ndl.ones(2, 3, 7, 5)).shape
+    (2, 3, 1, 2)
+    """
 
     reduce, pool = staticmethod(ops.max), staticmethod(ops.max_pool2d)
 

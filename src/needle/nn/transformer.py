@@ -22,9 +22,28 @@ from .norm import LayerNorm, LayerNorm1d
 
 
 class MultiHeadAttention(Module):
-    """softmax(q·kᵀ/√d + mask)·v on heads that are already split; no weights.
+    """Attention of heads that are already split: softmax(q·kᵀ/√d + mask)·v. It has no parameters.
 
-    With `causal` position t sees those up to t.
+    Parameters
+    ----------
+    dropout : float, default 0.0
+        The probability that an attention weight becomes 0 in training.
+    causal : bool, default False
+        Whether position t attends to positions up to t only.
+    device, dtype : optional
+        Accepted as by the other layers, and ignored.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> q = k = v = ndl.ones(2, 4, 5, 8)
+    >>> result, probabilities = ndl.nn.MultiHeadAttention(causal=True)(q, k, v)
+    >>> result.shape, probabilities.shape
+    ((2, 4, 5, 8), (2, 4, 5, 5))
     """
 
     def __init__(
@@ -40,9 +59,21 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> tuple[Tensor, Tensor]:
-        """q, k, v (B, heads, T, d) → (result (B, heads, T, d), probabilities (B, heads, T, T)).
+        """Compute the result and the attention weights.
 
-        `mask` (for padding, say) as `ops.scaled_dot_product_attention` takes it.
+        Parameters
+        ----------
+        q, k, v : Tensor, shape (B, heads, T, d)
+            Queries, keys and values.
+        mask : array or Tensor, optional
+            Broadcasts to (B, heads, T, T): booleans are True where a key may be seen, floats are
+            added to the scores. See `needle.scaled_dot_product_attention`.
+
+        Returns
+        -------
+        result : Tensor, shape (B, heads, T, d)
+        probabilities : Tensor, shape (B, heads, T, T)
+            The attention weights, after dropout.
         """
         scores = ops.matmul(q, ops.transpose(k)) / math.sqrt(q.shape[-1])
         added = None if mask is None else ops.additive_mask(mask, q, scores.shape)
@@ -50,7 +81,7 @@ class MultiHeadAttention(Module):
         return ops.matmul(probs, v), probs
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:
-        """The result alone; without active dropout the probabilities are never stored."""
+        """Return the result alone; without active dropout the probabilities are never stored."""
         if self.training and self.dropout.p > 0:
             return self.forward(q, k, v, mask)[0]
         return ops.scaled_dot_product_attention(q, k, v, mask, self.causal)
@@ -62,9 +93,41 @@ def dropout_or_nothing(p: float) -> Module:
 
 
 class AttentionLayer(Module):
-    """Norm, projection into heads, attention and projection back: (B, T, features).
+    """The course's attention layer: layer norm, projection into heads, attention, projection back.
 
     The projections have no biases.
+
+    Parameters
+    ----------
+    q_features : int
+        The number of features of the queries.
+    num_heads : int
+        The number of heads. `num_head`, the course's name, and `nhead` name the same argument.
+    dim_head : int
+        The number of features of each head.
+    k_features, v_features : int, optional
+        The numbers of features of the keys and the values; `q_features` if None.
+    out_features : int, optional
+        The number of features of the result; `q_features` if None.
+    dropout : float, default 0.0
+        The probability that an attention weight becomes 0 in training.
+    causal : bool, default True
+        Whether position t attends to positions up to t only.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.AttentionLayer(8, num_heads=2, dim_head=4)
+    >>> layer(ndl.ones(3, 5, 8)).shape
+    (3, 5, 8)
     """
 
     @accepts_synonyms
@@ -101,11 +164,28 @@ class AttentionLayer(Module):
 
     @property
     def num_head(self) -> int:
-        """`num_heads`, by the course's name."""
+        """The course's name of `num_heads`."""
         return self.num_heads
 
     def forward(self, q: Tensor, k: Tensor | None = None, v: Tensor | None = None) -> Tensor:
-        """q (B, T, q_features), k and v like q unless given → (B, T, out_features)."""
+        """Attend to the keys and values.
+
+        Parameters
+        ----------
+        q : Tensor, shape (B, T, q_features)
+            The sequences from which the queries are projected.
+        k, v : Tensor, shapes (B, T, k_features) and (B, T, v_features), optional
+            The sequences from which keys and values are projected; `q` if None.
+
+        Returns
+        -------
+        Tensor, shape (B, T, out_features)
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
         k = q if k is None else k
         v = q if v is None else v
         if any(x.ndim != 3 for x in (q, k, v)):
@@ -121,7 +201,40 @@ class AttentionLayer(Module):
 
 
 class TransformerLayer(Module):
-    """x + dropout(attention(x)), then x + dropout(linear2(dropout(relu(linear1(norm(x))))))."""
+    """The course's Transformer layer: attention and a two-layer network, both residual.
+
+    x + dropout(attention(x)), then x + dropout(linear2(dropout(relu(linear1(layernorm(x)))))).
+
+    Parameters
+    ----------
+    q_features : int
+        The number of features of the input and the result.
+    num_heads : int
+        The number of heads. `num_head`, the course's name, and `nhead` name the same argument.
+    dim_head : int
+        The number of features of each head.
+    hidden_size : int
+        The number of hidden units of the two-layer network.
+    dropout : float, default 0.0
+        The probability of each of the dropouts.
+    causal : bool, default True
+        Whether position t attends to positions up to t only.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.TransformerLayer(8, num_heads=2, dim_head=4, hidden_size=16)
+    >>> layer(ndl.ones(3, 5, 8)).shape
+    (3, 5, 8)
+    """
 
     @accepts_synonyms
     def __init__(
@@ -149,16 +262,51 @@ class TransformerLayer(Module):
         self.dropout3 = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, q_features), the shape kept."""
+        """Return the new sequences, (B, T, q_features) as `x`."""
         x = x + self.dropout1(self.attention(x))
         hidden = self.dropout2(ops.relu(self.linear1(self.layernorm(x))))
         return x + self.dropout3(self.linear2(hidden))
 
 
 class Transformer(Module):
-    """Learned positions and a stack of TransformerLayers.
+    """The course's Transformer: learned positions and a stack of `TransformerLayer`.
 
-    Without `batch_first` tensors are (T, B, embedding_size).
+    Parameters
+    ----------
+    embedding_size : int
+        The number of features of the input and the result, E.
+    hidden_size : int
+        The number of hidden units of each layer's two-layer network.
+    num_layers : int
+        The number of layers.
+    num_heads : int, default 8
+        The number of heads. `num_head`, the course's name, and `nhead` name the same argument.
+    dim_head : int, default 32
+        The number of features of each head.
+    dropout : float, default 0.0
+        The probability of each of the dropouts.
+    causal : bool, default True
+        Whether position t attends to positions up to t only.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+    batch_first : bool, default False
+        Whether the input and the result are (B, T, E) instead of (T, B, E).
+    sequence_len : int, default 2048
+        The number of positions, which is the largest T.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> model = ndl.nn.Transformer(8, 16, num_layers=2, num_heads=2, dim_head=4)
+    >>> output, state = model(ndl.ones(5, 3, 8))
+    >>> output.shape
+    (5, 3, 8)
     """
 
     @accepts_synonyms
@@ -191,7 +339,26 @@ class Transformer(Module):
         ]  # fmt: skip
 
     def forward(self, x: Tensor, h: Any = None) -> tuple[Tensor, Tensor]:
-        """x (T, B, E), or (B, T, E) with batch_first → (x, zeros like x): there is no state."""
+        """Run the layers over a sequence.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, B, E)
+            The sequences; (B, T, E) with `batch_first`.
+        h : optional
+            Ignored; a recurrent layer takes its state here.
+
+        Returns
+        -------
+        output : Tensor, the shape of `x`
+        h : Tensor, the shape of `x`
+            Zeros, in the place of a recurrent layer's state.
+
+        Raises
+        ------
+        ValueError
+            If `x` does not have three axes or T exceeds `sequence_len`.
+        """
         if x.ndim != 3:
             raise ValueError(f"[Transformer] needs 3 axes, got shape {x.shape}")
         if not self.batch_first:
@@ -210,9 +377,35 @@ class Transformer(Module):
 
 
 class RotaryEmbedding(Module):
-    """Turns pairs of features by an angle that grows with the position (Su et al., 2021).
+    """Rotary position embedding: rotate pairs of features by an angle proportional to the position.
 
-    Feature i is paired with feature i + dim/2. Positions need no table; `dim` must be even.
+    Feature i is paired with feature i + dim/2; the angle of the pair at position t is
+    t·base^(-2i/dim). The layer has no parameters.
+
+    Parameters
+    ----------
+    dim : int
+        The number of features; it must be even.
+    base : float, default 10000.0
+        The base of the frequencies.
+
+    Raises
+    ------
+    TypeError
+        If `dim` is not an integer.
+    ValueError
+        If `dim` is odd or below 1.
+
+    References
+    ----------
+    Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> rotate = ndl.nn.RotaryEmbedding(2)
+    >>> rotate(ndl.Tensor([[1, 0]]))[0]
+    needle.Tensor([1. 0.])
     """
 
     def __init__(self, dim: int, base: float = 10_000.0) -> None:
@@ -223,7 +416,24 @@ class RotaryEmbedding(Module):
         self.dim, self.base = dim, base
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """(…, T, dim), the shape kept; the first position is `start`."""
+        """Rotate the features.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., T, dim)
+            The queries or keys of a head.
+        start : int, default 0
+            The position of the first of the T vectors.
+
+        Returns
+        -------
+        Tensor, shape (..., T, dim)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` does not have length `dim`.
+        """
         if x.shape[-1] != self.dim:
             raise ValueError(f"[RotaryEmbedding] needs (…, T, {self.dim}), got shape {x.shape}")
         frequencies = self.base ** (-np.arange(0, self.dim, 2) / self.dim)
@@ -237,7 +447,48 @@ class RotaryEmbedding(Module):
 
 
 class SelfAttention(Module):
-    """Attention of a sequence to itself, with one projection for q, k and v: (B, T, features)."""
+    """Multi-head attention of a sequence to itself, with one joint input projection.
+
+    Parameters
+    ----------
+    features : int
+        The number of features of the input and the result, a multiple of `num_heads`.
+    num_heads : int
+        The number of heads; `num_head` and `nhead` are other names of this argument.
+    dropout : float, default 0.0
+        The dropout probability of the result. With 0 no random numbers are drawn.
+    bias : bool, default True
+        Whether the projections have biases.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    in_proj : Linear
+        The projection to queries, keys and values, with 3·features columns.
+    out_proj : Linear
+        The projection of the joined heads.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer.
+    ValueError
+        If the heads do not divide the features.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.SelfAttention(8, num_heads=2)
+    >>> layer(ndl.ones(3, 5, 8), causal=True).shape
+    (3, 5, 8)
+    """
 
     @accepts_synonyms
     def __init__(
@@ -259,13 +510,76 @@ class SelfAttention(Module):
         self.dropout = dropout_or_nothing(dropout)
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
-        """x (B, T, features); `mask` as `ops.scaled_dot_product_attention` takes it."""
+        """Attend to the sequence itself.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, T, features)
+            The sequences.
+        mask : array or Tensor, optional
+            Broadcasts to (B, heads, T, T): booleans are True where a key may be seen, floats are
+            added to the scores. See `needle.scaled_dot_product_attention`.
+        causal : bool, default False
+            Whether position t attends to positions up to t only.
+
+        Returns
+        -------
+        Tensor, shape (B, T, features)
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
         seen = ops.self_attention(self.in_proj(x), self.num_heads, mask, causal)
         return self.dropout(self.out_proj(seen))
 
 
 class CrossAttention(Module):
-    """Attention of one sequence to another, the memory: (B, T, features)."""
+    """Multi-head attention of one sequence to another, the memory.
+
+    Parameters
+    ----------
+    features : int
+        The number of features of both sequences and of the result, a multiple of `num_heads`.
+    num_heads : int
+        The number of heads; `num_head` and `nhead` are other names of this argument.
+    dropout : float, default 0.0
+        The dropout probability of the result. With 0 no random numbers are drawn.
+    bias : bool, default True
+        Whether the projections have biases.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Attributes
+    ----------
+    q_proj : Linear
+        The projection of the sequence to queries.
+    kv_proj : Linear
+        The projection of the memory to keys and values, with 2·features columns.
+    out_proj : Linear
+        The projection of the joined heads.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer.
+    ValueError
+        If the heads do not divide the features.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.CrossAttention(8, num_heads=2)
+    >>> layer(ndl.ones(3, 5, 8), ndl.ones(3, 7, 8)).shape
+    (3, 5, 8)
+    """
 
     @accepts_synonyms
     def __init__(
@@ -290,7 +604,26 @@ class CrossAttention(Module):
         self.dropout = dropout_or_nothing(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Any = None) -> Tensor:
-        """x (B, T, features), memory (B, S, features); `mask` broadcasts to (B, heads, T, S)."""
+        """Attend to the memory.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, T, features)
+            The sequences from which the queries are projected.
+        memory : Tensor, shape (B, S, features)
+            The sequences from which keys and values are projected.
+        mask : array or Tensor, optional
+            Broadcasts to (B, heads, T, S); see `needle.scaled_dot_product_attention`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, features)
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
         q = ops.split_heads(self.q_proj(x), self.num_heads)
         k, v = (
             ops.split_heads(part, self.num_heads) for part in ops.chunk(self.kv_proj(memory), 2, 2)
@@ -300,10 +633,48 @@ class CrossAttention(Module):
 
 
 class TransformerEncoderLayer(Module):
-    """PyTorch's encoder layer: self-attention and a two-layer net, each with residual and norm.
+    """PyTorch's encoder layer: self-attention and a two-layer network, each with residual and norm.
 
-    `norm_first` normalizes before each part instead of after it. Input is (B, T, d_model) with
-    `batch_first`, else (T, B, d_model).
+    Parameters
+    ----------
+    d_model : int
+        The number of features of the input and the result, a multiple of `num_heads`.
+    num_heads : int
+        The number of heads. `nhead`, PyTorch's name, and `num_head` name the same argument.
+    dim_feedforward : int, default 2048
+        The number of hidden units of the two-layer network.
+    dropout : float, default 0.1
+        The probability of each of the dropouts. With 0 no random numbers are drawn.
+    activation : {"relu", "gelu"}, default "relu"
+        The activation of the two-layer network.
+    layer_norm_eps : float, default 1e-5
+        The `eps` of the layer norms.
+    batch_first : bool, default False
+        Whether the input and the result are (B, T, d_model) instead of (T, B, d_model).
+    norm_first : bool, default False
+        Whether the input of each part is normalized, instead of the sum of its input and result.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer.
+    ValueError
+        If the heads do not divide the features or the activation is unknown.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.TransformerEncoderLayer(8, num_heads=2, dim_feedforward=16, batch_first=True)
+    >>> layer(ndl.ones(3, 5, 8), causal=True).shape
+    (3, 5, 8)
     """
 
     @accepts_synonyms
@@ -337,7 +708,21 @@ class TransformerEncoderLayer(Module):
         return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
-        """The shape kept; `mask` broadcasts to (B, heads, T, T)."""
+        """Compute the new sequences.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, B, d_model)
+            The sequences; (B, T, d_model) with `batch_first`.
+        mask : array or Tensor, optional
+            Broadcasts to (B, heads, T, T); see `needle.scaled_dot_product_attention`.
+        causal : bool, default False
+            Whether position t attends to positions up to t only.
+
+        Returns
+        -------
+        Tensor, the shape of `x`
+        """
         x = x if self.batch_first else ops.transpose(x, (0, 1))
         if self.norm_first:
             x = x + self.self_attn(self.norm1(x), mask, causal)
@@ -349,9 +734,41 @@ class TransformerEncoderLayer(Module):
 
 
 class TransformerDecoderLayer(TransformerEncoderLayer):
-    """PyTorch's decoder layer: self-attention, attention to a memory, and a two-layer net.
+    """PyTorch's decoder layer: self-attention, attention to a memory, and a two-layer network.
 
-    Arguments as for `TransformerEncoderLayer`.
+    Parameters
+    ----------
+    d_model : int
+        The number of features of the input and the result, a multiple of `num_heads`.
+    num_heads : int
+        The number of heads. `nhead`, PyTorch's name, and `num_head` name the same argument.
+    dim_feedforward : int, default 2048
+        The number of hidden units of the two-layer network.
+    dropout : float, default 0.1
+        The probability of each of the dropouts. With 0 no random numbers are drawn.
+    activation : {"relu", "gelu"}, default "relu"
+        The activation of the two-layer network.
+    layer_norm_eps : float, default 1e-5
+        The `eps` of the layer norms.
+    batch_first : bool, default False
+        Whether the inputs and the result are (B, T, d_model) instead of (T, B, d_model).
+    norm_first : bool, default False
+        Whether the input of each part is normalized, instead of the sum of its input and result.
+    device : Device or str, optional
+        The device of the parameters; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The floating-point dtype of the parameters.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.TransformerDecoderLayer(8, num_heads=2, dim_feedforward=16)
+    >>> layer(ndl.ones(5, 3, 8), ndl.ones(7, 3, 8)).shape
+    (5, 3, 8)
     """
 
     @accepts_synonyms
@@ -385,7 +802,25 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         causal: bool = False,
         memory_mask: Any = None,
     ) -> Tensor:
-        """x and memory in the layout of `batch_first`; the shape of x is kept."""
+        """Compute the new sequences.
+
+        Parameters
+        ----------
+        x : Tensor, shape (T, B, d_model)
+            The sequences; (B, T, d_model) with `batch_first`.
+        memory : Tensor, shape (S, B, d_model)
+            The sequences to attend to; (B, S, d_model) with `batch_first`.
+        mask : array or Tensor, optional
+            The mask of the self-attention; broadcasts to (B, heads, T, T).
+        causal : bool, default False
+            Whether position t of `x` attends to positions of `x` up to t only.
+        memory_mask : array or Tensor, optional
+            The mask of the attention to the memory; broadcasts to (B, heads, T, S).
+
+        Returns
+        -------
+        Tensor, the shape of `x`
+        """
         if not self.batch_first:
             x, memory = ops.transpose(x, (0, 1)), ops.transpose(memory, (0, 1))
         if self.norm_first:

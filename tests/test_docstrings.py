@@ -1,0 +1,75 @@
+"""Public docstrings: their examples run, and their parameters are those of the signature."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from needle import nn
+
+LAYERS = {
+    f"nn.{name}": value
+    for name, value in ((name, getattr(nn, name)) for name in nn.__all__)
+    if inspect.isclass(value) and issubclass(value, nn.Module) and value is not nn.Module
+}
+DOCUMENTED: dict[str, Any] = {**LAYERS}
+
+
+def section(doc: str, title: str) -> str | None:
+    """The text of a section of a NumPy docstring, or None."""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    return found and found[1]
+
+
+def documented_parameters(doc: str) -> list[str] | None:
+    """The names in the section Parameters, or None."""
+    text = section(doc, "Parameters")
+    if text is None:
+        return None
+    names = re.findall(r"^(\S[^:]*) : ", text, re.MULTILINE)
+    return [name.strip(" *") for line in names for name in line.split(",")]
+
+
+def parameters(function: Any) -> list[str]:
+    """The names in the signature, in order."""
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def methods(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The object itself, and of a class also its own and inherited `forward`."""
+    yield name, value
+    if inspect.isclass(value) and hasattr(value, "forward"):
+        yield f"{name}.forward", value.forward
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_has_an_example_that_runs(name: str) -> None:
+    doc = inspect.getdoc(DOCUMENTED[name]) or ""
+    example = section(doc, "Examples")
+    assert example is not None
+    test = doctest.DocTestParser().get_doctest(doc, {}, name, None, None)
+    assert len(test.examples) > 1
+    assert len(example.split("\n")) <= 7, "an example has at most six lines"
+    report: list[str] = []
+    failures = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+    assert not failures.failed, "".join(report)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documents_the_parameters_it_has(name: str) -> None:
+    for where, function in methods(name, DOCUMENTED[name]):
+        doc = inspect.getdoc(function)
+        assert doc, where
+        assert re.match(r"[^\n]*\.(\n\n|\Z)", doc), f"{where}: the summary is one sentence"
+        given = documented_parameters(doc)
+        if given is not None:
+            assert given == parameters(function), where
+        elif where == name:  # a forward of `x` alone may say so in a sentence
+            assert not parameters(function), where
+        else:
+            assert parameters(function) == ["x"], where
