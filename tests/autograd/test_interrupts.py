@@ -12,6 +12,7 @@ import pytest
 
 import needle as ndl
 from needle import autograd, data, nn, optim
+from needle.autograd.modes import _mode
 
 
 def interrupt(*_):
@@ -114,8 +115,8 @@ def test_an_interrupt_leaves_no_mode_on(make, outer):
                 sys.settrace(None)
             assert modes() == inside
         assert modes() == before
-        assert not autograd._mode.outer_recording
-        assert not autograd._mode.outer_autocast
+        assert not _mode.outer_recording
+        assert not _mode.outer_autocast
 
 
 def test_contexts_without_the_core(monkeypatch):

@@ -428,4 +428,4 @@ for _name in __all__:
 
 # Tensor's operators and methods are the functions of this package; autograd, below, cannot import
 # it.
-autograd.ops = sys.modules[__name__]
+autograd.set_operations(sys.modules[__name__])

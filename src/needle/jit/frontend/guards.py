@@ -75,7 +75,7 @@ _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8  # of type.__flags__
 _FOLLOWED = {"__getattribute__", "__setattr__", "__delattr__"}
 _CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
 _PACKAGE = __name__.partition(".")[0]
-_FOLDER = str(Path(autograd.__file__).resolve().parent)
+_FOLDER = str(Path(autograd.__file__).resolve().parents[1])
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {_FOLDER}

@@ -44,7 +44,7 @@ from ..ir.graph import Graph, Loop, Node, Value, View, replace_values, whole
 from .guards import CONTAINERS, CONTENTS, Counters, Guards, Unrepeatable, Watch, is_same, snapshot
 from .host_random import Draw
 
-_PACKAGE = str(Path(autograd.__file__).resolve().parent)
+_PACKAGE = str(Path(autograd.__file__).resolve().parents[1])
 
 
 class TraceError(RuntimeError):
@@ -323,7 +323,7 @@ class Tracing:
         args, kwargs = self._with_copies((args, kwargs), stand_ins)
         self.since = moment()
         try:
-            with autograd.tracing(self), self._recording(), self.watch:
+            with autograd.trace_with(self), self._recording(), self.watch:
                 self.watch.place_counters()
                 map_leaves(self.watch.reached, (function, args, kwargs))
                 returned = function(*args, **kwargs)

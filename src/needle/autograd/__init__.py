@@ -1,0 +1,100 @@
+"""Automatic differentiation: values, the operations that made them, and reverse mode.
+
+A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks this graph once
+in reverse topological order and asks each op for the gradients of its inputs; those are computed
+with Tensor operations, so that a gradient can itself be differentiated.
+
+Each file imports from those before it: `tracing`, `modes`, `value`, `tensor`, `op`, `reverse`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from . import modes, op, tensor
+from .modes import (
+    autocast_dtype,
+    autocasting,
+    changed,
+    enable_grad,
+    is_grad_enabled,
+    moment,
+    no_grad,
+    undone,
+    undone_on_error,
+)
+from .op import Op, TensorOp, TensorTupleOp
+from .reverse import (
+    check_rerun,
+    compute_gradient_of_variables,
+    continue_backward,
+    grad,
+    last_change,
+    values_from_before,
+    vjp,
+)
+from .tensor import Members, Tensor, TensorTuple
+from .tracing import (
+    Tracer,
+    current_trace,
+    trace_with,
+    untraced,
+    unwatched,
+    watched,
+    watched_classes,
+)
+from .value import Value, find_topo_sort, values_alive
+
+__all__ = [
+    "LAZY_MODE",
+    "TENSOR_COUNTER",
+    "Op",
+    "Tensor",
+    "TensorOp",
+    "TensorTuple",
+    "TensorTupleOp",
+    "Value",
+    "compute_gradient_of_variables",
+    "enable_grad",
+    "find_topo_sort",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "vjp",
+]
+
+LAZY_MODE: bool
+TENSOR_COUNTER: int
+_counted_from = 0
+
+
+def set_operations(ops: ModuleType) -> None:
+    """Tensor's operators and methods are the functions of `ops`, a package above this one."""
+    tensor.ops = op.ops = ops
+
+
+class _Autograd(ModuleType):
+    """This package as a module two of whose names are computed, as course programs use them."""
+
+    @property
+    def LAZY_MODE(self) -> bool:
+        """When True, operations only record the graph; data is computed when it is asked for."""
+        return modes.LAZY_MODE
+
+    @LAZY_MODE.setter
+    def LAZY_MODE(self, lazy: bool) -> None:
+        modes.LAZY_MODE = lazy
+
+    @property
+    def TENSOR_COUNTER(self) -> int:
+        """How many Values are alive; counted on from what it is set to."""
+        return values_alive() + _counted_from
+
+    @TENSOR_COUNTER.setter
+    def TENSOR_COUNTER(self, count: int) -> None:
+        global _counted_from
+        _counted_from = count - values_alive()
+
+
+sys.modules[__name__].__class__ = _Autograd

@@ -1,0 +1,340 @@
+"""Reverse mode: gradients, gradients of gradients, and checks that nothing changed in between."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
+from .modes import autocasting, enable_grad, no_grad
+from .op import Op
+from .tensor import Members, Tensor
+from .tracing import _traces, current_trace
+from .value import Value, find_topo_sort, topological_order
+
+
+def _since() -> int:
+    """The moment before which values are leaves: their history is no part of a trace."""
+    trace = current_trace()
+    return 0 if trace is None else trace.since
+
+
+def values_from_before(outputs: Iterable[Value], moment: int) -> list[Value]:
+    """The values made before `moment` through which gradients of `outputs` flow to the past."""
+    found: list[Value] = []
+    stack, seen = list(outputs), set()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen or not value.requires_grad:
+            continue
+        seen.add(id(value))
+        if value._created < moment:
+            found.append(value)
+        else:
+            stack.extend(reversed(value.inputs))
+    return found
+
+
+def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
+    """Set `.grad` of every value that `output` depends on to its gradient.
+
+    The gradients are computed without recording; the graph of a gradient is built the first time
+    someone differentiates it (see `_Deferred`).
+    """
+    order = topological_order([output], since=_since())
+    trace = current_trace()
+    if trace is not None:
+        trace.backward(order)
+    with no_grad():
+        gradients = _reverse(order, output, out_grad)
+    call = _BackwardCall(output, out_grad)
+    for position, node in enumerate(order):
+        gradient = gradients.get(id(node))
+        if gradient is not None:
+            found = _deferred_gradient(gradient, call, position, output, node.op is None)
+            if trace is None:
+                node._grad = found
+                continue
+            node.grad = found
+            if node._created < trace.since and not node.is_leaf():
+                trace.leaves(node, found)
+
+
+def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> None:
+    """Set `.grad` of all that `values` were computed from, whose own gradients are there already.
+
+    A value may be there several times, as after several calls of backward; the last one counts.
+    """
+    seeds = {id(x): g for x, g in zip(values, gradients, strict=True)}
+    order = find_topo_sort(values)
+    with no_grad(), autocasting(None):
+        found = _accumulated(order, dict(seeds))
+    for node in order:
+        gradient = found.get(id(node))
+        if gradient is None or gradient is seeds.get(id(node)):
+            continue
+        if isinstance(gradient, Tensor):  # memory of its own, as `_Deferred.take_memory` gives
+            gradient = Tensor.make_const(gradient.cached_data.copy())
+        node.grad = gradient
+
+
+def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
+    """The gradients of `output` by the id of the value, through the nodes of `order`.
+
+    `order` is topological. Recorded or not as the mode says; gradients have their values' dtypes,
+    so nothing is cast automatically.
+    """
+    with autocasting(None):
+        return _accumulated(order, {id(output): out_grad}, _since())
+
+
+def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) -> dict[int, Value]:
+    """`pending`, gradients by the ids of values, continued through the nodes of `order` that were
+    made since a moment."""
+    for node in reversed(order):
+        gradient = pending.get(id(node))
+        if isinstance(gradient, Members) and not (node.op and node.op.takes_members):
+            gradient = pending[id(node)] = gradient.together()
+        if gradient is None or node.op is None or not node.inputs or node._created < since:
+            continue
+        if node._created < versions.now:
+            check_unchanged(node, (*node.inputs, node) if node.op.saves_values else (), "backward")
+        for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
+            if g is None or not x.requires_grad:
+                continue
+            known = pending.get(id(x))
+            pending[id(x)] = g if known is None else known + g
+    return {k: g.together() if isinstance(g, Members) else g for k, g in pending.items()}
+
+
+def check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
+    """Raises RuntimeError where one of `values`, or an array that the op of `node` keeps, was
+    changed or replaced after `node` was made."""
+    created = node._created
+    for x in (*values, *_kept_by(node.op)):
+        if last_change(x) > created:
+            raise _changed_since(x, node.op, what)
+
+
+def _changed_since(x: Any, op: Any, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"[{what}] {type(op).__name__} needs the value of a tensor of shape "
+        f"{getattr(x, 'shape', '?')} that was changed or replaced after the forward pass; "
+        "run the forward pass again, or change a copy"
+    )
+
+
+def check_rerun(output: Value, forward: int, rerun: int) -> None:
+    """Raises RuntimeError where `output`, computed again from the moment `rerun` on, depends on
+    something from outside that was changed after `forward`, when it was computed first."""
+    stack, seen = [output], set()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen or value._created < rerun or value.op is None:
+            continue
+        seen.add(id(value))
+        for x in (*value.inputs, *_kept_by(value.op)):
+            if forward < last_change(x) <= rerun:
+                raise _changed_since(x, value.op, "checkpoint")
+        stack.extend(value.inputs)
+
+
+def last_change(x: Any) -> int:
+    """When the data of a Value, or an array, was last changed or replaced."""
+    if isinstance(x, NDArray):
+        return x._handle.version
+    data = x.realize_cached_data() if _traces and current_trace() else x.cached_data
+    if data is None:
+        return x._modified
+    if isinstance(data, tuple):
+        return max(x._modified, *(array._handle.version for array in data))
+    written: int = data._handle.version
+    return written if written > x._modified else x._modified
+
+
+# Attributes of ops that hold no arrays, which are nearly all.
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
+def _kept_by(op: Any) -> list[Any]:
+    """The arrays and Values among the attributes of an op, also those in tuples, lists and ops."""
+    found: list[Any] = []
+    left = [item for item in vars(op).values() if type(item) not in _PLAIN]
+    while left:
+        item = left.pop()
+        if type(item) in _PLAIN:
+            continue
+        if isinstance(item, (NDArray, Value)):
+            found.append(item)
+        elif isinstance(item, (tuple, list)):
+            left += item
+        elif isinstance(item, dict):
+            left += item.values()
+        elif isinstance(item, Op):
+            left += vars(item).values()
+    return found
+
+
+def check_seed(output: Tensor, out_grad: Any) -> Tensor:
+    if not is_float(output.dtype):
+        raise TypeError(f"[backward] needs floating-point data, got {output.dtype}")
+    if not output.requires_grad:
+        raise RuntimeError(
+            "[backward] nothing was recorded for this tensor: none of its inputs requires a "
+            "gradient, or it was made under no_grad()"
+        )
+    if out_grad is None:
+        data = output.realize_cached_data()
+        return Tensor.make_const(data._device.ones(data._shape, data._dtype))
+    if not isinstance(out_grad, Tensor):
+        raise TypeError(f"[backward] out_grad must be a Tensor, got {type(out_grad).__name__}")
+    if out_grad.shape != output.shape:
+        raise ValueError(
+            f"[backward] out_grad has shape {out_grad.shape}, the tensor {output.shape}"
+        )
+    if out_grad.device != output.device:
+        raise ValueError(
+            f"[backward] out_grad is on {out_grad.device}, the tensor on {output.device}"
+        )
+    return out_grad
+
+
+class _BackwardCall:
+    """What is needed to run one call of backward again, recorded this time."""
+
+    __slots__ = ("gradients", "out_grad", "output")
+
+    def __init__(self, output: Value, out_grad: Value) -> None:
+        # Weak, because the output's graph holds the gradients that hold this.
+        self.output = weakref.ref(output)
+        self.out_grad = out_grad
+        self.gradients: list[Value | None] | None = None  # by topological position
+
+    def recorded_gradient(self, position: int) -> Value:
+        """The gradient at a position of the topological order, with its graph."""
+        if self.gradients is None:
+            output = self.output()
+            if output is None:
+                raise RuntimeError(
+                    "[backward] the graph of this gradient is gone; keep the tensor whose "
+                    "backward() computed it"
+                )
+            order = topological_order([output], since=_since())
+            with enable_grad():
+                found = _reverse(order, output, self.out_grad)
+            self.gradients = [found.get(id(node)) for node in order]
+        gradient = self.gradients[position]
+        assert gradient is not None
+        return gradient
+
+
+class _Deferred(Op):
+    """Stands for the graph of a gradient until someone differentiates the gradient.
+
+    Most gradients are used once, by an optimizer. Building their graphs would keep every
+    intermediate of the backward pass alive, so it is put off: the first walk through a deferred
+    gradient runs its backward pass again, recorded. The gradient of a leaf keeps the output, and
+    so all that is needed, alive; that of an inner value would close a reference cycle and does
+    not.
+    """
+
+    is_deferred = True
+
+    def __init__(self, call: _BackwardCall, position: int, keep_alive: Value | None) -> None:
+        self.call = call
+        self.position = position
+        self.keep_alive = keep_alive
+        self.memory: Any = None  # a weak reference to the buffer that is the gradient's own
+
+    def take_memory(self, node: Any) -> None:
+        """Give the gradient `node` compact memory of its own, before anyone can write to it.
+
+        Until then it may be a broadcast view, the array of another gradient, or one that an op
+        keeps.
+        """
+        data = node.cached_data
+        if not isinstance(node, Tensor) or self._owns(data):
+            return
+        if current_trace() is not None and not is_traced(data):
+            return  # the gradient is from outside: the compiled function gives it memory
+        if _references(node) != _ALONE or not data.is_compact():
+            node.cached_data = data.copy()
+        self.memory = weakref.ref(node.cached_data._handle)
+
+    def _owns(self, data: NDArray) -> bool:
+        return self.memory is not None and self.memory() is data._handle
+
+    def resolve(self, node: Any) -> None:
+        """Give `node` the operation and inputs that it would have been recorded with."""
+        if last_change(node) > node._created:
+            raise RuntimeError(
+                f"[backward] the gradient of shape {node.shape} was changed after backward() "
+                "computed it, so that it can no longer be differentiated; detach() it"
+            )
+        self.take_memory(node)
+        recorded = self.call.recorded_gradient(self.position)
+        node.op, node.inputs = recorded.op, recorded.inputs
+        node._created = recorded._created
+
+
+def _references(tensor: Tensor) -> tuple[int, int]:
+    """How many there are to the array of a Tensor and to its buffer."""
+    array = tensor.cached_data
+    return sys.getrefcount(array), sys.getrefcount(array._handle)
+
+
+def _references_alone() -> tuple[int, int]:
+    tensor = Tensor.make_const(cpu_numpy().zeros((1,)))
+    data = tensor.cached_data  # as `take_memory` has it
+    return _references(tensor) if data is not None else (0, 0)
+
+
+# Those to an array that only its Tensor knows.
+_ALONE = _references_alone()
+
+
+def _deferred_gradient(
+    gradient: Value, call: _BackwardCall, position: int, output: Value, leaf: bool
+) -> Value:
+    data = gradient.realize_cached_data()
+    if leaf and isinstance(data, NDArray):
+        data = data.compact()
+    value = type(gradient).make_const(data, requires_grad=True)
+    value.op = _Deferred(call, position, output if leaf and output.op is not None else None)
+    return value
+
+
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], out_grad: Tensor | None = None
+) -> list[Tensor | None]:
+    """The gradients of `output` with respect to `inputs`, recorded if recording is on.
+
+    Leaves every `.grad` as it is. None for an input that `output` does not depend on.
+    """
+    seed = check_seed(output, out_grad)
+    since = _since()
+    order = topological_order([output], since=since)
+    gradients = _reverse(order, output, seed)
+    trace = current_trace()
+    if trace is not None:
+        computed = [x for x in order if x._created < since and not x.is_leaf()]
+        trace.asked_for_gradients(inputs, computed)
+    return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
+
+
+def vjp(
+    function: Callable[..., Any], inputs: Sequence[Value], out_grad: Value
+) -> tuple[Value | None, ...]:
+    """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
+
+    For ops that define their gradient by an equivalent composition of simpler ops. An input that
+    is given several times has all of its gradient at its first place, None at the others.
+    """
+    with enable_grad():
+        output = function(*inputs)
+    order = topological_order([output], [id(x) for x in inputs], _since())
+    ends = {id(x) for x in inputs}
+    gradients = _reverse([x for x in order if id(x) not in ends], output, out_grad)
+    return tuple(gradients.pop(id(x), None) for x in inputs)

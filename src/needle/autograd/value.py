@@ -1,0 +1,206 @@
+"""Nodes of the graph, and their topological order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..backend_ndarray import versions
+from . import modes
+from .modes import _mode
+from .tracing import _traces, current_trace, untraced
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+class _Alive:
+    """What every Value holds a reference to: so many of them are alive.
+
+    A count that `__del__` takes down would be Python code that runs whenever a Value goes, and a
+    KeyboardInterrupt that is raised there is lost.
+    """
+
+    def __reduce__(self) -> str:
+        return "_alive"  # a copy is the object itself
+
+
+_alive = _Alive()
+
+_NOT_VALUES = sys.getrefcount(_alive)
+
+
+class Value:
+    """A node of the graph: data, and where it came from."""
+
+    __slots__ = (
+        "__weakref__",
+        "_alive",
+        "_created",
+        "_grad",
+        "_modified",
+        "_programs",
+        "cached_data",
+        "inputs",
+        "op",
+        "requires_grad",
+    )
+
+    op: Op | None
+    inputs: Sequence[Any]  # Values; Tensors in most ops, TensorTuples in some
+    cached_data: Any
+    requires_grad: bool
+    _grad: Any
+    _programs: set[Any]  # what compiled functions have for this very value, where they have any
+
+    def _init(
+        self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
+    ) -> None:
+        self._alive = _alive
+        self.op = op
+        self.inputs = inputs
+        self.cached_data = cached_data
+        self.requires_grad = requires_grad
+        self._grad = None
+        self._created = versions.now
+        self._modified = 0
+        trace = current_trace() if _traces else None
+        if trace is not None:
+            trace.new_value(self)
+
+    def realize_cached_data(self) -> Any:
+        """The data, computed first where lazy mode postponed it (without recursion)."""
+        if self.cached_data is None:
+            from .reverse import check_unchanged  # which is above
+
+            with untraced():
+                for node in find_topo_sort([self]):
+                    if node.cached_data is None:
+                        assert node.op is not None
+                        check_unchanged(node, node.inputs, "lazy mode")
+                        node.cached_data = node.op.compute(*[x.cached_data for x in node.inputs])
+                        node._created = versions.now
+        trace = current_trace() if _traces else None
+        return self.cached_data if trace is None else trace.read(self)
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that `backward` has set; None before."""
+        trace = current_trace() if _traces else None
+        return self._grad if trace is None else trace.read_grad(self)
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        trace = current_trace() if _traces else None
+        if trace is None or not trace.write_grad(self, grad):
+            self._grad = grad
+
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this value."""
+        return self.op is None
+
+    @classmethod
+    def make_const(cls, data: Any, *, requires_grad: bool = False) -> Any:
+        """A Value over `data` itself (no copy) with no history."""
+        value = cls.__new__(cls)
+        value._init(None, (), data, requires_grad)
+        return value
+
+    @classmethod
+    def make_from_op(cls, op: Op, inputs: Sequence[Value]) -> Any:
+        """The result of `op` on `inputs`, recorded if recording is on and an input needs it."""
+        recorded = False
+        if _mode.recording:
+            for x in inputs:
+                if x.requires_grad:
+                    recorded = True
+                    break
+        value = cls.__new__(cls)
+        if modes.LAZY_MODE and current_trace() is None:
+            value._init(op, inputs, None, recorded)
+            return value
+        data = op.compute(*[x.realize_cached_data() for x in inputs])
+        if recorded and value._differentiable(data):
+            value._init(op, inputs, data, True)
+        else:
+            value._init(None, (), data, False)
+        return value
+
+    @staticmethod
+    def _differentiable(data: Any) -> bool:
+        return True
+
+    def _twin(self) -> Any:
+        """Another Value in every respect the same: what `ndl.jit` traces a function on."""
+        twin = type(self).__new__(type(self))
+        for name in Value.__slots__:
+            if name not in ("__weakref__", "_programs"):
+                setattr(twin, name, getattr(self, name))
+        if hasattr(self, "__dict__"):
+            twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy (or what is unpickled) has the data and no history.
+        return _rebuild, (type(self), self.realize_cached_data(), self.requires_grad)
+
+    def _replace_data(self, data: Any) -> None:
+        """Give this value new data and note the change for graphs that recorded the old."""
+        trace = current_trace() if _traces else None
+        put_off = trace is not None and trace.write(self, data)
+        self._modified = versions.advance()
+        if not put_off:
+            self.cached_data = data
+
+    def _drop_graph(self) -> None:
+        """Forget how this value was made; its data stays."""
+        trace = current_trace()
+        if trace is not None:
+            trace.used_up(self)
+        self.op, self.inputs, self.requires_grad = None, (), False
+
+
+def _rebuild(cls: type[Value], data: Any, requires_grad: bool) -> Value:
+    return cls.make_const(data, requires_grad=requires_grad)
+
+
+def find_topo_sort(node_list: Iterable[Value]) -> list[Value]:
+    """The nodes that `node_list` depends on, inputs before users.
+
+    Post-order depth-first, visiting `inputs` from left to right; without recursion.
+    """
+    return topological_order(node_list)
+
+
+def topological_order(
+    roots: Iterable[Value], stop: Iterable[int] = (), since: int = 0
+) -> list[Value]:
+    """`find_topo_sort` that takes values whose id is in `stop`, or that were made before the moment
+    `since`, for leaves."""
+    order: list[Value] = []
+    done: set[int] = set()
+    expanded: set[int] = set(stop)
+    stack = list(reversed(list(roots)))
+    while stack:
+        node = stack[-1]
+        key = id(node)
+        if key in done:
+            stack.pop()
+        elif key in expanded:
+            stack.pop()
+            done.add(key)
+            order.append(node)
+        else:
+            expanded.add(key)
+            if node._created < since:
+                continue
+            if node.op is not None and node.op.is_deferred:
+                node.op.resolve(node)
+            stack.extend(reversed(node.inputs))
+    return order
+
+
+def values_alive() -> int:
+    """How many Values there are."""
+    return sys.getrefcount(_alive) - _NOT_VALUES
