@@ -10,14 +10,23 @@ from typing import Any
 
 import pytest
 
-from needle import nn
+from needle import nn, ops, optim
 
 LAYERS = {
     f"nn.{name}": value
     for name, value in ((name, getattr(nn, name)) for name in nn.__all__)
     if inspect.isclass(value) and issubclass(value, nn.Module) and value is not nn.Module
 }
-DOCUMENTED: dict[str, Any] = {**LAYERS}
+OPTIM = {f"optim.{name}": getattr(optim, name) for name in optim.__all__}
+OPS = {
+    f"ops.{name}": getattr(ops, name)
+    for name in (
+        "matmul", "einsum", "relu", "softmax", "log_softmax", "exp", "log", "clip", "where",
+        "summation", "mean", "var", "max", "reshape", "transpose", "permute", "broadcast_to",
+        "concatenate", "stack", "gather", "one_hot", "cross_entropy",
+    )
+}  # fmt: skip
+DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS
 
 
 def section(doc: str, title: str) -> str | None:
@@ -47,6 +56,11 @@ def methods(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield f"{name}.forward", value.forward
 
 
+@pytest.mark.parametrize("name", OPS)
+def test_ops_say_what_they_return(name: str) -> None:
+    assert section(inspect.getdoc(OPS[name]) or "", "Returns")
+
+
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_has_an_example_that_runs(name: str) -> None:
     doc = inspect.getdoc(DOCUMENTED[name]) or ""
@@ -54,7 +68,7 @@ def test_has_an_example_that_runs(name: str) -> None:
     assert example is not None
     test = doctest.DocTestParser().get_doctest(doc, {}, name, None, None)
     assert len(test.examples) > 1
-    assert len(example.split("\n")) <= 7, "an example has at most six lines"
+    assert len(example.strip().split("\n")) <= 7, "an import and at most six lines"
     report: list[str] = []
     failures = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
     assert not failures.failed, "".join(report)

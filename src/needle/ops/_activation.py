@@ -130,7 +130,24 @@ class LogSoftmax(FusedOp):
 
 
 def relu(a: Tensor) -> Tensor:
-    """max(a, 0)."""
+    """Rectified linear unit: max(a, 0) of each element.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`. The derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.relu(ndl.Tensor([-1, 0, 2]))
+    needle.Tensor([0. 0. 2.])
+    """
     return ReLU()(a)
 
 
@@ -195,17 +212,68 @@ def along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
 
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """exp(a) divided by its sum along `axis`; safe for large elements."""
+    """Softmax along an axis: exp(a) / sum(exp(a)), computed without overflow.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape with the axis, any dtype.
+    axis : int, default -1
+        The axis along which the result sums to 1. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The probabilities, in the shape and dtype of `a`; float32 for integers and bools.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.softmax(ndl.Tensor([[3, 3], [0, 1000]]), axis=1).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
     return along_last_axis(Softmax(), a, axis, "softmax")
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """The logarithm of softmax along `axis`; safe for large elements."""
+    """Logarithm of the softmax along an axis, computed without overflow.
+
+    `logsoftmax` is the course's name for a 2-d tensor and its axis 1.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape with the axis, any dtype.
+    axis : int, default -1
+        The axis along which the exponentials of the result sum to 1. `dim` is another name of this
+        argument.
+
+    Returns
+    -------
+    Tensor
+        The log-probabilities, in the shape and dtype of `a`; float32 for integers and bools.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.log_softmax(ndl.Tensor([1000, 0]))
+    needle.Tensor([    0. -1000.])
+    """
     return along_last_axis(LogSoftmax(), a, axis, "log_softmax")
 
 
 def logsoftmax(a: Tensor) -> Tensor:
-    """`log_softmax` of a 2-d tensor along axis 1."""
+    """`log_softmax` of a 2-d tensor along axis 1, by the course's name."""
     if a.ndim != 2:
         raise ValueError(f"[logsoftmax] needs a 2-d tensor, got shape {a.shape}")
     return LogSoftmax()(a)

@@ -527,7 +527,38 @@ def minimum(a: Any, b: Any) -> Tensor:
 
 
 def where(cond: Any, a: Any, b: Any) -> Tensor:
-    """`a` where `cond` is nonzero, else `b`; all three broadcast. No gradient flows to `cond`."""
+    """Choose between two values by a condition, element by element.
+
+    The three arguments broadcast; at least one is a Tensor. No gradient flows to the condition.
+
+    Parameters
+    ----------
+    cond : Tensor, array or number
+        Nonzero or True where `a` is chosen.
+    a : Tensor, array or number
+        The values where the condition holds.
+    b : Tensor, array or number
+        The values elsewhere.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If none of the arguments is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([-1, 2])
+    >>> ndl.where(x > 0, x, 10)
+    needle.Tensor([10.  2.])
+    """
     like = next((x for x in (a, b, cond) if isinstance(x, Tensor)), None)
     if like is None:
         raise TypeError("[where] needs a Tensor among cond, a and b")
@@ -550,12 +581,46 @@ def negate(a: Tensor) -> Tensor:
 
 
 def exp(a: Tensor) -> Tensor:
-    """e to the power of each element."""
+    """Exponential function of each element.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.exp(ndl.Tensor([0, -1000]))
+    needle.Tensor([1. 0.])
+    """
     return Exp()(a)
 
 
 def log(a: Tensor) -> Tensor:
-    """Natural logarithm; -inf at 0, NaN below."""
+    """Natural logarithm of each element: -inf at 0, NaN below.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.log(ndl.Tensor([1, 0]))
+    needle.Tensor([  0. -inf])
+    """
     return Log()(a)
 
 
@@ -624,7 +689,31 @@ def _rounded(a: Tensor, primitive: str) -> Tensor:
 
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """Every element moved into [low, high]; None leaves that side open."""
+    """Limit each element to the interval [low, high].
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    low, high : float, optional
+        The bounds; None leaves that side open.
+
+    Returns
+    -------
+    Tensor
+        The shape of `a`.
+
+    Raises
+    ------
+    ValueError
+        If `low` exceeds `high`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.clip(ndl.Tensor([-2, 0.5, 3]), -1, 1)
+    needle.Tensor([-1.   0.5  1. ])
+    """
     if low is not None and high is not None and low > high:
         raise ValueError(f"[clip] low must not exceed high, got low={low} and high={high}")
     return Clip(low, high)(a)

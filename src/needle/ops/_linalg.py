@@ -40,7 +40,34 @@ class Linear(TensorOp):
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """NumPy's matrix product: batch axes broadcast, a 1-d operand is a row or a column."""
+    """Matrix product, `a @ b`, with NumPy's rules.
+
+    Parameters
+    ----------
+    a : Tensor or array, shape (..., m, k) or (k,)
+        The left operand; a 1-d one is a row.
+    b : Tensor or array, shape (..., k, n) or (k,)
+        The right operand; a 1-d one is a column. Leading axes broadcast with those of `a`.
+
+    Returns
+    -------
+    Tensor, shape (..., m, n)
+        Without the axis of a 1-d operand.
+
+    Raises
+    ------
+    ValueError
+        If an operand has no axes, the inner lengths differ or the leading axes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2], [3, 4]])
+    >>> (x @ x).tolist()
+    [[7.0, 10.0], [15.0, 22.0]]
+    >>> ndl.matmul(ndl.ones(5, 1, 2, 3), ndl.ones(4, 3, 6)).shape
+    (5, 4, 2, 6)
+    """
     a, b = as_tensors(a, b, "matmul")
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"[matmul] needs at least 1-d operands, got {a.shape} @ {b.shape}")
@@ -83,11 +110,36 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def einsum(equation: str, *operands: Tensor) -> Tensor:
-    """Einstein summation of one or more Tensors, as `numpy.einsum` with an explicit equation.
+    """Einstein summation, as `numpy.einsum` with an equation.
 
-    Letters name axes; those missing after `->` are summed. Without `->` the result has the
-    letters that occur once, in alphabetical order. Pairs are contracted from left to right, each
-    as one batched matrix product. Raises ValueError for a malformed equation or axes that differ.
+    Letters name axes, and those missing after `->` are summed. Without `->` the result has the
+    letters that occur once, in alphabetical order. Pairs are contracted from left to right, each as
+    one batched matrix product.
+
+    Parameters
+    ----------
+    equation : str
+        The axes of every operand, separated by commas, then `->` and the axes of the result.
+    *operands : Tensor
+        One or more.
+
+    Returns
+    -------
+    Tensor
+        The axes that the equation names.
+
+    Raises
+    ------
+    ValueError
+        If the equation is malformed or the lengths of an axis differ.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.einsum("bij,bjk->bik", ndl.ones(5, 2, 3), ndl.ones(5, 3, 4)).shape
+    (5, 2, 4)
+    >>> ndl.einsum("ii->", ndl.Tensor([[1, 2], [3, 4]]))
+    needle.Tensor(5.0)
     """
     inputs, output = _parse(equation, [x.shape for x in operands])
     terms, current = operands[0], inputs[0]

@@ -143,12 +143,47 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """The cross-entropy of `logits` (n, classes) with integer `labels` (n,).
+    """Cross-entropy of softmax(logits) with integer labels.
 
-    `reduction` is "mean" (over the labels that are not `ignore_index`; over none of them NaN with
-    zero gradients), "sum" or "none" (n,).
-    Raises ValueError for other shapes, TypeError for labels with fractions, IndexError for a
-    label outside 0 … classes-1.
+    Parameters
+    ----------
+    logits : Tensor, shape (n, classes)
+        The unnormalized log-probabilities.
+    labels : Tensor or array, shape (n,)
+        The true classes, integers or whole numbers of a floating-point dtype.
+    label_smoothing : float, default 0.0
+        The part of each label's probability that is spread evenly over all classes, in [0, 1].
+    ignore_index : int, default -100
+        Rows with this label have loss 0 and are not counted in the mean.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. If every label is ignored, the mean is NaN and its
+        gradient is zero.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or with reduction "none" of shape (n,).
+
+    Raises
+    ------
+    TypeError
+        If a label is not a whole number.
+    IndexError
+        If a label is outside 0 … classes - 1 and is not `ignore_index`.
+    ValueError
+        If the shapes do not fit or an option is out of range.
+
+    References
+    ----------
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016 (label
+    smoothing).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> logits = ndl.Tensor([[0, 0, 1000], [1000, 0, 0]])
+    >>> ndl.cross_entropy(logits, [2, 1])
+    needle.Tensor(500.0)
     """
     if logits.ndim != 2:
         raise ValueError(f"[cross_entropy] logits must be (n, classes), got shape {logits.shape}")

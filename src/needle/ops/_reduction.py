@@ -142,12 +142,70 @@ class CumSum(TensorOp):
 
 
 def summation(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over `axis` (an int, several, or None for all), dropped unless `keepdims`."""
+    """Sum the elements over axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The sums, in the dtype of `a`; int64 for integers and bools.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2], [3, 4]])
+    >>> ndl.summation(x, axis=0)
+    needle.Tensor([4. 6.])
+    >>> x.sum()
+    needle.Tensor(10.0)
+    """
     return Summation(axis, keepdims)(a)
 
 
 def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean over `axis`; that of integers is float32, rounded once."""
+    """Arithmetic mean over axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The means, in the dtype of `a`; float32 for integers and bools. The mean of nothing is NaN.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2], [3, 4]])
+    >>> ndl.mean(x, axis=1, keepdims=True).tolist()
+    [[1.5], [3.5]]
+    """
     if not is_float(a.dtype):
         return Tensor.make_const(a.realize_cached_data().mean(axis, keepdims))
     return _mean(a, axis, keepdims)
@@ -161,7 +219,39 @@ def _mean(a: Tensor, axis: Any, keepdims: bool) -> Tensor:
 
 @widens
 def var(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """The variance over `axis`: squared deviations summed and divided by n - correction."""
+    """Variance over axes: the sum of squared deviations, divided by n - correction.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    correction : int, default 1
+        1 gives the unbiased variance, as in PyTorch; 0 gives NumPy's default. `ddof` is another
+        name.
+
+    Returns
+    -------
+    Tensor
+        The variances, in the dtype of `a`; float32 for integers and bools. They are NaN unless
+        n > correction.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([1, 2, 3])
+    >>> ndl.var(x).item(), ndl.var(x, correction=3).item()
+    (1.0, nan)
+    """
     deviation = a - _mean(a, axis, True)
     count = _count(a.shape, axis, "var") - python_number(correction)
     return summation(deviation * deviation, axis, keepdims) * (
@@ -195,7 +285,36 @@ def prod(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element over `axis`; equal ones share the gradient."""
+    """Largest element over axes.
+
+    Equal largest elements share the gradient evenly. NaN exceeds every number.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The maxima, in the dtype of `a`. `argmax` and `topk` give indices.
+
+    Raises
+    ------
+    ValueError
+        If there are no elements along the axes, `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.max(ndl.Tensor([[1, 5], [7, 3]]), axis=1)
+    needle.Tensor([5. 7.])
+    """
     return Max(axis, keepdims)(a)
 
 

@@ -97,19 +97,92 @@ class Flip(TensorOp):
 
 
 def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
-    """`a` with axes of length 1 repeated to reach `shape`."""
+    """Repeat axes of length 1, and add leading axes, to reach a shape.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any dtype.
+    shape : sequence of int
+        The shape of the result.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    ValueError
+        If the shape of `a` does not broadcast to `shape`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.broadcast_to(ndl.Tensor([1, 2]), (3, 2)).tolist()
+    [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+    """
     shape = wholes(shape, "broadcast_to", "the shape")
     return a if shape == a.realize_cached_data().shape else BroadcastTo(shape)(a)
 
 
 def reshape(a: Tensor, shape: Any) -> Tensor:
-    """The same elements under another shape; one entry may be -1."""
+    """Give the elements, in row-major order, another shape.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    shape : int or sequence of int
+        The shape of the result; one entry may be -1, which stands for the length that fits.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit the number of elements.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.reshape(ndl.ones(2, 3, 4), (6, -1)).shape
+    (6, 4)
+    """
     shape = resolve_shape(shape, a.size)
     return a if shape == a.realize_cached_data().shape else Reshape(shape)(a)
 
 
 def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
-    """`a` with two axes exchanged, the last two by default."""
+    """Exchange two axes, the last two by default.
+
+    This is not NumPy's `transpose`, which reverses all axes; `permute` takes any order.
+
+    Parameters
+    ----------
+    a : Tensor
+        At least two axes, any dtype.
+    axes : (int, int), optional
+        The two axes. `dims` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The elements of `a`, with the two lengths exchanged in the shape.
+
+    Raises
+    ------
+    ValueError
+        If `axes` does not name two axes of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.ones(2, 3, 4)
+    >>> ndl.transpose(x).shape, ndl.transpose(x, (0, 1)).shape
+    ((2, 4, 3), (3, 2, 4))
+    """
     if a.ndim < 2 and axes is None:
         raise ValueError(f"[transpose] needs at least 2 axes, got shape {a.shape}")
     if axes is not None and len(axes) != 2:
@@ -118,7 +191,30 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
 
 
 def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
-    """`a` with axis i of the result being axis `axes[i]`."""
+    """Reorder the axes: axis i of the result is axis `axes[i]` of `a`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    axes : sequence of int
+        Every axis of `a` once. `dims` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If `axes` does not name each axis once.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.permute(ndl.ones(2, 3, 4), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
     ndim = a.ndim
     order = tuple(normalize_axis(i, ndim, "permute") for i in axes)
     return Permute(order)(a)
@@ -259,7 +355,33 @@ def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
 
 
 def stack(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
-    """Tensors of equal shape joined along a new axis."""
+    """Join tensors of equal shape along a new axis.
+
+    Parameters
+    ----------
+    args : sequence of Tensor or TensorTuple
+        At least one tensor.
+    axis : int, default 0
+        The position of the new axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        If `args` is not a non-empty sequence of Tensors.
+    ValueError
+        If the shapes differ or the axis is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> a, b = ndl.Tensor([1, 2]), ndl.Tensor([3, 4])
+    >>> ndl.stack([a, b], axis=1).tolist()
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
     return Stack(axis)(_as_tuple(args, "stack"))
 
 
@@ -269,7 +391,34 @@ def split(a: Tensor, axis: int) -> TensorTuple:
 
 
 def concatenate(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis; the other axes must agree."""
+    """Join tensors along an existing axis.
+
+    `cat` and `concat` are aliases.
+
+    Parameters
+    ----------
+    args : sequence of Tensor or TensorTuple
+        At least one tensor; the shapes agree outside `axis`.
+    axis : int, default 0
+        The axis along which the tensors are joined. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        If `args` is not a non-empty sequence of Tensors.
+    ValueError
+        If the shapes differ outside the axis or the axis is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.concatenate([ndl.Tensor([1, 2]), ndl.Tensor([3])])
+    needle.Tensor([1. 2. 3.])
+    """
     return Concatenate(axis)(_as_tuple(args, "concatenate"))
 
 
@@ -474,9 +623,39 @@ def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
 
 
 def gather(a: Tensor, axis: int, index: Any) -> Tensor:
-    """The elements index[…] along `axis`: NumPy's take_along_axis.
+    """Pick elements along an axis by an array of indices.
 
-    `index` (integers) has a's shape except along `axis`.
+    Position j along `axis` of the result is position index[…, j, …] of `a`: NumPy's
+    `take_along_axis`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any dtype.
+    axis : int
+        The axis of the indices. `dim` is another name of this argument.
+    index : Tensor or array of integers
+        The shape of `a` except along `axis`; a negative index counts from the end.
+
+    Returns
+    -------
+    Tensor, the shape of `index`
+
+    Raises
+    ------
+    TypeError
+        If the index does not hold integers, or index and axis have been exchanged.
+    IndexError
+        If an index is out of range.
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2, 3], [4, 5, 6]])
+    >>> ndl.gather(x, 1, [[2], [0]]).tolist()
+    [[3.0], [4.0]]
     """
     return GetItem(_axis_key(a.shape, axis, index))(a)
 
@@ -495,7 +674,34 @@ def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
 
 
 def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
-    """Rows of the n×n identity chosen by integers; shape index.shape + (n,). No gradient flows."""
+    """Encode integers as rows of the n×n identity matrix. No gradient flows.
+
+    Parameters
+    ----------
+    index : Tensor or array of integers
+        The position of the 1 in each row.
+    n : int
+        The length of the rows.
+    dtype : str or dtype, default "float32"
+        The dtype of the result.
+
+    Returns
+    -------
+    Tensor, shape (*index.shape, n)
+
+    Raises
+    ------
+    TypeError
+        If an index is not a whole number.
+    ValueError
+        If an index is outside 0 … n - 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.one_hot([0, 2], 3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     data, n = index_data(index), whole(n, "one_hot", "n")
     if not isinstance(data, NDArray):
         return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))

@@ -10,9 +10,46 @@ from .optimizer import Batch, Group, Optimizer, hyperparameter
 
 
 class Adagrad(Optimizer):
-    """s = s + g²;  p = p - lr / (1 + (step - 1)·lr_decay)·g / (√s + eps).
+    """Adagrad: steps divided by the root of the sum of all squared gradients.
 
-    g = grad + weight_decay·p; s starts at `initial_accumulator_value` (Duchi et al., 2011).
+    g = grad + weight_decay·p; s = s + g²; p = p - lr / (1 + (step - 1)·lr_decay)·g / (√s + eps).
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    lr : float, default 0.01
+        The learning rate.
+    lr_decay : float, default 0.0
+        The decay of the learning rate with the number of steps.
+    weight_decay : float, default 0.0
+        The factor of the L2 penalty.
+    initial_accumulator_value : float, default 0.0
+        The first value of s.
+    eps : float, default 1e-10
+        Added to the denominator.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor or a hyperparameter is not a number.
+    ValueError
+        If a hyperparameter is out of range or there are no parameters.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization", 2011.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.Adagrad([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.75
     """
 
     _ranges: ClassVar = {

@@ -10,9 +10,46 @@ from .optimizer import Batch, Group, Optimizer, hyperparameter
 
 
 class Adam(Optimizer):
-    """m, v: moving averages of g and g², without their bias; p = p - lr·m / (√v + eps).
+    """Adam: steps scaled by bias-corrected running moments of the gradient.
 
-    g = grad + weight_decay·p (Kingma and Ba, 2015).
+    g = grad + weight_decay·p; m and v are the moving averages of g and g² with the factors beta1
+    and beta2, divided by 1 - beta1^step and 1 - beta2^step; p = p - lr·m / (√v + eps).
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    lr : float, default 0.01
+        The learning rate.
+    beta1 : float, default 0.9
+        The decay of the average of the gradient, in [0, 1).
+    beta2 : float, default 0.999
+        The decay of the average of the squared gradient, in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 0.0
+        The factor of the L2 penalty.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor or a hyperparameter is not a number.
+    ValueError
+        If a hyperparameter is out of range or there are no parameters.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.Adam([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.75
     """
 
     _decoupled = False
@@ -74,9 +111,43 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameter itself: p = p·(1 - lr·weight_decay) first.
+    """Adam with decoupled weight decay: first p = p·(1 - lr·weight_decay), then Adam's step.
 
-    (Loshchilov and Hutter, 2019.)
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    lr : float, default 0.01
+        The learning rate.
+    beta1 : float, default 0.9
+        The decay of the average of the gradient, in [0, 1).
+    beta2 : float, default 0.999
+        The decay of the average of the squared gradient, in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 0.01
+        The part of a parameter that a learning rate of 1 would take away.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor or a hyperparameter is not a number.
+    ValueError
+        If a hyperparameter is out of range or there are no parameters.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.AdamW([w], lr=0.25, weight_decay=1.0)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.5
     """
 
     _decoupled = True

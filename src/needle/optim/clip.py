@@ -1,4 +1,4 @@
-"""Gradient clipping: by the common norm, and value by value."""
+"""Gradient clipping: by the common norm, and element by element."""
 
 from __future__ import annotations
 
@@ -13,9 +13,33 @@ from ..backend_ndarray import NDArray, is_traced, widened
 def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
     """Scale the gradients so that the norm of all of them together is at most `max_norm`.
 
-    Returns the norm before, in a function that is being compiled as a 0-d float64 Tensor. A
-    parameter without a gradient is skipped; a gradient that changes is replaced by one without
-    history. Raises ValueError unless max_norm > 0.
+    A parameter without a gradient is skipped. A gradient that changes is replaced by one without
+    history.
+
+    Parameters
+    ----------
+    params : Tensor or iterable of Tensor
+        The parameters.
+    max_norm : float
+        The largest Euclidean norm; it must be positive.
+
+    Returns
+    -------
+    float or Tensor
+        The norm before; in a function that is being compiled a 0-d float64 Tensor.
+
+    Raises
+    ------
+    ValueError
+        If `max_norm` is not positive.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0, 1.0])
+    >>> w.grad = ndl.Tensor([3.0, 4.0])
+    >>> ndl.optim.clip_grad_norm([w], max_norm=10.0)
+    5.0
     """
     if not max_norm > 0:
         raise ValueError(f"[clip_grad_norm] max_norm must be positive, got {max_norm}")
@@ -46,9 +70,30 @@ def _clip_traced(params: list[Tensor], squares: list[NDArray], max_norm: float) 
 
 
 def clip_grad_value(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
-    """Move every element of every gradient into [-clip_value, clip_value].
+    """Clip every element of every gradient to [-clip_value, clip_value].
 
-    A parameter without a gradient is skipped. Raises ValueError unless clip_value > 0.
+    A parameter without a gradient is skipped.
+
+    Parameters
+    ----------
+    params : Tensor or iterable of Tensor
+        The parameters.
+    clip_value : float
+        The largest absolute value; it must be positive.
+
+    Raises
+    ------
+    ValueError
+        If `clip_value` is not positive.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0, 1.0])
+    >>> w.grad = ndl.Tensor([0.5, -4.0])
+    >>> ndl.optim.clip_grad_value([w], 1.0)
+    >>> w.grad
+    needle.Tensor([ 0.5 -1. ])
     """
     if not clip_value > 0:
         raise ValueError(f"[clip_grad_value] clip_value must be positive, got {clip_value}")

@@ -91,12 +91,41 @@ def hyperparameter(name: str) -> Any:
 
 @autograd.watched
 class Optimizer:
-    """Updates `params` from their gradients.
+    """Base class of optimizers, which update parameters from their gradients.
 
-    `params` are Tensors, or dicts with a list "params" and hyperparameters for it, as in PyTorch.
-    `params` and `param_groups` hold them afterwards, `state` what is remembered of each. Raises
-    TypeError for anything but float Tensors and ValueError where there are none or one lies in
-    two groups.
+    A subclass passes its hyperparameters to `__init__` and defines `_update`, or `step` itself.
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    **defaults : Any
+        The hyperparameters of the groups that do not set their own.
+
+    Attributes
+    ----------
+    params : list of Tensor
+        All parameters.
+    param_groups : list of dict
+        The groups, each with "params" and its hyperparameters.
+    state : dict
+        What the optimizer remembers of each parameter, such as moments.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor.
+    ValueError
+        If there are no parameters or one is in two groups.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> v, w = ndl.nn.Parameter([1.0]), ndl.nn.Parameter([2.0])
+    >>> groups = [{"params": [v], "lr": 0.5}, {"params": [w]}]
+    >>> optimizer = ndl.optim.SGD(groups, lr=0.25)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [0.5, 0.25]
     """
 
     # The interval that each numeric hyperparameter must lie in, such as "[0, 1)".
@@ -125,7 +154,21 @@ class Optimizer:
             self.add_param_group({"params": entries})
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with hyperparameters of their own; others are this optimizer's."""
+        """Add a group of parameters with hyperparameters of its own.
+
+        Parameters
+        ----------
+        group : dict
+            The list "params", and hyperparameters; the optimizer's defaults stand for those it
+            lacks.
+
+        Raises
+        ------
+        TypeError
+            If `group` is not a dict with "params" or a parameter is not a floating-point Tensor.
+        ValueError
+            If a hyperparameter is unknown or out of range or a parameter is in another group.
+        """
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"[{self._name}] a parameter group must be a dict with 'params'")
         unknown = sorted(group.keys() - self._defaults.keys() - {"params"})
@@ -170,8 +213,13 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient. The gradients keep their values.
 
-        Raises ValueError or TypeError, before anything is updated, where a gradient or a
-        remembered moment does not fit its parameter.
+        Raises
+        ------
+        TypeError
+            If a gradient is not a Tensor.
+        ValueError
+            If a gradient or a stored moment does not fit its parameter. Nothing has been updated
+            then.
         """
         groups = unwatched(self, "param_groups")  # learning rates are no guards, see `_guard`
         work = [(group, batch) for group in groups for batch in self._batches(group)]
@@ -271,7 +319,7 @@ class Optimizer:
             p.grad = None
 
     def zero_grad(self) -> None:
-        """`reset_grad`, by PyTorch's name."""
+        """Set the gradient of every parameter to None: `reset_grad` by PyTorch's name."""
         self.reset_grad()
 
     # ---- saving ---------------------------------------------------------------------------------

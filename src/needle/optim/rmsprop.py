@@ -10,9 +10,46 @@ from .optimizer import Batch, Group, Optimizer, hyperparameter
 
 
 class RMSProp(Optimizer):
-    """v = alpha·v + (1 - alpha)·g²;  u = momentum·u + g / (√v + eps);  p = p - lr·u.
+    """RMSProp: steps divided by the running root mean square of the gradient.
 
-    g = grad + weight_decay·p (Hinton, lecture 6e, 2012; as in PyTorch).
+    g = grad + weight_decay·p; v = alpha·v + (1 - alpha)·g²; u = momentum·u + g / (√v + eps);
+    p = p - lr·u, as in PyTorch.
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    lr : float, default 0.01
+        The learning rate.
+    alpha : float, default 0.99
+        The decay of the average of the squared gradient, in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 0.0
+        The factor of the L2 penalty.
+    momentum : float, default 0.0
+        The factor of the previous update, in [0, 1).
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor or a hyperparameter is not a number.
+    ValueError
+        If a hyperparameter is out of range or there are no parameters.
+
+    References
+    ----------
+    Tieleman and Hinton, "Lecture 6.5 - RMSProp", Neural Networks for Machine Learning, 2012.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.RMSProp([w], lr=0.25, alpha=0.75)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.5
     """
 
     _ranges: ClassVar = {

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the rate as a function of how many steps were made.
+"""Learning-rate schedules: the rate as a function of the number of steps.
 
 A schedule sets its optimizer's rates when it is made and at every `step()`, which a program calls
-after the optimizer's: once an epoch or once a batch, as the schedule's counts were meant.
+after the optimizer's: once an epoch or once a batch, whichever the schedule's counts mean.
 """
 
 from __future__ import annotations
@@ -17,10 +17,36 @@ from .optimizer import Optimizer
 
 @autograd.watched
 class Schedule:
-    """The base class: a subclass defines `rate(step, base)`.
+    """Base class of learning-rate schedules; a subclass defines `rate(step, base)`.
 
-    `base_lrs` are the rates of the optimizer's groups when the schedule was made; a group that is
-    added later joins at the schedule's next step with the rate that it has then.
+    A group that is added to the optimizer later joins at the schedule's next step, with the rate it
+    has then as its base.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer whose learning rates are set.
+
+    Attributes
+    ----------
+    steps : int
+        The number of steps so far.
+    base_lrs : list of float
+        The rate of each group of the optimizer when the schedule was made.
+
+    Raises
+    ------
+    TypeError
+        If `optimizer` is not an Optimizer.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> class Halving(ndl.optim.Schedule):
+    ...     def rate(self, step, base): return base / 2**step
+    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])], lr=0.5)
+    >>> Halving(optimizer).step(); optimizer.lr
+    0.25
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -36,7 +62,7 @@ class Schedule:
         self._apply()
 
     def rate(self, step: int, base: float) -> float:
-        """The learning rate after `step` steps of a group whose rate was `base`."""
+        """Return the learning rate after `step` steps of a group whose rate was `base`."""
         raise NotImplementedError(f"[{type(self).__name__}] defines no rate")
 
     def step(self) -> None:
@@ -71,12 +97,18 @@ class Schedule:
         self._set(self.steps, [self.rate(self.steps, base) for base in self.base_lrs])
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
+        """Return what `load_state_dict` needs to continue."""
         self._join()
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a schedule of the same kind was. Raises ValueError for other groups."""
+        """Continue from the `state_dict` of a schedule of the same kind.
+
+        Raises
+        ------
+        ValueError
+            If the state has another number of parameter groups.
+        """
         self._join()
         if len(state["base_lrs"]) != len(self.base_lrs):
             raise ValueError(
@@ -88,7 +120,32 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """base·gamma^(step // step_size)."""
+    """Multiply the rate by `gamma` every `step_size` steps: base·gamma^(step // step_size).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer whose learning rates are set.
+    step_size : int
+        The number of steps between two changes.
+    gamma : float, default 0.1
+        The factor.
+
+    Raises
+    ------
+    TypeError
+        If `step_size` is not an integer.
+    ValueError
+        If `step_size` is below 1 or `gamma` is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])], lr=1.0)
+    >>> schedule = ndl.optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> [schedule.rate(step, base=1.0) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = _count("StepLR", "step_size", step_size)
@@ -100,9 +157,36 @@ class StepLR(Schedule):
 
 
 class CosineLR(Schedule):
-    """From base down to `min_lr` along half a cosine in `total_steps`; `min_lr` from then on.
+    """Half a cosine from the base rate down to `min_lr`, which stays from then on.
 
-    (Loshchilov and Hutter, 2017, without restarts.)
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer whose learning rates are set.
+    total_steps : int
+        The number of steps until `min_lr`.
+    min_lr : float, default 0.0
+        The last rate.
+
+    Raises
+    ------
+    TypeError
+        If `total_steps` is not an integer.
+    ValueError
+        If `total_steps` is below 1 or `min_lr` is negative.
+
+    References
+    ----------
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017 (without the
+    restarts).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])], lr=1.0)
+    >>> schedule = ndl.optim.CosineLR(optimizer, total_steps=2)
+    >>> [round(schedule.rate(step, base=1.0), 3) for step in range(4)]
+    [1.0, 0.5, 0.0, 0.0]
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0) -> None:
@@ -115,10 +199,46 @@ class CosineLR(Schedule):
 
 
 class OneCycleLR(Schedule):
-    """Up from max_lr/div_factor to `max_lr`, then down to that start / final_div_factor.
+    """One cycle: the rate rises to `max_lr` and then falls far below where it began.
 
-    The way up takes `pct_start` of `total_steps`; both follow half a cosine, or straight lines
-    with `anneal="linear"` (Smith and Topin, 2018). The rate stays at its end afterwards.
+    It begins at max_lr / div_factor and ends at that rate / final_div_factor, where it stays.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer whose learning rates are set.
+    max_lr : float
+        The largest rate.
+    total_steps : int
+        The number of steps of the cycle.
+    pct_start : float, default 0.3
+        The part of the steps that goes up, in [0, 1].
+    div_factor : float, default 25.0
+        `max_lr` divided by the first rate.
+    final_div_factor : float, default 1e4
+        The first rate divided by the last.
+    anneal : {"cos", "linear"}, default "cos"
+        Whether the rate follows half a cosine each way, or straight lines.
+
+    Raises
+    ------
+    TypeError
+        If `total_steps` is not an integer.
+    ValueError
+        If an argument is out of range.
+
+    References
+    ----------
+    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
+    Rates", 2018.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])])
+    >>> cycle = ndl.optim.OneCycleLR(optimizer, 1.0, total_steps=5, pct_start=0.6, anneal="linear")
+    >>> [round(cycle.rate(step, base=1.0), 3) for step in range(5)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
     """
 
     def __init__(
@@ -157,9 +277,31 @@ class OneCycleLR(Schedule):
 
 
 class WarmupLR(Schedule):
-    """A straight line from start_factor·base to base in `warmup_steps`, then another schedule.
+    """Linear warm-up from start_factor·base to base, then a constant rate or another schedule.
 
-    `after` is the optimizer to warm up, or a schedule of it, which starts when the warm-up ends.
+    Parameters
+    ----------
+    after : Optimizer or Schedule
+        The optimizer to warm up, or a schedule of it that starts when the warm-up ends.
+    warmup_steps : int
+        The number of steps of the warm-up.
+    start_factor : float, default 0.0
+        The part of the base rate at which the warm-up starts, in [0, 1].
+
+    Raises
+    ------
+    TypeError
+        If `warmup_steps` is not an integer or `after` is neither an Optimizer nor a Schedule.
+    ValueError
+        If `warmup_steps` is below 1 or `start_factor` is outside [0, 1].
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])], lr=1.0)
+    >>> schedule = ndl.optim.WarmupLR(optimizer, warmup_steps=4)
+    >>> [schedule.rate(step, base=1.0) for step in range(6)]
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     def __init__(

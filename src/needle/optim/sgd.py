@@ -12,10 +12,47 @@ from .optimizer import Batch, Group, Optimizer, hyperparameter
 
 
 class SGD(Optimizer):
-    """g = grad + weight_decay·p;  u = momentum·u + (1 - dampening)·g;  p = p - lr·u.
+    """Stochastic gradient descent with momentum.
 
-    Without `dampening` it equals the momentum, so that u is a moving average; PyTorch's default
-    is 0. With `nesterov`, p = p - lr·(g + momentum·u), and dampening is 0.
+    g = grad + weight_decay·p; u = momentum·u + (1 - dampening)·g; p = p - lr·u. With `nesterov`,
+    p = p - lr·(g + momentum·u).
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
+    lr : float, default 0.01
+        The learning rate.
+    momentum : float, default 0.0
+        The factor of the previous update, in [0, 1).
+    weight_decay : float, default 0.0
+        The factor of the L2 penalty.
+    dampening : float, optional
+        Takes its part away from the gradient, in [0, 1]. None stands for the value of `momentum`,
+        so that u is a moving average, and for 0 with `nesterov`; PyTorch's default is 0.
+    nesterov : bool, default False
+        Whether to use Nesterov momentum; needs a positive momentum and no dampening.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating-point Tensor or a hyperparameter is not a number.
+    ValueError
+        If a hyperparameter is out of range or there are no parameters.
+
+    References
+    ----------
+    Sutskever et al., "On the Importance of Initialization and Momentum in Deep Learning", 2013.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0, 2.0])
+    >>> optimizer = ndl.optim.SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    needle.Tensor([0.5 1. ])
     """
 
     _ranges: ClassVar = {
@@ -58,7 +95,10 @@ class SGD(Optimizer):
         return checked
 
     def clip_grad_norm(self, max_norm: float = 0.25) -> float | Tensor:
-        """Scale all gradients so that their common norm is at most `max_norm`; returns the norm."""
+        """Scale all gradients so that their common norm is at most `max_norm`.
+
+        Returns the norm before; see `needle.optim.clip_grad_norm`.
+        """
         return clip_grad_norm(self.params, max_norm)
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
