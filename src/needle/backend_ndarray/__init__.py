@@ -1,21 +1,13 @@
 """NDArray and the devices it lives on."""
 
-from .device import BackendDevice, made_devices
+from .device import BackendDevice, as_device, default_device, made_devices, set_default_device
 from .device_cpu import get_num_threads, set_num_threads, simd_level
+from .devices import all_devices, as_device_or_dtype, cpu, cpu_numpy, cuda, memory_stats
 from .dtypes import DTYPES, as_dtype, is_float, is_stored, promote, widened
-from .layout import Shape
-from .ndarray import (
-    NDArray,
-    all_devices,
+from .functions import (
     array,
-    as_device,
-    as_device_or_dtype,
     broadcast_to,
     concatenate,
-    cpu,
-    cpu_numpy,
-    cuda,
-    default_device,
     empty,
     exp,
     flip,
@@ -24,17 +16,17 @@ from .ndarray import (
     full,
     log,
     maximum,
-    memory_stats,
     one_hot,
     required,
     reshape,
-    set_default_device,
     stack,
     sum,
     tanh,
     traced_one_hot,
     where,
 )
+from .layout import Shape
+from .ndarray import NDArray
 from .symbolic import HostNumber, SymbolicBuffer, is_traced, recording
 
 __all__ = [

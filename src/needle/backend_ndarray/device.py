@@ -59,6 +59,7 @@ class BackendDevice:
 
     name: str = "abstract"
     shares_memory = True  # `wrap` takes a NumPy array's memory as it is
+    wraps_without_waiting = False  # `wrap` takes non_blocking=True
     array_type: ClassVar[type[NDArray]]
 
     # Every primitive takes NDArrays and writes `out`; see the module's table.
@@ -221,3 +222,53 @@ def the_device(kind: Callable[..., BackendDevice], *arguments: int) -> Any:
 def made_devices() -> list[BackendDevice]:
     """Every device that has been asked for in this process."""
     return list(_made.values())
+
+
+# ---- the default device, and devices by name ----------------------------------------------------
+
+DEVICE_NAMES = "cpu, cpu_numpy, cuda, cuda:1 and so on"
+
+_find: Callable[[str], BackendDevice | None]
+_default: BackendDevice
+
+
+def install(find: Callable[[str], BackendDevice | None], default: BackendDevice) -> None:
+    """Says which devices there are (`devices` does): the one of a name, and the default."""
+    global _find, _default
+    _find, _default = find, default
+
+
+def as_device(device: BackendDevice | str | None) -> BackendDevice:
+    """The device that is given as itself or by name; None is the default device.
+
+    Raises ValueError for an unknown name, TypeError for what is no device and no name.
+
+    >>> as_device("cuda:1")
+    cuda:1()
+    """
+    if isinstance(device, BackendDevice):
+        return device
+    if device is None:
+        return default_device()
+    if not isinstance(device, str):
+        raise TypeError(
+            f"[device] a device or its name is needed, got {device!r} ({type(device).__name__})"
+        )
+    named = _find(device)
+    if named is None:
+        raise ValueError(f"[device] there is no device {device!r}; use one of {DEVICE_NAMES}")
+    return named
+
+
+def default_device() -> BackendDevice:
+    """The device of arrays made without one: `cpu()`, or `cpu_numpy()` without the C++ core."""
+    return _default
+
+
+def set_default_device(device: BackendDevice | str) -> None:
+    """Make `device` the one that arrays are made on. Raises RuntimeError where it is disabled."""
+    global _default
+    device = as_device(device)
+    if not device.enabled():
+        raise RuntimeError(f"[set_default_device] {device} is not enabled on this machine")
+    _default = device

@@ -233,3 +233,12 @@ def reshape_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None
         i += len(group)
         j += len(sizes)
     return tuple(result)
+
+
+MAX_DIMENSIONS = 8
+
+
+def check_ndim(ndim: int) -> None:
+    """Raises ValueError for more axes than kernels take."""
+    if ndim > MAX_DIMENSIONS:
+        raise ValueError(f"arrays have at most {MAX_DIMENSIONS} dimensions, got {ndim}")

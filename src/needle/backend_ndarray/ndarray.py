@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import builtins
 import itertools
-import operator
-import re
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
@@ -18,16 +16,12 @@ from typing import Any
 import numpy as np
 
 from . import indexing, versions
-from .cuda import CudaDevice
-from .device import BackendDevice, the_device
-from .device_cpu import CpuDevice
-from .device_numpy import NumpyDevice
+from .device import BackendDevice, as_device
 from .dtypes import (
     BFLOAT16,
     BOOL,
     FLOAT32,
     FLOAT64,
-    INT32,
     INT64,
     SCALARS,
     UINT8,
@@ -51,6 +45,7 @@ from .layout import (
     Shape,
     broadcast_shapes,
     broadcast_strides,
+    check_ndim,
     check_size,
     check_update,
     compact_strides,
@@ -68,7 +63,6 @@ from .layout import (
 )
 from .symbolic import HostNumber
 
-MAX_DIMENSIONS = 8
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 # Arithmetic in which two bools count as the integers 0 and 1; their sums and products are or and
 # and, as in NumPy.
@@ -137,7 +131,7 @@ class NDArray:
 
     def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
         shape = tuple(source.shape)
-        _check_ndim(len(shape))
+        check_ndim(len(shape))
         self._shape = shape
         self._strides = compact_strides(shape)
         self._offset = 0
@@ -210,7 +204,7 @@ class NDArray:
         the memory's.
         """
         shape = wholes(shape, "make", "the shape")
-        _check_ndim(len(shape))
+        check_ndim(len(shape))
         check_size("make", shape)
         device = as_device(device)
         dtype = as_dtype(dtype or (FLOAT32 if handle is None else handle.dtype))
@@ -374,7 +368,7 @@ class NDArray:
         device = as_device(device)
         if device == self._device:
             return self
-        if not (non_blocking and isinstance(device, CudaDevice)):
+        if not (non_blocking and device.wraps_without_waiting):
             return NDArray(self, device=device)
         host = np.ascontiguousarray(self._host())
         if host.dtype.name != self._dtype.name:
@@ -418,7 +412,7 @@ class NDArray:
         strides = wholes(strides, "as_strided", "strides")
         if len(shape) != len(strides):
             raise ValueError(f"[as_strided] shape {shape} and strides {strides} differ in length")
-        _check_ndim(len(shape))
+        check_ndim(len(shape))
         check_size("as_strided", shape)
         _check_bounds(shape, strides, self._offset, self._handle.size, "as_strided")
         return self._relayout(shape, strides)
@@ -435,7 +429,7 @@ class NDArray:
         target = resolve_shape(unpack(shape), self.size)
         if target == self._shape:
             return self
-        _check_ndim(len(target))
+        check_ndim(len(target))
         if self.is_compact():
             return self._relayout(target, compact_strides(target))
         strides = reshape_strides(self._shape, self._strides, target)
@@ -473,7 +467,7 @@ class NDArray:
         target = wholes(unpack(shape), "broadcast_to", "the shape")
         if target == self._shape:
             return self
-        _check_ndim(len(target))
+        check_ndim(len(target))
         return self._relayout(target, broadcast_strides(self._shape, self._strides, target))
 
     def squeeze(self, axis: int | Sequence[int] | None = None) -> NDArray:
@@ -1147,11 +1141,6 @@ def _with_number(
     return x, number
 
 
-def _check_ndim(ndim: int) -> None:
-    if ndim > MAX_DIMENSIONS:
-        raise ValueError(f"arrays have at most {MAX_DIMENSIONS} dimensions, got {ndim}")
-
-
 def _extent(shape: Shape, strides: Shape) -> tuple[int, int]:
     """The lowest and one past the highest element offset that a layout touches."""
     if 0 in shape:
@@ -1168,294 +1157,3 @@ def _check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: st
             f"[{what}] shape {shape} with strides {strides} at offset {offset} reaches outside a "
             f"buffer of {size} elements"
         )
-
-
-# ---- devices --------------------------------------------------------------------------------
-
-_CPU: BackendDevice = the_device(CpuDevice)
-_CPU_NUMPY: BackendDevice = the_device(NumpyDevice)
-
-
-def cpu() -> BackendDevice:
-    """The C++ device."""
-    return _CPU
-
-
-def cpu_numpy() -> BackendDevice:
-    """The NumPy reference device."""
-    return _CPU_NUMPY
-
-
-def cuda(ordinal: int = 0) -> CudaDevice:
-    """GPU number `ordinal`; `cuda().enabled()` says whether it can be used.
-
-    Raises TypeError for a number that is no integer and ValueError for a negative one.
-    """
-    number = operator.index(ordinal)
-    if number < 0:
-        raise ValueError(f"[cuda] GPUs are numbered from 0, got {number}")
-    return the_device(CudaDevice, number)
-
-
-def device_named(name: str) -> BackendDevice | None:
-    """The device that is called "cpu", "cpu_numpy", "cuda" or "cuda:1"; None for another name."""
-    if name == "cpu":
-        return _CPU
-    if name == "cpu_numpy":
-        return _CPU_NUMPY
-    if not name.startswith("cuda"):
-        return None
-    gpu = re.fullmatch("cuda(?::([0-9]+))?", name)
-    return None if gpu is None else cuda(int(gpu[1] or 0))
-
-
-def as_device(device: BackendDevice | str | None) -> BackendDevice:
-    """The device that is given as itself or by name; None is the default device.
-
-    Raises ValueError for an unknown name, TypeError for what is no device and no name.
-
-    >>> as_device("cuda:1")
-    cuda:1()
-    """
-    if isinstance(device, BackendDevice):
-        return device
-    if device is None:
-        return _DEFAULT
-    if not isinstance(device, str):
-        raise TypeError(
-            f"[device] a device or its name is needed, got {device!r} ({type(device).__name__})"
-        )
-    named = device_named(device)
-    if named is None:
-        raise ValueError(f"[device] there is no device {device!r}; use one of {DEVICE_NAMES}")
-    return named
-
-
-def as_device_or_dtype(target: Any) -> BackendDevice | np.dtype:
-    """What `.to` is given: a device, a dtype, or the name of either. Raises TypeError for others.
-
-    >>> as_device_or_dtype("cpu"), as_device_or_dtype("float32")
-    (cpu(), dtype('float32'))
-    """
-    if isinstance(target, BackendDevice):
-        return target
-    try:
-        return as_dtype(target)
-    except TypeError as error:
-        device = device_named(target) if isinstance(target, str) else None
-        if device is None:
-            raise TypeError(f"[to] {error}, or a device: {DEVICE_NAMES}") from None
-        return device
-
-
-def memory_stats(device: BackendDevice | str | None = None) -> dict[str, int]:
-    """What `device.memory_stats()` says, of `cpu()` by default.
-
-    `in_use`, `held` and `peak` are bytes on every device that counts them: those of living arrays,
-    those and the ones kept for the next arrays, and the most that were in use.
-
-    >>> import needle as ndl
-    >>> stats = ndl.memory_stats()
-    >>> stats["held"] >= stats["in_use"]
-    True
-    """
-    return (cpu() if device is None else as_device(device)).memory_stats()
-
-
-def default_device() -> BackendDevice:
-    """The device of arrays made without one: `cpu()`, or `cpu_numpy()` without the C++ core."""
-    return _DEFAULT
-
-
-def set_default_device(device: BackendDevice | str) -> None:
-    """Make `device` the one that arrays are made on. Raises RuntimeError where it is disabled."""
-    global _DEFAULT
-    device = as_device(device)
-    if not device.enabled():
-        raise RuntimeError(f"[set_default_device] {device} is not enabled on this machine")
-    _DEFAULT = device
-
-
-def all_devices() -> list[BackendDevice]:
-    """Every device of this version, enabled or not."""
-    return [_CPU, cuda(), _CPU_NUMPY]
-
-
-DEVICE_NAMES = "cpu, cpu_numpy, cuda, cuda:1 and so on"
-_DEFAULT: BackendDevice = _CPU if _CPU.enabled() else _CPU_NUMPY
-
-
-# ---- functions ------------------------------------------------------------------------------
-
-
-def array(a: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
-    """A copy of `a` as an NDArray of `dtype`."""
-    return NDArray(a, device=device, dtype=dtype)
-
-
-def from_numpy(a: np.ndarray, device: BackendDevice | str | None = None) -> NDArray:
-    """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
-
-    What NumPy writes between a forward and its backward pass is not noticed.
-    A read-only or unaligned array, one whose layout needs it, or another device makes one copy.
-    Raises TypeError for an unsupported dtype.
-    """
-    device = as_device(device)
-    if not isinstance(a, np.ndarray):
-        raise TypeError(f"[from_numpy] a must be a numpy.ndarray, got {type(a).__name__}")
-    dtype = as_dtype(a.dtype)
-    if not (a.flags.carray and a.dtype.isnative):
-        return NDArray(a, device=device, dtype=dtype)
-    _check_ndim(a.ndim)
-    handle = device.wrap(a.reshape(-1))
-    if device.shares_memory:
-        versions.share(handle)
-    return NDArray._view(a.shape, compact_strides(a.shape), 0, handle, device, dtype)
-
-
-def from_dlpack(x: Any, device: BackendDevice | str | None = None) -> NDArray:
-    """An NDArray over the CPU memory of an object with `__dlpack__`; no copy if possible."""
-    return from_numpy(np.from_dlpack(x), device)
-
-
-def empty(shape: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
-    """An array with unspecified contents."""
-    return as_device(device).empty(shape, dtype)
-
-
-def full(
-    shape: Any, fill_value: Any, dtype: Any = "float32", device: BackendDevice | str | None = None
-) -> NDArray:
-    """An array with every element `fill_value`."""
-    return as_device(device).full(shape, fill_value, dtype)
-
-
-def where(cond: NDArray, a: Any, b: Any) -> NDArray:
-    """`a` where `cond` is nonzero, else `b`; shapes broadcast, dtypes promote."""
-    a = a if isinstance(a, NDArray) else _scalar_like(a, b, cond)
-    b = b if isinstance(b, NDArray) else _scalar_like(b, a, cond)
-    dtype = promote(a._dtype, b._dtype)
-    shape = broadcast_shapes(broadcast_shapes(cond._shape, a._shape, "where"), b._shape, "where")
-    out = NDArray._empty(shape, cond._device, dtype)
-    cond._device.where(
-        cond.astype(BOOL).broadcast_to(shape),
-        cond._coerce(a).astype(dtype).broadcast_to(shape),
-        cond._coerce(b).astype(dtype).broadcast_to(shape),
-        out,
-    )
-    return out
-
-
-def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
-    if isinstance(value, SCALARS):
-        number = python_number(value)
-        dtype = other._dtype if isinstance(other, NDArray) else FLOAT32
-        return cond._device.full((), number, promote_scalar(dtype, number))
-    return cond._coerce(value)
-
-
-def required(values: NDArray, ok: NDArray) -> NDArray:
-    """`values`, of a function that is being compiled: there is nothing to look at yet.
-
-    A call of the program raises IndexError where `ok`, of the same shape, does not hold everywhere.
-    """
-    # Zeros, looked up in a table of one row: `take_rows` refuses the row 1 that is not there.
-    zero = NDArray(np.zeros(1, np.int64), device=ok._device, dtype=INT64)
-    row = where(ok, zero.broadcast_to(ok._shape), 1)
-    return values + zero[row].astype(values._dtype)
-
-
-def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
-    """Rows of the n×n identity chosen by integers; shape index.shape + (n,).
-
-    An index outside 0 … n-1 gives a row of zeros.
-    """
-    n = whole(n, "one_hot", "n")
-    index = index if index._dtype is INT64 else index.astype(INT32)
-    # As int32, of which a processor compares twice as many at once; what is out of range is -1.
-    inside = index.compare("ge", 0)._binary("logical_and", index.compare("lt", n))
-    narrow = where(inside, index, -1).astype(INT32)
-    columns = NDArray(np.arange(n), device=index._device, dtype=INT32)
-    return narrow.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
-
-
-def traced_one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
-    """`one_hot` in a function that is being compiled: a call raises where `device.one_hot` does."""
-    whole = index.astype(INT64)
-    inside = whole.compare("ge", 0)._binary("logical_and", whole.compare("lt", n))
-    if is_float(index._dtype):
-        inside = inside._binary("logical_and", index.compare("eq", whole))
-    return one_hot(required(whole, inside), n, dtype)
-
-
-def concatenate(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
-    """Arrays joined along an existing axis; the other axes must agree."""
-    if not arrays:
-        raise ValueError("[concatenate] needs at least one array, got none")
-    first = arrays[0]
-    along = normalize_axis(axis, first.ndim, "concatenate")
-    rest = first._shape[:along] + first._shape[along + 1 :]
-    dtype = first._dtype
-    for x in arrays:
-        if x.ndim != first.ndim or x._shape[:along] + x._shape[along + 1 :] != rest:
-            shapes = [a._shape for a in arrays]
-            raise ValueError(f"[concatenate] shapes {shapes} differ outside axis {axis}")
-        dtype = promote(dtype, x._dtype)
-    lengths = [x._shape[along] for x in arrays]
-    shape = (*first._shape[:along], builtins.sum(lengths), *first._shape[along + 1 :])
-    out = NDArray._empty(shape, first._device, dtype)
-    start, lead = 0, (slice(None),) * along
-    for x, n in zip(arrays, lengths, strict=True):
-        out._put((*lead, slice(start, start + n)), x)
-        start += n
-    return out
-
-
-def stack(arrays: Sequence[NDArray], axis: int = 0) -> NDArray:
-    """Arrays of one shape joined along a new axis."""
-    if not arrays:
-        raise ValueError("[stack] needs at least one array, got none")
-    if any(x._shape != arrays[0]._shape for x in arrays):
-        raise ValueError(f"[stack] shapes {[x._shape for x in arrays]} must be equal")
-    at = normalize_axis(axis, arrays[0].ndim + 1, "stack")
-    return concatenate([x.unsqueeze(at) for x in arrays], at)
-
-
-def broadcast_to(a: NDArray, new_shape: Sequence[int]) -> NDArray:
-    """`a.broadcast_to(new_shape)`."""
-    return a.broadcast_to(tuple(new_shape))
-
-
-def reshape(a: NDArray, new_shape: Sequence[int]) -> NDArray:
-    """`a.reshape(new_shape)`."""
-    return a.reshape(tuple(new_shape))
-
-
-def maximum(a: NDArray, b: Any) -> NDArray:
-    """`a.maximum(b)`."""
-    return a.maximum(b)
-
-
-def log(a: NDArray) -> NDArray:
-    """`a.log()`."""
-    return a.log()
-
-
-def exp(a: NDArray) -> NDArray:
-    """`a.exp()`."""
-    return a.exp()
-
-
-def tanh(a: NDArray) -> NDArray:
-    """`a.tanh()`."""
-    return a.tanh()
-
-
-def sum(a: NDArray, axis: Any = None, keepdims: bool = False) -> NDArray:
-    """`a.sum(axis, keepdims)`."""
-    return a.sum(axis, keepdims)
-
-
-def flip(a: NDArray, axes: Any = None) -> NDArray:
-    """`a.flip(axes)`."""
-    return a.flip(axes)

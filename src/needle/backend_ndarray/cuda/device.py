@@ -54,6 +54,7 @@ class CudaDevice(BackendDevice):
     """
 
     shares_memory = False
+    wraps_without_waiting = True
 
     def __init__(self, ordinal: int = 0) -> None:
         self.ordinal = ordinal
