@@ -928,3 +928,53 @@ def test_a_value_overwritten_in_part_stays_where_it_is():
     plan = make_plan(graph, units_of(graph))
     assert plan.where(first) == plan.where(second)
     assert_same(*both(graph, [], []))
+
+
+# ---- zeros have a sign ------------------------------------------------------------------------
+
+# What is x for some numbers alone, and what is x for all of them.
+NEARLY_NEUTRAL: dict[str, Callable[[ndl.Tensor], ndl.Tensor]] = {
+    "x + 0": lambda x: x + 0,
+    "0 + x": lambda x: 0.0 + x,
+    "x + -0": lambda x: x + -0.0,
+    "x - 0": lambda x: x - 0,
+    "x - -0": lambda x: x - -0.0,
+    "0 - x": lambda x: 0 - x,
+    "x + zeros": lambda x: x + ndl.zeros_like(x),
+    "x - zeros": lambda x: x - ndl.zeros_like(x),
+    "x - -zeros": lambda x: x - -ndl.zeros_like(x),
+    "x + 0 * ones": lambda x: x + 0 * ndl.ones_like(x),
+    "x * 1": lambda x: x * 1,
+    "x * ones": lambda x: x * ndl.ones_like(x),
+    "x * 0": lambda x: x * 0,
+    "x / 1": lambda x: x / 1,
+    "x ** 1": lambda x: x**1,
+    "max(x, -inf)": lambda x: ndl.maximum(x, -np.inf),
+    "min(x, inf)": lambda x: ndl.minimum(x, np.inf),
+    "max(x, 0)": lambda x: ndl.maximum(x, 0),
+    "where": lambda x: ndl.where(x == x, x, 0 * x),
+    "sum of one": lambda x: x.reshape((-1, 1)).sum(1),
+    "mean of one": lambda x: x.reshape((1, -1)).mean(0),
+    "product of one": lambda x: x.reshape((-1, 1)).prod(1),
+    "maximum of one": lambda x: x.reshape((-1, 1)).max(1),
+}
+
+
+@pytest.mark.parametrize("mode", ["on", "evaluate"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int32"])
+def test_what_is_neutral_is_so_for_every_number(dtype: str, mode: str, monkeypatch):
+    floats = dtype != "int32"
+    numbers = [-0.0, 0.0, np.nan, np.inf, -np.inf, 1.5, -3.0] if floats else [0, 1, -3, 2**31 - 1]
+    x = ndl.Tensor(np.array(numbers), dtype=dtype, requires_grad=False)
+    names = [n for n in NEARLY_NEUTRAL if floats or "inf" not in n]
+
+    def run(x: ndl.Tensor) -> list[ndl.Tensor]:
+        return [NEARLY_NEUTRAL[name](x) for name in names]
+
+    monkeypatch.setenv("NEEDLE_JIT", mode)
+    for name, ours, theirs in zip(names, ndl.jit(run)(x), run(x), strict=True):
+        assert ours.dtype == theirs.dtype, name
+        actual, expected = (np.array(y.numpy(), "float64") for y in (ours, theirs))
+        np.testing.assert_array_equal(actual, expected, name)
+        signs = (np.signbit(y[~np.isnan(y)]) for y in (actual, expected))
+        np.testing.assert_array_equal(*signs, name)

@@ -41,7 +41,9 @@ def expression(node: Node, x: list[str]) -> str:
     if node.op == "where":
         return f"{x[0]} ? {x[1]} : {x[2]}"
     source = node.inputs[0].dtype
-    if node.op in ("copy", "reduce"):  # a reduction of single elements
+    if node.op == "reduce" and attributes[0] == "sum":  # of one element: 0 + -0 is 0
+        x = [f"{combine('sum', c_type(source))}({identity('sum', source)}, {x[0]})"]
+    if node.op in ("copy", "reduce"):
         return x[0] if source is out.dtype else f"convert<{to}>({x[0]})"
     name, kind = attributes[0], c_type(source)
     if node.op == "unary":
