@@ -34,6 +34,12 @@ def scattered(x: ndl.Tensor, index: ndl.Tensor) -> ndl.Tensor:
     return ops.scatter_add(x, 1, index, x[:, :1])
 
 
+def written(x: ndl.Tensor, index: ndl.Tensor) -> ndl.Tensor:
+    y = x.detach() + 1
+    y[index] = 5
+    return y
+
+
 LOSSES: dict[str, Callable[..., Any]] = {
     "NLLLoss": nn.NLLLoss(), "NLLLoss, sum": nn.NLLLoss(reduction="sum"),
     "NLLLoss, ignored": nn.NLLLoss(ignore_index=1), "nll_loss": ops.nll_loss,
@@ -57,6 +63,7 @@ CASES = {
     "getitem": Case(lambda x, i: x[i], [0, -4, 3], ([0, 4], [-5, 0], [2**40, 0])),
     "getitem of columns": Case(lambda x, i: x[:, i], [0, -3, 2], ([0, 3], [-4, 0])),
     "getitem of pairs": Case(lambda x, i: x[i, i], [0, 1, 2], ([0, 3], [-4, 0])),
+    "setitem": Case(written, [0, -4, 3], ([0, 4], [-5, 0], [2**40, 0])),
     "gather": Case(lambda x, i: ops.gather(x, 1, i), [[0], [1], [-1], [2]],
                    ([[0], [3], [1], [2]], [[0], [-4], [1], [2]])),
     "scatter_add": Case(scattered, [[0], [1], [-1], [2]],

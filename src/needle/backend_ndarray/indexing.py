@@ -282,6 +282,56 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
         out._put(index.basic, rows.reshape(moved._shape).permute(back))
 
 
+def put(x: NDArray, key: Any, values: NDArray) -> None:
+    """x[key] = values for a fancy key, by primitives alone; the last of repeated indices counts.
+
+    A mask whose values are not known yet takes what is the same for all that it selects.
+    """
+    if hasattr(key, "_handle") and key._dtype is BOOL and _is_same_for_all(x, key, values):
+        mask = key.reshape((*key._shape, *(1,) * (len(x._shape) - len(key._shape))))
+        x._device.where(mask.broadcast_to(x._shape), values.broadcast_to(x._shape), x.copy(), x)
+        return
+    index = plan(x, key)
+    moved = x[index.basic].permute(index.order)
+    rest = moved._shape[index.indexed :]
+    count, width = prod(moved._shape[: index.indexed]), prod(rest)
+    order = index.restore(len(index.index_shape) + len(rest))
+    front = (*index.index_shape, *rest)
+    new = values.broadcast_to(tuple(front[i] for i in order))
+    new = new.permute(tuple(int(i) for i in np.argsort(order))).reshape((index.rows.size, width))
+    if not new.size:
+        return
+    which = _last_of_each(x, index.rows, count)
+    is_written = which.compare("ge", 0)
+    rows = take_rows(new, which.maximum(0))
+    old = moved.reshape((count, width))
+    chosen = x._empty((count, width), x._device, x._dtype)
+    x._device.where(is_written.reshape((count, 1)).broadcast_to((count, width)), rows, old, chosen)
+    back = tuple(int(i) for i in np.argsort(index.order))
+    x._put(index.basic, chosen.reshape(moved._shape).permute(back))
+
+
+def _is_same_for_all(x: NDArray, mask: NDArray, values: NDArray) -> bool:
+    """Whether a mask fits and `values` broadcast to what each of its elements selects."""
+    covered = len(mask._shape)
+    rest = x._shape[covered:]
+    if not covered or mask._shape != x._shape[:covered] or len(values._shape) > len(rest):
+        return False
+    return broadcast_shapes(values._shape, rest, "setitem") == rest
+
+
+def _last_of_each(x: NDArray, rows: NDArray, count: int) -> NDArray:
+    """For each of `count` rows the last place in `rows` that names it, or -1."""
+    rows = take_rows(_to_device(x, np.arange(count)), rows)  # from the front, none out of range
+    order = rows.argsort(0)  # is stable
+    ranked = take_rows(rows, order)
+    is_last = ranked.compare("ne", ranked[1:].pad(((0, 1),), -1))
+    places = (order + 1) * is_last.astype(INT64)
+    which = x._device.full((count,), 0, INT64)
+    add_rows(which, ranked, places)
+    return which - 1
+
+
 def is_rows(key: Any) -> bool:
     """Whether a key is one integer NDArray, which selects along axis 0."""
     return hasattr(key, "_handle") and key._dtype is not BOOL and not is_float(key._dtype)

@@ -61,7 +61,7 @@ from .layout import (
     whole,
     wholes,
 )
-from .symbolic import HostNumber
+from .symbolic import HostNumber, is_recorded
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 # Arithmetic in which two bools count as the integers 0 and 1; their sums and products are or and
@@ -544,6 +544,9 @@ class NDArray:
         if not indexing.is_fancy(key):
             self._relayout(*indexing.basic_view(self, key))._assign(value)
             return
+        if is_recorded(self._device):
+            indexing.put(self, key, self._as_written(value))
+            return
         host, values = self._host(), self._values_for(value)
         if host.flags.writeable:
             if isinstance(values, np.ndarray) and np.may_share_memory(host, values):
@@ -569,6 +572,12 @@ class NDArray:
                 return
             source = source.copy()
         self._device.copy(source, self)
+
+    def _as_written(self, value: Any) -> NDArray:
+        """`value` as an array of this one's device and dtype."""
+        if isinstance(value, (NDArray, HostNumber)):
+            return self._coerce(value).astype(self._dtype)
+        return NDArray(self._values_for(value), device=self._device, dtype=self._dtype)
 
     def _is_same_view(self, other: NDArray) -> bool:
         return (

@@ -117,6 +117,12 @@ def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
                 _switchboards.pop(device).remove()
 
 
+def is_recorded(device: BackendDevice) -> bool:
+    """Whether what this thread does on `device` is recorded."""
+    board = _switchboards.get(device) if _switchboards else None
+    return board is not None and threading.get_ident() in board.handlers
+
+
 @in_child
 def _forget_other_threads() -> None:
     """A forked child has one thread: the recordings of the others ended with them."""

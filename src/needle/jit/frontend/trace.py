@@ -778,8 +778,10 @@ class Tracing:
                 return self._known(View(value, x._shape, x._strides, x._offset))
             raise TraceError(
                 "[jit] a tensor's value is needed while the function is being compiled, when there "
-                "is none yet: branching on it, printing it, .numpy(), .item() and the like must "
-                f"happen outside of the function.\n  {user_frame()}"
+                "is none yet. Outside of the function must happen: branching on it, printing it, "
+                ".numpy(), .item() and the like; .to() another device, for a compiled function "
+                "runs on one device; x[mask], whose shape depends on the values (that of "
+                f"ndl.where does not).\n  {user_frame()}"
             )
         return original(x)
 
