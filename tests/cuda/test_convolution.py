@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ops import test_sizes as sizes
 
 import needle as ndl
 from needle.backend_ndarray import NDArray, reference
@@ -214,3 +215,12 @@ def test_graphs_of_16_bit_convolutions_mean_the_same(dtype, gpu):
     for ours, theirs in zip(gradients(x, w), meant, strict=True):
         found = ours.astype("float32").numpy()
         np.testing.assert_allclose(found, theirs, rtol=3e-2, atol=3e-2 * np.abs(found).max())
+
+
+@pytest.mark.parametrize("name", sizes.CASES)
+def test_sizes_beyond_the_kernels(name, gpu):
+    sizes.assert_refused(name, gpu)
+
+
+def test_the_largest_stride(gpu):
+    sizes.test_the_largest_stride(gpu)

@@ -17,6 +17,8 @@ from ._shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
 
+MOST = 2**31  # in a geometry, for the kernels
+
 
 class Geometry(NamedTuple):
     """How a kernel moves over an image: (height, width) pairs, and groups of channels."""
@@ -248,13 +250,13 @@ def conv1d(
 
 
 def as_pair(what: str, name: str, value: Any, least: int = 1) -> Pair:
-    """An int or two ints, each at least `least`. Raises TypeError or ValueError."""
+    """An int or two ints, each from `least` to MOST. Raises TypeError or ValueError."""
     pair = wholes(value, what, name)
     pair = pair * 2 if not isinstance(value, (tuple, list)) and len(pair) == 1 else pair
     if len(pair) != 2:
         raise TypeError(f"[{what}] {name} must be an int or two ints, got {value!r}")
-    if min(pair) < least:
-        raise ValueError(f"[{what}] {name} must be ints of at least {least}, got {value!r}")
+    if not least <= min(pair) <= max(pair) <= MOST:
+        raise ValueError(f"[{what}] {name} must be ints of {least} … 2^31, got {value!r}")
     return pair[0], pair[1]
 
 
