@@ -37,7 +37,7 @@ def copy_kernel(device: Any, small: bool) -> Kernel:
     nbytes = 4 * _elements(small)
     source, target = (device.empty((nbytes,), "uint8") for _ in range(2))
     context = device.context
-    ends = source._handle.address, target._handle.address
+    ends = source._handle.use_address(), target._handle.use_address()
     return Kernel(
         "driver's copy", lambda: context.move(*ends, nbytes), None, 2 * nbytes / 1e9, "GB"
     )

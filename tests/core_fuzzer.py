@@ -217,8 +217,8 @@ class Fuzzer:
             "cumsum": lambda: lanes("cumsum"),
             "argsort": lambda: lanes("argsort"),
             "matmul": product,
-            "take_rows": rows,
-            "add_rows": rows,
+            "gather_rows": rows,
+            "scatter_add_rows": rows,
         }
 
     def fused(self) -> dict[str, Callable[[], tuple[Any, ...]]]:

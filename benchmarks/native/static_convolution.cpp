@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "../../csrc/cpu/kernels/convolution.h"
-#include "../../csrc/cpu/kernels/generated.h"
+#include "../../csrc/cpu/kernels/program_runtime.h"
 
 namespace {
 

@@ -49,8 +49,8 @@ using Pair = std::array<int64_t, 2>;  // for height and width
   X(cumsum, const View& x, int axis, const View& out)                                              \
   X(argsort, const View& x, int axis, bool descending, const View& out)                            \
   X(matmul, const View& a, const View& b, const View& out, const View* bias)                       \
-  X(take_rows, const View& x, const View& index, const View& out)                                  \
-  X(add_rows, const View& out, const View& index, const View& src)
+  X(gather_rows, const View& x, const View& index, const View& out)                                \
+  X(scatter_add_rows, const View& out, const View& index, const View& src)
 
 // ... the fused kernels, which Python calls with these parameters after `contracts` allowed it, ...
 #define NEEDLE_FUSED_KERNELS(X)                                                                    \

@@ -280,16 +280,16 @@ void require_rows(const char* op, const View& rows, const View& index, const Vie
          Layout::Strided);
 }
 
-void take_rows(nb::handle x, nb::handle index, nb::handle out) {
+void gather_rows(nb::handle x, nb::handle index, nb::handle out) {
   const Array a = view_of(x), i = view_of(index), o = view_of(out);
-  require_rows("take_rows", a, i, o);
-  run(size_of(o), [&] { kernels().take_rows(a, i, o); });
+  require_rows("gather_rows", a, i, o);
+  run(size_of(o), [&] { kernels().gather_rows(a, i, o); });
 }
 
-void add_rows(nb::handle out, nb::handle index, nb::handle src) {
+void scatter_add_rows(nb::handle out, nb::handle index, nb::handle src) {
   const Array o = view_of(out), i = view_of(index), s = view_of(src);
-  require_rows("add_rows", o, i, s);
-  run(size_of(s), [&] { kernels().add_rows(o, i, s); });
+  require_rows("scatter_add_rows", o, i, s);
+  run(size_of(s), [&] { kernels().scatter_add_rows(o, i, s); });
 }
 
 // ---- fused kernels ----------------------------------------------------------------------------
@@ -551,8 +551,8 @@ NB_MODULE(_core, m) {
   m.def("cumsum", cumsum);
   m.def("argsort", argsort);
   m.def("matmul", matmul, "a"_a, "b"_a, "out"_a, "bias"_a.none() = nb::none());
-  m.def("take_rows", take_rows);
-  m.def("add_rows", add_rows);
+  m.def("gather_rows", gather_rows);
+  m.def("scatter_add_rows", scatter_add_rows);
 
 #define NEEDLE_BIND(name, ...) bind(m, #name, &KernelTable::name, contracts::name);
   NEEDLE_FUSED_KERNELS(NEEDLE_BIND)

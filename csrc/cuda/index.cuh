@@ -18,8 +18,9 @@ __device__ inline int64_t checked_row(int64_t row, int64_t rows, int64_t positio
 }
 
 template <class T>
-__device__ void take_rows(int64_t count, int64_t columns, int64_t rows, const Array<const T, 2>& x,
-                          const int64_t* index, const Array<T, 2>& out, unsigned long long* bad) {
+__device__ void gather_rows(int64_t count, int64_t columns, int64_t rows,
+                            const Array<const T, 2>& x, const int64_t* index,
+                            const Array<T, 2>& out, unsigned long long* bad) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {
     const int64_t to[2] = {i / columns, i % columns};
@@ -43,8 +44,9 @@ __device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* in
 // the run, in its order, so that sums do not depend on which thread is first. No atomics. Sums of
 // floats are within 2·u·Σ|x| of the exact ones, however long the run.
 template <class T>
-__device__ void add_rows(int64_t count, int64_t columns, int64_t rows, const Array<T, 2>& out,
-                         const int64_t* index, const int64_t* order, const Array<const T, 2>& src) {
+__device__ void scatter_add_rows(int64_t count, int64_t columns, int64_t rows,
+                                 const Array<T, 2>& out, const int64_t* index, const int64_t* order,
+                                 const Array<const T, 2>& src) {
   const auto row_at = [&](int64_t place) { return index[order[place]]; };
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count * columns; i += step) {

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Tensor, changed, current_trace
+from .autograd import Tensor, current_trace, log_undo
 from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
 from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
@@ -155,7 +155,7 @@ class _Draw:
         seed, offset = before
         drawn = numbers(seed, offset, prod(shape), self.dtype, self.normal).reshape(shape)
         g._store(seed, (offset + blocks_of(drawn.size, self.dtype)) % 2**64)
-        changed(lambda: g._store(*before))
+        log_undo(lambda: g._store(*before))
         return drawn
 
 

@@ -182,9 +182,11 @@ MISFITS = {
     "matmul batch": lambda: core.matmul(ones(9, 4, 3), ones(2, 3, 5), ones(9, 4, 5)),
     "matmul dtype": lambda: core.matmul(ones(4, 3), ones(3, 5), ones(4, 5, dtype="float64")),
     "matmul strides": lambda: core.matmul(ones(4, 3), ones(3, 5), ones(5, 4).T),
-    "rows": lambda: core.take_rows(ones(4, 3), ones(2, dtype=L), ones(1, 3)),
-    "row index": lambda: core.take_rows(ones(4, 3), ones(2), ones(2, 3)),
-    "rows dtype": lambda: core.add_rows(ones(4, 3), ones(2, dtype=L), ones(2, 3, dtype="uint8")),
+    "rows": lambda: core.gather_rows(ones(4, 3), ones(2, dtype=L), ones(1, 3)),
+    "row index": lambda: core.gather_rows(ones(4, 3), ones(2), ones(2, 3)),
+    "rows dtype": lambda: core.scatter_add_rows(
+        ones(4, 3), ones(2, dtype=L), ones(2, 3, dtype="uint8")
+    ),
     "labels": lambda: core.cross_entropy(ones(4, 3), ones(2, dtype=L), ones(4), ones(4, 2), -1, 0),
     "weight": lambda: core.layer_norm(
         ones(4, 3), ones(2), ones(3), 0.1, ones(4, 3), ones(4), ones(4)
@@ -306,7 +308,7 @@ keys = nd.from_numpy(values)
 end = time.time() + 1.5
 rounds = 0
 while time.time() < end:
-    for call in (lambda: rows[shared], lambda: out._device.add_rows(out, shared, src),
+    for call in (lambda: rows[shared], lambda: out._device.scatter_add_rows(out, shared, src),
                  lambda: ndl.cross_entropy(logits, nd.from_numpy(labels)), lambda: keys.argsort(0)):
         try:
             call()

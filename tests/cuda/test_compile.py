@@ -131,7 +131,7 @@ def _moves(device: CudaDevice, dtype: np.dtype) -> None:
         device.copy(x, device.empty(x.shape, other))
         device.copy(x.permute((2, 0, 1)), device.empty((4, 8, 6), other))
         device.copy(device.empty((64, 48), dtype).permute((1, 0)), device.empty((48, 64), other))
-    device.take_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
+    device.gather_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 
 def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
@@ -156,7 +156,7 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
         device.cumsum(x, 1, device.empty(x.shape, dtype))
     for descending in (False, True):
         device.argsort(x, 2, descending, device.empty(x.shape, INT64))
-    device.add_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
+    device.scatter_add_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 
 def _is_taken(device: CudaDevice, dtype: np.dtype, kernel: str) -> bool:

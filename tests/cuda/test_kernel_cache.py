@@ -40,7 +40,7 @@ def compilations(monkeypatch) -> list[str]:
 def run(number: int) -> None:
     """A kernel in a context that has loaded none gives `number`."""
     context, x = Context(0), ndl.cuda().zeros((32,))
-    context.launch("kernel", SOURCE.format(number=number), 1, 32, [x._handle.address])
+    context.launch("kernel", SOURCE.format(number=number), 1, 32, [x._handle.use_address()])
     context.synchronize()
     np.testing.assert_array_equal(x.numpy(), np.full(32, number))
 

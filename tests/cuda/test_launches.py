@@ -36,7 +36,7 @@ def test_a_step_has_few_kernels(name, launches):
 def test_generated_kernels_spill_nothing(name, architecture, launches, nvrtc):
     counter = launches.record(launches.CASES[name]())
     for source, what in counter.sources.items():
-        if "generated.cuh" in source:
+        if "program_runtime.cuh" in source:
             used = resources(source, architecture)
             assert used["spilled"] == used["stack"] == 0, what
             assert used["shared"] <= 16 * 1024, what

@@ -66,7 +66,7 @@ def test_rows_that_are_added_to_one(gpu):
         np.zeros(len(values), np.int64),
     )
     rows = NDArray(index, device=gpu, dtype="int64")
-    gpu.add_rows(total, rows, NDArray(values, device=gpu))
+    gpu.scatter_add_rows(total, rows, NDArray(values, device=gpu))
     exact = values.astype("float64").sum(0, keepdims=True)
     assert_sums(total.numpy(), exact, exact, 1, "float32")
 

@@ -66,13 +66,13 @@ def test_a_freed_block_is_used_again_after_an_event(lazy, fake, both):
     n = 70_001  # a size of its own
     made = [ramp(lazy, n)]
     y = in_thread(lambda: made[0] * 3.0) if both else made[0] * 3.0
-    address = made[0]._handle.address
+    address = made[0]._handle.use_address()
     made.clear()
     gc.collect()
 
     def again() -> tuple[NDArray, int]:
         z = lazy.full((n,), -1.0)
-        return z, z._handle.address
+        return z, z._handle.use_address()
 
     fake.emulator_clear_calls()
     z, reused = in_thread(again)
@@ -85,7 +85,7 @@ def test_a_freed_block_is_used_again_after_an_event(lazy, fake, both):
 def test_synchronize_waits_for_all_threads(lazy):
     x = in_thread(lambda: ramp(lazy))
     lazy.synchronize()
-    host = np.ctypeslib.as_array((ctypes.c_float * 1000).from_address(x._handle.address))
+    host = np.ctypeslib.as_array((ctypes.c_float * 1000).from_address(x._handle.use_address()))
     np.testing.assert_array_equal(host, np.arange(1000) * 2)  # the emulator's memory is the host's
 
 

@@ -43,7 +43,7 @@ class Rows {
   const int64_t size;
 };
 
-inline void take_rows(const View& x, const View& index, const View& out) {
+inline void gather_rows(const View& x, const View& index, const View& out) {
   const Rows rows(index, x.shape[0]);
   const int64_t width = x.shape[1];
   NEEDLE_DISPATCH_STORED(x.dtype, {
@@ -121,7 +121,8 @@ struct Repeats {
 // Threads share the columns, not the rows: repeated rows are added in the order of the index, up to
 // FEW one after the other. More have the error that sums.h states.
 template <typename T, bool CONTIGUOUS>
-void add_rows_as(const View& out, const Rows& rows, const Repeats& repeats, const View& src) {
+void scatter_add_rows_as(const View& out, const Rows& rows, const Repeats& repeats,
+                         const View& src) {
   const int64_t to_row = out.strides[0], to_column = CONTIGUOUS ? 1 : out.strides[1];
   const int64_t from_row = src.strides[0], from_column = CONTIGUOUS ? 1 : src.strides[1];
   T* const target = reinterpret_cast<T*>(out.data);
@@ -154,13 +155,13 @@ void add_rows_as(const View& out, const Rows& rows, const Repeats& repeats, cons
   });
 }
 
-inline void add_rows(const View& out, const View& index, const View& src) {
+inline void scatter_add_rows(const View& out, const View& index, const View& src) {
   const Rows rows(index, out.shape[0]);
   const bool rounds = out.dtype == DType::Float32 || out.dtype == DType::Float64;
   const Repeats repeats = rounds && may_repeat(rows) ? Repeats(rows, out.shape[0]) : Repeats();
   const bool contiguous = out.strides[1] == 1 && src.strides[1] == 1;
-  NEEDLE_DISPATCH(out.dtype, (contiguous ? add_rows_as<T, true>
-                                         : add_rows_as<T, false>)(out, rows, repeats, src))
+  NEEDLE_DISPATCH(out.dtype, (contiguous ? scatter_add_rows_as<T, true>
+                                         : scatter_add_rows_as<T, false>)(out, rows, repeats, src))
 }
 
 // The order that sorts each lane: stable, NaNs last in both directions. A copy is sorted, of which

@@ -16,17 +16,17 @@ from . import modes, op, tensor
 from .modes import (
     autocast_dtype,
     autocasting,
-    changed,
     enable_grad,
     is_grad_enabled,
-    moment,
+    log_undo,
     no_grad,
-    undone,
-    undone_on_error,
+    rollback,
+    rollback_on_error,
+    timestamp,
 )
 from .op import Op, TensorOp, TensorTupleOp
 from .reverse import (
-    check_rerun,
+    check_recomputed,
     compute_gradient_of_variables,
     continue_backward,
     grad,
@@ -34,7 +34,7 @@ from .reverse import (
     values_from_before,
     vjp,
 )
-from .tensor import Members, Tensor, TensorTuple
+from .tensor import SparseGradients, Tensor, TensorTuple
 from .tracing import (
     Tracer,
     current_trace,

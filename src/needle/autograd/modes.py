@@ -1,4 +1,4 @@
-"""Modes of a thread: whether operations are recorded, autocast, and what undoes host actions."""
+"""Modes of a thread: whether operations are recorded, autocast, and the undo log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ LAZY_MODE = False
 class _Mode(threading.local):
     recording = True
     autocast: np.dtype | None = None
-    # What undoes changes of Python state, in their order, while someone wants to take them back.
+    # The undo log: functions that take back changes of Python state, in the order of the changes.
+    # None outside of `rollback` and `rollback_on_error`.
     undo_log: list[Callable[[], Any]] | None = None
 
     def __init__(self) -> None:
@@ -32,9 +33,11 @@ _mode = _Mode()
 
 
 @contextmanager
-def undone() -> Iterator[None]:
-    """What this thread changes inside and says to `changed` is as before afterwards; Tensors are
-    not."""
+def rollback() -> Iterator[None]:
+    """A context at whose end the changes that this thread has logged by `log_undo` are undone.
+
+    Tensors keep their new data.
+    """
     outer, _mode.undo_log = _mode.undo_log, []
     try:
         yield
@@ -44,8 +47,11 @@ def undone() -> Iterator[None]:
             undo()
 
 
-class undone_on_error:
-    """What this thread changes inside and says to `changed` is as before if an exception leaves."""
+class rollback_on_error:
+    """A context that undoes the changes logged by `log_undo` if an exception leaves it.
+
+    Without an exception the enclosing context takes over the log.
+    """
 
     __slots__ = ("_outer",)
 
@@ -61,15 +67,18 @@ class undone_on_error:
             self._outer.extend(log)
 
 
-def changed(undo: Callable[[], Any]) -> None:
-    """A host action has changed Python state, such as a count of steps; `undo` takes it back."""
+def log_undo(undo: Callable[[], Any]) -> None:
+    """Log that a host action has changed Python state, such as a count of steps.
+
+    `undo` takes the change back.
+    """
     if _mode.undo_log is not None:
         _mode.undo_log.append(undo)
 
 
 class _SetRecording(Setting):
     recording: ClassVar[bool]
-    _context: ClassVar[Any]  # the only object of the class, as `_mode` has what changes
+    _context: ClassVar[Any]  # the only object of the class: all state is in `_mode`
 
     def __init_subclass__(cls) -> None:
         cls._context = super().__new__(cls)
@@ -79,7 +88,7 @@ class _SetRecording(Setting):
         return cls._context if function is None else cls._context(function)
 
     def __init__(self) -> None:
-        """It was made with its class."""
+        """Does nothing: the only object was initialized when its class was defined."""
 
     def __call__(self, function: Any) -> Any:
         return decorated(function, type(self), type(self).__name__)
@@ -106,17 +115,20 @@ def is_grad_enabled() -> bool:
 
 
 def autocast_dtype() -> np.dtype | None:
-    """The dtype in which products run in this thread (see `needle.amp`); None: in their inputs'."""
+    """The dtype in which products run in this thread (see `needle.amp`).
+
+    None means that they run in the dtype of their inputs.
+    """
     return _mode.autocast
 
 
 class autocasting(Setting):
-    """Inside, products run in `dtype`; None turns it off."""
+    """A context in which products run in `dtype`; None turns autocast off."""
 
     def __init__(self, dtype: np.dtype | None) -> None:
         super().__init__(_mode, "autocast", dtype, "outer_autocast")
 
 
-def moment() -> int:
-    """A point in time: every Value was made before it or will be made after it."""
+def timestamp() -> int:
+    """A new logical timestamp: every Value was made before it or will be made after it."""
     return versions.advance()

@@ -25,9 +25,10 @@ class Op:
     """
 
     saves_values = True
-    is_deferred: ClassVar[bool] = False  # it stands for a graph that is recorded when it is needed
-    # Whether `gradient` takes the `Members` of a TensorTuple's gradient that there are.
-    takes_members = False
+    is_deferred: ClassVar[bool] = False  # it stands for a graph that is recorded on demand
+    # Whether `gradient` takes `SparseGradients` where only some members of the output, a
+    # TensorTuple, have a gradient.
+    takes_sparse_gradients = False
     precision: ClassVar[Any] = None
     takes_integers: ClassVar[bool] = True
 

@@ -10,19 +10,19 @@ from typing import Any
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
-from .tensor import Members, Tensor
+from .tensor import SparseGradients, Tensor
 from .tracing import _traces, current_trace
 from .value import Value, find_topo_sort, topological_order
 
 
 def _since() -> int:
-    """The moment before which values are leaves: their history is no part of a trace."""
+    """The timestamp before which values count as leaves: a trace excludes their history."""
     trace = current_trace()
     return 0 if trace is None else trace.since
 
 
-def values_from_before(outputs: Iterable[Value], moment: int) -> list[Value]:
-    """The values made before `moment` through which gradients of `outputs` flow to the past."""
+def values_from_before(outputs: Iterable[Value], timestamp: int) -> list[Value]:
+    """The values made before `timestamp` that gradients of `outputs` reach first."""
     found: list[Value] = []
     stack, seen = list(outputs), set()
     while stack:
@@ -30,7 +30,7 @@ def values_from_before(outputs: Iterable[Value], moment: int) -> list[Value]:
         if id(value) in seen or not value.requires_grad:
             continue
         seen.add(id(value))
-        if value._created < moment:
+        if value._created < timestamp:
             found.append(value)
         else:
             stack.extend(reversed(value.inputs))
@@ -91,12 +91,17 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
 
 
 def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) -> dict[int, Value]:
-    """`pending`, gradients by the ids of values, continued through the nodes of `order` that were
-    made since a moment."""
+    """Propagate gradients backward through the nodes of `order` made at or after `since`.
+
+    `pending` maps ids of values to the gradients that are known so far. Returns it, extended by
+    the gradients of all inputs.
+    """
     for node in reversed(order):
         gradient = pending.get(id(node))
-        if isinstance(gradient, Members) and not (node.op and node.op.takes_members):
-            gradient = pending[id(node)] = gradient.together()
+        if isinstance(gradient, SparseGradients) and not (
+            node.op and node.op.takes_sparse_gradients
+        ):
+            gradient = pending[id(node)] = gradient.to_tuple()
         if gradient is None or node.op is None or not node.inputs or node._created < since:
             continue
         if node._created < versions.now:
@@ -106,7 +111,7 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
                 continue
             known = pending.get(id(x))
             pending[id(x)] = g if known is None else known + g
-    return {k: g.together() if isinstance(g, Members) else g for k, g in pending.items()}
+    return {k: g.to_tuple() if isinstance(g, SparseGradients) else g for k, g in pending.items()}
 
 
 def check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
@@ -126,17 +131,21 @@ def _changed_since(x: Any, op: Any, what: str) -> RuntimeError:
     )
 
 
-def check_rerun(output: Value, forward: int, rerun: int) -> None:
-    """Raises RuntimeError where `output`, computed again from the moment `rerun` on, depends on
-    something from outside that was changed after `forward`, when it was computed first."""
+def check_recomputed(output: Value, forward: int, recomputed: int) -> None:
+    """Check that a recomputation has read the same data as the first computation.
+
+    `output` was computed first at the timestamp `forward` and again from the timestamp
+    `recomputed` on. Raises RuntimeError where it depends on data from outside that was changed in
+    between.
+    """
     stack, seen = [output], set()
     while stack:
         value = stack.pop()
-        if id(value) in seen or value._created < rerun or value.op is None:
+        if id(value) in seen or value._created < recomputed or value.op is None:
             continue
         seen.add(id(value))
         for x in (*value.inputs, *_kept_by(value.op)):
-            if forward < last_change(x) <= rerun:
+            if forward < last_change(x) <= recomputed:
                 raise _changed_since(x, value.op, "checkpoint")
         stack.extend(value.inputs)
 

@@ -61,25 +61,26 @@ class TensorTuple(Value):
         return [x.numpy() for x in self.realize_cached_data()]
 
 
-class Members:
-    """A gradient of a TensorTuple while it is being summed up: of its members that have one.
+class SparseGradients:
+    """The gradient of a TensorTuple while it is accumulated: only of the members that have one.
 
-    Those of a sequence of T steps arrive one by one; T tuples of T arrays would take T² time.
+    The gradients of the T members of a sequence arrive one by one. Adding T full tuples would take
+    O(T²) time.
     """
 
     def __init__(self, whole: Value, gradients: dict[int, Tensor]) -> None:
         self.whole, self.gradients = whole, gradients
 
-    def __add__(self, other: Members | TensorTuple) -> Members:
-        added = other.gradients if isinstance(other, Members) else dict(enumerate(other))
+    def __add__(self, other: SparseGradients | TensorTuple) -> SparseGradients:
+        added = other.gradients if isinstance(other, SparseGradients) else dict(enumerate(other))
         both = {i: g + added[i] if i in added else g for i, g in self.gradients.items()}
-        return Members(self.whole, {**added, **both})
+        return SparseGradients(self.whole, {**added, **both})
 
-    def __radd__(self, other: TensorTuple) -> Members:
-        return Members(self.whole, dict(enumerate(other))) + self
+    def __radd__(self, other: TensorTuple) -> SparseGradients:
+        return SparseGradients(self.whole, dict(enumerate(other))) + self
 
-    def together(self) -> TensorTuple:
-        """All members, 0 where there is no gradient."""
+    def to_tuple(self) -> TensorTuple:
+        """The gradients of all members; zeros for members without a gradient."""
         arrays = self.whole.realize_cached_data()
         return ops.make_tuple(
             *(

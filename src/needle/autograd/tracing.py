@@ -50,7 +50,7 @@ class Tracer(Protocol):
     def paused(self) -> AbstractContextManager[None]:
         """Inside, nothing is recorded."""
 
-    since: int  # the moment at which it began
+    since: int  # the timestamp of its beginning
 
     def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
         """The trace holds only while these items are what they are at its end."""
@@ -78,16 +78,25 @@ class Tracer(Protocol):
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that `read()` gives anew at every call; `read` may change state, as below."""
 
-    def first(self, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
-        """Inside, a function of `inputs` runs that will run again; gives what names this run."""
+    def record_forward(self, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+        """A context in which a function of `inputs` runs that will run again in the backward pass.
 
-    def again(self, run: Any) -> AbstractContextManager[None]:
-        """Inside, the function of `run` is recorded a second time, to be run a second time: with
-        the random numbers of the first. Raises where the mode of a Module is another."""
+        Its value identifies this run for `recompute` and `replay`.
+        """
 
-    def rerun(self, run: Any, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
-        """Inside, the function of `run` runs again on other `inputs`. Raises where it reads values
-        from outside that it has not read then, or the mode of a Module is another."""
+    def recompute(self, run: Any) -> AbstractContextManager[None]:
+        """A context in which the function of `run` is traced a second time.
+
+        The second trace draws the random numbers of the first. The program will contain both
+        computations. Raises TraceError where the mode of a Module differs from the first time.
+        """
+
+    def replay(self, run: Any, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+        """A context in which the function of `run` is traced again on other `inputs`.
+
+        Raises TraceError where the function reads values from outside that the first run did not
+        read, or where the mode of a Module differs from the first run.
+        """
 
     def loop(
         self,
@@ -103,7 +112,10 @@ class Tracer(Protocol):
         """
 
     def host_action(self, action: Callable[[], Any]) -> None:
-        """`action` changes Python state at every call, and says to `changed` what undoes it."""
+        """Run `action` at every call of the program: it changes Python state.
+
+        `action` logs how to undo the change, by `log_undo`.
+        """
 
 
 # Classes whose objects' attributes a trace follows: what a function reads there is what its

@@ -176,8 +176,10 @@ def find_topo_sort(node_list: Iterable[Value]) -> list[Value]:
 def topological_order(
     roots: Iterable[Value], stop: Iterable[int] = (), since: int = 0
 ) -> list[Value]:
-    """`find_topo_sort` that takes values whose id is in `stop`, or that were made before the moment
-    `since`, for leaves."""
+    """`find_topo_sort` that treats some values as leaves.
+
+    These are the values whose id is in `stop` and those made before the timestamp `since`.
+    """
     order: list[Value] = []
     done: set[int] = set()
     expanded: set[int] = set(stop)

@@ -2,9 +2,9 @@
 
 A device *is* its backend. `NDArray` decides shapes, strides and dtypes, allocates the result and
 calls one primitive below; the primitive only calculates. Every primitive writes all of `out`.
-float16 and bfloat16 reach only those that move or convert elements: allocate, wrap, view (not of
-bfloat16), fill, copy, where, take_rows and what the device says it `takes_stored`. NDArray does all
-other arithmetic on them in float32.
+float16 and bfloat16 reach only the primitives that move or convert elements: allocate, wrap, view
+(not of bfloat16), fill, copy, where, gather_rows, and the kernels for which the device's
+`takes_stored` is true. NDArray does all other arithmetic on them in float32.
 
 Primitives (x, a, b, out are NDArrays; `a`, `b` and `out` have one shape, broadcasting is stride 0):
 
@@ -17,7 +17,7 @@ where              a select by a bool array
 reduce, argreduce  sum prod max min over axes, argmax argmin over one (`out` keeps the axes)
 cumsum, argsort    along one axis
 matmul             (…, m, k) @ (…, k, n) with any strides, an optional bias row added
-take_rows          rows of a (n, d) array by an int64 index; `add_rows` is its transpose
+gather_rows        rows of a (n, d) array by an int64 index; `scatter_add_rows`: its transpose
 =================  ===============================================================================
 
 A device may also have *fused* kernels (softmax, batch_norm, adam, …). Ops use one where
@@ -77,8 +77,8 @@ class BackendDevice:
     cumsum: Callable[..., None]
     argsort: Callable[..., None]
     matmul: Callable[..., None]
-    take_rows: Callable[..., None]
-    add_rows: Callable[..., None]
+    gather_rows: Callable[..., None]
+    scatter_add_rows: Callable[..., None]
 
     def enabled(self) -> bool:
         """Whether this device can be used in this process."""

@@ -220,10 +220,10 @@ class NumpyDevice(BackendDevice):
         product = np.matmul(a, b)
         self._store(out, product if row is None else product + row)
 
-    def take_rows(self, x: Any, index: Any, out: Any) -> None:
+    def gather_rows(self, x: Any, index: Any, out: Any) -> None:
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
 
-    def add_rows(self, out: Any, index: Any, src: Any) -> None:
+    def scatter_add_rows(self, out: Any, index: Any, src: Any) -> None:
         sums, added, n = self.view(out), self.view(src), out._shape[0]
         rows = _checked_rows(self.view(index), n)
         if len(rows) > FEW and sums.dtype.kind == "f":

@@ -103,7 +103,7 @@ def required(values: NDArray, ok: NDArray) -> NDArray:
 
     A call of the program raises IndexError where `ok`, of the same shape, does not hold everywhere.
     """
-    # Zeros, looked up in a table of one row: `take_rows` refuses the row 1 that is not there.
+    # Zeros, looked up in a table of one row: `gather_rows` refuses the row 1 that is not there.
     zero = NDArray(np.zeros(1, np.int64), device=ok._device, dtype=INT64)
     row = where(ok, zero.broadcast_to(ok._shape), 1)
     return values + zero[row].astype(values._dtype)

@@ -1,11 +1,12 @@
 """NumPy's indexing rules on strided arrays: views for basic keys, row gathers for fancy ones.
 
 A fancy key is brought to one form: the indexed axes first and merged into one axis of rows. Then
-reading is `take_rows`, and its transpose (the gradient) is `add_rows` with the same row numbers.
+reading is `gather_rows`, and its transpose (the gradient) is `scatter_add_rows` with the same row
+numbers.
 
 Index arrays of the host are checked and merged on the host. Integer NDArrays never pass the host:
-their row numbers are computed with primitives, and `take_rows` finds those out of range. The shape
-that a mask selects depends on its values, so masks are read.
+their row numbers are computed with primitives, and `gather_rows` finds those out of range. The
+shape that a mask selects depends on its values, so masks are read.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def _offsets(x: NDArray, index: NDArray, n: int, stride: int) -> NDArray:
 
     Looked up in a table, because the kernel that does it finds the indices out of range.
     """
-    return take_rows(_to_device(x, np.arange(n) * stride), index)
+    return gather_rows(_to_device(x, np.arange(n) * stride), index)
 
 
 def _as_rows(x: NDArray, index: NDArray) -> NDArray:
@@ -250,13 +251,13 @@ def _basic_shape(shape: Shape, basic: tuple[Any, ...]) -> Shape:
 def take(x: NDArray, key: Any) -> NDArray:
     """x[key] for a fancy key: a new array."""
     if is_rows(key):
-        return take_rows(x, key)
+        return gather_rows(x, key)
     index = plan(x, key)
     moved = x[index.basic].permute(index.order)
     rest = moved._shape[index.indexed :]
     rows = moved.reshape((prod(moved._shape[: index.indexed]), prod(rest)))
     out = x._empty((index.rows.size, rows._shape[1]), x._device, x._dtype)
-    x._device.take_rows(rows, index.rows, out)
+    x._device.gather_rows(rows, index.rows, out)
     out = out.reshape(index.index_shape + rest)
     return out.permute(index.restore(out.ndim))
 
@@ -276,7 +277,7 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
     restore = index.restore(len(index.index_shape) + len(rest))
     inverse = tuple(int(i) for i in np.argsort(restore))
     flat = src.permute(inverse).reshape((index.rows.size, rows._shape[1])).compact()
-    out._device.add_rows(rows, index.rows, flat)
+    out._device.scatter_add_rows(rows, index.rows, flat)
     if rows._handle is not out._handle:  # the reshape had to copy: write the sums back
         back = tuple(int(i) for i in np.argsort(index.order))
         out._put(index.basic, rows.reshape(moved._shape).permute(back))
@@ -303,7 +304,7 @@ def put(x: NDArray, key: Any, values: NDArray) -> None:
         return
     which = _last_of_each(x, index.rows, count)
     is_written = which.compare("ge", 0)
-    rows = take_rows(new, which.maximum(0))
+    rows = gather_rows(new, which.maximum(0))
     old = moved.reshape((count, width))
     chosen = x._empty((count, width), x._device, x._dtype)
     x._device.where(is_written.reshape((count, 1)).broadcast_to((count, width)), rows, old, chosen)
@@ -322,13 +323,13 @@ def _is_same_for_all(x: NDArray, mask: NDArray, values: NDArray) -> bool:
 
 def _last_of_each(x: NDArray, rows: NDArray, count: int) -> NDArray:
     """For each of `count` rows the last place in `rows` that names it, or -1."""
-    rows = take_rows(_to_device(x, np.arange(count)), rows)  # from the front, none out of range
+    rows = gather_rows(_to_device(x, np.arange(count)), rows)  # from the front, none out of range
     order = rows.argsort(0)  # is stable
-    ranked = take_rows(rows, order)
+    ranked = gather_rows(rows, order)
     is_last = ranked.compare("ne", ranked[1:].pad(((0, 1),), -1))
     places = (order + 1) * is_last.astype(INT64)
     which = x._device.full((count,), 0, INT64)
-    add_rows(which, ranked, places)
+    scatter_add_rows(which, ranked, places)
     return which - 1
 
 
@@ -337,7 +338,7 @@ def is_rows(key: Any) -> bool:
     return hasattr(key, "_handle") and key._dtype is not BOOL and not is_float(key._dtype)
 
 
-def take_rows(x: NDArray, index: NDArray) -> NDArray:
+def gather_rows(x: NDArray, index: NDArray) -> NDArray:
     """x[index] along axis 0 for an integer array on x's device; nothing passes the host."""
     if not x._shape:
         raise IndexError("too many indices: the array has 0 dimensions, got 1 index")
@@ -345,18 +346,18 @@ def take_rows(x: NDArray, index: NDArray) -> NDArray:
     rows = x.reshape((x._shape[0], prod(rest)))
     flat = _as_rows(x, index).reshape((index.size,)).compact()
     out = x._empty((flat.size, rows._shape[1]), x._device, x._dtype)
-    x._device.take_rows(rows, flat, out)
+    x._device.gather_rows(rows, flat, out)
     return out.reshape(index._shape + rest)
 
 
-def add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
-    """out[index] += src along axis 0 for a compact `out`: the transpose of `take_rows`."""
+def scatter_add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
+    """out[index] += src along axis 0 for a compact `out`: the transpose of `gather_rows`."""
     if is_stored(out._dtype):
-        _add_in_float32(add_rows, out, index, src)
+        _add_in_float32(scatter_add_rows, out, index, src)
         return
     width = prod(out._shape[1:])
     flat = _as_rows(out, index).reshape((index.size,)).compact()
-    out._device.add_rows(
+    out._device.scatter_add_rows(
         out.reshape((out._shape[0], width)), flat, src.reshape((flat.size, width)).compact()
     )
 

@@ -113,8 +113,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "cumsum": _required("iao"),
     "argsort": _required("iaao"),
     "matmul": _required("iio?", flops=_of_product),
-    "take_rows": _required("iio"),
-    "add_rows": _required("uii"),
+    "gather_rows": _required("iio"),
+    "scatter_add_rows": _required("uii"),
     # Only compiled code knows of this one.
     "matmul_relu": _fused("iio?", reference.matmul_relu, flops=_of_product),
     "softmax": _fused("io", reference.softmax),

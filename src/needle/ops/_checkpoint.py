@@ -15,11 +15,11 @@ from ..autograd import (
     Value,
     autocast_dtype,
     autocasting,
-    check_rerun,
+    check_recomputed,
     current_trace,
     enable_grad,
     is_grad_enabled,
-    moment,
+    timestamp,
     values_from_before,
     vjp,
 )
@@ -40,7 +40,7 @@ class Checkpoint(TensorOp):
     ) -> None:
         self.function, self.count, self.replay = function, count, replay
         self.data: NDArray | None = data  # of the first run
-        self.ran = moment()
+        self.ran = timestamp()
 
     def compute(self, *arrays: NDArray) -> NDArray:
         data, self.data = self.data, None
@@ -48,13 +48,13 @@ class Checkpoint(TensorOp):
         return data
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
-        with self.replay.again():
+        with self.replay.recompute():
             return vjp(self._run_again, node.inputs, out_grad)
 
     def _run_again(self, *inputs: Tensor) -> Tensor:
-        before = moment()
+        before = timestamp()
         out = self.function(*inputs[: self.count])
-        check_rerun(out, self.ran, before)
+        check_recomputed(out, self.ran, before)
         return out
 
 
@@ -67,18 +67,18 @@ class _Replay:
         self.autocast = autocast_dtype()
 
     @contextmanager
-    def first(self, inputs: Sequence[Tensor]) -> Iterator[None]:
+    def record_forward(self, inputs: Sequence[Tensor]) -> Iterator[None]:
         """Inside is the first run."""
         trace = current_trace()
         if trace is None:
             self.state = np.random.get_state(), streams()
             yield
             return
-        with trace.first(inputs) as self.run:
+        with trace.record_forward(inputs) as self.run:
             yield
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def recompute(self) -> Iterator[None]:
         """Inside, generators draw what they drew in the first run, and go on as they were after."""
         with autocasting(self.autocast), self._draws_again():
             yield
@@ -87,7 +87,7 @@ class _Replay:
     def _draws_again(self) -> Iterator[None]:
         trace = current_trace()
         if trace is not None:
-            with trace.again(self.run):
+            with trace.recompute(self.run):
                 yield
             return
         present, (numpy_state, others) = np.random.get_state(), self.state
@@ -126,8 +126,8 @@ def _call(function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> Tensor:
     inner = [
         Tensor.make_const(x.realize_cached_data(), requires_grad=x.requires_grad) for x in args
     ]
-    replay, before, later = _Replay(), moment(), frozen(function)
-    with replay.first(inner), enable_grad():
+    replay, before, later = _Replay(), timestamp(), frozen(function)
+    with replay.record_forward(inner), enable_grad():
         out = function(*inner)
     if not isinstance(out, Tensor):
         raise TypeError(f"[checkpoint] the function must return a Tensor, got {type(out).__name__}")

@@ -12,7 +12,7 @@ from copy import copy
 from typing import Any
 
 from ..autograd import (
-    Members,
+    SparseGradients,
     Tensor,
     TensorTuple,
     TensorTupleOp,
@@ -23,7 +23,7 @@ from ..autograd import (
     current_trace,
     enable_grad,
     is_grad_enabled,
-    moment,
+    timestamp,
     values_from_before,
     vjp,
 )
@@ -209,7 +209,7 @@ class _Flow:
         return carried, reached, now
 
 
-class _Rerun:
+class _ReplayedSteps:
     """The steps of a loop, run again for its gradient; they must read what they have read then."""
 
     def __init__(self, trace: Tracer, steps: _Steps) -> None:
@@ -219,7 +219,7 @@ class _Rerun:
     def __call__(
         self, carries: list[Tensor], slices: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        with self.trace.rerun(self.run, carries + slices):
+        with self.trace.replay(self.run, carries + slices):
             return self.steps(carries, slices)
 
 
@@ -229,10 +229,15 @@ class Scan(TensorTupleOp):
     `others` are the values from outside through which the steps' gradients flow.
     """
 
-    takes_members = True
+    takes_sparse_gradients = True
 
     def __init__(
-        self, steps: _Rerun, flow: _Flow, slices: int, reverse: bool, data: tuple[NDArray, ...]
+        self,
+        steps: _ReplayedSteps,
+        flow: _Flow,
+        slices: int,
+        reverse: bool,
+        data: tuple[NDArray, ...],
     ) -> None:
         self.steps, self.flow, self.slices, self.reverse = steps, flow, slices, reverse
         self.data: tuple[NDArray, ...] | None = data
@@ -250,7 +255,11 @@ class Scan(TensorTupleOp):
         """
         n, ends = self.flow.carries, self.flow.carries + self.slices
         init, xs, others = node.inputs[:n], list(node.inputs[n:ends]), node.inputs[ends:]
-        given = out_grad.gradients if isinstance(out_grad, Members) else dict(enumerate(out_grad))
+        given = (
+            out_grad.gradients
+            if isinstance(out_grad, SparseGradients)
+            else dict(enumerate(out_grad))
+        )
         d_out = [given.get(i) for i in range(len(node))]
         d_last, d_ys, d_before = d_out[:n], d_out[n : len(d_out) - n], d_out[len(d_out) - n :]
         carried, reached, to_init = self.flow.backward(*map(_present, (d_last, d_ys, d_before)))
@@ -309,7 +318,11 @@ def _compiled(
     trace: Tracer, steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The loop as one op of the trace; None where it must be unrolled."""
-    recording, n, rerun = is_grad_enabled(), len(carries), _Rerun(trace, steps.as_of_now())
+    recording, n, replayed = (
+        is_grad_enabled(),
+        len(carries),
+        _ReplayedSteps(trace, steps.as_of_now()),
+    )
     others: list[Value] = []
     reach: list[set[int]] = []  # see `_Flow`
 
@@ -319,8 +332,11 @@ def _compiled(
             Tensor.make_const(s, requires_grad=recording and x.requires_grad)
             for s, x in zip(slices, xs, strict=True)
         ]
-        start = moment()
-        with enable_grad() if recording else nullcontext(), trace.first(inner + parts) as rerun.run:
+        start = timestamp()
+        with (
+            enable_grad() if recording else nullcontext(),
+            trace.record_forward(inner + parts) as replayed.run,
+        ):
             new, ys = steps(inner, parts)
         numbers = {id(x): i for i, x in enumerate((*inner, *parts))}
         for out in (*new, *ys):
@@ -338,7 +354,7 @@ def _compiled(
         return None
     init = {i for i, x in enumerate(carries) if x.requires_grad}
     flow = _Flow(reach, init, n, steps.length)
-    op = Scan(rerun, flow, len(xs), reverse, (*data[0], *data[1]))
+    op = Scan(replayed, flow, len(xs), reverse, (*data[0], *data[1]))
     result = op(*carries, *xs, *others)
     out = [result[i] if i in flow.outputs else result[i].detach() for i in range(len(reach))]
     return out[:n], out[n:]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend_ndarray as nd
-from ..autograd import Members, Tensor, TensorOp, TensorTuple, TensorTupleOp
+from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray, Shape, indexing
 from ..backend_ndarray.layout import normalize_axis, resolve_shape, whole, wholes
 
@@ -268,8 +268,8 @@ class TupleGetItem(TensorOp):
     def compute(self, a: tuple[NDArray, ...]) -> NDArray:
         return a[self.index]
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Members:
-        return Members(node.inputs[0], {self.index: out_grad})
+    def gradient(self, out_grad: Tensor, node: Tensor) -> SparseGradients:
+        return SparseGradients(node.inputs[0], {self.index: out_grad})
 
 
 class Stack(TensorOp):
@@ -573,7 +573,7 @@ class PutItem(TensorOp):
         if not indexing.is_fancy(self.key):
             out._put(self.key, a)
         elif indexing.is_rows(self.key):
-            indexing.add_rows(out, self.key, a)
+            indexing.scatter_add_rows(out, self.key, a)
         else:
             indexing.add_at(out, self.key, a)
         return out

@@ -62,7 +62,7 @@ class Batch:
     def count(self) -> int:
         """Note one more update of each parameter; returns how many there have been."""
         self._add_steps(1)
-        autograd.changed(lambda: self._add_steps(-1))
+        autograd.log_undo(lambda: self._add_steps(-1))
         return self.states[0]["step"]
 
     def _add_steps(self, number: int) -> None:

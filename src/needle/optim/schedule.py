@@ -80,7 +80,7 @@ class Schedule:
     def _step(self) -> None:
         self._join()
         steps, rates = self.steps, self.lrs
-        autograd.changed(lambda: self._set(steps, rates))
+        autograd.log_undo(lambda: self._set(steps, rates))
         self._set(steps + 1, [self.rate(steps + 1, base) for base in self.base_lrs])
 
     def _set(self, steps: int, rates: list[float]) -> None:

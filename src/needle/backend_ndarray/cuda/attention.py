@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dtypes import FLOAT32, is_stored
-from .kernels import Operand, address, call, launcher, strided, type_of
+from .kernels import Operand, address, launch, launcher, strided, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -137,4 +137,4 @@ def _launch(
     if blocks:
         what = f"{name} of heads {(b, heads)}, {rows} rows, {width} features"
         function = f"{name}<{tiles.name}>"
-        call(device.context, what, "attention.cuh", function, operands, blocks, resident)
+        launch(device.context, what, "attention.cuh", function, operands, blocks, resident)

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..layout import Shape
-from .kernels import THREADS, Operand, address, call, given, launcher, output, type_of
+from .kernels import (
+    THREADS,
+    Operand,
+    address,
+    input_operand,
+    launch,
+    launcher,
+    output_operand,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -37,11 +46,21 @@ def batch_norm(
 ) -> None:
     """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
     with device.context.streams.current.together():
-        _sums(device, "column_moments", x, [given("x", x)], MOMENTS, mean, var)
-        _by_strips(device, "batch_norm", x, [
-            given("x", x), given("weight", weight), given("bias", bias), given("mean", mean),
-            given("var", var), ("double eps", float(eps)), output("out", out),
-        ])  # fmt: skip
+        _sums(device, "column_moments", x, [input_operand("x", x)], MOMENTS, mean, var)
+        _by_strips(
+            device,
+            "batch_norm",
+            x,
+            [
+                input_operand("x", x),
+                input_operand("weight", weight),
+                input_operand("bias", bias),
+                input_operand("mean", mean),
+                input_operand("var", var),
+                ("double eps", float(eps)),
+                output_operand("out", out),
+            ],
+        )
 
 
 @launcher
@@ -50,13 +69,17 @@ def batch_norm_grad(
     dweight: Any, dbias: Any,
 ) -> None:  # fmt: skip
     """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `batch_norm` has left."""
-    data = [given("g", g), given("x", x)]
-    statistics = [given("mean", mean), given("var", var), ("double eps", float(eps))]
+    data = [input_operand("g", g), input_operand("x", x)]
+    statistics = [
+        input_operand("mean", mean),
+        input_operand("var", var),
+        ("double eps", float(eps)),
+    ]
     with device.context.streams.current.together():
         _sums(device, "batch_norm_weight_grads", x, [*data, *statistics], GRADS, dweight, dbias)
         _by_strips(device, "batch_norm_grad", x, [
-            *data, given("weight", weight), *statistics, given("dweight", dweight),
-            given("dbias", dbias), output("dx", dx),
+            *data, input_operand("weight", weight), *statistics, input_operand("dweight", dweight),
+            input_operand("dbias", dbias), output_operand("dx", dx),
         ])  # fmt: skip
 
 
@@ -64,7 +87,12 @@ def layer_norm_weight_grads(
     device: CudaDevice, g: Any, x: Any, mean: Any, rstd: Any, dweight: Any, dbias: Any
 ) -> None:
     """dweight (c,) and dbias (c,) from g and x (n, c), and the means and 1/deviations (n,)."""
-    operands = [given("g", g), given("x", x), given("means", mean), given("rstds", rstd)]
+    operands = [
+        input_operand("g", g),
+        input_operand("x", x),
+        input_operand("means", mean),
+        input_operand("rstds", rstd),
+    ]
     with device.context.streams.current.together():
         _sums(device, "layer_norm_weight_grads", x, operands, GRADS, dweight, dbias)
 
@@ -78,7 +106,7 @@ def _sums(
     memory = device.empty((parts, cols, found.fields), x._dtype)
     pointer = f"{found.struct}<{type_of(x)}>* found", address(memory)
     _launch(device, name, x._shape, parts, [*operands, pointer])
-    results = [output("first", first), output("second", second)]
+    results = [output_operand("first", first), output_operand("second", second)]
     _launch(device, found.sum, (parts, cols), 1, [pointer, *results])
 
 
@@ -94,7 +122,7 @@ def _launch(
     if not strips:
         return
     sizes = zip(("rows", "cols", "width", "parts"), (*shape, width, parts), strict=True)
-    call(
+    launch(
         device.context, f"{name} of {shape}", "columns.cuh", name,
         [*((f"int64_t {size}", value) for size, value in sizes), *operands], strips * parts,
     )  # fmt: skip

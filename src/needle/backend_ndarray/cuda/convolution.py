@@ -16,10 +16,10 @@ from .kernels import (
     THREADS,
     Operand,
     address,
-    call,
-    given,
+    input_operand,
+    launch,
     launcher,
-    output,
+    output_operand,
     shapes_of,
     strided,
     type_of,
@@ -61,7 +61,7 @@ def conv2d(
     packs = _pack(x, x._shape[3] // groups), _pack(w, w._shape[3] // groups)
     _launch(
         device, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
-        [strided("x", x), given("w", w), output("out", out)],
+        [strided("x", x), input_operand("w", w), output_operand("out", out)],
         tile.tiles(prod(out._shape[:3]), out._shape[3] // groups),
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def conv2d_input_grad(
     _launch(
         device, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)), (out, w, g),
         (stride, dilation, padding, groups),
-        [given("g", g), given("w", w), output("out", out)],
+        [input_operand("g", g), input_operand("w", w), output_operand("out", out)],
         tile.tiles(pixels, channels // groups) * prod(stride),
     )  # fmt: skip
 
@@ -107,8 +107,8 @@ def conv2d_weight_grad(
             device, "conv2d_weight_grad", tile, packs, (x, out, g),
             (stride, dilation, padding, groups),
             [
-                strided("x", x), given("g", g), ("int64_t share", share),
-                output("out", sums),
+                strided("x", x), input_operand("g", g), ("int64_t share", share),
+                output_operand("out", sums),
             ],
             tiles * parts,
         )  # fmt: skip
@@ -160,7 +160,7 @@ def _launch(
     most = max(*map(_reach, arrays), threads if tile.rows == 1 else 0) + THREADS
     index = "int32_t" if most < 2**31 else "int64_t"
     narrow = most < 2**31 and 1 not in packs  # else two blocks have too few registers
-    call(
+    launch(
         device.context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
         f"{name}<{tile.product}, {packs[0]}, {packs[1]}, {index}>",
         [("Convolution p", problem), *operands], -(-threads // THREADS),

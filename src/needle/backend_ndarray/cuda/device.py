@@ -31,15 +31,18 @@ class CudaBuffer:
         self.version = 0
         self._block = context.memory.allocate(size * dtype.itemsize)
 
-    @property
-    def address(self) -> int:
-        """Where it is, for this thread's next work: that comes after what other threads do here."""
+    def use_address(self) -> int:
+        """The address of the first element, for the next work of this thread.
+
+        Registers the use: that work is ordered after the work on this memory that other threads
+        have issued.
+        """
         self._context.streams.use(self._block.uses)
         return self._block.address
 
     def ptr(self) -> int:
-        """The address of the first element, on the GPU."""
-        return self.address
+        """The address of the first element, on the GPU, as `use_address` gives it."""
+        return self.use_address()
 
     def __del__(self) -> None:
         if hasattr(self, "_block"):  # the allocation did not fail
@@ -135,7 +138,7 @@ class CudaDevice(BackendDevice):
         """A copy on the GPU: memory of the host cannot be shared."""
         buffer = CudaBuffer(self.context, array.size, array.dtype)
         with self.context.streams.current.together():
-            self.context.upload(array, buffer.address, non_blocking)
+            self.context.upload(array, buffer.use_address(), non_blocking)
         return buffer
 
     def pinned_copy(self, array: np.ndarray) -> np.ndarray:
@@ -198,7 +201,7 @@ class CudaDevice(BackendDevice):
         length = max(x._shape[axis], 1)
         padded = 1 << (length - 1).bit_length()
         order = self._scratch(out.size // length * padded, INT64)
-        extra = (("int64_t padded", padded), ("int64_t* order", order.address))
+        extra = (("int64_t padded", padded), ("int64_t* order", order.use_address()))
         call = f"argsort<{'true' if descending else 'false'}>"
         kernels.along_axis(self.context, "argsort", call, x, axis, out, extra)
 
@@ -215,18 +218,18 @@ class CudaDevice(BackendDevice):
             self.matmul(a, b, product, bias)
             self.unary("relu", product, out)
 
-    def take_rows(self, x: Any, index: Any, out: Any) -> None:
+    def gather_rows(self, x: Any, index: Any, out: Any) -> None:
         if not index.size:
             return
         watch = self.context.streams.current.watch
         if watch is not None and out.size:  # a program looks later: the kernel itself notes it
-            kernels.take_rows(self.context, x, index, out, watch)
+            kernels.gather_rows(self.context, x, index, out, watch)
             return
         self._check_rows(index, x._shape[0])
         bad = self._scratch(1, INT64)
-        kernels.take_rows(self.context, x, index, out, bad.address)
+        kernels.gather_rows(self.context, x, index, out, bad.use_address())
 
-    def add_rows(self, out: Any, index: Any, src: Any) -> None:
+    def scatter_add_rows(self, out: Any, index: Any, src: Any) -> None:
         if not index.size or not src.size:
             return
         rows = out._shape[0]
@@ -234,7 +237,7 @@ class CudaDevice(BackendDevice):
         wrapped, order = self.empty(index._shape, INT64), self.empty(index._shape, INT64)
         kernels.elementwise(self.context, "index", "a < 0 ? a + s : a", wrapped, index, scalar=rows)
         self.argsort(wrapped, 0, False, order)
-        kernels.add_rows(self.context, out, wrapped, order, src)
+        kernels.scatter_add_rows(self.context, out, wrapped, order, src)
 
     def _check_rows(self, index: Any, rows: int) -> None:
         position = self.first_bad(lambda bad: kernels.check_rows(self.context, index, rows, bad))
@@ -253,8 +256,8 @@ class CudaDevice(BackendDevice):
             return None
         first = np.full(1, NOTHING_BAD, np.uint64)
         bad = self.wrap(first)
-        launch(bad.address)
-        self.context.download(bad.address, first)
+        launch(bad.use_address())
+        self.context.download(bad.use_address(), first)
         return None if first[0] == NOTHING_BAD else int(first[0])
 
     def takes_stored(self, kernel: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .columns import layer_norm_weight_grads
-from .kernels import Operand, address, call, given, launcher, output, type_of
+from .kernels import Operand, address, input_operand, launch, launcher, output_operand, type_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -25,14 +25,14 @@ def _rows(device: CudaDevice, function: str, x: Any, operands: Sequence[Operand]
         return
     sizes: list[Operand] = [("int64_t rows", rows), ("int64_t cols", cols)]
     blocks = min(rows, device.context.multiprocessors * 64)
-    call(
+    launch(
         device.context, f"{function.split('<')[0]} of {kernels.shapes_of(x)}", "rows.cuh",
         function, [*sizes, *operands], blocks, resident="2", threads=ROW_THREADS,
     )  # fmt: skip
 
 
 def _pointers(**arrays: Any) -> list[Operand]:
-    return [output(name, x) for name, x in arrays.items()]
+    return [output_operand(name, x) for name, x in arrays.items()]
 
 
 @launcher
@@ -55,7 +55,7 @@ def cross_entropy(
     """losses (n,) of logits (n, c). Raises IndexError for a label that is no class."""
     _check_labels(device, logits, labels, ignore_index)
     _rows(device, "cross_entropy", logits, [
-        output("logits", logits), given("labels", labels),
+        output_operand("logits", logits), input_operand("labels", labels),
         *_pointers(losses=losses, lse=lse),
         ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
     ])  # fmt: skip
@@ -68,7 +68,7 @@ def cross_entropy_grad(
 ) -> None:  # fmt: skip
     """scale (n,) · (softmax(logits) - target) → out (n, c)."""
     _rows(device, "cross_entropy_grad", logits, [
-        output("logits", logits), given("labels", labels),
+        output_operand("logits", logits), input_operand("labels", labels),
         *_pointers(scale=scale, lse=lse, out=out),
         ("int64_t ignored", ignore_index), ("double smoothing", float(smoothing)),
     ])  # fmt: skip
@@ -77,7 +77,7 @@ def cross_entropy_grad(
 def _check_labels(device: CudaDevice, logits: Any, labels: Any, ignored: int) -> None:
     def launch(bad: int) -> None:
         _rows(device, "check_labels", logits, [
-            given("labels", labels), ("int64_t ignored", ignored),
+            input_operand("labels", labels), ("int64_t ignored", ignored),
             ("unsigned long long* bad", bad),
         ])  # fmt: skip
 
@@ -151,7 +151,7 @@ def _update(
     """A step of optimizer.cuh of all parameters."""
     with device.context.streams.current.together():
         for table in _tables(*arrays):
-            call(
+            launch(
                 device.context, f"{step.split('<')[0]} of {table.rows} parameters",
                 "optimizer.cuh", step, [table.operand, *numbers], table.blocks,
             )  # fmt: skip
@@ -196,7 +196,7 @@ def sum_of_squares(device: CudaDevice, arrays: list[Any], out: Any) -> None:
         sums = device.zeros((max(blocks, 1),), out._dtype)
         first = address(sums)
         for table in _tables(arrays):
-            call(
+            launch(
                 device.context, f"sum_of_squares of {table.rows} arrays", "optimizer.cuh",
                 "sums_of_squares", [table.operand, ("double* sums", first)], table.blocks,
             )  # fmt: skip

@@ -53,7 +53,7 @@ def type_of(x: Any) -> str:
 
 def address(x: Any) -> int:
     """The address of an array's first element."""
-    return x._handle.address + x._offset * x._dtype.itemsize
+    return x._handle.use_address() + x._offset * x._dtype.itemsize
 
 
 def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
@@ -94,12 +94,12 @@ def source(header: str, parameters: Sequence[str], *body: str, resident: str = "
 Operand = tuple[str, Any]  # a declaration and a value
 
 
-def given(name: str, x: Any) -> Operand:
+def input_operand(name: str, x: Any) -> Operand:
     """A compact array that a kernel reads."""
     return f"const {type_of(x)}* {name}", address(x)
 
 
-def output(name: str, x: Any) -> Operand:
+def output_operand(name: str, x: Any) -> Operand:
     """A compact array that a kernel writes."""
     return f"{type_of(x)}* {name}", address(x)
 
@@ -110,7 +110,7 @@ def strided(name: str, x: Any, const: bool = True) -> Operand:
     return f"Array<{element}, {len(x._shape)}> {name}", (address(x), *x._strides)
 
 
-def call(
+def launch(
     context: Context,
     what: str,
     header: str,
@@ -223,7 +223,7 @@ def copy(context: Context, x: Any, out: Any) -> None:
     ]  # fmt: skip
     blocks = min(tiles, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
     what = f"copy of {shapes_of(x, out)}"
-    call(context, what, "elementwise.cuh", f"copy_turned<{n}>", operands, blocks)
+    launch(context, what, "elementwise.cuh", f"copy_turned<{n}>", operands, blocks)
 
 
 def _is_wide(axes: Axes, row: int) -> bool:
@@ -248,14 +248,14 @@ def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, e
     target = out._handle if parts == 1 and is_compact(out._shape, out._strides) else None
     if target is None:
         target = empty(results * parts, out._dtype)
-    first = address(out) if target is out._handle else target.address
+    first = address(out) if target is out._handle else target.use_address()
     _reduce_into(context, op, x, kept, reduced, count, results, parts, rows, out._dtype, first)
     if parts > 1:
         final = empty(results, out._dtype)
         across = Axes((results,), ((1,),)), Axes((parts,), ((results,),))
         whole, rows = _Flat(target, out._dtype), parts >= MANY_PARTS
         _reduce_into(
-            context, op, whole, *across, parts, results, 1, rows, out._dtype, final.address
+            context, op, whole, *across, parts, results, 1, rows, out._dtype, final.use_address()
         )
         target = final
     if target is not out._handle:
@@ -390,7 +390,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
     ]
     header, function, tile, resident = _product(context, a, b, out, tf32)
     blocks = -(-out._shape[-2] // tile) * -(-out._shape[-1] // tile) * prod(batch)
-    call(context, f"matmul of {shapes_of(a, b)}", header, function, operands, blocks, resident)
+    launch(context, f"matmul of {shapes_of(a, b)}", header, function, operands, blocks, resident)
 
 
 def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[str, str, int, str]:
@@ -409,7 +409,7 @@ def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[st
 # ---- rows by index ----------------------------------------------------------------------------
 
 
-def take_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> None:
+def gather_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> None:
     """out[i] = x[index[i]]; see index.cuh."""
     kind = type_of(x)
     text = source(
@@ -418,7 +418,7 @@ def take_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> None:
             "int64_t count", "int64_t columns", "int64_t rows", f"Array<const {kind}, 2> x",
             "const int64_t* index", f"Array<{kind}, 2> out", "unsigned long long* bad",
         ),
-        "take_rows(count, columns, rows, x, index, out, bad);",
+        "gather_rows(count, columns, rows, x, index, out, bad);",
     )  # fmt: skip
     count, columns = out._shape
     context.launch(
@@ -443,7 +443,7 @@ def check_rows(context: Context, index: Any, rows: int, bad: int) -> None:
     )  # fmt: skip
 
 
-def add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> None:
+def scatter_add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> None:
     """out[index[i]] += src[i]; `order` sorts the index stably."""
     kind = type_of(out)
     text = source(
@@ -452,7 +452,7 @@ def add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> No
             "int64_t count", "int64_t columns", "int64_t rows", f"Array<{kind}, 2> out",
             "const int64_t* index", "const int64_t* order", f"Array<const {kind}, 2> src",
         ),
-        "add_rows(count, columns, rows, out, index, order, src);",
+        "scatter_add_rows(count, columns, rows, out, index, order, src);",
     )  # fmt: skip
     count, columns = src._shape
     context.launch(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from .kernels import (
     Operand,
-    call,
-    given,
     grid,
     index_type,
+    input_operand,
+    launch,
     launcher,
-    output,
+    output_operand,
     shapes_of,
     strided,
 )
@@ -27,7 +27,7 @@ MOST_UNROLLED = 16  # positions of a kernel
 @launcher
 def max_pool2d(device: CudaDevice, x: Any, out: Any, ties: Any, *window: Pair) -> None:
     """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties."""
-    operands = [strided("x", x), output("out", out), output("ties", ties)]
+    operands = [strided("x", x), output_operand("out", out), output_operand("ties", ties)]
     _launch(device, "max_pool2d", x, out, window, out, operands, _size(window))
 
 
@@ -37,22 +37,34 @@ def max_pool2d_grad(
 ) -> None:
     """dx (N, H, W, C) from g (N, OH, OW, C) and what `max_pool2d` has left in out and ties."""
     operands = [
-        given("g", g), strided("x", x), given("out", out), given("ties", ties), output("dx", dx),
-    ]  # fmt: skip
+        input_operand("g", g),
+        strided("x", x),
+        input_operand("out", out),
+        input_operand("ties", ties),
+        output_operand("dx", dx),
+    ]
     _launch(device, "max_pool2d_grad", x, out, window, dx, operands)
 
 
 @launcher
 def avg_pool2d(device: CudaDevice, x: Any, out: Any, *window: Pair) -> None:
     """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C)."""
-    operands = [strided("x", x), output("out", out)]
+    operands = [strided("x", x), output_operand("out", out)]
     _launch(device, "avg_pool2d", x, out, window, out, operands, _size(window))
 
 
 @launcher
 def avg_pool2d_grad(device: CudaDevice, g: Any, dx: Any, *window: Pair) -> None:
     """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
-    _launch(device, "avg_pool2d_grad", dx, g, window, dx, [given("g", g), output("dx", dx)])
+    _launch(
+        device,
+        "avg_pool2d_grad",
+        dx,
+        g,
+        window,
+        dx,
+        [input_operand("g", g), output_operand("dx", dx)],
+    )
 
 
 def _size(window: Sequence[Pair]) -> str:
@@ -70,7 +82,7 @@ def _launch(
         return
     problem = *image._shape, *result._shape, *(number for pair in window for number in pair)
     index = index_type(max(image.size, result.size))
-    call(
+    launch(
         device.context, f"{name} of {shapes_of(image, result)}", "pooling.cuh",
         f"{name}<{size}{index}>", [("Pooling p", problem), *operands],
         grid(device.context, made.size),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..philox import blocks_of
-from .kernels import call, given, grid, launcher, output, shapes_of
+from .kernels import grid, input_operand, launch, launcher, output_operand, shapes_of
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -20,8 +20,12 @@ def philox(device: CudaDevice, normal: bool, seed: Any, offset: Any, out: Any) -
     if not out.size:
         return
     function = f"random_numbers<{'true' if normal else 'false'}>"
-    operands = [given("seed", seed), given("offset", offset), output("out", out)]
-    call(
+    operands = [
+        input_operand("seed", seed),
+        input_operand("offset", offset),
+        output_operand("out", out),
+    ]
+    launch(
         device.context, f"random numbers of {shapes_of(out)}", "random.cuh", function,
         [("int64_t size", out.size), *operands],
         grid(device.context, blocks_of(out.size, out._dtype)),

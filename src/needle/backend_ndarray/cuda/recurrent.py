@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .kernels import Operand, call, given, launcher, output
+from .kernels import Operand, input_operand, launch, launcher, output_operand
 
 if TYPE_CHECKING:
     from .device import CudaDevice
@@ -22,11 +22,19 @@ def lstm(device: CudaDevice, gates: Any, w: Any, h: Any, c: Any) -> None:
     gates (T, B, 4·H) hold the input projections and get the activated gates; w is (H, 4·H).
     """
     for t in range(gates._shape[0]):
-        _step(device, "lstm_step", h, [
-            given("w", w), _at(given("before", h), h, t), _at(given("c", c), c, t),
-            _at(output("gates", gates), gates, t), _at(output("h_next", h), h, t + 1),
-            _at(output("c_next", c), c, t + 1),
-        ])  # fmt: skip
+        _step(
+            device,
+            "lstm_step",
+            h,
+            [
+                input_operand("w", w),
+                _at(input_operand("before", h), h, t),
+                _at(input_operand("c", c), c, t),
+                _at(output_operand("gates", gates), gates, t),
+                _at(output_operand("h_next", h), h, t + 1),
+                _at(output_operand("c_next", c), c, t + 1),
+            ],
+        )
 
 
 @launcher
@@ -41,12 +49,21 @@ def lstm_grad(
     turned = _turned(device, w)
     for t in reversed(range(gates._shape[0])):
         last = t == gates._shape[0] - 1
-        _step(device, f"lstm_step_grad<{str(last).lower()}>", h, [
-            given("turned", turned), _at(given("later", gates), gates, t if last else t + 1),
-            given("d_last", dh0), _at(given("dh", dh), dh, t), _at(given("c", c), c, t),
-            _at(given("c_next", c), c, t + 1), _at(output("gates", gates), gates, t),
-            output("dc", dc0),
-        ])  # fmt: skip
+        _step(
+            device,
+            f"lstm_step_grad<{str(last).lower()}>",
+            h,
+            [
+                input_operand("turned", turned),
+                _at(input_operand("later", gates), gates, t if last else t + 1),
+                input_operand("d_last", dh0),
+                _at(input_operand("dh", dh), dh, t),
+                _at(input_operand("c", c), c, t),
+                _at(input_operand("c_next", c), c, t + 1),
+                _at(output_operand("gates", gates), gates, t),
+                output_operand("dc", dc0),
+            ],
+        )
     _leave(device, gates, turned, dh0)
 
 
@@ -54,10 +71,17 @@ def lstm_grad(
 def rnn(device: CudaDevice, gates: Any, w: Any, h: Any, relu: bool) -> None:
     """States h (T + 1, B, H) from the one at time 0; the projections in gates get h·w added."""
     for t in range(gates._shape[0]):
-        _step(device, f"rnn_step<{str(relu).lower()}>", h, [
-            given("w", w), _at(given("before", h), h, t), _at(output("gates", gates), gates, t),
-            _at(output("h_next", h), h, t + 1),
-        ])  # fmt: skip
+        _step(
+            device,
+            f"rnn_step<{str(relu).lower()}>",
+            h,
+            [
+                input_operand("w", w),
+                _at(input_operand("before", h), h, t),
+                _at(output_operand("gates", gates), gates, t),
+                _at(output_operand("h_next", h), h, t + 1),
+            ],
+        )
 
 
 @launcher
@@ -66,11 +90,19 @@ def rnn_grad(device: CudaDevice, gates: Any, w: Any, h: Any, dh: Any, dh0: Any, 
     turned = _turned(device, w)
     for t in reversed(range(gates._shape[0])):
         last = t == gates._shape[0] - 1
-        _step(device, f"rnn_step_grad<{str(relu).lower()}, {str(last).lower()}>", h, [
-            given("turned", turned), _at(given("later", gates), gates, t if last else t + 1),
-            given("d_last", dh0), _at(given("dh", dh), dh, t),
-            _at(given("h_next", h), h, t + 1), _at(output("gates", gates), gates, t),
-        ])  # fmt: skip
+        _step(
+            device,
+            f"rnn_step_grad<{str(relu).lower()}, {str(last).lower()}>",
+            h,
+            [
+                input_operand("turned", turned),
+                _at(input_operand("later", gates), gates, t if last else t + 1),
+                input_operand("d_last", dh0),
+                _at(input_operand("dh", dh), dh, t),
+                _at(input_operand("h_next", h), h, t + 1),
+                _at(output_operand("gates", gates), gates, t),
+            ],
+        )
     _leave(device, gates, turned, dh0)
 
 
@@ -101,4 +133,4 @@ def _step(device: CudaDevice, function: str, h: Any, operands: list[Operand]) ->
     what = f"{function.split('<')[0]} of {rows} rows and {units} units"
     blocks = -(-rows // ROWS) * -(-units // UNITS)
     sizes: list[Operand] = [("int64_t rows", rows), ("int64_t units", units)]
-    call(device.context, what, "recurrent.cuh", function, [*sizes, *operands], blocks)
+    launch(device.context, what, "recurrent.cuh", function, [*sizes, *operands], blocks)

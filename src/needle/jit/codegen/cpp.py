@@ -19,7 +19,7 @@ from .cpp_loops import LoopCode, write_epilogue, write_loop
 
 HEADER = """\
 #define NEEDLE_ISA jit
-#include "kernels/generated.h"
+#include "kernels/program_runtime.h"
 {includes}
 using namespace needle;
 using namespace needle::jit;

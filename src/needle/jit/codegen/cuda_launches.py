@@ -1,9 +1,9 @@
-"""Several kernels as one launch: blocks with different work.
+"""Horizontal fusion: independent kernels share one launch, each on blocks of its own.
 
-Kernels of a graph that follow each other wait, whether they need each other or not, and most are
-too small to fill a GPU. Here those wait together that need nothing of each other, as the updates of
-all parameters; for one program on many small arrays this is known as horizontal fusion. Kernels
-with the same code become one body with a table of pointers and sizes.
+Launches of a stream run one after the other, even where they are independent, and most kernels are
+too small to fill a GPU. Kernels that do not depend on each other, such as the updates of all
+parameters, are therefore collected in a batch and launched together. Kernels with the same code
+become one body with a table of their pointers and sizes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from .cuda_loops import LoopKernel
 
 MOST_WORDS = 480  # of 8 bytes: a kernel takes 4 KiB of parameters
 MOST_BODIES = 8
-# Points from which on a kernel takes longer than its launch. It shares one only with its like: what
-# others take of a multiprocessor's registers would slow it down.
+# A kernel of at least this many points takes longer than its launch. It shares a launch only with
+# kernels of the same code: a body that needs more registers would lower its occupancy.
 LARGE = 1 << 20
-COUNTERS = 1024  # of blocks that have come, for all kernels of a launch
+COUNTERS = 1024  # counters of finished blocks, for all kernels of a launch
 
 
 def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
-    """The step of each unit: loops that follow each other without need share one, so that a memory
-    plan does not keep them apart."""
+    """The step of each unit. Consecutive loops that do not depend on each other share a step.
+
+    The memory plan gives values of one step disjoint memory, so that their kernels may share a
+    launch.
+    """
     steps: list[int] = []
-    made: set[int] = set()  # ids of values, in the present step
-    read: set[int] = set()
+    made: set[int] = set()  # ids of the values that the present step writes
+    read: set[int] = set()  # ids of the values that it reads
     replaced = {id(view.value): id(graph.states[i].value) for i, view in graph.updates.items()}
     for unit in units:
         needed = {id(value) for node in unit.nodes for value in node.needed()}
@@ -50,119 +53,124 @@ def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
 
 
 class Span(NamedTuple):
-    """Bytes of the GPU's memory."""
+    """A range of addresses in the GPU's memory."""
 
     start: int
     end: int
 
     def meets(self, others: Iterable[Span]) -> bool:
-        """Whether one of the others has a byte of it."""
+        """Whether this range overlaps one of the others."""
         return any(self.start < other.end and other.start < self.end for other in others)
 
 
 @dataclass
-class Job:
-    """A kernel on its arrays."""
+class PendingKernel:
+    """A kernel and the arrays that it will run on."""
 
     name: str
     kernel: LoopKernel
     arrays: list[Span]  # in the order of the kernel's values
 
     def reads(self) -> Iterator[Span]:
-        """What it reads."""
+        """The memory that the kernel reads."""
         return (a for a, w in zip(self.arrays, self.kernel.written, strict=True) if not w)
 
     def writes(self) -> Iterator[Span]:
-        """What it writes."""
+        """The memory that the kernel writes."""
         return (a for a, w in zip(self.arrays, self.kernel.written, strict=True) if w)
 
 
 @dataclass
-class Jobs:
-    """Kernels that wait for their launch."""
+class LaunchBatch:
+    """Independent kernels that are collected for a common launch."""
 
     device: CudaDevice
     counters: int  # the address of `COUNTERS` zeros
-    waiting: list[Job] = field(default_factory=list)
+    pending: list[PendingKernel] = field(default_factory=list)
 
-    def add(self, job: Job) -> None:
-        """Let a kernel wait, when those have been launched that cannot wait with it."""
-        self.before(job.reads(), job.writes())
-        if not self._fits(job):
+    def add(self, kernel: PendingKernel) -> None:
+        """Add a kernel; launches the batch first where the kernel cannot join it."""
+        self.launch_before(kernel.reads(), kernel.writes())
+        if not self._fits(kernel):
             self.launch()
-        self.waiting.append(job)
+        self.pending.append(kernel)
 
-    def before(self, reads: Iterable[Span], writes: Iterable[Span]) -> None:
-        """Launch what waits if it must come before something that reads and writes this."""
-        written = [span for job in self.waiting for span in job.writes()]
-        used = [span for job in self.waiting for span in job.arrays]
+    def launch_before(self, reads: Iterable[Span], writes: Iterable[Span]) -> None:
+        """Launch the batch if work that reads and writes this memory depends on it."""
+        written = [span for kernel in self.pending for span in kernel.writes()]
+        used = [span for kernel in self.pending for span in kernel.arrays]
         if any(span.meets(written) for span in reads) or any(span.meets(used) for span in writes):
             self.launch()
 
-    def _fits(self, job: Job) -> bool:
-        jobs = [*self.waiting, job]
-        bodies = {job.kernel.code for job in jobs}
-        is_large = any(job.kernel.size >= LARGE for job in jobs)
+    def _fits(self, kernel: PendingKernel) -> bool:
+        kernels = [pending.kernel for pending in (*self.pending, kernel)]
+        bodies = {kernel.code for kernel in kernels}
+        is_large = any(kernel.size >= LARGE for kernel in kernels)
         return (
             len(bodies) <= (1 if is_large else MOST_BODIES)
-            and sum(2 + len(job.kernel.declarations) for job in jobs) + len(bodies) <= MOST_WORDS
-            and sum(job.kernel.counters for job in jobs) <= COUNTERS
+            and sum(2 + len(kernel.declarations) for kernel in kernels) + len(bodies) <= MOST_WORDS
+            and sum(kernel.counters for kernel in kernels) <= COUNTERS
         )
 
     def launch(self) -> None:
-        """Launch what waits."""
-        alike: dict[tuple[str, ...], list[Job]] = {}
-        for job in self.waiting:
-            alike.setdefault(job.kernel.code, []).append(job)
-        self.waiting.clear()
-        if alike:
-            self._launch(list(alike.values()))
+        """Launch the collected kernels, if any."""
+        groups: dict[tuple[str, ...], list[PendingKernel]] = {}
+        for pending in self.pending:
+            groups.setdefault(pending.kernel.code, []).append(pending)
+        self.pending.clear()
+        if groups:
+            self._launch(list(groups.values()))
 
-    def _launch(self, alike: list[list[Job]]) -> None:
+    def _launch(self, groups: list[list[PendingKernel]]) -> None:
+        """Launch groups of kernels; the kernels of a group have the same code."""
         declarations: list[str] = []
         values: list[tuple[int, ...]] = []
         body: list[str] = []
-        scratch: list[Any] = []  # kept until the launch
+        scratch: list[Any] = []  # kept alive until the launch
         counters, blocks = self.counters, 0
         watch = self.device.context.streams.current.watch
-        for number, jobs in enumerate(alike):
-            first = list(accumulate((job.kernel.blocks for job in jobs), initial=blocks))
-            words = [*first, *(job.kernel.size for job in jobs)]
-            for job in jobs:
-                parts = [self.device.allocate(n, dtype) for dtype, n in job.kernel.parts]
-                words += [span.start for span in job.arrays]
-                words += [part.address for part in parts]
-                words += [counters] if job.kernel.counters else []
-                counters += 4 * job.kernel.counters
-                if job.kernel.checks:
+        for number, group in enumerate(groups):
+            first = list(accumulate((pending.kernel.blocks for pending in group), initial=blocks))
+            words = [*first, *(pending.kernel.size for pending in group)]
+            for pending in group:
+                kernel = pending.kernel
+                parts = [self.device.allocate(n, dtype) for dtype, n in kernel.parts]
+                words += [span.start for span in pending.arrays]
+                words += [part.use_address() for part in parts]
+                words += [counters] if kernel.counters else []
+                counters += 4 * kernel.counters
+                if kernel.checks:
                     assert watch is not None
                     words.append(watch)
                 scratch += parts
-            pointers = len(jobs[0].kernel.declarations)
-            declarations.append(f"const Jobs<{len(jobs)}, {pointers}> jobs{number}")
+            pointers = len(group[0].kernel.declarations)
+            declarations.append(f"const LaunchTable<{len(group)}, {pointers}> table{number}")
             values.append(tuple(words))
-            body += _body(number, jobs[0].kernel, len(jobs))
+            body += _body(number, group[0].kernel, len(group))
             blocks = first[-1]
-        text = source("generated.cuh", declarations, *body)
-        what = "; ".join(dict.fromkeys(job.name for jobs in alike for job in jobs))
+        text = source("program_runtime.cuh", declarations, *body)
+        what = "; ".join(dict.fromkeys(pending.name for group in groups for pending in group))
         self.device.context.launch(what, text, blocks, THREADS, values)
 
 
 def _body(number: int, kernel: LoopKernel, count: int) -> Sequence[str]:
-    """The code of a kernel, and its call on the table of jobs with this number."""
-    jobs, types = f"jobs{number}", (d.rsplit(" ", 1)[0] for d in kernel.declarations)
+    """The code of a group: a kernel, and its call on the row of a table that its block belongs to.
+
+    `number` is the group's, `count` the number of its kernels.
+    """
+    table, types = f"table{number}", (d.rsplit(" ", 1)[0] for d in kernel.declarations)
     pointers = [f"static_cast<{kind}>(pointers[{i}])" for i, kind in enumerate(types)]
     parameters = [*kernel.declarations, "const int64_t size", "const uint32_t block",
                   "const uint32_t blocks"]  # fmt: skip
-    arguments = [*pointers, f"{jobs}.size[job]", f"blockIdx.x - {jobs}.first[job]",
-                 f"{jobs}.first[job + 1] - {jobs}.first[job]"]  # fmt: skip
+    arguments = [*pointers, f"{table}.size[row]", f"blockIdx.x - {table}.first[row]",
+                 f"{table}.first[row + 1] - {table}.first[row]"]  # fmt: skip
     return (
-        f"if (blockIdx.x < {jobs}.first[{count}]) {{",
+        f"if (blockIdx.x < {table}.first[{count}]) {{",
         f"  const auto loop = []({', '.join(parameters)}) {{",
         *(f"    {line}" for line in kernel.text.splitlines()),
         "  };",
-        f"  const int job = {jobs}.of(blockIdx.x);",
-        f"  void* const* pointers = {jobs}.pointer[job];",
+        f"  const int row = {table}.of(blockIdx.x);",
+        f"  void* const* pointers = {table}.pointer[row];",
         f"  return loop({', '.join(arguments)});",
         "}",
     )

@@ -1,7 +1,7 @@
 """A nest as CUDA C++: a kernel whose pointers are parameters and whose sizes are constants.
 
 A line (see `schedule.gpu_nest`) is walked once for each phase, by threads that lie side by side
-where memory does; what they have is combined in a fixed order (`generated.cuh`). A later walk
+where memory does; what they have is combined in a fixed order (`program_runtime.cuh`). A later walk
 computes full values of an earlier one again: it reads from caches, and a GPU computes faster than
 it reads.
 Whatever several blocks sum goes to memory as parts, and the last block to come adds them up. With
@@ -197,7 +197,7 @@ class _Writer:
 
     def _compute(self, member: Member, scope: _Scope) -> None:
         name, kind = self.names[id(member.out)], _type(member.out)
-        if member.node.op == "take_rows":
+        if member.node.op == "gather_rows":
             value = self._looked_up(member, scope)
         else:
             value = expression(member.node, self._inputs(member, scope))

@@ -157,7 +157,7 @@ def _rehearsal(
         tensor.cached_data = copies[id(tensor.cached_data)]
     here.rehearsing = True
     try:
-        with autograd.undone():
+        with autograd.rollback():
             yield
     finally:
         here.rehearsing = False

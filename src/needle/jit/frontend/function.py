@@ -204,7 +204,7 @@ class CompiledProgram(Program):
         """What the program computes, after the host's actions, which an error takes back."""
         if not self.trace.actions:
             return self._run(arguments, states)
-        with autograd.undone_on_error():
+        with autograd.rollback_on_error():
             for action in self.trace.actions:
                 action()
             for array, read in zip(self._host_arrays, self._reads, strict=True):
@@ -217,7 +217,7 @@ class CompiledProgram(Program):
         taken = [arguments[i].cached_data.compact() for i in self.trace.taken]
         inputs = taken + self._host_inputs if self._host_inputs else taken
         self.last = inputs, states
-        return self.executable.run(inputs, states, autograd.moment())
+        return self.executable.run(inputs, states, autograd.timestamp())
 
     def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same Tensors are one as in the trace, among arguments and states."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ... import autograd
-from ...autograd import Op, Tensor, TensorTuple, moment
+from ...autograd import Op, Tensor, TensorTuple, timestamp
 from ...autograd import Value as AutogradValue
 from ...backend_ndarray import (
     BackendDevice,
@@ -193,11 +193,11 @@ class Trace:
 
 @dataclass
 class Run:
-    """One run of a function that runs again later, and what it finds outside of it."""
+    """One run of a function that runs again in the backward pass, and what it reads."""
 
     drawn: int = 0  # how many draws there were before
-    first: Run | None = None  # the first run, with which this one is compared
-    same_values: bool = False  # whether it must read nothing else
+    forward: Run | None = None  # the forward run that this one is compared with
+    same_values: bool = False  # whether it may read only what that run read
     inside: set[int] = field(default_factory=set)  # ids of values and buffers of its own
     outside: set[int] = field(default_factory=set)  # ids of the values that it reads besides
     modes: dict[int, tuple[Any, set[bool]]] = field(default_factory=dict)  # by the module's id
@@ -207,15 +207,15 @@ class Run:
         if id(value) in self.inside or id(buffer) in self.inside:
             return True
         self.outside.add(id(value))
-        if self.first is None or not self.same_values:
+        if self.forward is None or not self.same_values:
             return True
-        return id(value) in self.first.outside or id(buffer) in self.first.inside
+        return id(value) in self.forward.outside or id(buffer) in self.forward.inside
 
     def calls(self, module: Any) -> bool:
         """Note a module's mode; False where it is another than in the first run."""
         mode = autograd.unwatched(module, "training")
         self.modes.setdefault(id(module), (module, set()))[1].add(mode)
-        known = None if self.first is None else self.first.modes.get(id(module))
+        known = None if self.forward is None else self.forward.modes.get(id(module))
         return known is None or mode in known[1]
 
 
@@ -280,7 +280,7 @@ class Tracing:
         self.homes: dict[int, Graph] = {}  # the graph that a value is of, by the value's id
         self.inputs: set[int] = set()  # ids of the values that no node writes
         self.overwritten: set[int] = set()
-        self.began = 0  # the moment at which the body began that is being traced
+        self.began = 0  # the timestamp at which the trace of the present loop body began
         self.finished: list[Graph] = []  # bodies of loops, and the ids of their values
         self.lost: set[int] = set()
         self.consumed: list[AutogradValue] = []
@@ -304,7 +304,7 @@ class Tracing:
         self.run_number = self.runs = 0  # of nodes, see `Node.run`
         self.scalars: dict[Any, tuple[HostNumber, NDArray]] = {}  # those made of host numbers
         self.device: BackendDevice | None = None
-        self.since = 0  # the moment at which the trace began
+        self.since = 0  # the timestamp at which the trace began
         self._paused = 0
 
     # ---- running ----------------------------------------------------------------------------
@@ -321,7 +321,7 @@ class Tracing:
         """
         stand_ins = self._stand_ins(arguments)
         args, kwargs = self._with_copies((args, kwargs), stand_ins)
-        self.since = moment()
+        self.since = timestamp()
         try:
             with autograd.trace_with(self), self._recording(), self.watch:
                 self.watch.place_counters()
@@ -652,23 +652,23 @@ class Tracing:
         finally:
             self.watched.pop()
 
-    def first(self, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
-        """Inside, a function of `inputs` runs that will run again."""
+    def record_forward(self, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
+        """See `Tracer.record_forward`."""
         return self._watch(Run(len(self.drawn)), inputs)
 
-    def rerun(self, run: Run, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
-        """Inside, the function of `run` runs again and reads nothing but what it has read then."""
-        return self._watch(Run(first=run, same_values=True), inputs)
+    def replay(self, run: Run, inputs: Iterable[AutogradValue]) -> AbstractContextManager[Run]:
+        """See `Tracer.replay`."""
+        return self._watch(Run(forward=run, same_values=True), inputs)
 
     @contextmanager
-    def again(self, run: Run) -> Iterator[None]:
-        """Inside, the function of `run` is recorded again, with its random numbers."""
+    def recompute(self, run: Run) -> Iterator[None]:
+        """See `Tracer.recompute`."""
         before = self.run_number
         self.runs += 1
         self.run_number = self.runs
         self.replayed.append(run.drawn)
         try:
-            with self._watch(Run(first=run)):
+            with self._watch(Run(forward=run)):
                 yield
         finally:
             self.replayed.pop()
@@ -709,7 +709,7 @@ class Tracing:
         """The graph of one step, and the values from outside that it reads besides."""
         graph = Graph()
         outer = self.graph, self.began
-        self.graph, self.began = graph, moment()
+        self.graph, self.began = graph, timestamp()
         shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
         inputs = []
         for shape, given in zip(shapes, (*carries, *xs), strict=True):

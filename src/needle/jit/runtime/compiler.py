@@ -171,7 +171,7 @@ def _check_builds_libraries(compiler: Compiler) -> None:
 def _library(
     compiler: Compiler, source: str, library: str, folder: str
 ) -> subprocess.CompletedProcess[str]:
-    """Compile a source to a library: its two parts at once where it has them (generated.h)."""
+    """Compile a source to a library, its two parts in parallel (see program_runtime.h) if any."""
     in_parts = PART in Path(folder, source).read_text(encoding="utf-8")
     if not in_parts or (os.cpu_count() or 1) < 2:
         return _link(compiler, [source], library, folder)

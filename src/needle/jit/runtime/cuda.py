@@ -20,7 +20,7 @@ import numpy as np
 from ...autograd import Tensor
 from ...backend_ndarray import NDArray
 from ...backend_ndarray.cuda import CudaDevice
-from ..codegen.cuda_launches import COUNTERS, Job, Jobs, Span, steps_of
+from ..codegen.cuda_launches import COUNTERS, LaunchBatch, PendingKernel, Span, steps_of
 from ..codegen.cuda_loops import write_kernel
 from ..ir.graph import Graph, Loop, Node, Value, View
 from ..schedule.epilogues import fuse_epilogues
@@ -37,14 +37,18 @@ kernels_of = partial(
 
 
 @dataclass(eq=False)
-class Place:
-    """Memory of the GPU as the buffer of arrays."""
+class ProgramBuffer:
+    """A part of a program's memory as the buffer of arrays."""
 
     address: int
     size: int
     dtype: np.dtype
     version: int = 0
     shared = False
+
+    def use_address(self) -> int:
+        """The address, as `CudaBuffer` gives it; the program itself registers the use."""
+        return self.address
 
 
 class CudaProgram:
@@ -174,7 +178,7 @@ def _counters(device: CudaDevice) -> NDArray:
 
 
 def _address(x: Any) -> int:
-    return x._handle.address + x._offset * x._dtype.itemsize
+    return x._handle.use_address() + x._offset * x._dtype.itemsize
 
 
 def _own(state: Tensor) -> None:
@@ -196,7 +200,7 @@ class _Launcher:
 
     def __post_init__(self) -> None:
         (counters,) = self.buffers["counters"]
-        self.jobs = Jobs(self.device, counters)
+        self.batch = LaunchBatch(self.device, counters)
 
     def run(self, units: list[Unit]) -> None:
         """Launch all of it."""
@@ -206,9 +210,11 @@ class _Launcher:
                 self._nest(unit.nest, needed)
             elif unit.node is not None:
                 written = (view.value for view in unit.node.outputs)
-                self.jobs.before(map(self._span, unit.node.needed()), map(self._span, written))
+                self.batch.launch_before(
+                    map(self._span, unit.node.needed()), map(self._span, written)
+                )
                 (self._scan if unit.node.op == "scan" else self._node)(unit.node)
-        self.jobs.launch()
+        self.batch.launch()
         for view, kind, number in self.plan.copies:
             target = self.buffers[kind][number]
             self.device.context.move(self._at(view.value), target, view.value.nbytes)
@@ -219,8 +225,8 @@ class _Launcher:
         return start + offset * value.dtype.itemsize
 
     def _array(self, x: View) -> NDArray:
-        place = Place(self._at(x.value), x.value.size, x.value.dtype)
-        return NDArray._view(x.shape, x.strides, x.offset, place, self.device, x.value.dtype)
+        buffer = ProgramBuffer(self._at(x.value), x.value.size, x.value.dtype)
+        return NDArray._view(x.shape, x.strides, x.offset, buffer, self.device, x.value.dtype)
 
     def _node(self, node: Node) -> None:
         operands = [self._array(x) if isinstance(x, View) else x for x in node.operands]
@@ -228,7 +234,7 @@ class _Launcher:
         kernel(*operands)
 
     def _scan(self, node: Node) -> None:
-        """The kernels of every step; see `run_scan` in csrc/cpu/kernels/generated.h."""
+        """The kernels of every step; see `run_scan` in csrc/cpu/kernels/program_runtime.h."""
         loop: Loop = node.operands[0]
         n, last = loop.carries, loop.carries + loop.slices
         *outputs, memory = node.outputs
@@ -262,7 +268,7 @@ class _Launcher:
         assert isinstance(nest, LineNest)
         multiprocessors = self.device.context.multiprocessors
         kernel = write_kernel(nest, needed, self.graph.filled(), multiprocessors)
-        self.jobs.add(Job(nest_name(nest), kernel, list(map(self._span, kernel.values))))
+        self.batch.add(PendingKernel(nest_name(nest), kernel, list(map(self._span, kernel.values))))
 
     def _span(self, value: Value) -> Span:
         start = self._at(value)

@@ -49,7 +49,7 @@ def _name(unit: Unit) -> str:
 
 def nest_name(nest: Nest) -> str:
     """A nest's shape and what it computes."""
-    plain = ("fill", "copy", "where", "take_rows")
+    plain = ("fill", "copy", "where", "gather_rows")
     counts = Counter(n.op if n.op in plain else str(n.attributes[0]) for n in nest.nodes)
     names = " ".join(name if n == 1 else f"{name}*{n}" for name, n in counts.items())
     rows = nest.size // (nest.cols or nest.size)

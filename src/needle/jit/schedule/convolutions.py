@@ -22,7 +22,8 @@ TILE_IMAGES, MAX_TILE_BYTES = 14, 4 << 20
 class ConvolutionShape(NamedTuple):
     """A convolution without the kernel positions that never lie over the image.
 
-    The fields are those of `ConvolutionShape` in generated.h, explained in static_convolution.h.
+    The fields are those of `ConvolutionShape` in program_runtime.h; static_convolution.h explains
+    them.
     """
 
     images: int

@@ -290,4 +290,4 @@ def _sorted(units: Iterable[Unit]) -> Iterator[Unit]:
 def _checks_an_index(node: Node) -> bool:
     if node.op == "scan":
         return any(map(_checks_an_index, node.operands[0].body.nodes))
-    return node.op == "take_rows"
+    return node.op == "gather_rows"

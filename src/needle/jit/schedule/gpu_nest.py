@@ -50,7 +50,7 @@ def domain_of(node: Node) -> Domain | None:
     The last access of one that writes a part of an array is to what it writes. One that takes rows
     accesses a row, the index along the rows, and last the numbers of the rows.
     """
-    if node.op == "take_rows":
+    if node.op == "gather_rows":
         return _lookup_domain(node)
     if not writes_part(node):
         # A kernel's threads may branch.
@@ -108,7 +108,7 @@ class LineNest(Nest):
         is_part = writes_part(node)
         if is_part and domain.size != self.size:
             return False
-        if node.op == "take_rows" and id(node.inputs[0].value) in self.produced:
+        if node.op == "gather_rows" and id(node.inputs[0].value) in self.produced:
             return False
         parts = (n for n, kind in zip(self.nodes, self.kinds, strict=True) if kind == PART)
         if any(_interfere(node, other) for other in ((node, *self.nodes) if is_part else parts)):

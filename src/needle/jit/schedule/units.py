@@ -29,7 +29,7 @@ def arrays_of(node: Node) -> set[int]:
     """The ids of what a node needs in memory even if it is one number and the node in a loop: what
     it writes a part of, what it takes rows from."""
     bases = {id(view.value.base) for view in node.outputs}
-    return bases | {id(node.inputs[0].value)} if node.op == "take_rows" else bases
+    return bases | {id(node.inputs[0].value)} if node.op == "gather_rows" else bases
 
 
 def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:

@@ -1,4 +1,4 @@
-// generated.cuh: what the loops that needle.jit generates are written in.
+// program_runtime.cuh: what the loops that needle.jit generates are written in.
 //
 // A block is 256 threads in rows of WIDTH, which is a power of two.
 #pragma once
@@ -22,19 +22,20 @@ namespace needle {
 
 using f::convert;
 
-// What the blocks of a launch work on: job j has the blocks from first[j] to first[j + 1].
-template <int JOBS, int POINTERS>
-struct Jobs {
-  int64_t first[JOBS + 1], size[JOBS];
-  void* pointer[JOBS][POINTERS];
+// The operands of kernels that share a launch. Kernel k has the blocks from first[k] up to, but
+// without, first[k + 1].
+template <int KERNELS, int POINTERS>
+struct LaunchTable {
+  int64_t first[KERNELS + 1], size[KERNELS];
+  void* pointer[KERNELS][POINTERS];
 
-  // The job of a block, by bisection.
+  // The number of the kernel that a block runs, by bisection.
   __device__ int of(int64_t block) const {
-    int job = 0;
+    int kernel = 0;
     for (int step = 512; step > 0; step /= 2) {
-      if (job + step < JOBS && first[job + step] <= block) job += step;
+      if (kernel + step < KERNELS && first[kernel + step] <= block) kernel += step;
     }
-    return job;
+    return kernel;
   }
 };
 

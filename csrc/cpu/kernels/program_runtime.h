@@ -1,4 +1,4 @@
-// generated.h: what the code that needle.jit generates is written in.
+// program_runtime.h: what the code that needle.jit generates is written in.
 //
 // A generated file defines NEEDLE_ISA and includes this. It holds one function for each loop nest
 // and one that calls them and the core's kernels in turn; shapes and strides are constants in it.
