@@ -75,11 +75,11 @@ def set_operations(ops: ModuleType) -> None:
 
 
 class _Autograd(ModuleType):
-    """This package as a module two of whose names are computed, as course programs use them."""
+    """The class of this package, with two computed module attributes that course programs use."""
 
     @property
     def LAZY_MODE(self) -> bool:
-        """When True, operations only record the graph; data is computed when it is asked for."""
+        """When True, operations only record the graph; data is computed when it is first read."""
         return modes.LAZY_MODE
 
     @LAZY_MODE.setter
@@ -88,7 +88,7 @@ class _Autograd(ModuleType):
 
     @property
     def TENSOR_COUNTER(self) -> int:
-        """How many Values are alive; counted on from what it is set to."""
+        """The number of Values alive; a value set here is the new offset of the count."""
         return values_alive() + _counted_from
 
     @TENSOR_COUNTER.setter

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 class Op:
     """A differentiable operation: `compute` on arrays and `gradient` on Tensors.
 
-    `saves_values` says whether `gradient` reads the data of the inputs or of the output: then
-    changing them between forward and backward is an error. Ops whose gradient needs only shapes set
-    it False. Arrays and Tensors among the op's attributes (labels, indices, masks) may never change
-    in between. `precision` and `takes_integers` are what the tables of `needle.ops._precision` say
-    of the op.
+    `saves_values` is True where `gradient` reads the data of the inputs or of the output: to change
+    them between forward and backward is then an error. Ops whose gradient needs only shapes set it
+    to False. Arrays and Tensors among the op's attributes (labels, indices, masks) must never
+    change in between. The tables of `needle.ops._precision` set `precision` and `takes_integers`.
     """
 
     saves_values = True
@@ -36,13 +35,13 @@ class Op:
         raise NotImplementedError
 
     def compute(self, *args: Any) -> Any:
-        """The result's data from the inputs' NDArrays."""
+        """The data of the result, given the NDArrays of the inputs."""
         raise NotImplementedError
 
     def gradient(self, out_grad: Any, node: Any) -> Any:
         """The gradient of each input, given the gradient `out_grad` of the output `node`.
 
-        None stands for the gradient of an input that needs none.
+        The gradient is None for an input that needs none.
         """
         raise NotImplementedError
 
@@ -51,7 +50,7 @@ class Op:
         raise NotImplementedError
 
     def resolve(self, node: Any) -> None:
-        """Give a deferred gradient the operation and inputs of its recorded twin."""
+        """Replace a deferred gradient's op and inputs by the recorded ones."""
         raise NotImplementedError
 
     def gradient_as_tuple(self, out_grad: Value, node: Value) -> tuple[Any, ...]:
@@ -63,7 +62,7 @@ class Op:
 
 
 def _check_inputs(op: Op, inputs: Iterable[Any]) -> None:
-    """Raises TypeError for an input that is no Tensor; looked at where an op has failed."""
+    """Raises TypeError for an input that is no Tensor. Called only after an op has failed."""
     for x in inputs:
         if not isinstance(x, Value):
             raise TypeError(
@@ -72,10 +71,10 @@ def _check_inputs(op: Op, inputs: Iterable[Any]) -> None:
 
 
 def _is_mixed(inputs: Sequence[Value]) -> bool:
-    """Whether an op of the table of precisions may have to convert its inputs."""
+    """Whether an op with a `precision` may have to convert its inputs."""
     if _mode.autocast is not None:
         return True
-    for x in inputs:  # each of them is looked at in every call of a product: no comprehension
+    for x in inputs:  # a loop is faster than a comprehension, and every product runs it
         dtype = x.realize_cached_data()._dtype
         if dtype is not FLOAT32 and dtype is not FLOAT64:
             return True

@@ -1,4 +1,4 @@
-"""Reverse mode: gradients, gradients of gradients, and checks that nothing changed in between."""
+"""Reverse mode: gradients, their gradients, and checks for data changed after the forward pass."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
 
 
 def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> None:
-    """Set `.grad` of all that `values` were computed from, whose own gradients are there already.
+    """Propagate known `gradients` of `values` into their history, setting `.grad` there.
 
-    A value may be there several times, as after several calls of backward; the last one counts.
+    A value may occur several times, as after several calls of backward; its last gradient counts.
     """
     seeds = {id(x): g for x, g in zip(values, gradients, strict=True)}
     order = find_topo_sort(values)
@@ -75,16 +75,16 @@ def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> No
         gradient = found.get(id(node))
         if gradient is None or gradient is seeds.get(id(node)):
             continue
-        if isinstance(gradient, Tensor):  # memory of its own, as `_Deferred.take_memory` gives
+        if isinstance(gradient, Tensor):  # its own memory, as in `_Deferred.take_memory`
             gradient = Tensor.make_const(gradient.cached_data.copy())
         node.grad = gradient
 
 
 def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Value]:
-    """The gradients of `output` by the id of the value, through the nodes of `order`.
+    """The gradients of `output` with respect to the nodes of `order`, by the nodes' ids.
 
-    `order` is topological. Recorded or not as the mode says; gradients have their values' dtypes,
-    so nothing is cast automatically.
+    `order` is topological. The current mode decides whether the gradients are recorded. Autocast is
+    off, because a gradient has the dtype of its value.
     """
     with autocasting(None):
         return _accumulated(order, {id(output): out_grad}, _since())
@@ -115,8 +115,11 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
 
 
 def check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
-    """Raises RuntimeError where one of `values`, or an array that the op of `node` keeps, was
-    changed or replaced after `node` was made."""
+    """Check that the data that a gradient reads is unchanged.
+
+    Raises RuntimeError where one of `values`, or an array that the op of `node` keeps, was changed
+    or replaced after `node` was made.
+    """
     created = node._created
     for x in (*values, *_kept_by(node.op)):
         if last_change(x) > created:
@@ -163,7 +166,7 @@ def last_change(x: Any) -> int:
     return written if written > x._modified else x._modified
 
 
-# Attributes of ops that hold no arrays, which are nearly all.
+# The types of most attributes of ops; they hold no arrays.
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
@@ -211,7 +214,7 @@ def check_seed(output: Tensor, out_grad: Any) -> Tensor:
 
 
 class _BackwardCall:
-    """What is needed to run one call of backward again, recorded this time."""
+    """The data to repeat one call of backward with recording on."""
 
     __slots__ = ("gradients", "out_grad", "output")
 
@@ -240,13 +243,12 @@ class _BackwardCall:
 
 
 class _Deferred(Op):
-    """Stands for the graph of a gradient until someone differentiates the gradient.
+    """The op of a deferred gradient, whose graph is recorded when someone differentiates it.
 
-    Most gradients are used once, by an optimizer. Building their graphs would keep every
-    intermediate of the backward pass alive, so it is put off: the first walk through a deferred
-    gradient runs its backward pass again, recorded. The gradient of a leaf keeps the output, and
-    so all that is needed, alive; that of an inner value would close a reference cycle and does
-    not.
+    Most gradients are used once, by an optimizer. To record their graphs at once would keep every
+    intermediate of the backward pass alive. Instead, the first traversal of a deferred gradient
+    repeats the backward pass with recording on. The gradient of a leaf keeps the output, and so the
+    forward graph, alive. The gradient of an inner value does not: it would close a reference cycle.
     """
 
     is_deferred = True
@@ -260,8 +262,7 @@ class _Deferred(Op):
     def take_memory(self, node: Any) -> None:
         """Give the gradient `node` compact memory of its own, before anyone can write to it.
 
-        Until then it may be a broadcast view, the array of another gradient, or one that an op
-        keeps.
+        Until then its array may be a broadcast view, or shared with another gradient or an op.
         """
         data = node.cached_data
         if not isinstance(node, Tensor) or self._owns(data):
@@ -276,7 +277,7 @@ class _Deferred(Op):
         return self.memory is not None and self.memory() is data._handle
 
     def resolve(self, node: Any) -> None:
-        """Give `node` the operation and inputs that it would have been recorded with."""
+        """Replace this op of `node` by the recorded op and its inputs."""
         if last_change(node) > node._created:
             raise RuntimeError(
                 f"[backward] the gradient of shape {node.shape} was changed after backward() "
@@ -289,7 +290,7 @@ class _Deferred(Op):
 
 
 def _references(tensor: Tensor) -> tuple[int, int]:
-    """How many there are to the array of a Tensor and to its buffer."""
+    """The reference counts of a Tensor's array and of its buffer."""
     array = tensor.cached_data
     return sys.getrefcount(array), sys.getrefcount(array._handle)
 
@@ -300,7 +301,7 @@ def _references_alone() -> tuple[int, int]:
     return _references(tensor) if data is not None else (0, 0)
 
 
-# Those to an array that only its Tensor knows.
+# The reference counts where only the Tensor references its array.
 _ALONE = _references_alone()
 
 
@@ -320,7 +321,7 @@ def grad(
 ) -> list[Tensor | None]:
     """The gradients of `output` with respect to `inputs`, recorded if recording is on.
 
-    Leaves every `.grad` as it is. None for an input that `output` does not depend on.
+    No `.grad` changes. The gradient is None for an input that `output` does not depend on.
     """
     seed = check_seed(output, out_grad)
     since = _since()
@@ -338,8 +339,8 @@ def vjp(
 ) -> tuple[Value | None, ...]:
     """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
 
-    For ops that define their gradient by an equivalent composition of simpler ops. An input that
-    is given several times has all of its gradient at its first place, None at the others.
+    Ops use it that define their gradient by an equivalent composition of simpler ops. An input that
+    occurs several times has its whole gradient at its first position and None at the others.
     """
     with enable_grad():
         output = function(*inputs)

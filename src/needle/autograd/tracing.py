@@ -1,7 +1,7 @@
-"""What follows the functions that are being traced.
+"""The interface between values and the tracer of a compiled function.
 
-The package above, `needle.jit`, provides the tracer; values tell it when their data or gradient is
-read or replaced.
+The package above, `needle.jit`, implements the tracer. Values notify it when their data or gradient
+is read or replaced.
 """
 
 from __future__ import annotations
@@ -18,65 +18,73 @@ if TYPE_CHECKING:
     from .value import Value
 
 
-# The tracers of the functions that are being traced, by thread id. The layer above, needle.jit,
-# puts them here. Values tell them when their data or gradient is read or replaced.
+# The active tracer of each thread, by thread id.
 _traces: dict[int, Tracer] = {}
 
 
 class Tracer(Protocol):
-    """The trace that this thread is making (see `needle.jit.frontend.trace`)."""
+    """Follows the values of a function that a thread traces (see `needle.jit.frontend.trace`)."""
 
     def read(self, value: Value) -> Any:
         """The data of `value` inside the trace."""
 
     def write(self, value: Value, data: Any) -> bool:
-        """`value` gets new data; True where it is from outside: they are for the trace to keep."""
+        """`value` is about to get new data.
+
+        True where `value` is from outside: then the tracer keeps the data, and `value` must not
+        change during the trace.
+        """
 
     def new_value(self, value: Value) -> None:
-        """`value` is new."""
+        """`value` was made inside of the function."""
 
     def read_grad(self, value: Value) -> Any:
         """The gradient of `value` inside the trace."""
 
     def write_grad(self, value: Value, grad: Any) -> bool:
-        """As `write`, of the gradient."""
+        """`value` is about to get a new gradient; the result is as in `write`."""
 
     def backward(self, values: Iterable[Value]) -> None:
-        """Those of `values` that require a gradient are about to get one."""
+        """The `values` that require a gradient are about to get one."""
 
     def used_up(self, value: Value) -> None:
-        """`value` is a gradient that an optimizer has applied."""
+        """An optimizer has applied the gradient `value` and no longer needs it."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """Inside, nothing is recorded."""
+        """A context in which nothing is recorded."""
 
     since: int  # the timestamp of its beginning
 
     def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
-        """The trace holds only while these items are what they are at its end."""
+        """The program is valid only while these items are the same as at the end of the trace."""
 
     def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
-        """The trace holds only while the objects are in `container` that are there at its end."""
+        """The program is valid only while `container` has the objects that it has at the end."""
 
     def has_made(self, obj: Any) -> bool:
-        """Whether `obj`, of a watched class, was made inside: each call makes it anew, so that its
-        state is that of the trace, and nothing that calls read or change."""
+        """Whether `obj`, of a watched class, was made inside of the function.
+
+        Each call makes such an object anew. Its state belongs to the trace: calls neither read nor
+        change it.
+        """
 
     def calls(self, module: Any) -> None:
         """`module`, whose mode is `module.training`, is about to be called."""
 
     def leaves(self, value: Value, gradient: Value) -> None:
-        """`value` was computed before the trace, and `gradient` goes on from it to what it was
-        computed from."""
+        """`gradient`, that of a `value` computed before the trace, must propagate into its history.
+
+        The gradients of the values that `value` was computed from follow after the call.
+        """
 
     def asked_for_gradients(self, inputs: Iterable[Value], values: Iterable[Value]) -> None:
-        """Gradients for `inputs` that go through `values`, computed outside of the function."""
+        """Gradients of `inputs` are requested, through `values` computed outside."""
 
     def is_set(self, holder: dict[Any, Any], key: Any) -> bool:
-        """Whether the function has made an item of a dict another."""
+        """Whether the function has replaced an item of a dict."""
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
-        """A number that `read()` gives anew at every call; `read` may change state, as below."""
+        """A number that every call gets from `read()`, which may change state as `host_action`."""
 
     def record_forward(self, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
         """A context in which a function of `inputs` runs that will run again in the backward pass.
@@ -105,10 +113,10 @@ class Tracer(Protocol):
         xs: list[NDArray],
         reverse: bool,
     ) -> tuple[list[NDArray], list[NDArray]] | None:
-        """What `carries, ys = body(carries, slices)` gives, run over the first axis of `xs`.
+        """Run `carries, ys = body(carries, slices)` over the first axis of `xs` as one node.
 
-        The body is called once, on arrays without data. (The last carries, the stacked ys), or None
-        where it cannot be the body of a loop: it draws random numbers or changes a Tensor.
+        The body is called once, on arrays without data. Returns (the last carries, the stacked ys),
+        or None where the body cannot be a loop node: it draws random numbers or changes a Tensor.
         """
 
     def host_action(self, action: Callable[[], Any]) -> None:
@@ -118,32 +126,31 @@ class Tracer(Protocol):
         """
 
 
-# Classes whose objects' attributes a trace follows: what a function reads there is what its
-# compiled program depends on.
+# Classes whose attributes a trace watches: those that a function reads become guards.
 watched_classes: list[type] = []
 
 _Class = TypeVar("_Class", bound=type)
 
 
 def watched(cls: _Class) -> _Class:
-    """A decorator of such a class; what is derived from it is one, too."""
+    """A decorator that makes a class, and the classes derived from it, watched."""
     watched_classes.append(cls)
     return cls
 
 
 def unwatched(obj: Any, name: str) -> Any:
-    """An attribute, for code that tells the trace itself what it depends on."""
+    """Read an attribute without a guard, for code that registers its guards itself."""
     return object.__getattribute__(obj, name)
 
 
 def current_trace() -> Tracer | None:
-    """The trace that this thread is making; other threads go on as ever meanwhile."""
+    """The active tracer of this thread, or None. Other threads are not traced."""
     return _traces.get(threading.get_ident()) if _traces else None
 
 
 @contextmanager
 def trace_with(trace: Tracer) -> Iterator[None]:
-    """Inside, `trace` follows what this thread does."""
+    """A context in which `trace` is the active tracer of this thread."""
     thread = threading.get_ident()
     _traces[thread] = trace
     try:
@@ -154,7 +161,7 @@ def trace_with(trace: Tracer) -> Iterator[None]:
 
 @in_child
 def _forget_other_threads() -> None:
-    """A forked child has one thread: the traces of the others ended with them."""
+    """A forked child has one thread, so the traces of the other threads have ended."""
     thread = threading.get_ident()
     for other in [key for key in _traces if key != thread]:
         del _traces[other]
@@ -162,7 +169,7 @@ def _forget_other_threads() -> None:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Inside, arrays are made and computed at once, also while a function is being traced."""
+    """A context in which arrays are computed eagerly, also while a function is being traced."""
     trace = current_trace()
     if trace is None:
         yield

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class _Alive:
-    """What every Value holds a reference to: so many of them are alive.
+    """An object that every Value references: its reference count is the number of live Values.
 
-    A count that `__del__` takes down would be Python code that runs whenever a Value goes, and a
-    KeyboardInterrupt that is raised there is lost.
+    A counter that `__del__` decrements would run Python code whenever a Value is freed, and a
+    KeyboardInterrupt raised in `__del__` is lost.
     """
 
     def __reduce__(self) -> str:
@@ -32,7 +32,7 @@ _NOT_VALUES = sys.getrefcount(_alive)
 
 
 class Value:
-    """A node of the graph: data, and where it came from."""
+    """A node of the graph: data, the operation that computed it, and that operation's inputs."""
 
     __slots__ = (
         "__weakref__",
@@ -52,7 +52,7 @@ class Value:
     cached_data: Any
     requires_grad: bool
     _grad: Any
-    _programs: set[Any]  # what compiled functions have for this very value, where they have any
+    _programs: set[Any]  # the compiled programs that are specialized to this object, if any
 
     def _init(
         self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
@@ -70,9 +70,9 @@ class Value:
             trace.new_value(self)
 
     def realize_cached_data(self) -> Any:
-        """The data, computed first where lazy mode postponed it (without recursion)."""
+        """The data. Where lazy mode has postponed the computation, it runs now."""
         if self.cached_data is None:
-            from .reverse import check_unchanged  # which is above
+            from .reverse import check_unchanged  # a cyclic import
 
             with untraced():
                 for node in find_topo_sort([self]):
@@ -109,7 +109,7 @@ class Value:
 
     @classmethod
     def make_from_op(cls, op: Op, inputs: Sequence[Value]) -> Any:
-        """The result of `op` on `inputs`, recorded if recording is on and an input needs it."""
+        """The result of `op` on `inputs`, recorded if recording is on and an input requires it."""
         recorded = False
         if _mode.recording:
             for x in inputs:
@@ -132,7 +132,7 @@ class Value:
         return True
 
     def _twin(self) -> Any:
-        """Another Value in every respect the same: what `ndl.jit` traces a function on."""
+        """A copy with the same data and history, on which `ndl.jit` traces a function."""
         twin = type(self).__new__(type(self))
         for name in Value.__slots__:
             if name not in ("__weakref__", "_programs"):
@@ -142,11 +142,11 @@ class Value:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy (or what is unpickled) has the data and no history.
+        # A copied or unpickled Value has the data and no history.
         return _rebuild, (type(self), self.realize_cached_data(), self.requires_grad)
 
     def _replace_data(self, data: Any) -> None:
-        """Give this value new data and note the change for graphs that recorded the old."""
+        """Replace the data; graphs that recorded the old data can detect the change."""
         trace = current_trace() if _traces else None
         put_off = trace is not None and trace.write(self, data)
         self._modified = versions.advance()
@@ -154,7 +154,7 @@ class Value:
             self.cached_data = data
 
     def _drop_graph(self) -> None:
-        """Forget how this value was made; its data stays."""
+        """Drop the history of this value and keep its data."""
         trace = current_trace()
         if trace is not None:
             trace.used_up(self)
@@ -166,9 +166,9 @@ def _rebuild(cls: type[Value], data: Any, requires_grad: bool) -> Value:
 
 
 def find_topo_sort(node_list: Iterable[Value]) -> list[Value]:
-    """The nodes that `node_list` depends on, inputs before users.
+    """The nodes that `node_list` depends on, in topological order: inputs before users.
 
-    Post-order depth-first, visiting `inputs` from left to right; without recursion.
+    The order is that of an iterative depth-first post-order traversal, `inputs` from left to right.
     """
     return topological_order(node_list)
 
@@ -204,5 +204,5 @@ def topological_order(
 
 
 def values_alive() -> int:
-    """How many Values there are."""
+    """The number of Values that are alive."""
     return sys.getrefcount(_alive) - _NOT_VALUES

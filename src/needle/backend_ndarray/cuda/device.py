@@ -52,8 +52,8 @@ class CudaBuffer:
 class CudaDevice(BackendDevice):
     """GPU number `ordinal`; enabled where the driver, NVRTC and a GPU are there.
 
-    Its first use looks for them, so that `import needle` costs nothing; without them that use
-    raises CudaUnavailable, which names the part that is missing.
+    The first use looks for them, so that `import needle` costs nothing. That use raises
+    CudaUnavailable where a part is missing, and the message names the part.
     """
 
     shares_memory = False
@@ -111,7 +111,7 @@ class CudaDevice(BackendDevice):
 
     @property
     def has_tensor_cores(self) -> bool:
-        """Whether it has those that mma.cuh uses."""
+        """Whether the GPU has the tensor cores that mma.cuh uses."""
         return self.context.capability >= kernels.TENSOR_CORES
 
     def synchronize(self) -> None:
@@ -212,7 +212,7 @@ class CudaDevice(BackendDevice):
             kernels.matmul(self.context, a, b, out, bias, self.allow_tf32)
 
     def matmul_relu(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
-        """out = a @ b + bias where that is positive, else 0. Compiled code knows of it."""
+        """out = relu(a @ b + bias). Only compiled code calls it."""
         if not self.blas.matmul(a, b, out, bias, relu=True, tf32=self.allow_tf32):
             product = self.empty(out._shape, out._dtype)
             self.matmul(a, b, product, bias)
@@ -222,7 +222,7 @@ class CudaDevice(BackendDevice):
         if not index.size:
             return
         watch = self.context.streams.current.watch
-        if watch is not None and out.size:  # a program looks later: the kernel itself notes it
+        if watch is not None and out.size:  # a program checks later what the kernel notes
             kernels.gather_rows(self.context, x, index, out, watch)
             return
         self._check_rows(index, x._shape[0])
@@ -246,12 +246,13 @@ class CudaDevice(BackendDevice):
             raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
 
     def first_bad(self, launch: Callable[[int], None]) -> int | None:
-        """The smallest position that a kernel, given the address of a word for it, has noted.
+        """The smallest position that a kernel reports as bad; None if there is none.
 
-        Waits for the GPU to know.
+        `launch` launches the kernel; it takes the address of the word that the kernel writes. Waits
+        for the GPU, except inside of a program, which checks its word later.
         """
         watch = self.context.streams.current.watch
-        if watch is not None:  # inside of a program, which looks later
+        if watch is not None:  # inside of a program, which checks the word later
             launch(watch)
             return None
         first = np.full(1, NOTHING_BAD, np.uint64)

@@ -1,7 +1,7 @@
-"""The primitives as kernels: which source, how many blocks, which parameters.
+"""The primitives as kernels: source text, number of blocks, parameters.
 
-A kernel is made for what changes its code: the operation, the types, the number of axes. Shapes
-and strides are parameters, so that a model compiles some dozens of kernels and not thousands.
+A kernel is compiled for each operation, combination of dtypes and number of axes. Shapes and
+strides are parameters, so that a model compiles dozens of kernels and not thousands.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from .context import Context
 
 THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
-TENSOR_CORES = (8, 0)  # the compute capability from which on they do what mma.cuh asks of them
-# How often a grid may have that many: of a kernel with more than 32 registers fewer are there at
-# once, and the last ones, for which the others leave the GPU to itself, should be short.
+TENSOR_CORES = (8, 0)  # the least compute capability with the instructions of mma.cuh
+# The grid-size cap in multiples of BLOCKS_PER_MULTIPROCESSOR. Kernels with more than 32 registers
+# a thread have fewer resident blocks; several waves of shorter blocks shorten the tail, in which
+# the last blocks leave most of the GPU idle.
 WAVES = 4
-ACCESS = 16  # bytes that one instruction moves
-REDUCED_PER_PART = 1024  # elements below which a reduction is not cut into parts
-MANY_PARTS = 32  # so many are too many to be added up by one thread
+ACCESS = 16  # bytes of the widest memory access of a thread
+REDUCED_PER_PART = 1024  # the least elements of a part of a reduction
+MANY_PARTS = 32  # from so many parts on, a block adds them up instead of a thread
 REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
 
 LAUNCHERS: dict[str, Callable[..., None]] = {}  # of the fused kernels, by name
 
 
 def launcher(function: Callable[..., None]) -> Callable[..., None]:
-    """Declares that a function launches the fused kernel of its name.
+    """A decorator of the function that launches the fused kernel of its name.
 
-    It takes the device, then the kernel's operands (see `primitives`).
+    The function takes the device, then the kernel's operands (see `primitives`).
     """
     assert function.__name__ in PRIMITIVES, function.__name__
     LAUNCHERS[function.__name__] = function
@@ -40,7 +41,7 @@ def launcher(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class Axes(NamedTuple):
-    """Axes that a kernel walks over: lengths, and the strides of each operand."""
+    """Axes that a kernel iterates over: their lengths, and the strides of each operand."""
 
     shape: Shape
     strides: tuple[Shape, ...]
@@ -57,9 +58,10 @@ def address(x: Any) -> int:
 
 
 def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
-    """The axes longer than 1, joined where every operand steps evenly over both; at least one.
+    """The axes longer than 1, with axes merged where every operand is evenly strided over both.
 
-    With `sort` in the memory order of the first operand, the fastest last.
+    Gives at least one axis. With `sort` the axes are in the memory order of the first operand, the
+    fastest last.
     """
     axes = [(n, tuple(s[i] for s in strides)) for i, n in enumerate(shape) if n != 1]
     if sort:
@@ -80,7 +82,7 @@ def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
 def source(header: str, parameters: Sequence[str], *body: str, resident: str = "2") -> str:
     """The text of a kernel with these parameters and statements.
 
-    `resident` blocks fit a multiprocessor: what the compiler may use of its registers.
+    At least `resident` blocks must fit on a multiprocessor, which limits the registers of a thread.
     """
     lines = "\n".join(f"  {line}" for line in body)
     return (
@@ -105,7 +107,7 @@ def output_operand(name: str, x: Any) -> Operand:
 
 
 def strided(name: str, x: Any, const: bool = True) -> Operand:
-    """An array of any strides that a kernel reads, or writes unless `const`."""
+    """An array of any strides that a kernel reads; without `const` one that it writes."""
     element = f"const {type_of(x)}" if const else type_of(x)
     return f"Array<{element}, {len(x._shape)}> {name}", (address(x), *x._strides)
 
@@ -120,7 +122,7 @@ def launch(
     resident: str = "1",
     threads: int = THREADS,
 ) -> None:
-    """Run a function of a header with these operands; `resident` as in `source`."""
+    """Launch a device function of a header on these operands; `resident` as in `source`."""
     declarations = [declaration for declaration, _ in operands]
     names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
     text = source(header, declarations, f"{function}({names});", resident=resident)
@@ -128,18 +130,18 @@ def launch(
 
 
 def grid(context: Context, threads: int) -> int:
-    """Blocks for so many threads of work: a few times what the GPU runs at once at most."""
+    """The grid size for so many threads, capped at `WAVES` times the blocks that run at once."""
     needed = -(-threads // THREADS)
     return max(min(needed, context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * WAVES), 1)
 
 
 def index_type(size: int) -> str:
-    """The integer that counts so many elements and one grid more."""
+    """The integer type of a grid-stride index over so many elements."""
     return "uint32_t" if size < 2**31 else "uint64_t"
 
 
 def shapes_of(*arrays: Any) -> str:
-    """The shapes, for a message."""
+    """The dtypes and shapes of arrays, for a message."""
     return ", ".join(f"{x._dtype} {x._shape}" for x in arrays)
 
 
@@ -202,7 +204,7 @@ def elementwise(
 
 
 def copy(context: Context, x: Any, out: Any) -> None:
-    """out = x, converted; by tiles where what is next to each other in x is far apart in out."""
+    """out = x, converted; a tiled transpose where x and out are contiguous along different axes."""
     axes = merged(out._shape, out._strides, x._strides)
     (*_, out_last), (*_, x_last) = axes.strides
     row = axes.strides[1].index(1) if 1 in axes.strides[1] else None
@@ -227,7 +229,7 @@ def copy(context: Context, x: Any, out: Any) -> None:
 
 
 def _is_wide(axes: Axes, row: int) -> bool:
-    """Whether tiles of rows along axis `row` and of columns along the last axis are half full."""
+    """Whether both axes of a transpose are long enough to fill half of a tile."""
     return min(axes.shape[row], axes.shape[-1]) >= WARP // 2
 
 
@@ -263,7 +265,7 @@ def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, e
 
 
 class _Flat:
-    """A buffer as a row-major array, as far as kernels look."""
+    """A buffer as a row-major array, with the attributes that the launchers read."""
 
     def __init__(self, handle: Any, dtype: Any, shape: Shape | None = None) -> None:
         self._handle, self._dtype, self._offset = handle, dtype, 0
@@ -311,7 +313,7 @@ def _reduce_into(
 
 
 def _pack_width(x: Any, kept: Axes, reduced: Axes) -> int:
-    """The elements of an access of 16 bytes where all lines can be read so, else 1."""
+    """The elements of a 16-byte access where all rows are aligned for it, else 1."""
     width = ACCESS // x._dtype.itemsize
     steps = (reduced.shape[-1], *kept.strides[0])
     aligned = address(x) % ACCESS == 0 and all(step % width == 0 for step in steps)
@@ -319,7 +321,7 @@ def _pack_width(x: Any, kept: Axes, reduced: Axes) -> int:
 
 
 def _threads_a_row(loads: int) -> int:
-    """Threads of a block for a row of so many loads: whole warps, about four loads for each."""
+    """Threads of a block for a row of so many loads: whole warps, about four loads a thread."""
     threads = WARP
     while threads < THREADS and threads * 4 < loads:
         threads *= 2
@@ -333,9 +335,9 @@ def along_axis(
     context: Context, what: str, call: str, x: Any, axis: int, out: Any, extra: Sequence[Any] = (),
     out_stride: bool = True,
 ) -> None:  # fmt: skip
-    """A kernel of reduce.cuh with one block for each line of x along `axis`.
+    """Launch a function of reduce.cuh with one block for each slice of x along `axis`.
 
-    `extra` are pairs of a declaration and a value that come after the length and stride of x.
+    `extra` holds operands, pairs of a declaration and a value, that follow the length and stride.
     """
     others = [i for i in range(len(x._shape)) if i != axis]
     shape = tuple(x._shape[i] for i in others) or (1,)
@@ -367,7 +369,7 @@ def along_axis(
 def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = False) -> None:
     """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh and gemm_mma.cuh.
 
-    With `tf32` floats may be rounded to TF32 before they are multiplied.
+    With `tf32` float32 operands may be rounded to TF32 before they are multiplied.
     """
     if out.size == 0:
         return
@@ -394,7 +396,7 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
 
 
 def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[str, str, int, str]:
-    """The header and the function that multiply, the side of a block's tile, `resident` blocks."""
+    """The kernel of a product: (header, function, side of a block's tile, `resident` blocks)."""
     resident = "(__CUDA_ARCH__ < 900 ? 1 : 2)"  # before Hopper 128 registers are too few
     rounded = is_stored(out._dtype) or (tf32 and out._dtype.name == "float32")
     if rounded and context.capability >= TENSOR_CORES:

@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 class CudaOutOfMemory(CudaError, MemoryError):
-    """The GPU has no memory left; the message gives what was asked for, held and free."""
+    """The GPU has no memory left. The message gives the bytes requested, in use, held and free."""
 
     def __init__(self, asked: int, stats: dict[str, int]) -> None:
         RuntimeError.__init__(
@@ -36,7 +36,11 @@ class CudaOutOfMemory(CudaError, MemoryError):
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """Memory, and which streams use it; when it is free, marks after the uses by several."""
+    """A block of memory and the streams that use it.
+
+    If several streams have used a block that is free, `marks` has an event of each, recorded after
+    its use.
+    """
 
     address: int
     size: int
@@ -45,10 +49,10 @@ class Block:
 
 
 class Memory:
-    """Blocks of the GPU, kept by size when they are freed.
+    """A caching allocator: freed blocks are kept by size and reused.
 
-    A block is used again at once by the stream that used it: what is still to be read from it comes
-    before what is written. Another stream waits for an event first.
+    The stream that used a block can reuse it at once, because its earlier reads run before its new
+    writes. Another stream waits for an event first.
     """
 
     def __init__(self, context: Context) -> None:
@@ -70,7 +74,7 @@ class Memory:
             return block
 
     def free(self, block: Block) -> None:
-        """Give a block back. May be called while garbage is collected: takes no lock."""
+        """Give a block back. Takes no lock, because the garbage collector may call it."""
         self._returned.append(block)
 
     def _take_back(self) -> None:
@@ -88,7 +92,7 @@ class Memory:
             self.in_use -= block.size
 
     def _used_again(self, size: int, here: Stream) -> Block | None:
-        """A free block of that size: best one that `here` need not wait for."""
+        """A free block of that size, preferably one that the stream `here` need not wait for."""
         blocks = self._free[size]
         for i in reversed(range(len(blocks))):
             if here.is_after(blocks[i].uses):
@@ -102,9 +106,9 @@ class Memory:
 
     @contextmanager
     def keeping(self) -> Iterator[list[Block]]:
-        """Inside, blocks that are given back go to the list: a captured graph goes on using them.
+        """A context that collects the blocks freed inside: a captured graph goes on using them.
 
-        The context's lock must be held. After an exception they are given back.
+        The caller must hold the context's lock. After an exception the blocks are given back.
         """
         self._take_back()
         blocks: list[Block] = []
@@ -132,7 +136,7 @@ class Memory:
         return block
 
     def _ask(self, size: int, here: Stream) -> Block | None:
-        """A block of the driver; None where it has no memory."""
+        """A block from the driver; None where the GPU has no memory left."""
         address = c_uint64()
         try:
             self._context.call("cuMemAllocAsync", byref(address), size, here.handle)
@@ -145,7 +149,7 @@ class Memory:
         return Block(address.value, size)
 
     def release_cached(self) -> None:
-        """Give the blocks that nobody uses back to the driver, when all work is done."""
+        """Wait for all work, then return the free blocks to the driver."""
         context = self._context
         with context.lock:
             self._take_back()
@@ -158,7 +162,7 @@ class Memory:
             context.call("cuMemPoolTrimTo", context.pool, 0)
 
     def stats(self) -> dict[str, int]:
-        """Bytes in use and held by needle, their peak, and the GPU's free and total ones."""
+        """Bytes in use and held by needle, the peak in use, and the GPU's free and total bytes."""
         free, total = c_size_t(), c_size_t()
         self._context.call("cuMemGetInfo_v2", byref(free), byref(total))
         with self._context.lock:

@@ -1,7 +1,8 @@
-"""Streams: what each thread gives the GPU to do, and what of it comes before what.
+"""Streams: the queues of the GPU's work, and the order between them.
 
-Every thread has a stream of its own, whose work is done in order. Between streams only events make
-an order: memory knows which streams use it, and a use on another stream comes after those.
+Every thread has a stream of its own, and the GPU runs the work of a stream in order. Work of
+different streams is ordered by events alone: a block of memory records which streams use it, and a
+stream that uses it next waits for events of those.
 """
 
 from __future__ import annotations
@@ -20,32 +21,39 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """A queue of work: how much was put into it, and how much of others' comes before the next."""
+    """A queue of work. Pieces of work are numbered in the order in which they are issued.
+
+    `issued` is the number of the latest piece. `seen` maps other streams to the number of their
+    latest piece that the next work of this stream is ordered after.
+    """
 
     def __init__(self, handle: c_void_p) -> None:
         self.handle = handle
         self.issued = 0
-        self.capturing = False  # what it is given becomes a graph
-        self.rehearsing = False  # its kernels are compiled and not launched
-        self.watch: int | None = None  # where a graph notes an index that is out of range
-        self.workspace: Block | None = None  # of cuBLASLt; a graph has one of its own
+        self.capturing = False  # whether its work is captured as a graph
+        self.rehearsing = False  # whether its kernels are only compiled, not launched
+        self.watch: int | None = None  # the address where a graph notes an index out of range
+        self.workspace: Block | None = None  # cuBLASLt's; each graph has one of its own
         self.seen: dict[Stream, int] = {}
         self._since: int | None = None
 
     def is_after(self, uses: Uses) -> bool:
-        """Whether the next work comes after all of the uses."""
+        """Whether the next work of this stream is ordered after all of the uses."""
         return all(
             other is self or self.seen.get(other, 0) >= ticket for other, ticket in uses.items()
         )
 
     @property
     def settled(self) -> int:
-        """How much of the work is sure to be before an event that is recorded now."""
+        """The number of the latest piece of work that precedes an event recorded now."""
         return self.issued if self._since is None else self._since
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside, addresses are taken several pieces of work before they are used."""
+        """A context for several pieces of work that use addresses taken at its beginning.
+
+        An event that is recorded inside counts only for the work before the context.
+        """
         before, self._since = self._since, self.settled
         try:
             yield
@@ -53,12 +61,12 @@ class Stream:
             self._since = before
 
 
-# Which streams use some memory: the number of the latest piece of work that does.
+# The streams that use a block of memory, with the number of their latest piece of work on it.
 Uses = dict[Stream, int]
 
 
 class Mark:
-    """A point in a stream's work, by an event."""
+    """A point in the work of a stream: an event."""
 
     def __init__(self, streams: Streams, stream: Stream) -> None:
         self._streams, self.stream, self.ticket = streams, stream, stream.settled
@@ -66,7 +74,7 @@ class Mark:
         streams._context.call("cuEventRecord", self.event, stream.handle)
 
     def is_done(self) -> bool:
-        """Whether the GPU has got there."""
+        """Whether the GPU has reached the event."""
         try:
             self._streams._context.call("cuEventQuery", self.event)
         except CudaError as error:
@@ -76,7 +84,7 @@ class Mark:
         return True
 
     def wait(self) -> None:
-        """Wait, on the host, until the GPU has got there."""
+        """Block the host until the GPU has reached the event."""
         self._streams._context.call("cuEventSynchronize", self.event)
 
     def __del__(self) -> None:
@@ -85,7 +93,7 @@ class Mark:
 
 
 class _Lease:
-    """A thread's stream; when the thread ends, the next one may have it."""
+    """Holds the stream of a thread. When the thread ends, a new thread may get the stream."""
 
     def __init__(self, streams: Streams) -> None:
         self._idle = streams._idle
@@ -97,7 +105,7 @@ class _Lease:
 
 
 class Streams:
-    """The streams of a GPU, one a thread."""
+    """The streams of a GPU, one for each thread."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -108,7 +116,7 @@ class Streams:
 
     @property
     def current(self) -> Stream:
-        """This thread's."""
+        """The stream of this thread."""
         try:
             return self._thread.lease.stream
         except AttributeError:
@@ -128,19 +136,23 @@ class Streams:
         return self._context.create("cuEventCreate", EVENT_DISABLE_TIMING)
 
     def mark(self, stream: Stream | None = None) -> Mark:
-        """Where a stream, or this thread's, is now."""
-        with self._context.lock:  # an event in a stream that captures would belong to its graph
+        """Record an event in a stream, by default in this thread's."""
+        with self._context.lock:  # an event in a capturing stream would become part of its graph
             return Mark(self, stream or self.current)
 
     def use(self, uses: Uses) -> None:
-        """This thread's next work uses memory with these uses, and comes after them."""
+        """Order this thread's next work after these uses of a block, and add it to them."""
         here = self.current
         uses[here] = here.issued + 1
-        if len(uses) > 1 and not here.capturing:  # else it was ordered before
+        if len(uses) > 1 and not here.capturing:  # a captured graph is ordered as a whole
             self.order(here, uses)
 
     def order(self, here: Stream, uses: Uses, marks: Sequence[Mark] = ()) -> None:
-        """What `here` is given next comes after the uses; `marks` are known to be after them."""
+        """Order the next work of the stream `here` after the uses.
+
+        `marks` are events that were recorded after the uses, if there are any; otherwise events are
+        recorded now.
+        """
         if here.is_after(dict(uses)):
             return
         for mark in marks or [self.mark(other) for other in tuple(uses) if other is not here]:
@@ -150,7 +162,7 @@ class Streams:
                 here.issued += 1
 
     def synchronize(self) -> None:
-        """Wait until all threads' work is done."""
+        """Wait until the work of all threads is done."""
         with self._context.lock:
             marks = [Mark(self, stream) for stream in self._all]
         for mark in marks:

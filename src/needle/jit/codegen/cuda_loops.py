@@ -1,11 +1,13 @@
 """A nest as CUDA C++: a kernel whose pointers are parameters and whose sizes are constants.
 
-A line (see `schedule.gpu_nest`) is walked once for each phase, by threads that lie side by side
-where memory does; what they have is combined in a fixed order (`program_runtime.cuh`). A later walk
-computes full values of an earlier one again: it reads from caches, and a GPU computes faster than
-it reads.
-Whatever several blocks sum goes to memory as parts, and the last block to come adds them up. With
-unit roundoff u, a sum of floats is within 128·u·Σ|x| of the exact one, whatever its length.
+The threads of a line (see `schedule.gpu_nest`) pass over it once for each phase. Adjacent threads
+access adjacent memory, and their partial results are combined in a fixed order (see
+`program_runtime.cuh`). A later phase recomputes the full values of an earlier one instead of
+storing them: its reads hit caches, and a GPU computes faster than it reads.
+
+Where several blocks contribute to a sum, each stores its partial sum, and the last block to finish
+adds them up. With unit roundoff u, a sum of floats is within 128·u·Σ|x| of the exact one, whatever
+its length.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ from ..schedule.gpu_nest import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineN
 from ..schedule.walk import phases_of
 from .scalars import expression, literal
 
-NARROW = 8  # columns of floats that are as wide as the GPU's memory is read, 32 bytes
-FEW = 32  # terms that a thread adds plainly; longer sums are compensated, see sums.cuh
+NARROW = 8  # columns of floats that fill a memory transaction of 32 bytes
+FEW = 32  # the most terms that a thread adds without compensation, see sums.cuh
 
 
 class Member(NamedTuple):
@@ -45,17 +47,18 @@ class Member(NamedTuple):
 
     @property
     def out(self) -> Value:
-        """What it makes."""
+        """The value that the node computes."""
         return self.node.outputs[0].value
 
 
 @dataclass
 class LoopKernel:
-    """The statements of a kernel and what they work on.
+    """The statements of a kernel and the operands that they use.
 
-    They use the pointers of `declarations` (to values, to the parts of sums, to counters of blocks
-    that are 0, to where one that `checks` notes a bad index), `size` in a flat one, and `block` of
-    `blocks`, which runs them.
+    `declarations` names the pointers: to the values, to the partial sums, to counters of finished
+    blocks, which start at 0, and, if the kernel `checks` indices, to the word that receives the
+    position of a bad one. The statements also use `size` (in a flat kernel), `block` (the number of
+    the block that runs them) and `blocks` (how many run the kernel).
     """
 
     text: str
@@ -70,16 +73,18 @@ class LoopKernel:
 
     @property
     def code(self) -> tuple[str, ...]:
-        """What is the same in kernels that differ in their sizes and addresses alone."""
+        """A key that is equal for kernels that differ only in sizes and addresses."""
         return (*self.declarations, self.text)
 
 
 @dataclass
 class _Scope:
-    """Statements between two braces. All reads come before all writes: an output may be where an
-    input was."""
+    """A block of statements in which all loads precede all stores.
 
-    loads: dict[tuple[str, str], str] = field(default_factory=dict)  # by pointer and place
+    So an output may overwrite an input.
+    """
+
+    loads: dict[tuple[str, str], str] = field(default_factory=dict)  # by pointer and subscript
     lines: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
 
@@ -91,12 +96,12 @@ class _Scope:
 
 
 class _Writer:
-    """A kernel with one thread a point; the base of the others."""
+    """Writes a kernel with one thread for each point; the base class of the other writers."""
 
-    line: str | None = None  # the variable that counts lines
-    guard = ""  # what a thread must be to write or note anything at a point
-    writes_line = ""  # and to write the value of a line
-    counters = 1  # of the blocks that sum the same
+    line: str | None = None  # the loop variable over lines
+    guard = ""  # the condition under which a thread may write at a point
+    writes_line = ""  # the condition under which a thread writes the value of a line
+    counters = 1  # how many groups of blocks combine their partial sums
 
     def __init__(
         self, nest: LineNest, needed: set[int], filled: dict[int, Any], multiprocessors: int
@@ -113,9 +118,9 @@ class _Writer:
         self.written: set[int] = set()
         self.parts: list[tuple[np.dtype, int]] = []
         self.loads = 0
-        self.checks = False  # whether it notes an index out of range
+        self.checks = False  # whether the kernel checks indices
         self.of_line, self.at_end = _Scope(), _Scope()
-        self.point = _Scope()  # of the walk in writing
+        self.point = _Scope()  # of the phase that is being written
 
     def write(self) -> LoopKernel:
         """The kernel."""
@@ -136,16 +141,16 @@ class _Writer:
             kernel.checks = True
         return kernel
 
-    # ---- what differs: how threads go over the points -----------------------------------------
+    # ---- the iteration space, which subclasses replace -----------------------------------------
 
     @property
     def blocks(self) -> int:
-        """The blocks of the kernel."""
+        """The grid size."""
         return min(-(-self.nest.size // THREADS), self.most)
 
     @property
     def points(self) -> int:
-        """The points of a thread, at most."""
+        """The most points that a thread computes."""
         return -(-self.nest.size // (self.blocks * THREADS))
 
     def text(self) -> Iterator[str]:
@@ -159,7 +164,7 @@ class _Writer:
         yield from self._totals_end()
 
     def place(self, domain: Domain, i: int, offset: int) -> tuple[str, bool]:
-        """Where a node of all points has its access `i`, and whether that moves along a line."""
+        """The subscript of access `i` of a node of all points; whether it varies along a line."""
         return _offset(domain.shape, domain.accesses[i], offset, "i"), True
 
     # ---- nodes --------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ class _Writer:
         return list(self.point.text())
 
     def _walked_in(self, phase: int) -> list[Member]:
-        """The nodes of all points that a phase computes, in order."""
+        """The nodes of all points that a phase computes or recomputes, in order."""
         wanted: set[int] = set()
         for member in reversed(self.members):
             node = member.node
@@ -204,10 +209,10 @@ class _Writer:
         scope.lines.append(f"const {kind} {name} = {value};")
 
     def _looked_up(self, member: Member, scope: _Scope) -> str:
-        """An element of the row with a number that is read, or 0 and a note of where it was bad.
+        """An element of a gathered row; 0 where the row number is out of range, which is reported.
 
-        A thread without a line of its own notes nothing: it reads a number of the last line, which
-        the thread that owns that line may have overwritten.
+        A thread beyond the last line reports nothing: it repeats the last line, whose row number
+        the thread that owns the line may already have overwritten.
         """
         self.checks = True
         guard = "" if scope is self.at_end else self.guard
@@ -223,7 +228,7 @@ class _Writer:
         return f"{row} < 0 ? {_type(member.out)}{{}} : {element}"
 
     def _combine(self, member: Member, scope: _Scope, guard: str) -> None:
-        """A reduction takes one more value in."""
+        """Accumulate one more value into a reduction."""
         (x,) = self._inputs(member, scope)
         scope.lines.append(guard + self._taken_in(member, f"static_cast<{_type(member.out)}>({x})"))
 
@@ -243,7 +248,7 @@ class _Writer:
         return self._load(self._pointer(x.value), place, scope if moves else self.of_line)
 
     def _place(self, member: Member, i: int, offset: int, scope: _Scope) -> tuple[str, bool]:
-        """Where a node has its access `i`, and whether that belongs to the scope."""
+        """The subscript of access `i` of a node, and whether its load belongs to the scope."""
         if scope is self.point:
             return self.place(member.domain, i, offset)
         at = self.line if self.line and scope is not self.at_end else "0"
@@ -267,12 +272,12 @@ class _Writer:
     # ---- sums ---------------------------------------------------------------------------------
 
     def _start(self, member: Member, terms: int) -> str:
-        """What takes in so many values a thread."""
+        """The declaration of an accumulator for so many values per thread."""
         kind = f"{_combine(member)}, {_type(member.out)}, {'true' if terms > FEW else 'false'}"
         return f"Accumulator<{kind}> all_{self.names[id(member.out)]};"
 
     def _part(self, member: Member, count: int) -> str:
-        """An array for what blocks have summed."""
+        """The name of an array for the partial sums of blocks."""
         self.parts.append((member.out.dtype, count))
         return f"parts{len(self.parts) - 1}"
 
@@ -283,7 +288,7 @@ class _Writer:
         return (self._start(member, self.points) for member in self._of_kind(TOTAL))
 
     def _totals_end(self) -> Iterator[str]:
-        """The totals of all blocks, and the values that follow from them."""
+        """Combine the totals of all blocks and compute the scalars that depend on them."""
         totals = self._of_kind(TOTAL)
         if not totals:
             return
@@ -313,30 +318,30 @@ class _Writer:
 
 
 class _Lines(_Writer):
-    """A kernel with `width` threads side by side in each row of a block."""
+    """A kernel along lines; a block is a grid of `height` × `width` threads."""
 
     @property
     def width(self) -> int:
-        """The threads of such a row."""
+        """The threads in a row of a block."""
         raise NotImplementedError
 
     @property
     def height(self) -> int:
-        """The rows of a block."""
+        """The rows of threads in a block."""
         return THREADS // self.width
 
     @property
     def steps(self) -> int:
-        """The values of a line that a thread takes in one after the other, at most."""
+        """The most values of a line that a thread accumulates."""
         raise NotImplementedError
 
     def _places(self) -> Iterator[str]:
-        """Where a thread is in its block."""
+        """The coordinates of a thread in its block."""
         yield f"const uint32_t across = threadIdx.x % {self.width};"
         yield f"const uint32_t down = threadIdx.x / {self.width};"
 
     def _phases(self) -> Iterator[str]:
-        """The walks over a line, with the values of the line before and after them."""
+        """The passes over a line, and the values per line between them."""
         walked = [self.phase[id(m.node)] for m in self.members if m.domain.size == self.nest.size]
         last = max(walked, default=-1)
         for phase in range(last + 1):
@@ -370,17 +375,17 @@ class _Lines(_Writer):
         return scope.lines
 
     def _sums_of_blocks(self) -> Iterable[str]:
-        """What several blocks have of a line, put together."""
+        """Combine the partial sums of the blocks that share a line."""
         return ()
 
     def _whole_lines(self) -> list[str]:
-        """All that is done for a line."""
+        """All statements for a line."""
         phases = list(self._phases())
         for member in self._of_kind(*LINES):
             assert self.line is not None
             self._store(member, self.of_line, self.line, self.writes_line)
         self.of_line.lines += phases
-        if self.of_line.stores:  # all threads have read what lies there
+        if self.of_line.stores:  # after all threads have read the memory
             self.of_line.lines.append("__syncthreads();")
         return list(self.of_line.text())
 
@@ -404,7 +409,7 @@ class _Lines(_Writer):
 
 
 class _Rows(_Lines):
-    """Some threads a row: a part of a warp, or the block where rows are long."""
+    """A kernel along rows: a part of a warp for each row, or a whole block for long rows."""
 
     line = "row"
     guard = "if (is_row) "
@@ -447,7 +452,7 @@ class _Rows(_Lines):
 
 
 class _Columns(_Lines):
-    """Columns side by side as threads of a block, each with some threads that stride down it."""
+    """A kernel along columns: a block has adjacent columns, with several threads for each."""
 
     line = "col"
     guard = "if (is_column) "
@@ -455,7 +460,7 @@ class _Columns(_Lines):
 
     @property
     def width(self) -> int:
-        """The columns of a block: few give small arrays more blocks, many give wider reads."""
+        """The columns of a block. Few give small arrays more blocks; many give wider reads."""
         rows, cols = self.nest.rows, self.nest.cols
         assert cols is not None
         if rows < THREADS // WARP:
@@ -465,7 +470,7 @@ class _Columns(_Lines):
 
     @property
     def groups(self) -> int:
-        """Blocks side by side."""
+        """The number of blocks across the columns."""
         assert self.nest.cols is not None
         return -(-self.nest.cols // self.width)
 
@@ -475,7 +480,7 @@ class _Columns(_Lines):
 
     @property
     def slices(self) -> int:
-        """Blocks one below the other: parts of columns."""
+        """The number of blocks that share a column, each with a part of its rows."""
         if self.nest.rows <= SHORT_COLUMN or COLUMN_SUM not in self.nest.kinds:
             return 1
         enough = self.most // 2 // self.groups
@@ -533,8 +538,8 @@ def write_kernel(
 ) -> LoopKernel:
     """The kernel of a nest.
 
-    `needed` has the ids of the values that must reach memory, `filled` those that are all one
-    number.
+    `needed` has the ids of the values that must be stored. `filled` maps ids of values whose
+    elements are all one number to that number.
     """
     return WRITERS[nest.along](nest, needed, filled, multiprocessors).write()
 
@@ -557,7 +562,7 @@ def _power(n: int) -> int:
 
 
 def _offset(shape: Shape, strides: Shape, offset: int, at: str) -> str:
-    """The place of point `at` of a domain in an array: C++ with constants alone."""
+    """The subscript of point `at` of a domain in an array, as C++ with constant strides."""
     if is_linear(shape, strides):
         return at if not offset else f"{at} + {offset}"
     terms = _terms(shape, strides, at)

@@ -1,9 +1,9 @@
-"""Tracing: a Python function run once on arrays without data, its primitives recorded as a graph.
+"""Tracing: runs a Python function once on arrays without data and records its primitives.
 
-The function runs through the very same ops, layers and optimizers as ever. What is different is
-the device below (`Tracing` answers in its place and records) and what a Tensor gives as its data:
-Tensors that were there before the trace become *states*, found by identity, and those whose data
-the function replaces are updated by every later call.
+The function runs through the same ops, layers and optimizers as in eager execution. `Tracing`
+replaces two things: it intercepts the primitives of the devices and records them as a graph, and it
+provides the data of Tensors. Tensors that existed before the trace become *states*, which are found
+by identity. Every later call updates the states whose data the function replaces.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _PACKAGE = str(Path(autograd.__file__).resolve().parents[1])
 
 
 class TraceError(RuntimeError):
-    """A function does what cannot be compiled; the message names the line."""
+    """The function does something that cannot be compiled; the message names the line."""
 
 
 class Reached(BaseException):
-    """The function reaches an argument, a Tensor, list or dict, in another way too, from outside.
+    """The function also reaches one of its arguments (a Tensor, list or dict) from outside.
 
-    Nothing of a function that is being traced may catch it.
+    It derives from BaseException so that the traced function does not catch it.
     """
 
     def __init__(self, argument: Any) -> None:
@@ -63,7 +63,7 @@ class Reached(BaseException):
 
 
 class _Leaked(Op):
-    """In the place of what made a Tensor inside of a compiled function that is used outside."""
+    """Replaces the op of a Tensor that was made inside of a compiled function but used outside."""
 
     def __init__(self, file: str, line: int) -> None:
         self.file, self.line = file, line
@@ -79,17 +79,17 @@ class _Leaked(Op):
 
 
 class _NotALoop(Exception):
-    """A function of steps does what a loop of the graph cannot: it must be unrolled."""
+    """The step of a scan does something that a loop node cannot: the loop must be unrolled."""
 
 
 @dataclass(eq=False)
 class Source:
     """A Tensor from outside whose data or gradient the trace reads or replaces.
 
-    Found again at every call as argument number `argument`, as the gradient of another source, in
-    the `place` where every call puts another one (a dict, a key and the path in the nesting
-    there), or as the object itself. The Tensor stays as it is during the trace, for other threads
-    use it.
+    Every call finds the Tensor again in one of four ways: as argument number `argument`, as the
+    gradient of the source `grad_of`, in the `place` where every call stores another Tensor (a dict,
+    a key and the path in the nesting there), or as the object itself. The trace does not modify the
+    Tensor, because other threads may use it.
     """
 
     tensor: Tensor
@@ -98,9 +98,9 @@ class Source:
     argument: int | None = None
     grad_of: Source | None = None
     place: tuple[Any, Any, tuple[Any, ...]] | None = None
-    value: Value | None = None  # of the graph, where the data is read
-    view: NDArray | None = None  # what stands for the data inside the trace
-    # What the trace takes for the data (None: not read) and for the gradient at this point.
+    value: Value | None = None  # the value in the graph, if the trace reads the data
+    view: NDArray | None = None  # the symbolic array of the original data
+    # The present data (None: not read) and the present gradient inside the trace.
     data: NDArray | None = None
     grad: Tensor | None = None
 
@@ -109,13 +109,13 @@ class Source:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it is the object itself at every call."""
+        """Whether every call finds the Tensor as the object itself."""
         return self.argument is None and self.grad_of is None and self.place is None
 
 
 @dataclass(eq=False)
 class Output:
-    """The place of result number `index` of the graph in what a function returns."""
+    """A placeholder in the returned value for result number `index` of the graph."""
 
     index: int
     kind: type  # Tensor, a class derived from it, or NDArray
@@ -124,14 +124,14 @@ class Output:
 
 @dataclass
 class Given:
-    """The place of a list or dict that is one of the arguments."""
+    """A placeholder for a list or dict that is one of the arguments."""
 
     number: int
 
 
 @dataclass(eq=False)
 class Made:
-    """The place of a container that the function makes: every call makes another one."""
+    """A placeholder for a container that the function makes: every call makes a new one."""
 
     container: Any  # an empty one of its kind
     contents: Any = None  # as `guards.snapshot` gives them, of templates
@@ -139,7 +139,7 @@ class Made:
 
 @dataclass(eq=False)
 class MadeObject:
-    """The place of an object with attributes that the function makes, as a `Made`."""
+    """A placeholder, like `Made`, for an object with attributes that the function makes."""
 
     kind: type
     attributes: dict[str, Any] = field(default_factory=dict)  # templates
@@ -147,47 +147,47 @@ class MadeObject:
 
 @dataclass
 class Kept:
-    """The place of an object that is one of the arguments: a program does not keep it alive."""
+    """A placeholder for an object among the arguments, which a program must not keep alive."""
 
     object: weakref.ref[Any]
 
 
 @dataclass
 class Effects:
-    """What a call changes outside of the graph, in terms of the graph's results."""
+    """The side effects of a call: what it changes outside of the graph, by the graph's results."""
 
     data: list[tuple[Source, int]] = field(default_factory=list)  # new data
     shared: list[tuple[Source, Source]] = field(default_factory=list)  # the data of another one
     grads: list[tuple[Source, int | None]] = field(default_factory=list)  # new .grad, or None
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
-    # What is at places of the host: (holder, key, value), the value as in `Trace.returned`; the
-    # holder may be a `Given`.
+    # Values stored in Python objects: (holder, key, value). The value is a template as in
+    # `Trace.returned`; the holder may be a `Given`.
     places: list[tuple[Any, Any, Any]] = field(default_factory=list)
     reshaped: set[int] = field(default_factory=set)  # ids of containers that get other contents
-    # Gradients that go on to what a Tensor from outside was computed from.
+    # Gradients that continue into the history of a Tensor from outside.
     continued: list[tuple[Source, int]] = field(default_factory=list)
 
 
 @dataclass
 class Trace:
-    """A graph and what it means: where its inputs come from and where its outputs go."""
+    """A graph, the origin of its inputs and the destination of its outputs."""
 
     graph: Graph
     device: BackendDevice
     taken: list[int]  # the arguments that the graph takes, by their number
-    # Arguments that the function reaches in another way too: it is compiled for the very objects.
+    # Arguments that the function also reaches from outside: the program is for these objects only.
     fixed: list[tuple[int, Source]]
     states: list[Source]
     fixed_containers: list[tuple[int, Any]]  # as `fixed`
     # Ids of the Tensors, and of the containers, that the function finds by identity.
     outside: set[int]
     outside_containers: set[int]
-    empty: list[Source]  # those that must have no gradient
+    empty: list[Source]  # the sources that must have no gradient
     effects: Effects
     actions: list[Callable[[], Any]]  # run on the host at every call, in order
     host_inputs: list[tuple[Value, Callable[[], Any], np.dtype]]  # arguments that the host makes
     guards: Guards
-    modules: list[weakref.ref[Any]]  # that were called, in the order of their first calls
+    modules: list[weakref.ref[Any]]  # the called modules, in the order of first calls
     returned: Any  # what the function returned, with `Output`s and `Source`s for its Tensors
 
 
@@ -203,7 +203,7 @@ class Run:
     modes: dict[int, tuple[Any, set[bool]]] = field(default_factory=dict)  # by the module's id
 
     def reads(self, value: Value, buffer: Any) -> bool:
-        """Note what is read; False where the first run has not read it."""
+        """Record a read; False where this run may not read it: the forward run did not."""
         if id(value) in self.inside or id(buffer) in self.inside:
             return True
         self.outside.add(id(value))
@@ -212,7 +212,7 @@ class Run:
         return id(value) in self.forward.outside or id(buffer) in self.forward.inside
 
     def calls(self, module: Any) -> bool:
-        """Note a module's mode; False where it is another than in the first run."""
+        """Record a module's mode; False where it differs from the mode in the forward run."""
         mode = autograd.unwatched(module, "training")
         self.modes.setdefault(id(module), (module, set()))[1].add(mode)
         known = None if self.forward is None else self.forward.modes.get(id(module))
@@ -234,7 +234,7 @@ def user_frame() -> str:
 
 
 def _close(graph: Graph) -> list[Value]:
-    """Make the values from outside that a body reads arguments of it; returns them."""
+    """Turn the outer values that a loop body reads into arguments of it; returns those values."""
     known = {id(view.value) for view in graph.arguments}
     fixed: dict[int, tuple[Value, Value]] = {}  # outside, inside
     for node in graph.nodes:
@@ -249,7 +249,7 @@ def _close(graph: Graph) -> list[Value]:
 
 
 class Tracing:
-    """One trace: the recorder of the devices and the tracer of Tensors."""
+    """One trace: records the primitives of the devices and follows Tensors (see `Tracer`)."""
 
     def __init__(
         self,
@@ -258,9 +258,11 @@ class Tracing:
         objects: Iterable[Any] = (),
         containers: Iterable[Any] = (),
     ) -> None:
-        """`fixed` are the ids of the arguments that are `Reached`, `counters` the places of
-        numbers that the function counts on (see `Watch`); `objects` are those among the arguments
-        that the trace must not keep alive, `containers` the lists and dicts among them.
+        """`fixed` has the ids of the arguments that were `Reached` from outside.
+
+        `counters` has the places of numbers that the function increments (see `Watch`). `objects`
+        are the arguments that the trace must not keep alive, `containers` the lists and dicts among
+        the arguments.
         """
         self.objects = {id(thing): weakref.ref(thing) for thing in objects}
         self.graph = self.program = Graph()  # `graph` may be the body of a loop of the program
@@ -269,12 +271,12 @@ class Tracing:
         self.originals: dict[int, tuple[Tensor, int]] = {}  # arguments with a stand-in, by id
         self.sources: dict[int, Source] = {}  # by the id of the Tensor
         self.states: list[Source] = []  # in the order of `Graph.states`
-        self.empty: list[Source] = []  # those whose gradient was found to be None
+        self.empty: list[Source] = []  # sources whose gradient was read as None
         self.grads: dict[int, Source] = {}  # by the id of a source's gradient: the source
         self.known: dict[int, tuple[Any, Value]] = {}  # buffers with data: constants, by id
         self.made: dict[int, Any] = {}  # buffers that the trace itself wrapped, kept alive
-        # What makes the values that follow from constants made inside, by the value's id, and their
-        # contents as far as someone asked for them.
+        # Nodes whose inputs are all constants made inside, by the ids of their outputs; and the
+        # contents of such outputs, computed on demand.
         self.makers: dict[int, Node] = {}
         self.contents: Memory = {}
         self.homes: dict[int, Graph] = {}  # the graph that a value is of, by the value's id
@@ -339,7 +341,7 @@ class Tracing:
             self._release()
 
     def _stand_ins(self, arguments: list[Tensor]) -> dict[int, Tensor]:
-        """What the function gets in the place of each argument, by the argument's id."""
+        """The stand-in of each argument, by the argument's id."""
         stand_ins: dict[int, Tensor] = {}
         for i, tensor in enumerate(arguments):
             if id(tensor) in stand_ins:  # the same Tensor twice
@@ -368,14 +370,14 @@ class Tracing:
         return given
 
     def _found(self, thing: Any) -> None:
-        """The function finds a Tensor or a container outside."""
+        """Called when the function finds a Tensor or container outside; raises Reached."""
         if id(thing) in self.originals or any(
             thing is c for c in self.containers if id(c) not in self.fixed
         ):
             raise Reached(thing)
 
     def _release(self) -> None:
-        """Let go of what only the trace needed."""
+        """Drop references that only the trace needed."""
         for source in self.sources.values():
             source.view = source.data = source.grad = source.grad_before = source.before = None
             if source.argument is not None:
@@ -386,7 +388,7 @@ class Tracing:
                 value.op, value.inputs, value.cached_data = _Leaked(file, line), (), None
 
     def _stays_inside(self, data: Any) -> bool:
-        """Whether the data of a value that the trace has made is nothing without the trace."""
+        """Whether data made by the trace has no value outside of it."""
         arrays = data if isinstance(data, tuple) else (data,)
         return any(is_traced(x) or id(x._handle) in self.overwritten for x in arrays)
 
@@ -411,7 +413,7 @@ class Tracing:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside, primitives run at once and Tensors give the data they have."""
+        """A context in which primitives run eagerly and Tensors give their real data."""
         self._paused += 1
         try:
             yield
@@ -439,7 +441,7 @@ class Tracing:
         return source.data
 
     def write(self, value: AutogradValue, data: Any) -> bool:
-        """`value` gets new data: where it is from outside, every call must do the same."""
+        """Record that `value` gets new data; True where `value` is from outside (a side effect)."""
         if self._paused:
             return False
         self._refuse_in_loop()
@@ -451,7 +453,7 @@ class Tracing:
         return True
 
     def new_value(self, value: AutogradValue) -> None:
-        """The function makes a Value."""
+        """Record a Value that the function makes."""
         if not self._paused:
             self.values.append((weakref.ref(value), *_user_line()))
 
@@ -471,7 +473,7 @@ class Tracing:
         return source.grad
 
     def write_grad(self, value: AutogradValue, grad: Any) -> bool:
-        """`value` gets another gradient: where it is from outside, every call must do the same."""
+        """Record that `value` gets a gradient; True where `value` is from outside."""
         if self._paused or value._created >= self.since:
             return False
         self._source(value).grad = grad
@@ -482,20 +484,20 @@ class Tracing:
         return is_traced(data) or id(data._handle) in self.made
 
     def backward(self, values: Iterable[AutogradValue]) -> None:
-        """Gradients of values from before a loop would be those of a step, gone after it."""
+        """Refuse gradients of outer values in a loop body: they would be lost after the step."""
         if any(v.requires_grad and v._created < self.began for v in values):
             self._refuse_in_loop()
 
     def leaves(self, value: AutogradValue, gradient: AutogradValue) -> None:
-        """`value` was computed before the trace, and `gradient` goes on from it."""
+        """Record that `gradient` continues into the history of `value`, made before the trace."""
         self.continued.append((self._source(value), gradient))
         self.beyond.update(id(v) for v in autograd.find_topo_sort([value]) if v is not value)
 
     def asked_for_gradients(self, inputs: Iterable[Any], values: Iterable[AutogradValue]) -> None:
-        """Gradients with respect to `inputs` that go through `values` computed outside.
+        """Check a request for gradients of `inputs` that pass through outer `values`.
 
-        Raises TraceError if one of the inputs is what one of these was computed from, and Reached
-        if one that was found outside is an argument, too.
+        Raises TraceError if an outer value was computed from one of the inputs, and Reached if an
+        input from outside is also an argument.
         """
         outside = [self._source(x) for x in inputs if x._created < self.since]
         before = [x for value in values for x in value.inputs]
@@ -508,7 +510,7 @@ class Tracing:
             )
 
     def used_up(self, value: AutogradValue) -> None:
-        """An optimizer has applied the gradient `value`: it need not outlive the call."""
+        """Record that an optimizer has applied the gradient `value`, which may then be dropped."""
         self.consumed.append(value)
 
     def _source(self, tensor: Any) -> Source:
@@ -558,7 +560,7 @@ class Tracing:
         return self.watch.has_made(obj)
 
     def calls(self, module: Any) -> None:
-        """A module is called; a function that runs again calls it in a mode it has seen."""
+        """Record the call of a module. Raises TraceError if a recomputation uses another mode."""
         if not all(run.calls(module) for run in self.watched):
             mode = "training" if autograd.unwatched(module, "training") else "eval"
             raise TraceError(
@@ -569,17 +571,17 @@ class Tracing:
         self.modules.setdefault(id(module), weakref.ref(module))
 
     def host_action(self, action: Callable[[], Any]) -> None:
-        """`action` changes Python state at every call; it does not run during the trace."""
+        """Run `action`, which changes Python state, at every call but not during the trace."""
         self._refuse_in_loop()
         self.actions.append(self._weakly(action))
 
     def is_set(self, holder: dict[Any, Any], key: Any) -> bool:
-        """Whether the function has made an item of a dict another, or counts on it."""
+        """Whether the function has replaced an item of a dict, or increments it."""
         self.watch.find_changed()
         return self.watch.is_written(holder, key) or isinstance(holder[key], HostNumber)
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
-        """A number that `read()`, a host action, gives anew at every call."""
+        """A number that every call gets from `read()`, a host action."""
         self._refuse_in_loop()
         read = self._weakly(read)
         now: list[float] = [0.0]
@@ -591,7 +593,7 @@ class Tracing:
         return HostNumber(lambda: now[0], self._host_scalar)
 
     def _weakly(self, action: Callable[[], Any]) -> Callable[[], Any]:
-        """The action; a method of an object that must not be kept alive holds it weakly."""
+        """The action, with a weak reference to its object if that must not be kept alive."""
         if id(getattr(action, "__self__", None)) not in self.objects:
             return action
         method = weakref.WeakMethod(action)
@@ -612,7 +614,7 @@ class Tracing:
     def _host_input(
         self, shape: Any, read: Callable[[], Any], device: BackendDevice, dtype: np.dtype
     ) -> NDArray:
-        """An argument that the host makes at every call: a number, or an array of `shape`."""
+        """An argument that the host computes at every call: a number, or an array of `shape`."""
         value = self._input(self.program, prod(shape), dtype)
         self.host_inputs.append((value, read, dtype))
         return self._symbolic(shape, device, value)
@@ -621,7 +623,7 @@ class Tracing:
         self, device: BackendDevice, original: Any, draw: Callable[..., Any], shape: Any,
         dtype: Any, on_host: bool = True,
     ) -> NDArray:  # fmt: skip
-        """Random numbers, drawn at every call in the order of the program."""
+        """Random numbers that every call draws, in the order of the program."""
         self._refuse_in_loop()
         kind = tuple(shape), as_dtype(dtype), device
         if self.replayed:
@@ -679,7 +681,7 @@ class Tracing:
     def loop(
         self, body: Any, carries: list[NDArray], xs: list[NDArray], reverse: bool
     ) -> tuple[list[NDArray], list[NDArray]] | None:
-        """A node that runs `body` for every step; see `Tracer.loop`."""
+        """Add a loop node that runs `body` for every step; see `Tracer.loop`."""
         if self._paused:
             return None
         self._check_device(xs[0]._device, "scan")
@@ -706,7 +708,7 @@ class Tracing:
     def _body(
         self, body: Any, carries: list[NDArray], xs: list[NDArray]
     ) -> tuple[Graph, list[Value]] | None:
-        """The graph of one step, and the values from outside that it reads besides."""
+        """The graph of one step, and the outer values that it also reads."""
         graph = Graph()
         outer = self.graph, self.began
         self.graph, self.began = graph, timestamp()
@@ -738,7 +740,7 @@ class Tracing:
             raise _NotALoop
 
     def _refuse_new_gradients(self, before: dict[int, Tensor | None]) -> None:
-        """A step that sets a gradient gives the next one, and what comes after it, another."""
+        """Refuse a loop body that sets a gradient: later steps would see another gradient."""
         for key, source in self.sources.items():
             if source.grad is not before.get(key, source.grad_before):
                 self._refuse_in_loop()
@@ -748,7 +750,7 @@ class Tracing:
     def handler(
         self, device: BackendDevice, name: str, original: Callable[..., Any]
     ) -> Callable[..., Any]:
-        """What answers for primitive `name` of `device`."""
+        """The function that replaces primitive `name` of `device` during the trace."""
         special = getattr(self, f"_{name}", None)
 
         def handle(*args: Any, **options: Any) -> Any:
@@ -786,11 +788,11 @@ class Tracing:
         return original(x)
 
     def _is_known(self, value: Value) -> bool:
-        """Whether the contents follow from constants made inside: they are those of every call."""
+        """Whether the contents depend only on constants made inside: every call has the same."""
         return id(value) in self.makers or id(value) in self.program.literals
 
     def _known(self, view: View) -> np.ndarray:
-        """The contents of a value that is known."""
+        """The contents of a value for which `_is_known` is true."""
         needed, stack = set(), [view.value]
         while stack:
             node = self.makers.get(id(stack.pop()))
@@ -848,7 +850,7 @@ class Tracing:
             )
 
     def _add(self, node: Node) -> None:
-        """Put a node into the graph that is being traced."""
+        """Append a node to the graph that is being traced."""
         self.graph.nodes.append(node)
         if node.op != "scan" and all(map(self._is_known, node.needed())):
             self.makers.update((id(view.value), node) for view in node.outputs)
@@ -879,7 +881,7 @@ class Tracing:
         value = self._current(x._handle)
         if value is None and type(x._handle) is SymbolicBuffer:
             value = x._handle.value = Value(x._handle.size, x._dtype)
-            self._add(Node("fill", (whole(value), 0)))  # never written: anything
+            self._add(Node("fill", (whole(value), 0)))  # uninitialized: any contents will do
         elif value is None:
             value = self._constant(x)
         elif id(value) in self.lost:
@@ -905,7 +907,7 @@ class Tracing:
         return value
 
     def _written(self, x: NDArray, in_place: bool) -> View:
-        """The view of a new value for the array that a primitive writes."""
+        """A view of a new value, which a primitive writes into the array `x`."""
         buffer = x._handle
         old = self._current(buffer)
         if old is None and type(buffer) is not SymbolicBuffer:
@@ -915,7 +917,7 @@ class Tracing:
         if old is not None and self.homes.get(id(old)) is not self.graph:
             self._refuse_in_loop()
         if old is not None and id(old) in self.inputs:
-            mine = Value(old.size, old.dtype)  # inputs stay what they are
+            mine = Value(old.size, old.dtype)  # a node may not overwrite an input
             self._add(Node("copy", (whole(old), whole(mine))))
             old = mine
         view = View(Value(buffer.size, x._dtype), x._shape, x._strides, x._offset)
@@ -972,9 +974,9 @@ class Tracing:
         )  # fmt: skip
 
     def _settle_device(self) -> None:
-        """The program's device is that of its nodes or, without any, of what it passes on.
+        """Determine the program's device: its nodes' or, without nodes, that of its outputs.
 
-        Arguments on other devices that nothing needs are no arguments of the program.
+        Unused arguments on other devices are removed from the program.
         """
         graph, used = self.graph, self.graph.used()
         needed = [id(view.value) in used for view in graph.arguments]
@@ -992,16 +994,18 @@ class Tracing:
         graph.arguments[:] = compress(graph.arguments, kept)
 
     def _place_states(self) -> None:
-        """States in places where the function puts others are found there at every call."""
+        """Let calls find a state in the place in which the function replaces it."""
         for holder, key, path, tensor in self.replaced:
             source = self.sources.get(id(tensor))
             if source is not None and source.argument is None and source.grad_of is None:
                 source.place = holder, key, path
 
     def _template(self, value: Any) -> Any:
-        """What stands for a value that leaves the function: `Output`s for what the graph computes,
-        `Source`s, `Given`s and `Kept`s for what is found at every call, `Made`s for containers, and
-        `MadeObject`s."""
+        """The template of a value that leaves the function: the value with placeholders.
+
+        These are `Output` for a result of the graph; `Source`, `Given` and `Kept` for an object
+        that every call finds; `Made` and `MadeObject` for one that every call makes.
+        """
         if isinstance(value, tuple):
             items = [self._template(item) for item in value]
             same = all(x is y for x, y in zip(items, value, strict=True))
@@ -1016,20 +1020,20 @@ class Tracing:
         if id(value) not in self.templates:
             shell = copy(value)
             if hasattr(shell, "clear"):
-                shell.clear()  # a program keeps nothing that is not its own
+                shell.clear()  # a program must not keep the user's objects alive
             made = self.templates[id(value)] = Made(shell)
             made.contents = self._contents(snapshot(value))
         return self.templates[id(value)]
 
     def _made(self, value: Any, attributes: dict[str, Any]) -> Any:
-        """The same for an object that the function has made."""
+        """The template of an object that the function has made."""
         if id(value) not in self.templates:
             made = self.templates[id(value)] = MadeObject(type(value))
             made.attributes = self._contents(attributes)
         return self.templates[id(value)]
 
     def _contents(self, contents: Any) -> Any:
-        """The same for the contents of a container."""
+        """The template of the contents of a container."""
         if isinstance(contents, dict):
             return {
                 self._returned(key) if isinstance(key, Tensor) else key: self._template(item)
@@ -1038,13 +1042,13 @@ class Tracing:
         return contents if isinstance(contents, np.ndarray) else self._template(contents)
 
     def _number(self, tensor: Tensor) -> int:
-        """The number of the graph's result for a Tensor."""
+        """The index of a Tensor among the graph's results."""
         if id(tensor) not in self.numbers:
             self.numbers[id(tensor)] = tensor, self._output(tensor.cached_data)
         return self.numbers[id(tensor)][1]
 
     def _returned(self, leaf: Any) -> Any:
-        """What stands in the template of the returned value for a leaf of it."""
+        """The placeholder of a leaf of the returned value."""
         if isinstance(leaf, Tensor):
             if leaf._created < self.since or not self._is_inside(leaf.cached_data):
                 return self._source(leaf)
@@ -1060,12 +1064,12 @@ class Tracing:
         return Kept(self.objects[id(leaf)]) if id(leaf) in self.objects else leaf
 
     def _changed(self, source: Source) -> bool:
-        """Whether the data itself was written into, as by `t[0] = 1`."""
+        """Whether the data was written in place, as by `t[0] = 1`."""
         view = source.view
         return view is not None and view._handle.value is not source.value
 
     def _new_contents(self, source: Source, position: dict[int, int], effects: Effects) -> None:
-        """The memory of the data gets new contents, which whoever shares it sees."""
+        """Record an in-place write: every Tensor that shares the memory sees it."""
         assert source.view is not None
         state = position.get(id(source.tensor))
         if state is not None and source.grad_of is None:
@@ -1078,7 +1082,7 @@ class Tracing:
         data = source.data
         assert data is not None
         for other in self.sources.values():
-            if data is other.view and other is not source:  # as `w.data = v` leaves one memory
+            if data is other.view and other is not source:  # after `w.data = v` both share memory
                 effects.shared.append((source, other))
                 return
         state = position.get(id(source.tensor))
@@ -1089,12 +1093,12 @@ class Tracing:
             effects.data.append((source, self._output(data)))
 
     def _output(self, data: NDArray) -> int:
-        """The number of the graph's result for an array."""
+        """Make an array a result of the graph; returns its index."""
         self.graph.results.append(self._own(data))
         return len(self.graph.results) - 1
 
     def _own(self, data: NDArray) -> View:
-        """A compact view of a value that a node writes and that is no other output's."""
+        """A compact view of the data, of a value that a node writes and no other output uses."""
         view = self._view_of(data)
         if view.is_compact and self._is_made_here(view.value) and not self._leaves(view.value):
             return view

@@ -1,4 +1,4 @@
-"""Passes: functions from graph to graph that keep what is computed and make it cheaper."""
+"""Simplifying passes: functions from a graph to a cheaper graph that computes the same results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ir.graph import Graph, Node, Value, View, replace_values
 
 
 def remove_dead_code(graph: Graph) -> Graph:
-    """Without the nodes whose values nothing needs."""
+    """The graph without the nodes whose values nothing needs."""
     needed = {id(view.value) for view in graph.outputs()}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
@@ -24,19 +24,19 @@ def remove_dead_code(graph: Graph) -> Graph:
 
 
 def share_common_subexpressions(graph: Graph) -> Graph:
-    """With one node in the place of several that compute the same from the same."""
+    """The graph with one node in place of several that apply the same operation to equal inputs."""
     return _Sharing(graph).run()
 
 
 class _Sharing:
-    """Replaces views of a value by views of an equal one that is there already."""
+    """Common-subexpression elimination: replaces a value by an equal value computed earlier."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.instead: dict[int, Value] = {}
         self.known: dict[object, Node] = {}
         self.outputs = {id(view.value) for view in graph.outputs()}
-        # A value that a later node overwrites in part keeps its memory to itself.
+        # A value that a later node overwrites in part must not be shared.
         self.bases = {
             id(view.value.base)
             for node in graph.nodes
@@ -62,7 +62,7 @@ class _Sharing:
         return self.graph.with_nodes(nodes)
 
     def _share_literals(self) -> None:
-        """One constant for all that the function made alike, as a mask in forward and backward."""
+        """Share equal constants that the function made, such as a mask in forward and backward."""
         first: dict[object, Value] = {}
         for value, array in self.graph.constants:
             if id(value) in self.graph.literals:
@@ -71,7 +71,7 @@ class _Sharing:
                     self.instead[id(value)] = shared
 
     def _key(self, node: Node) -> object | None:
-        """What equal nodes have in common; None for nodes that must stay themselves."""
+        """The common-subexpression key of a node; None for nodes that must not be shared."""
         for view in node.outputs:
             if view.value.base is not None or id(view.value) in self.outputs | self.bases:
                 return None
@@ -79,10 +79,10 @@ class _Sharing:
 
 
 def expression(node: Node, name: Callable[[Value], int] = id) -> object:
-    """What nodes that compute the same from the same have in common; `name` tells values apart.
+    """The common-subexpression key of a node: equal for nodes that compute the same result.
 
-    Of element-wise nodes it is where their elements lie, in whatever shapes: an array and its
-    transpose are converted alike.
+    `name` identifies values. The key of an element-wise node has the addresses of its elements
+    instead of its shapes, because the conversion of an array equals that of its transpose.
     """
     domain = elementwise_domain(node)
     if domain is not None:
@@ -102,12 +102,16 @@ def expression(node: Node, name: Callable[[Value], int] = id) -> object:
 
 # ---- constants and algebra --------------------------------------------------------------------
 
-# x op number that is x, for any x.
+# Operations with their neutral number: x op number == x for any x.
 NEUTRAL = {("mul", 1), ("div", 1), ("sub", 0), ("pow", 1)}
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """With what is computed from filled arrays filled at once, and numbers in their place."""
+    """The graph with operations on filled arrays folded.
+
+    A result that is computed from filled arrays alone is filled directly. A filled operand becomes
+    a number.
+    """
     known = graph.filled()
     nodes = []
     for old in graph.nodes:
@@ -136,7 +140,7 @@ def _with_numbers(node: Node, known: dict[int, Any]) -> Node:
 
 
 def _computed(node: Node, numbers: list[Any]) -> Any:
-    """The one number that the node's result is filled with, by the reference device."""
+    """The number that fills the node's result, computed by the reference device."""
     device = cpu_numpy()
     scalars = [device.full((), n, x.dtype) for n, x in zip(numbers, node.inputs, strict=True)]
     out = device.empty((), node.outputs[0].dtype)
@@ -150,7 +154,7 @@ def _computed(node: Node, numbers: list[Any]) -> Any:
 
 
 def simplify_algebra(graph: Graph) -> Graph:
-    """Without copies that change nothing and operations with a neutral number."""
+    """The graph without redundant copies and without operations with a neutral number."""
     instead: dict[int, Value] = {}
     bases = {id(v.base) for n in graph.nodes for v in (x.value for x in n.outputs) if v.base}
     kept = bases | {id(view.value) for view in graph.outputs()}
@@ -158,7 +162,7 @@ def simplify_algebra(graph: Graph) -> Graph:
     for old in graph.nodes:
         node = replace_values(old, instead)
         same, mine = _unchanged(node), id(node.outputs[0].value)
-        # What is overwritten later cannot stand for what is read after that.
+        # A value that is overwritten later cannot replace a value that is read after that.
         if same is not None and mine not in kept and id(same) not in bases:
             instead[mine] = same
         else:

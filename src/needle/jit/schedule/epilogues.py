@@ -1,6 +1,6 @@
-"""What a matrix product on a GPU does with its result before it writes it: add a bias, apply ReLU.
+"""Epilogues of matrix products on a GPU: a bias and a ReLU, applied before the result is stored.
 
-Both cost nothing there, and a kernel less. Products of float64 have no such epilogues in cuBLASLt.
+They cost nothing there and save a kernel. cuBLASLt has no such epilogues for float64.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from ..ir.graph import Graph, Node, View, base_of, whole
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
-    """With biases and ReLUs in the products whose results nothing else reads."""
+    """The graph with biases and ReLUs fused into products whose results have no other reader."""
     reads = Counter(id(value) for node in graph.nodes for value in node.needed())
     reads.update(id(view.value) for view in graph.outputs())
     nodes: list[Node | None] = []
-    products: dict[int, int] = {}  # where they are, by the id of the result
+    products: dict[int, int] = {}  # the positions of products in `nodes`, by the id of the result
     for node in graph.nodes:
         for x in node.inputs:
             position = products.get(id(x.value))
@@ -35,7 +35,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
 
 
 def _forget_overwritten(products: dict[int, int], nodes: list[Node | None], node: Node) -> None:
-    """Leave out the products that cannot come after `node`: it writes where their operands are."""
+    """Remove the products that cannot move after `node`, because it overwrites their operands."""
     written = {id(base_of(view.value)) for view in node.outputs if view.value.base is not None}
     for result, position in tuple(products.items()) if written else ():
         product = nodes[position]
@@ -44,7 +44,7 @@ def _forget_overwritten(products: dict[int, int], nodes: list[Node | None], node
 
 
 def _with_bias(product: Node, node: Node, x: View) -> Node | None:
-    """The product with the bias that `node` adds to its result `x`, where it does that."""
+    """The product fused with `node` if `node` adds a bias to its result `x`, else None."""
     a, b, out, bias = product.operands
     if bias is not None or (node.op, *node.attributes) != ("binary", "add"):
         return None
@@ -60,7 +60,7 @@ def _with_bias(product: Node, node: Node, x: View) -> Node | None:
 
 
 def _with_relu(product: Node, node: Node, x: View) -> Node | None:
-    """The product with the ReLU that `node` is of its result `x`, where it is one."""
+    """The product fused with `node` if `node` is the ReLU of its result `x`, else None."""
     if (node.op, *node.attributes) != ("unary", "relu") or not _has_points_of(node, product, x):
         return None
     a, b, out, bias = product.operands
@@ -68,7 +68,11 @@ def _with_relu(product: Node, node: Node, x: View) -> Node | None:
 
 
 def _has_points_of(node: Node, product: Node, x: View) -> bool:
-    """Whether an element-wise node reads a product's result as it lies, and its own lies so too."""
+    """Whether an element-wise node can be an epilogue of a product.
+
+    `x` is the node's view of the product's result. The node must read the result in its memory
+    order and write its own result in the same order.
+    """
     out, result = product.outputs[0], node.outputs[0]
     return (
         len(out.shape) == 2

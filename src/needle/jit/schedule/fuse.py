@@ -1,8 +1,8 @@
-"""Fusion: nodes gathered into units, each of which runs as one kernel.
+"""Fusion: partition the nodes into units, each of which runs as one kernel.
 
-Greedy, in the order of the program: a node joins the nest of one of its producers if their loops
-fit together and no path through other units leads from that nest to the node. Then the nests of its
-other producers become one with it where they can.
+The partition is greedy, in the order of the program. A node joins the nest of one of its producers
+if their loops fit together and no path through other units leads from that nest to the node. Then
+the nests of its other producers are merged with that nest where possible.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ SMALL = 4096  # points of a domain
 
 @dataclass
 class _Schedule:
-    """The units so far, and who makes and reads each value."""
+    """The units so far, and the producer and the readers of each value."""
 
-    new_nest: Callable[[int], Nest]  # of so many points
-    small: int  # points of a nest that should not wait for larger ones
+    new_nest: Callable[[int], Nest]  # makes an empty nest of so many points
+    small: int  # a nest of fewer points should not wait for larger ones
     units: list[Unit] = field(default_factory=list)
     maker: dict[int, Unit] = field(default_factory=dict)
     readers: dict[int, list[Unit]] = field(default_factory=dict)
-    order: dict[int, int] = field(default_factory=dict)  # of the nodes in the program, by id
-    updates: set[int] = field(default_factory=set)  # nodes that are kept apart, by id
+    order: dict[int, int] = field(default_factory=dict)  # node id -> position in the program
+    updates: set[int] = field(default_factory=set)  # ids of the nodes of an optimizer's step
     count: int = 0
 
     def predecessors(self, node: Node) -> list[Unit]:
-        """The units that make what the node needs, and those that read what it overwrites."""
+        """The units that produce the node's inputs, and the units that read what it overwrites."""
         found = [self.maker[id(v)] for v in node.needed() if id(v) in self.maker]
         for view in node.outputs:
             if view.value.base is not None:
@@ -58,7 +58,7 @@ class _Schedule:
         return unit
 
     def connect(self, unit: Unit, node: Node) -> None:
-        """Note what a node of the unit makes, reads and waits for."""
+        """Record what a node of the unit produces, reads and depends on."""
         earlier = 0
         for other in self.predecessors(node):
             if other is not unit:
@@ -73,11 +73,11 @@ class _Schedule:
             self.readers.setdefault(id(view.value), []).append(unit)
 
     def are_apart(self, node: Node, other: Node) -> bool:
-        """Whether one of them is of an optimizer's step that is kept apart from the other."""
+        """Whether exactly one of them belongs to an optimizer's step that is kept separate."""
         return (id(node) in self.updates) != (id(other) in self.updates)
 
     def would_delay(self, unit: Unit, node: Node) -> bool:
-        """Whether the unit would have to wait for a large one that it need not wait for now."""
+        """Whether the node would make the unit depend on one more large unit."""
         return any(
             other is not unit
             and not unit.before >> other.number & 1
@@ -86,7 +86,7 @@ class _Schedule:
         )
 
     def merge(self, unit: Unit, other: Unit) -> bool:
-        """Make `other` a part of `unit`; returns whether their loops fit together."""
+        """Merge `other` into `unit` if their loops fit together; returns whether they do."""
         if self._separated(unit, other) or self._separated(other, unit):
             return False
         nest = _merged(unit.nest, other.nest, self.order)
@@ -97,7 +97,7 @@ class _Schedule:
         return True
 
     def append(self, unit: Unit, other: Unit) -> bool:
-        """Let the nest of `other` run on the blocks of the matrix of `unit`, where it can."""
+        """Make the nest of `other` the epilogue of the product of `unit` if it fits."""
         assert unit.node is not None
         assert other.nest is not None
         if self._separated(unit, other) or not fits_epilogue(other.nest, unit.node):
@@ -107,7 +107,7 @@ class _Schedule:
         return True
 
     def _absorb(self, unit: Unit, other: Unit) -> None:
-        """Put `unit` in the place of `other`, whose nodes it has taken."""
+        """Replace `other` by `unit`, which now has its nodes, in all records."""
         mine, theirs = 1 << unit.number, 1 << other.number
         unit.before = (unit.before | other.before) & ~(mine | theirs)
         self.units.remove(other)
@@ -130,7 +130,10 @@ class _Schedule:
         )
 
     def can_wait_for(self, unit: Unit, node: Node) -> bool:
-        """Whether nothing that the node needs waits for the unit itself."""
+        """Whether adding the node to the unit makes no cycle.
+
+        There would be one if another predecessor of the node depended on the unit.
+        """
         return not any(
             other is not unit and other.before >> unit.number & 1
             for other in self.predecessors(node)
@@ -147,10 +150,10 @@ def fuse(
 ) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
-    `domain_of` says which nodes can be in a nest, one from `new_nest` what fits into it;
-    `into_products`, whether products take nests in. `few_launches` is for a GPU, where a kernel
-    costs more than to wait for others; an optimizer's step, one launch anyway, stays out of other
-    nests then.
+    A node can be in a nest if `domain_of` gives it a domain. The nests come from `new_nest` and
+    decide which nodes fit into them. With `into_products` products take nests as epilogues.
+    `few_launches` is for a GPU, where one more kernel costs more than waiting for others. An
+    optimizer's step, which is one launch anyway, is then kept out of other nests.
     """
     schedule = _Schedule(new_nest, 1 if few_launches else SMALL)
     if few_launches:
@@ -172,7 +175,7 @@ def fuse(
 
 
 def _append_to_products(schedule: _Schedule) -> None:
-    """Give each matrix product and convolution the first nest that can run on its blocks."""
+    """Give each matrix product and convolution the first nest that can be its epilogue."""
     for unit in list(schedule.units):
         if unit.node is None or unit.nest is not None or result_matrix(unit.node) is None:
             continue
@@ -183,8 +186,9 @@ def _append_to_products(schedule: _Schedule) -> None:
 
 
 def _needed_as_arrays(graph: Graph, domains: list[Domain | None]) -> set[int]:
-    """The ids of what leaves the graph or has a reader that is no loop. Loops have the number of
-    a filled value in their code.
+    """The ids of values that must be stored: outputs, and values that a node outside nests reads.
+
+    Nests contain the number of a filled value as a literal.
     """
     readers = (n for n, domain in zip(graph.nodes, domains, strict=True) if domain is None)
     needed = {id(value) for node in readers for value in node.needed()}
@@ -193,7 +197,7 @@ def _needed_as_arrays(graph: Graph, domains: list[Domain | None]) -> set[int]:
 
 
 def _joined(schedule: _Schedule, node: Node, domain: Domain) -> Unit | None:
-    """The unit that took the node in."""
+    """Add the node to an existing unit if one fits; returns that unit, else None."""
     for unit in _candidates(schedule, node):
         nest = unit.nest
         assert nest is not None
@@ -220,7 +224,7 @@ def _merge_producers(schedule: _Schedule, node: Node, unit: Unit) -> None:
 
 
 def _merge_late(schedule: _Schedule) -> None:
-    """Merge nests with those that read them, now that it is known what these walk along."""
+    """Merge nests with their readers, now that it is known what the readers iterate along."""
     for unit in list(schedule.units):
         if unit not in schedule.units or unit.nest is None:
             continue
@@ -229,8 +233,10 @@ def _merge_late(schedule: _Schedule) -> None:
 
 
 def _last_updates(graph: Graph) -> set[int]:
-    """The ids of the nodes at the end that are element-wise and only update states: an
-    optimizer's step."""
+    """The ids of the nodes of an optimizer's step.
+
+    These are the element-wise nodes at the end of the program that only update states.
+    """
     results = {id(view.value) for view in graph.results}
     last: set[int] = set()
     for node in reversed(graph.nodes):
@@ -241,7 +247,7 @@ def _last_updates(graph: Graph) -> set[int]:
 
 
 def _merged(a: Nest | None, b: Nest | None, order: dict[int, int]) -> Nest | None:
-    """One nest of the nodes of both, in the order of the program; None where they do not fit."""
+    """One nest with the nodes of both nests, in program order; None where they do not fit."""
     assert a is not None
     assert b is not None
     nest = a.merged_with(b)
@@ -255,10 +261,10 @@ def _merged(a: Nest | None, b: Nest | None, order: dict[int, int]) -> Nest | Non
 
 
 def _candidates(schedule: _Schedule, node: Node) -> Iterator[Unit]:
-    """Nests that make what the node reads, the latest first; then those that read the same.
+    """The nests that the node could join: first the producers of its inputs, the latest first.
 
-    Reading a small array once more costs nothing, and joining its readers would make what follows
-    one of them wait for the others.
+    Then come the nests that read the same arrays. Small arrays do not count: to read one again
+    costs nothing, and a common nest would delay the users of each reader until all are done.
     """
     seen: set[int] = set()
     makers = [schedule.maker[id(x.value)] for x in node.inputs if id(x.value) in schedule.maker]
@@ -272,10 +278,10 @@ def _candidates(schedule: _Schedule, node: Node) -> Iterator[Unit]:
 
 
 def _sorted(units: Iterable[Unit]) -> Iterator[Unit]:
-    """The units, each after those it waits for, else in the order of the program.
+    """The units in topological order, otherwise in the order of the program.
 
-    Those that check an index come as early as they can: a bad one is found before anything is
-    updated.
+    Units that check an index come as early as possible, so that an index out of range is found
+    before a state is updated.
     """
     waiting = sorted(units, key=lambda u: u.node is None or not _checks_an_index(u.node))
     done = 0

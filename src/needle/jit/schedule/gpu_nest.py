@@ -1,16 +1,17 @@
-"""Nests on a GPU: what one kernel computes along the rows or along the columns of its points.
+"""Nests on a GPU: which nodes share a kernel that iterates along rows or along columns.
 
-A nest becomes one of three kernels (see `cuda_loops`), by what its nodes are:
+A nest becomes one of three kinds of kernel (see `cuda_loops`), depending on its nodes:
 
-- *flat*, a thread a point: full values and totals.
-- *along rows*, some threads a row: also sums of rows, values of a row, and full values that read
-  them in a later walk over the row.
-- *along columns*, some threads a column: the same with columns, as the sums of a batch norm. Tall
-  ones are cut into parts for several blocks, the last of which makes the sum: then no full value
-  can read it.
+- A *flat* kernel has a thread for each point. It computes full values and totals.
+- A kernel *along rows* has several threads for each row. It also computes sums over a row, values
+  per row, and full values that read those in a later pass over the row.
+- A kernel *along columns* has several threads for each column, as for the sums of a batch norm. It
+  computes the same for columns. Tall columns are split over several blocks, and the last block to
+  finish adds up their parts. A full value of the same kernel cannot read such a sum.
 
-Values that follow from totals (*scalars*) are computed by the last block too. What writes a *part*
-of an array, such as one of the arrays that are put together, is in the kernel of what it copies.
+The last block also computes *scalars*, the values that depend on totals. A node that writes a
+*part* of an array, as a concatenation does, can be in the kernel of the node whose result it
+copies.
 """
 
 from __future__ import annotations
@@ -36,19 +37,20 @@ from ..ir.graph import Node, Value, View, base_of
 from .loop_nest import Nest
 
 COLUMN, SCALAR, PART = "column", "scalar", "part"
-# What has one value a line, by the lines that a nest with them walks along.
+# The kinds of nodes with one value for each row or column: which of the two their nest iterates
+# along. A *line* is a row or a column, whichever that is.
 LINES = {ROW_SUM: ROW, ROW: ROW, COLUMN_SUM: COLUMN, COLUMN: COLUMN}
-# Rows of a column that one block sums alone, and again for each later walk.
+# Columns of up to so many rows are summed by one block, which reads them again in later passes.
 SHORT_COLUMN = 512
-# Rows longer than this are not left to a block each, unless they are so many.
+# Rows longer than LONG_ROW get a block each only where there are at least MANY_ROWS.
 LONG_ROW, MANY_ROWS = 1 << 14, 128
 
 
 def domain_of(node: Node) -> Domain | None:
     """The domain of a node that can be in a kernel, or None.
 
-    The last access of one that writes a part of an array is to what it writes. One that takes rows
-    accesses a row, the index along the rows, and last the numbers of the rows.
+    The last access of a node that writes a part of an array is the access to its output. The
+    accesses of `gather_rows` are: x within a row, the index, and the position in the index.
     """
     if node.op == "gather_rows":
         return _lookup_domain(node)
@@ -68,7 +70,7 @@ def _lookup_domain(node: Node) -> Domain | None:
 
 
 def writes_part(node: Node) -> bool:
-    """Whether an element-wise node leaves a part of its array as it was."""
+    """Whether an element-wise node writes only a part of its output's buffer."""
     if not node.is_elementwise:
         return False
     (out,) = node.outputs
@@ -76,7 +78,7 @@ def writes_part(node: Node) -> bool:
 
 
 def share_nothing(a: View, b: View) -> bool:
-    """Whether two views of one buffer are known to have no element in common."""
+    """Whether two views of one buffer are known to be disjoint."""
     if a.strides != b.strides or any(stride <= 0 for stride in a.strides):
         return False
     axes = sorted(zip(a.strides, a.shape, b.shape, strict=True), reverse=True)
@@ -84,7 +86,7 @@ def share_nothing(a: View, b: View) -> bool:
     for i, (step, _, _) in enumerate(axes):
         if _end(first, axes[i:], 1) <= second or _end(second, axes[i:], 2) <= first:
             return True
-        # Else compare what they have of one step, if what lies inside does not reach the next.
+        # Compare the offsets within one step, provided that the inner axes do not exceed a step.
         first, second = first % step, second % step
         if max(_end(first, axes[i + 1 :], 1), _end(second, axes[i + 1 :], 2)) > step:
             return False
@@ -92,19 +94,19 @@ def share_nothing(a: View, b: View) -> bool:
 
 
 def _end(start: int, axes: Sequence[tuple[int, ...]], which: int) -> int:
-    """The end of what a view spans; its lengths are the entries `which` of its axes."""
+    """The end of the range that a view spans; entry `which` of each axis is its length."""
     return start + 1 + sum(axis[0] * (axis[which] - 1) for axis in axes)
 
 
 @dataclass(eq=False)
 class LineNest(Nest):
-    """A nest that is one kernel of a GPU. `along` is ROW, COLUMN, or None while it is flat."""
+    """A nest that becomes one GPU kernel. `along` is ROW, COLUMN, or None for a flat nest."""
 
     along: str | None = None
     in_place = (FULL, *LINES)
 
     def add(self, node: Node, domain: Domain) -> bool:
-        """Take the node in if it fits; returns whether it did."""
+        """Add the node if it fits; returns whether it did."""
         is_part = writes_part(node)
         if is_part and domain.size != self.size:
             return False
@@ -121,13 +123,13 @@ class LineNest(Nest):
         return True
 
     def empty(self) -> LineNest:
-        """A nest of the same points and lines without nodes."""
+        """A nest without nodes that has the same size and lines."""
         return LineNest(self.size, self.cols, along=self.along)
 
     def merged_with(self, other: Nest) -> LineNest | None:
-        """An empty nest for the nodes of both; None where they do not fit together.
+        """An empty nest for the nodes of both nests; None where they do not fit together.
 
-        All points of a flat one can be the lines of the other.
+        The points of a flat nest can become the lines of the other nest.
         """
         assert isinstance(other, LineNest)
         for flat, lined in ((self, other), (other, self)):
@@ -141,12 +143,12 @@ class LineNest(Nest):
 
     @property
     def lines(self) -> int | None:
-        """How many there are; None for a flat nest."""
+        """The number of lines; None for a flat nest."""
         return None if self.along is None else self.rows if self.along == ROW else self.cols
 
     @property
     def rows(self) -> int:
-        """The rows of a nest; 1 where it has no columns."""
+        """The number of rows; 1 where the nest has no columns."""
         return self.size // (self.cols or self.size)
 
     def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
@@ -160,7 +162,7 @@ class LineNest(Nest):
         return self._kind_of_line(kind, domain.size)
 
     def _takes(self, kind: str, cols: int | None) -> bool:
-        """Whether a node of all points can be in the kernel."""
+        """Whether a node whose domain is all points can be in the kernel."""
         if kind == ROW_SUM:
             assert cols is not None
             is_long = cols > LONG_ROW and self.size < cols * MANY_ROWS
@@ -170,7 +172,7 @@ class LineNest(Nest):
         return kind == FULL or self.along != COLUMN
 
     def _kind_of_line(self, kind: str, size: int) -> tuple[str, int | None] | None:
-        """(kind, columns) of a node with a value a line, or one in all."""
+        """(kind, columns) of a node with one value per line, or a single one."""
         if self.along is not None and size == self.lines:
             if kind == FULL:
                 return self.along, self.cols
@@ -197,7 +199,7 @@ class LineNest(Nest):
         return made in LINES and self.reads_line(domain, i, cols)
 
     def reads_line(self, domain: Domain, i: int, cols: int | None) -> bool:
-        """Whether input `i` of a node has an element a line, read at each point."""
+        """Whether input `i` of a node has one element per line, broadcast along the line."""
         if domain.size not in (self.size, self.lines):
             return False
         if self.along != COLUMN or domain.size != self.size:
@@ -208,7 +210,7 @@ class LineNest(Nest):
 
 
 def _interfere(a: Node, b: Node) -> bool:
-    """Whether a thread for one of two nodes may write what another thread uses for the other."""
+    """Whether two nodes race: a thread may write for one what another thread uses for the other."""
     if a is not b and writes_part(a) and writes_part(b) and _array(a) is _array(b):
         return not share_nothing(a.outputs[0], b.outputs[0])
     return any(

@@ -1,8 +1,8 @@
-"""The memory plan: where every value lives, known before the first run.
+"""The memory plan: static addresses for all values, assigned before the first run.
 
-Values that share memory (a value and its base) are one block. A block that leaves the program lives
-in the caller's buffer; all others share one arena, in which a block's place is free again after its
-last reader.
+A value and its base share memory: they are one block. A block that holds an output of the program
+is in the caller's buffer. All other blocks share one arena, where the memory of a block is reused
+after its last reader.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def aligned(nbytes: int) -> int:
 
 @dataclass
 class Block:
-    """Memory of the arena from step `first` to step `last`, both included."""
+    """A range of the arena that is live from step `first` to step `last`, both included."""
 
-    value: Value  # the first of those that share it
+    value: Value  # the first of the values that share the block
     first: int
     last: int
     offset: int = 0
 
     @property
     def nbytes(self) -> int:
-        """Its bytes, rounded up to the alignment."""
+        """The size in bytes, rounded up to the alignment."""
         return aligned(max(self.value.nbytes, 1))
 
 
@@ -60,7 +60,10 @@ class Plan:
 
 
 def plan_loops(graph: Graph, units_of: Callable[[Graph], list[Unit]] = units_of) -> Graph:
-    """With the bodies of loops fused and planned, and memory for one step an output of each."""
+    """The graph with the bodies of its loops fused and planned.
+
+    Each loop gets one more output: the memory that a step works in.
+    """
     return graph.with_nodes(
         _planned(node, units_of) if node.op == "scan" else node for node in graph.nodes
     )
@@ -80,10 +83,10 @@ def _planned(node: Node, units_of: Callable[[Graph], list[Unit]]) -> Node:
 
 
 def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = None) -> Plan:
-    """Places for all values that are needed in memory.
+    """Assign places to all values that must be in memory.
 
-    `steps` says when each unit runs: those of one step, neighbours, may run at the same time. By
-    default they run one after the other.
+    `steps` has the step in which each unit runs, in ascending order. Units of one step may run at
+    the same time. By default each unit has a step of its own.
     """
     plan, steps = Plan(), range(len(units)) if steps is None else steps
     for kind, values in (
@@ -114,13 +117,14 @@ def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = Non
 def _share_in_place(
     plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
 ) -> list[tuple[Value, Value]]:
-    """Let nests write over what they read last: pairs of values that share memory.
+    """Let nests overwrite inputs that nothing reads later; returns pairs of values sharing memory.
 
-    The first of a pair has a block, or a place in `plan`; the block of the second is gone into it.
+    The first value of a pair has a block, or a place in `plan`. The block of the second is merged
+    into that.
     """
     needed = values_needed_outside(units, graph)
     pairs: list[tuple[Value, Value]] = []
-    home: dict[int, int] = {}  # the block that a block has gone into
+    home: dict[int, int] = {}  # the block that a block was merged into, by their ids
     readers = _readers(units, steps)
     for step, unit in zip(steps, units, strict=True):
         if unit.nest is None:
@@ -160,7 +164,10 @@ def _readers(units: list[Unit], steps: Sequence[int]) -> dict[tuple[int, int], s
 def _last_read(
     unit: Unit, step: int, blocks: dict[int, Block], home: dict[int, int]
 ) -> Iterator[Value]:
-    """Values of the arena that nothing reads after the unit: the product of its own among them."""
+    """Values of the arena that the unit is the last to read.
+
+    The result of the unit's own product can be among them.
+    """
     seen: set[int] = set()
     for node in unit.nodes:
         for x in node.inputs:
@@ -177,11 +184,11 @@ def _same_kind(a: Value, b: Value) -> bool:
 
 
 def may_overwrite(unit: Unit, old: Value, new: Value) -> bool:
-    """Whether the unit can write `new` where `old` is, as far as it itself is concerned.
+    """Whether the unit itself would compute the same if `new` overwrote `old`.
 
-    Each point must read the very element that it then writes, before it writes it (loops read
-    first), and no later walk over the row may read it again. Of a line, what it has one of is read
-    before anything of that kind is written.
+    Each point must read exactly the element that it writes, before it writes it (a loop body loads
+    before it stores), and no later pass over the row may read that element again. Values per line
+    are all loaded before a value per line is stored.
     """
     nest = unit.nest
     kind = None if nest is None else nest.produced.get(id(new))
@@ -228,7 +235,7 @@ def _lifetimes(graph: Graph, units: list[Unit], steps: Sequence[int]) -> dict[in
 def _place_outputs(
     plan: Plan, graph: Graph, units: list[Unit], steps: Sequence[int], blocks: dict[int, Block]
 ) -> None:
-    """Let outputs be computed where they end up, or note a copy."""
+    """Compute outputs directly in their destinations where possible; note a copy for the others."""
     for i, view in enumerate(graph.results):
         root = id(base_of(view.value))
         if root in plan.place:
@@ -242,7 +249,8 @@ def _place_outputs(
         root = id(base_of(view.value))
         made, unit = blocks[root].first, maker[root]
         state = graph.states[i].value
-        # Nobody may read the old contents later; the unit itself only as it writes the new.
+        # No unit may read the old contents later. The unit that writes the new ones may read the
+        # old ones only where it may overwrite them in place.
         last = last_step.get(id(state), -1)
         alone = readers.get((made, id(state))) == {id(unit)}
         free = last < made or (last == made and alone and may_overwrite(unit, state, view.value))
@@ -253,7 +261,7 @@ def _place_outputs(
 
 
 def _assign_offsets(blocks: list[Block]) -> int:
-    """First fit, the largest first; returns the bytes of the arena."""
+    """Assign offsets by first fit, the largest block first; returns the bytes of the arena."""
     placed: list[Block] = []
     for block in sorted(blocks, key=lambda b: (-b.nbytes, b.first)):
         taken = sorted(
