@@ -1,8 +1,8 @@
-"""Domains: how element-wise nodes and reductions walk memory.
+"""Domains: the iteration spaces of element-wise nodes and reductions.
 
-The domain of a node is a list of axes, outermost first, in the order of the memory it writes; its
-accesses are one stride per axis. Axes can be split wherever every node steps evenly, so (98304,),
-(768, 128) and (12, 64, 128) fit together.
+The domain of a node is a list of axes, outermost first, in the memory order of its output. An
+access has one stride for each axis. An axis can be split wherever all accesses have even strides,
+so that (98304,), (768, 128) and (12, 64, 128) are compatible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BRANCHING = ("sin", "cos")
 
 @dataclass(frozen=True)
 class Domain:
-    """The axes that a node walks, and how each input moves along them."""
+    """The axes that a node iterates over, and the strides of each input along them."""
 
     shape: tuple[int, ...]
     reduced: tuple[bool, ...]
@@ -43,7 +43,7 @@ class Domain:
         return {prod(self.shape[i:]) for i in range(len(self.shape) + 1)}
 
     def split(self, boundaries: Sequence[int]) -> Domain:
-        """The same walk with axes cut at `boundaries`, a descending chain of divisors."""
+        """The same domain with axes split at `boundaries`, a descending chain of divisors."""
         shape: list[int] = []
         reduced: list[bool] = []
         accesses: list[list[int]] = [[] for _ in self.accesses]
@@ -77,7 +77,7 @@ def elementwise_domain(node: Node) -> Domain | None:
 
 
 def domain_over(out: View, accessed: Sequence[View]) -> Domain:
-    """The walk over `out` in the order of its memory, and over others of its shape."""
+    """The domain of `out` in its memory order, with the accesses of other views of its shape."""
     order = _memory_order(out)
     shape = tuple(out.shape[i] for i in order)
     accesses = tuple(tuple(x.strides[i] for i in order) for x in accessed)
@@ -108,7 +108,7 @@ def _memory_order(view: View) -> list[int]:
 
 
 def _collapsed(domain: Domain) -> Domain:
-    """With axes joined where every input steps evenly over both."""
+    """The domain with axes merged where every input has even strides over both."""
     shape: list[int] = []
     reduced: list[bool] = []
     accesses: list[list[int]] = [[] for _ in domain.accesses]
@@ -135,7 +135,7 @@ FULL, ROW, ROW_SUM, COLUMN_SUM, TOTAL = "full", "row", "row sum", "column sum", 
 
 
 def reduction_shape(domain: Domain) -> tuple[str, int | None] | None:
-    """(kind, columns) that a domain asks for; columns None where it does not care."""
+    """(kind, columns) that a domain requires; columns is None where any number will do."""
     flags = domain.reduced
     if not any(flags):
         return FULL, None
@@ -151,15 +151,17 @@ Axes = tuple[Shape, Strides]
 
 
 def halves(domain: Domain, i: int, cols: int) -> tuple[Axes, Axes]:
-    """The axes over rows of `cols` points and those within a row, with the strides of access `i`
-    along them."""
+    """The axes over rows and the axes within a row of `cols` points.
+
+    Both come with the strides of access `i` along them.
+    """
     split = domain.split([domain.size, cols, 1])
     at, strides = _position(split.shape, cols), split.accesses[i]
     return (split.shape[:at], strides[:at]), (split.shape[at:], strides[at:])
 
 
 def _position(shape: Sequence[int], inner: int) -> int:
-    """How many leading axes leave `inner` points."""
+    """The number of leading axes after which `inner` points remain."""
     at = len(shape)
     while prod(shape[at:]) != inner:
         at -= 1
@@ -170,7 +172,7 @@ def _position(shape: Sequence[int], inner: int) -> int:
 
 
 def is_linear(shape: Sequence[int], strides: Strides) -> bool:
-    """Whether a walk goes through consecutive elements."""
+    """Whether an access with these strides is contiguous over `shape`."""
     return all(
         n == 1 or s == e
         for n, s, e in zip(shape, strides, compact_strides(tuple(shape)), strict=True)

@@ -1,6 +1,7 @@
-"""The specification of graphs: each node in turn, on NumPy, every value in memory of its own.
+"""The reference interpreter of graphs: runs each node in turn, on NumPy.
 
-Slow and obvious. What compiled code computes is compared with this.
+Every value has memory of its own. The interpreter is slow and obvious, so that the results of
+compiled code can be compared with it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ Memory = dict[int, np.ndarray]  # the flat contents of values as NumPy stores th
 def evaluate(
     graph: Graph, arguments: Sequence[np.ndarray], states: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    """(results, new contents of the states that change) of a graph; inputs keep their values.
+    """(results, new contents of the states that change) of a graph; the inputs are not changed.
 
-    Arrays of bfloat16 are given and returned as float32.
+    Arrays of bfloat16 are passed and returned as float32.
     """
     memory: Memory = {}
     for view, array in zip((*graph.arguments, *graph.states), (*arguments, *states), strict=True):
@@ -37,7 +38,7 @@ def evaluate(
 
 
 def run_node(node: Node, memory: Memory) -> None:
-    """Compute one node's values from those in `memory`."""
+    """Compute the outputs of one node from the values in `memory`."""
     for view in node.outputs:
         memory[id(view.value)] = _fresh(view.value, node, memory)
     if node.op == "scan":
@@ -74,7 +75,7 @@ def run_loop(node: Node, memory: Memory) -> None:
 
 
 def contents_of(array: NDArray) -> np.ndarray:
-    """The flat contents of a compact array, as `Memory` has them."""
+    """The flat contents of a compact array, in the form that `Memory` stores."""
     return _stored(array.numpy(), array.dtype)
 
 
@@ -101,11 +102,11 @@ def _array(view: View, memory: Memory) -> NDArray:
 
 
 def seen(view: View, memory: Memory) -> Any:
-    """The view as NumPy's: float32 for bfloat16."""
+    """The view as a NumPy array, of float32 for bfloat16."""
     return cpu_numpy().view(_array(view, memory))
 
 
 def _in_float32(view: View, memory: Memory) -> Any:
-    """The elements where they are; a float32 copy of those of 16 bits."""
+    """The elements without a copy; for 16-bit dtypes a float32 copy."""
     array = seen(view, memory)
     return array.astype(np.float32) if is_stored(view.dtype) else array

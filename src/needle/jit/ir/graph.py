@@ -1,10 +1,10 @@
 """The graph of a traced function: a flat list of primitives on strided views of values.
 
 A *value* is the contents of a flat buffer. A *node* reads views of values and writes views of new
-ones, each value is written by one node (static single assignment). A node that overwrites a part
-of a buffer makes a new value whose `base` is the old one: the same contents elsewhere, and, once a
-plan has been made, the same memory. Reshapes, transposes, slices and broadcasts are no nodes: they
-are the shapes and strides of the views.
+values. Each value is written by one node (static single assignment). A node that overwrites a part
+of a buffer makes a new value whose `base` is the old value: its other elements are those of the
+base, and the memory plan gives both the same memory. Reshapes, transposes, slices and broadcasts
+are not nodes: they are expressed by the shapes and strides of the views.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class View:
 
     @property
     def covers(self) -> bool:
-        """Whether it has every element of its value exactly once."""
+        """Whether the view has every element of its value exactly once."""
         return self.size == self.value.size and is_dense(self.shape, self.strides)
 
     @property
     def is_compact(self) -> bool:
-        """Whether it is its whole value in row-major order."""
+        """Whether the view is its whole value in row-major order."""
         return self.size == self.value.size and is_compact(self.shape, self.strides)
 
 
@@ -83,8 +83,8 @@ class Node:
 
     op: str
     operands: tuple[Any, ...]
-    # Nodes of different runs of a checkpointed function are never shared or fused: the second run
-    # is there so that the values of the first need not be kept.
+    # Nodes of different runs of a checkpointed function are never shared or fused: the purpose of
+    # the second run is that the values of the first need not be stored.
     run: int = 0
 
     # What the properties have found: passes and fusion ask for it again and again.
@@ -102,12 +102,12 @@ class Node:
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether it computes each element of its result from the same elements of its inputs."""
+        """Whether each element of the result depends on the same elements of the inputs only."""
         return self.op != "scan" and PRIMITIVES[self.op].is_elementwise
 
     @property
     def inputs(self) -> tuple[View, ...]:
-        """The views that are read; those of an in-place operand show the contents before.
+        """The views that are read; the view of an in-place operand is of the contents before.
 
         Several parts of one buffer may be outputs of one node: each is the base of the next.
         """
@@ -121,7 +121,7 @@ class Node:
 
     @property
     def outputs(self) -> tuple[View, ...]:
-        """The views that are written, each of a value of this node's own."""
+        """The views that are written, each of a new value."""
         if self._outputs is None:
             pairs = zip(self.roles, self.operands, strict=True)
             self._outputs = tuple(x for role, x in pairs if role in "ou")
@@ -129,11 +129,11 @@ class Node:
 
     @property
     def attributes(self) -> tuple[Any, ...]:
-        """The plain Python values."""
+        """The operands that are Python values."""
         return tuple(x for role, x in zip(self.roles, self.operands, strict=True) if role == "a")
 
     def needed(self) -> Iterator[Value]:
-        """The values whose contents this node needs: those it reads and the bases it keeps."""
+        """The values whose contents this node needs: its inputs and the bases of its outputs."""
         for view in self.inputs:
             yield view.value
         own = [view.value for view in self.outputs]
@@ -143,14 +143,17 @@ class Node:
 
 
 def replace_values(node: Node, instead: dict[int, Value]) -> Node:
-    """The node reading other values: those that `instead` gives for the ids of its own."""
+    """The node with other inputs: `instead` maps ids of values to their replacements."""
     read = [id(view.value) for view in node.inputs]
     return move_values(node, {key: (instead[key], 0) for key in read if key in instead})
 
 
 def move_values(node: Node, places: dict[int, tuple[Value, int]]) -> Node:
-    """The node reading its values as parts of others: of those, from that element on, that
-    `places` gives for their ids. What it overwrites in part stays the value it is."""
+    """The node with inputs that are parts of other values.
+
+    `places` maps the ids of values to (the other value, the offset in it). The values that the node
+    overwrites in part are not replaced.
+    """
     if not any(id(view.value) in places for view in node.inputs):
         return node
     written = {id(view.value) for view in node.outputs}
@@ -166,18 +169,20 @@ def move_values(node: Node, places: dict[int, tuple[Value, int]]) -> Node:
 
 @dataclass
 class Graph:
-    """A traced function: what goes in, the nodes in the order of the program, what comes out.
+    """A traced function: its inputs, the nodes in the order of the program, and its outputs.
 
-    `arguments` and `states` are arrays that the caller provides, row-major; `constants` are pairs
-    of a value and the array it holds. `results` are returned; `updates[i]` is the new contents of
-    state i, for those states that change. Those of `in_place` change in their own memory, which
-    others may see; the others may as well get new memory.
+    `arguments` and `states` are row-major arrays that the caller provides. `constants` are pairs of
+    a value and its array. `results` are returned. `updates[i]` is the new contents of state i, if
+    the state changes. The states of `in_place` are updated in their own memory, because other
+    arrays may share it; the other states may get new memory.
     """
 
     arguments: list[View] = field(default_factory=list)
     states: list[View] = field(default_factory=list)
     constants: list[tuple[Value, NDArray]] = field(default_factory=list)
-    literals: set[int] = field(default_factory=set)  # ids of constants that nobody else can change
+    literals: set[int] = field(
+        default_factory=set
+    )  # ids of constants that no other code can change
     nodes: list[Node] = field(default_factory=list)
     results: list[View] = field(default_factory=list)
     updates: dict[int, View] = field(default_factory=dict)

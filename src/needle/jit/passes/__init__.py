@@ -16,7 +16,7 @@ from .simplify import (
 
 
 def simplify_loops(graph: Graph) -> Graph:
-    """With loops that do only what a step must do, optimized as programs of their own."""
+    """The graph with its loops simplified; each loop body is optimized like a program."""
     return simplify_scans(graph, optimize)
 
 

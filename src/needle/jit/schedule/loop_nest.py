@@ -1,8 +1,9 @@
 """Loop nests: which element-wise nodes and reductions fit into one loop.
 
-A `Nest` holds nodes that run in one loop over a common domain (see `ir.domain`) of `rows` x `cols`:
-a node is *full* (it has a value at every point), *row* (one value a row), or a reduction of full
-values to one a row, one a column or one in all, or of row values to one in all.
+A `Nest` holds nodes that run in one loop over a common domain (see `ir.domain`) of `rows` x `cols`
+points. A *full* node has a value at every point, a *row* node one value per row. The other nodes
+are reductions: of full values to one per row, one per column or a single one, and of row values to
+a single one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..ir.graph import Node, Value, View
 
 @dataclass(eq=False)
 class Nest:
-    """Nodes that run in one loop; see the module. `cols` is None until a node decides it."""
+    """Nodes that run in one loop; see the module. `cols` is None until a node determines it."""
 
     size: int
     cols: int | None = None
@@ -30,7 +31,7 @@ class Nest:
     in_place: ClassVar[tuple[str, ...]] = (FULL,)
 
     def add(self, node: Node, domain: Domain) -> bool:
-        """Take the node in if it fits; returns whether it did."""
+        """Add the node if it fits; returns whether it did."""
         if self.nodes and self.nodes[0].run != node.run:
             return False
         choice = self._kind(domain)
@@ -49,11 +50,11 @@ class Nest:
         return True
 
     def empty(self) -> Self:
-        """A nest of the same points without nodes."""
+        """A nest of the same size without nodes."""
         return type(self)(self.size, self.cols)
 
     def merged_with(self, other: Self) -> Self | None:
-        """An empty nest for the nodes of both, or None where their points are not the same."""
+        """An empty nest for the nodes of both nests; None where their sizes or columns differ."""
         if self.size != other.size:
             return None
         if None not in (self.cols, other.cols) and self.cols != other.cols:
@@ -61,7 +62,7 @@ class Nest:
         return (other if self.cols is None else self).empty()
 
     def only(self, chosen: Sequence[bool]) -> Self | None:
-        """The nest with the chosen ones of its nodes; None where there are none."""
+        """The nest with the chosen nodes only; None where none is chosen."""
         nest = self.empty()
         nest.nodes = list(itertools.compress(self.nodes, chosen))
         nest.domains = list(itertools.compress(self.domains, chosen))
@@ -71,7 +72,7 @@ class Nest:
         return nest if nest.nodes else None
 
     def _kind(self, domain: Domain) -> tuple[str, int | None] | None:
-        """(what the node is in this nest, the columns of the nest then), or None."""
+        """(kind of a node in this nest, columns of the nest with it); None if it does not fit."""
         wanted = reduction_shape(domain)
         if wanted is None:
             return None
@@ -83,7 +84,7 @@ class Nest:
         return {FULL: (ROW, self.cols), TOTAL: (TOTAL, self.cols)}.get(kind)
 
     def _axes(self, domains: Sequence[Domain], cols: int | None) -> list[int] | None:
-        """The boundaries of the common domain, descending; None where there is none."""
+        """The boundaries of the common domain, descending; None without a common domain."""
         boundaries = {1, self.size} | ({cols} if cols is not None else set())
         for domain in domains:
             scale = 1 if domain.size == self.size else self.size // max(domain.size, 1)
@@ -103,7 +104,7 @@ class Nest:
         return self.reads_line(domain, i, cols)
 
     def reads_line(self, domain: Domain, i: int, cols: int | None) -> bool:
-        """Whether input `i` of a node has an element a row of `cols` points, read at each point."""
+        """Whether input `i` of a node has one element per row, broadcast over its `cols` points."""
         if domain.size != self.size:
             return is_linear(domain.shape, domain.accesses[i])
         if cols is None:
@@ -112,7 +113,7 @@ class Nest:
         return is_linear(shape, outer) and not any(inner)
 
     def can_have_columns(self, cols: int) -> bool:
-        """Whether rows of `cols` points suit every node."""
+        """Whether every node allows rows of `cols` points."""
         return self.cols in (None, cols) and self._axes(self.domains, cols) is not None
 
     def boundaries(self, cols: int | None) -> list[int]:
@@ -122,5 +123,5 @@ class Nest:
         return chain
 
     def outputs(self) -> list[Value]:
-        """The values that the nest makes, in order."""
+        """The values that the nest computes, in order."""
         return [node.outputs[0].value for node in self.nodes]

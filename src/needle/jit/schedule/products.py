@@ -1,4 +1,4 @@
-"""What can follow in the loop of a matrix product or of a convolution."""
+"""Which nests can be the epilogue of a matrix product or of a convolution."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from .walk import make_walk
 
 
 def result_matrix(node: Node) -> tuple[int, int] | None:
-    """(rows, columns) of the matrix whose blocks a node gives to an epilogue: that of a product or
-    of a convolution, pixels x filters. None where it gives none."""
+    """(rows, columns) of the matrix on whose blocks an epilogue of the node runs.
+
+    The matrix of a convolution has pixels as rows and filters as columns. None where the node takes
+    no epilogue.
+    """
     if shape := product_shape(node):
         return (shape.m, shape.n) if shape.batch == 1 else None
     if node.op == "conv2d_weight_grad" or convolution_shape(node) is None:
@@ -24,8 +27,7 @@ def result_matrix(node: Node) -> tuple[int, int] | None:
 
 
 def fits_epilogue(nest: Nest, node: Node) -> bool:
-    """Whether a nest can run block by block on the result of a product or convolution while that
-    is in cache."""
+    """Whether a nest can run on each block of the result of a node while the block is in cache."""
     matrix = result_matrix(node)
     if matrix is None or nest.size != prod(matrix) or nest.cols not in (None, matrix[1]):
         return False

@@ -1,9 +1,9 @@
-"""Recomputation: what a few additions give again is not kept in memory for it.
+"""Rematerialization: cheap values are recomputed by their readers instead of stored.
 
-The gradient of a layer reads what the forward pass has computed, such as x - mean of a layer norm.
-Where that follows by cheap element-wise steps from values that are in memory anyway, the loops that
-read it compute it again: it is never written, and no more is read in its place. For registers this
-is rematerialization (Briggs, Cooper and Torczon, 1992).
+The gradient of a layer reads values of the forward pass, such as x - mean of a layer norm. Some of
+them can be computed by cheap element-wise nodes from values that are stored anyway. The loops that
+read such a value then recompute it. It is never stored, and the loops read no more memory than
+before. Briggs, Cooper and Torczon (1992) do the same for registers.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FEWER = 8
 
 
 def units_of(graph: Graph, **options: Any) -> list[Unit]:
-    """The graph's nodes as fused units that compute cheap values again; for options see `fuse`."""
+    """The graph's nodes as fused units that recompute cheap values; for options see `fuse`."""
     return rematerialize(graph, fusion.fuse(graph, **options))
 
 
 def rematerialize(graph: Graph, units: list[Unit]) -> list[Unit]:
-    """The units, in their order, with cheap values computed where they are read.
+    """The units, in the same order, with cheap values recomputed where they are read.
 
-    A node can be in several of them then, each time with a value of its own; one whose value
-    nothing reads any more is in none.
+    A node can then be in several units, each time with a value of its own. A node whose value has
+    no reader left is in none.
     """
     recomputation = _Recomputation(graph, units)
     for nest in [unit.nest for unit in units if unit.nest is not None]:
@@ -47,7 +47,7 @@ def rematerialize(graph: Graph, units: list[Unit]) -> list[Unit]:
 
 @dataclass
 class _Chain:
-    """How to compute a value again: nodes in order, and the values in memory that they read."""
+    """How to recompute a value: nodes in order, and the stored values that they read."""
 
     value: Value
     nodes: list[Node] = field(default_factory=list)
@@ -55,12 +55,12 @@ class _Chain:
 
     @property
     def cost(self) -> int:
-        """Of one element."""
+        """The cost of one element, in additions."""
         return sum(map(cost_of, self.nodes))
 
 
 class _Recomputation:
-    """The units while values of theirs become computed again."""
+    """The state of the pass: the units, and which values are stored, computed and read where."""
 
     def __init__(self, graph: Graph, units: list[Unit]) -> None:
         self.units = [Unit(u.number, u.nest, u.node) for u in units]
@@ -90,7 +90,7 @@ class _Recomputation:
                 self.readers.setdefault(id(value), set()).add(position)
 
     def consider(self, value: Value) -> None:
-        """Let the readers of a value compute it, where all can and none reads more then."""
+        """Let the readers of a value recompute it if all can and none then reads more memory."""
         key = id(value)
         if value.size < fusion.SMALL or key not in self.stored or key in self.fixed:
             return
@@ -112,7 +112,7 @@ class _Recomputation:
                 self.readers.setdefault(id(leaf), set()).add(position)
 
     def _trace(self, value: Value, chain: _Chain) -> bool:
-        """Add the nodes that compute a value; returns whether they all start from memory."""
+        """Add the nodes that compute a value; returns whether they depend on stored values only."""
         node, kind = self.maker[id(value)]
         if node in chain.nodes:
             return True
@@ -129,15 +129,17 @@ class _Recomputation:
         return True
 
     def _is_leaf(self, value: Value, points: int) -> bool:
-        """Whether a value is in memory, or can be there for almost nothing."""
+        """Whether a value is stored, or is so small that storing it costs almost nothing."""
         if id(value) in self.stored:
             return True
         made_in_nest = self.maker.get(id(value), (None, None))[1] not in (None, FULL)
         return made_in_nest and value.size * FEWER <= points
 
     def _computing(self, position: int, chain: _Chain) -> tuple[Nest, dict[int, Node]] | None:
-        """A reader's nest with copies of the chain's nodes in it, and these by the ids of the old
-        values; None where they do not fit, or would read more than the value."""
+        """A reader's nest with copies of the chain's nodes, and the copies by the old values' ids.
+
+        None where the copies do not fit, or would read more memory than the value itself.
+        """
         unit, value = self.units[position], chain.value
         by_kernel = unit.node is not None and any(v is value for v in unit.node.needed())
         if unit.nest is None or by_kernel or self._reads_more(position, chain):
@@ -161,7 +163,7 @@ class _Recomputation:
         return nest, copies
 
     def _reads_more(self, position: int, chain: _Chain) -> bool:
-        """Whether a unit would read more in place of the value, or a state too late."""
+        """Whether a unit would read more memory than the value, or a state after its update."""
         new = [v for v in chain.leaves if position not in self.readers.get(id(v), ())]
         if any(self.until.get(id(v), position + 1) <= position for v in new):
             return True
@@ -169,8 +171,10 @@ class _Recomputation:
         return sum(large.values()) > chain.value.nbytes
 
     def _copies(self, position: int, chain: _Chain) -> dict[int, Node]:
-        """The nodes of the chain with values of their own, by the ids of the old values; those
-        that the unit has already stay the same."""
+        """Copies of the chain's nodes with new values, by the ids of the old values.
+
+        Copies that the unit already has are reused.
+        """
         copies: dict[int, Node] = {}
         instead: dict[int, Value] = {}
         for old in chain.nodes:
@@ -186,7 +190,7 @@ class _Recomputation:
 
 
 def _without_dead_code(graph: Graph, units: list[Unit]) -> Iterator[Unit]:
-    """The units with only those nodes of their nests whose values something needs."""
+    """The units without the nodes of their nests whose values nothing needs."""
     needed = {id(view.value) for view in graph.outputs()}
     living: set[int] = set()
     for node in (node for unit in reversed(units) for node in reversed(unit.nodes)):

@@ -1,4 +1,4 @@
-"""Units: what runs as one kernel, and which values must be in memory between them."""
+"""Units: groups of nodes that run as one kernel, and the values stored between them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from .loop_nest import Nest
 
 @dataclass(eq=False)
 class Unit:
-    """What runs as one kernel: a nest, a node with a kernel of its own, or a matrix product or
-    convolution and the nest that runs on its blocks."""
+    """The nodes of one kernel.
+
+    A unit is a nest, a node with a kernel of its own, or a matrix product or convolution with a
+    nest as its epilogue.
+    """
 
     number: int
     nest: Nest | None
@@ -20,20 +23,22 @@ class Unit:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes inside."""
+        """All nodes of the unit, in order."""
         first = [] if self.node is None else [self.node]
         return first if self.nest is None else [*first, *self.nest.nodes]
 
 
 def arrays_of(node: Node) -> set[int]:
-    """The ids of what a node needs in memory even if it is one number and the node in a loop: what
-    it writes a part of, what it takes rows from."""
+    """The ids of the values that a node needs as arrays even where one number fills them.
+
+    These are the values that the node overwrites in part, and the one that it gathers rows from.
+    """
     bases = {id(view.value.base) for view in node.outputs}
     return bases | {id(node.inputs[0].value)} if node.op == "gather_rows" else bases
 
 
 def values_needed_outside(units: list[Unit], graph: Graph) -> set[int]:
-    """The ids of the values that must be in memory: read by another unit, or given out."""
+    """The ids of the values that must be stored: outputs, and inputs of another unit."""
     filled = graph.filled()
     maker: dict[int, Unit] = {}
     needed: set[int] = {id(view.value) for view in graph.outputs()}

@@ -1,4 +1,4 @@
-"""How a nest walks memory: its axes, the accesses of its nodes, its phases."""
+"""The iteration of a nest over memory: its axes, the accesses of its nodes, its phases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .loop_nest import Nest
 
 @dataclass(frozen=True)
 class Access:
-    """An input from memory: where it starts and how it moves along row and column axes."""
+    """An input in memory: its offset, and its strides along the axes of rows and columns."""
 
     value: Value
     offset: int
@@ -23,12 +23,12 @@ class Access:
 
 @dataclass
 class Walk:
-    """The axes of a nest, those of rows and those of columns, and the accesses of its nodes."""
+    """The axes of a nest, grouped into rows and columns, and the accesses of its nodes."""
 
     rows: tuple[int, ...]
     cols: tuple[int, ...]
     accesses: list[list[Access]]  # by node, by input
-    blocked: int = 0  # the points of a nest without rows, walked in blocks
+    blocked: int = 0  # the points of a nest without rows, which runs in blocks
 
     @property
     def width(self) -> int:
@@ -37,9 +37,9 @@ class Walk:
 
 
 def make_walk(nest: Nest, cols: int | None = None) -> Walk:
-    """The common axes of a nest, joined where every access steps evenly.
+    """The common axes of a nest, merged where every access has even strides.
 
-    `cols` decides the columns of a nest whose nodes do not.
+    `cols` sets the columns of a nest whose nodes leave them open.
     """
     cols = nest.cols if nest.cols is not None else cols
     boundaries = nest.boundaries(cols)
@@ -70,14 +70,14 @@ def make_walk(nest: Nest, cols: int | None = None) -> Walk:
 
 
 def _filled(accesses: list[list[Access]], lengths: list[int], border: int) -> list[list[Access]]:
-    """A nest of one point has one column."""
+    """Give the accesses a column axis where the nest has none."""
     if lengths[border:]:
         return accesses
     return [[Access(a.value, a.offset, a.rows, (0,)) for a in node] for node in accesses]
 
 
 def _along(domain: Domain, access: tuple[int, ...], boundaries: list[int], size: int) -> list[int]:
-    """An access's stride along every axis between the boundaries; 0 along those it lacks."""
+    """The stride of an access along every axis between the boundaries; 0 where it has no axis."""
     scale = size // max(domain.size, 1)
     own = [b // scale for b in boundaries if b >= scale]
     split = Domain(domain.shape, domain.reduced, (access,)).split(own)
@@ -117,8 +117,11 @@ def _joined(
 
 
 def phases_of(nest: Nest) -> dict[int, int]:
-    """The phase of each node by its id: that in which it is computed, or, for values of a whole
-    row (on a GPU also of a column), that before which it is known."""
+    """The phase of each node, by the node's id.
+
+    A full node is computed in its phase. A value per row (on a GPU also per column) is known before
+    its phase begins.
+    """
     known: dict[int, int] = {}
     phase: dict[int, int] = {}
     for node, kind in zip(nest.nodes, nest.kinds, strict=True):
