@@ -1,4 +1,4 @@
-"""Memory for time: functions whose inner values are computed again when their gradient is."""
+"""Gradient checkpointing: functions whose inner values are recomputed for their gradient."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from ._common import frozen
 
 
 class Checkpoint(TensorOp):
-    """`function` of its first `count` inputs; the others are the Tensors that it reads besides.
+    """`function` of its first `count` inputs; the other inputs are Tensors that it also reads.
 
     Its gradient runs the function again (Chen et al., 2016, "Training deep nets with sublinear
-    memory cost"), with the random numbers of the first time.
+    memory cost"), with the same random numbers.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class Checkpoint(TensorOp):
 
 
 class _Replay:
-    """The random numbers and the dtype of products of a run, for another run of the function."""
+    """The random numbers and the autocast dtype of a run, to repeat the run."""
 
     def __init__(self) -> None:
         self.state: Any = None  # of NumPy's generator, and of needle's own
-        self.run: Any = None  # what a trace knows the run by
+        self.run: Any = None  # the trace's record of the run
         self.autocast = autocast_dtype()
 
     @contextmanager
     def record_forward(self, inputs: Sequence[Tensor]) -> Iterator[None]:
-        """Inside is the first run."""
+        """A context for the first run."""
         trace = current_trace()
         if trace is None:
             self.state = np.random.get_state(), streams()
@@ -79,7 +79,7 @@ class _Replay:
 
     @contextmanager
     def recompute(self) -> Iterator[None]:
-        """Inside, generators draw what they drew in the first run, and go on as they were after."""
+        """A context in which generators repeat the draws of the first run."""
         with autocasting(self.autocast), self._draws_again():
             yield
 

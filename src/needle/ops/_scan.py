@@ -210,11 +210,11 @@ class _Flow:
 
 
 class _ReplayedSteps:
-    """The steps of a loop, run again for its gradient; they must read what they have read then."""
+    """The steps of a loop, replayed for its gradient; they must read what the forward run read."""
 
     def __init__(self, trace: Tracer, steps: _Steps) -> None:
         self.trace, self.steps = trace, steps
-        self.run: Any = None  # what the trace knows of the first time
+        self.run: Any = None  # the trace's record of the forward run
 
     def __call__(
         self, carries: list[Tensor], slices: list[Tensor]

@@ -29,19 +29,19 @@ from .streams import Stream, Streams, Uses
 
 OLDEST_CAPABILITY = (7, 0)
 _current = threading.local()  # the Context that is this thread's current one
-# What a kernel takes: words of 8 bytes, integers (also addresses) or doubles; structs as tuples.
+# A parameter of a kernel: a word of 8 bytes (an integer, address or double), or a struct of words.
 Parameter = int | float | tuple[int | float, ...]
 
 
 class CapturedGraph:
-    """Launches that run again with one call, and the scratch memory they use."""
+    """A CUDA graph: launches that one call repeats, and the scratch memory that they use."""
 
     def __init__(self, context: Context, executable: c_void_p, blocks: list[Block]) -> None:
         self._context, self._executable, self._blocks = context, executable, blocks
         self._uses: Uses = {stream: n for block in blocks for stream, n in block.uses.items()}
 
     def replay(self) -> None:
-        """Run it, on this thread's stream."""
+        """Launch the graph on this thread's stream."""
         here = self._context.streams.current
         self._context.streams.use(self._uses)
         self._context.call("cuGraphLaunch", self._executable, here.handle)
@@ -79,7 +79,7 @@ class Context:
         self._handle = self._driver.handle("cuDevicePrimaryCtxRetain", self.device)
         self._kernels: dict[str, c_void_p] = {}
         self._compiling = threading.Lock()
-        # Held while a stream captures: meanwhile no other thread allocates or records an event.
+        # Held while a stream captures, so that no other thread allocates or records an event.
         self.lock = threading.RLock()
         self.streams = Streams(self)
         self.pool = self.create("cuDeviceGetDefaultMemPool", self.device)
@@ -87,11 +87,11 @@ class Context:
         self.call("cuMemPoolSetAttribute", self.pool, POOL_RELEASE_THRESHOLD, byref(keep))
         self.memory, self.pinned = Memory(self), PinnedMemory(self)
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-        # Those that work may still write to, by the stream that does; they outlive their programs.
+        # Watches that unfinished work may write to, with its stream; they outlive their programs.
         self.awaited: dict[Watch, Stream] = {}
 
     def _check_versions(self) -> None:
-        """Machine code of a later major version of CUDA is not what a driver can load."""
+        """Raises CudaUnavailable if NVRTC is of a later major version than the driver can load."""
         made, loaded = compiler.version(), self._driver.integer("cuDriverGetVersion")
         if int(made.split(".")[0]) > loaded // 1000:
             raise CudaUnavailable(
@@ -107,7 +107,7 @@ class Context:
 
     @property
     def architecture(self) -> str:
-        """What kernels are compiled for, such as "sm_90"."""
+        """The architecture that kernels are compiled for, such as "sm_90"."""
         return "sm_{}{}".format(*self.capability)
 
     @property
@@ -116,7 +116,7 @@ class Context:
         return self.streams.current.handle
 
     def call(self, name: str, *args: object) -> None:
-        """A function of the driver, with this GPU the thread's current one."""
+        """Call a function of the driver, with this GPU as the thread's current one."""
         self.activate()
         self._driver(name, *args)
 
@@ -127,24 +127,24 @@ class Context:
             _current.context = self
 
     def create(self, name: str, *args: object) -> c_void_p:
-        """What a function of the driver puts into the pointer that is its first argument."""
+        """Call a function of the driver; returns what it stores through its first argument."""
         value = c_void_p()
         self.call(name, byref(value), *args)
         return value
 
     def synchronize(self) -> None:
-        """Wait until all threads' work is done. Raises CudaError for what has failed."""
+        """Wait until the work of all threads is done. Raises CudaError if some has failed."""
         self.streams.synchronize()
         self._check_watches()
 
     def watch(self) -> Watch:
-        """A word for indices out of range; looked at whenever the host waits for the GPU."""
+        """A word for indices out of range, checked whenever the host waits for the GPU."""
         watch = Watch(self)
         self._watches.add(watch)
         return watch
 
     def _check_watches(self, waited_for: Stream | None = None) -> None:
-        """Look at all, when a stream's work is done, or that of all streams."""
+        """Check all watches after the work of a stream, or of all streams, is done."""
         for watch in tuple(self._watches):
             if waited_for in (None, self.awaited.get(watch)):
                 self.awaited.pop(watch, None)
@@ -153,9 +153,9 @@ class Context:
     # ---- data -------------------------------------------------------------------------------
 
     def upload(self, array: np.ndarray, address: int, non_blocking: bool = False) -> None:
-        """Copy a contiguous array to the GPU while the host goes on; it may be changed at once.
+        """Copy a contiguous array to the GPU without blocking; the array may be changed at once.
 
-        With `non_blocking` one in pinned memory may not be, before the copy is done.
+        With `non_blocking` an array in pinned memory must not change before the copy is done.
         """
         block = self.pinned.block_of(array) if non_blocking else None
         if block is not None:
@@ -169,7 +169,7 @@ class Context:
             self.upload_block(block, address + start, part.nbytes)
 
     def upload_block(self, block: Block, address: int, nbytes: int) -> None:
-        """Copy the first bytes of a block of pinned memory to the GPU, and give the block back."""
+        """Copy the first bytes of a block of pinned memory to the GPU, then free the block."""
         try:
             self._copy_pinned(block, address, nbytes)
         finally:
@@ -182,7 +182,7 @@ class Context:
         block.uses[here] = here.issued
 
     def download(self, address: int, array: np.ndarray) -> None:
-        """Fill a contiguous array from the GPU, when this thread's work before is done."""
+        """Copy from the GPU into a contiguous array, after this thread's earlier work."""
         here = self.streams.current
         if array.nbytes:
             self.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, here.handle)
@@ -200,10 +200,10 @@ class Context:
     # ---- graphs -----------------------------------------------------------------------------
 
     def capture(self, work: Callable[[], None]) -> CapturedGraph:
-        """What `work` launches, as a graph: one call for all of it.
+        """Capture the launches of `work` as a graph.
 
-        `work` must not wait. It is called twice, the first time to compile its kernels and to find
-        the memory it needs, which then belongs to the graph.
+        `work` must not wait for the GPU. It is called twice. The first call compiles its kernels
+        and determines the memory that it needs, which then belongs to the graph.
         """
         here = self.streams.current
         with self.lock:
@@ -221,7 +221,7 @@ class Context:
 
     @contextmanager
     def _own_workspace(self) -> Iterator[None]:
-        """Inside, this thread's stream has a workspace of its own, given back at the end."""
+        """A context in which this thread's stream has a new workspace, freed at the end."""
         here = self.streams.current
         before, here.workspace = here.workspace, None
         try:
@@ -250,7 +250,7 @@ class Context:
     # ---- kernels ----------------------------------------------------------------------------
 
     def kernel(self, source: str) -> c_void_p:
-        """The function `kernel` of a source, compiled and loaded once."""
+        """The function `kernel` of a source, which is compiled and loaded once."""
         function = self._kernels.get(source)
         if function is None:
             with self._compiling:
@@ -265,14 +265,14 @@ class Context:
             return self.create(
                 "cuModuleLoadData", compiler.cached_kernel(source, self.architecture)
             )
-        except CudaError:  # it may come from the disk, made for a driver that was here before
+        except CudaError:  # the cached kernel may be for an earlier driver
             compiler.forget_kernel(source, self.architecture)
         return self.create("cuModuleLoadData", compiler.cached_kernel(source, self.architecture))
 
     def launch(
         self, what: str, source: str, blocks: int, threads: int, parameters: Sequence[Parameter]
     ) -> None:
-        """Run a kernel. `what` names it in an error: the op and the shapes."""
+        """Launch a kernel. `what`, the op and the shapes, names it in error messages."""
         words: list[int | float] = []
         starts = []
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Pinned memory of the host: the GPU copies from it while the host goes on."""
+"""Pinned memory of the host, from which the GPU copies asynchronously."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING_BAD = 2**64 - 1  # no index is out of range
 
 
 class PinnedMemory:
-    """Blocks of pinned memory, kept by size; one is used again when the copies from it are done."""
+    """A cache of pinned blocks by size. A block is reused after the copies from it are done."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -46,7 +46,7 @@ class PinnedMemory:
             return blocks.pop() if blocks else self._fresh(size)
 
     def free(self, block: Block) -> None:
-        """Give a block back. May be called while garbage is collected: takes no lock."""
+        """Free a block. Takes no lock, because the garbage collector may call it."""
         self._returned.append(block)
 
     def _fresh(self, size: int) -> Block:
@@ -73,7 +73,7 @@ class PinnedMemory:
         self._free[block.size].append(block)
 
     def _release(self) -> None:
-        """Wait for all copies, and give free blocks back to the driver."""
+        """Wait for all copies, then return the free blocks to the driver."""
         while self._copying:
             for mark in self._copying[0].marks:
                 mark.wait()
@@ -87,20 +87,20 @@ class PinnedMemory:
     # ---- arrays -----------------------------------------------------------------------------
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An uninitialized array in pinned memory, that goes back with the last view of it."""
+        """An uninitialized array in pinned memory, which is freed with the last view of it."""
         nbytes = prod(shape) * dtype.itemsize
         pages = _Pages(self, nbytes)
         self._arrays[pages.block.address] = pages
         return np.asarray(pages)[:nbytes].view(dtype).reshape(shape)
 
     def block_of(self, array: np.ndarray) -> Block | None:
-        """The block that an array made here begins, or None."""
+        """The block whose start is the start of an array from `array`; None for other arrays."""
         pages = self._arrays.get(array.ctypes.data)
         return None if pages is None else pages.block
 
 
 class _Pages:
-    """The memory of an array, alive as long as the array and its views are."""
+    """Owns the memory of an array; the array and its views keep it alive."""
 
     def __init__(self, pinned: PinnedMemory, nbytes: int) -> None:
         self._pinned, self.block = pinned, pinned.allocate(nbytes)
@@ -128,7 +128,7 @@ class Watch:
         self._word.value = NOTHING_BAD
 
     def used(self) -> None:
-        """This thread's latest work may write there: the word is its until that is done."""
+        """Record that this thread's latest work may write the word until that work is done."""
         here = self._streams.current
         self.block.uses[here] = here.issued
         self._awaited[self] = here

@@ -1,8 +1,8 @@
 """Programs on `cuda()`: the kernels of a graph, captured as one CUDA graph.
 
-The passes, the units and the memory plan are those of the CPU. A loop nest becomes a kernel of its
-own (`schedule.gpu_nest`, `codegen.cuda_loops`); every other node runs through the device's
-primitive. All of this is recorded once by the driver, and a call of the program is one launch.
+The passes, the fusion into units and the memory plan are shared with the CPU. A loop nest becomes
+a kernel (`schedule.gpu_nest`, `codegen.cuda_loops`); every other node runs the device's primitive.
+The driver captures all launches once, and a call of the program is one launch of that graph.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class ProgramBuffer:
 class CudaProgram:
     """A graph that runs on a GPU as one CUDA graph; see `Executable`.
 
-    A call waits for nothing. An index out of range raises IndexError later: at the next call, or
-    where the host waits for the GPU (`.item()`, `.numpy()`, `synchronize()`).
+    A call does not wait for the GPU. An index out of range raises IndexError later: at the next
+    call, or where the host waits for the GPU (`.item()`, `.numpy()`, `synchronize()`).
     """
 
     def __init__(self, graph: Graph, device: CudaDevice) -> None:
@@ -116,7 +116,7 @@ class CudaProgram:
         return results
 
     def _place(self, arguments: Sequence[NDArray]) -> None:
-        """Copy the arguments to where the graph reads them; those of the host come last."""
+        """Copy the arguments to where the graph reads them. Arguments on the host come last."""
         context, start = self.device.context, _address(self._arguments)
         there = [given._device == self.device for given in arguments]
         count = there.index(False) if False in there else len(there)
@@ -159,7 +159,7 @@ def _planned(graph: Graph) -> tuple[Graph, list[Unit], Plan]:
 
 
 def launch_on(graph: Graph, device: CudaDevice) -> None:
-    """Launch the kernels of a graph once, on new memory with whatever is in it."""
+    """Launch the kernels of a graph once, on uninitialized memory."""
     graph, units, plan = _planned(graph)
     views = {"argument": graph.arguments, "state": graph.states, "result": graph.results}
     arrays = {kind: [device.empty(x.shape, x.dtype) for x in of] for kind, of in views.items()}
@@ -171,7 +171,7 @@ def launch_on(graph: Graph, device: CudaDevice) -> None:
 
 
 def _counters(device: CudaDevice) -> NDArray:
-    """Zeros, as kernels find and leave them that count their blocks; see `is_last`."""
+    """Counters of finished blocks. Kernels find them 0 and leave them 0; see `is_last`."""
     counters = device.empty((COUNTERS,), "int32")
     device.fill(counters, 0)
     return counters
@@ -182,16 +182,16 @@ def _address(x: Any) -> int:
 
 
 def _own(state: Tensor) -> None:
-    """Give a state memory of its own where somebody else sees it: it is about to be overwritten."""
+    """Copy the data of a state that is about to be overwritten if another array shares it."""
     array = state.cached_data
-    # One reference is the Tensor's (the buffer's: the array's), the others are those of this call.
+    # One reference is the owner's (of the buffer: the array's); the others are those of this call.
     if sys.getrefcount(array) > 3 or sys.getrefcount(array._handle) > 2:
         state.cached_data = array.copy()
 
 
 @dataclass
 class _Launcher:
-    """The kernels of a graph on memory that its plan has laid out in `buffers`."""
+    """Launches the kernels of a graph on `buffers`, in the places that its plan has assigned."""
 
     graph: Graph
     plan: Plan
@@ -203,7 +203,7 @@ class _Launcher:
         self.batch = LaunchBatch(self.device, counters)
 
     def run(self, units: list[Unit]) -> None:
-        """Launch all of it."""
+        """Launch all units."""
         needed = values_needed_outside(units, self.graph)
         for unit in units:
             if unit.nest is not None:
@@ -234,7 +234,7 @@ class _Launcher:
         kernel(*operands)
 
     def _scan(self, node: Node) -> None:
-        """The kernels of every step; see `run_scan` in csrc/cpu/kernels/program_runtime.h."""
+        """Launches every step; see `run_scan` in csrc/cpu/kernels/program_runtime.h."""
         loop: Loop = node.operands[0]
         n, last = loop.carries, loop.carries + loop.slices
         *outputs, memory = node.outputs

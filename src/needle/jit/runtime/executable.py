@@ -1,4 +1,4 @@
-"""What runs a graph: the evaluator, or native code."""
+"""Executables: a graph run by the reference interpreter, or as native code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .explain import read_times, table
 
 
 class Unavailable(RuntimeError):
-    """Why there is no native code for a function."""
+    """There is no native code for a function; the message says why."""
 
 
 def overwrite(tensor: Tensor, data: NDArray) -> None:
-    """Write `data` into the memory of `tensor`, for everybody who shares it."""
+    """Write `data` into the memory of `tensor`, so that all arrays that share it change."""
     with no_grad():
         tensor[...] = Tensor.make_const(data)
 
@@ -38,7 +38,7 @@ class Executable(Protocol):
 
     @property
     def device(self) -> BackendDevice:
-        """Where it runs."""
+        """The device that it runs on."""
 
     def fits(self, states: Sequence[Tensor]) -> bool:
         """Whether the states have the shapes and dtypes of the trace."""
@@ -46,11 +46,11 @@ class Executable(Protocol):
     def run(
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
     ) -> list[NDArray]:
-        """The results; states that change get their new data."""
+        """Run the graph and return its results; states that change get their new data."""
 
 
 class Evaluated:
-    """The specification, slow: `evaluate` on NumPy."""
+    """Runs a graph by the reference interpreter, `evaluate`; slow."""
 
     def __init__(self, graph: Graph, device: BackendDevice) -> None:
         self.graph, self.device = graph, device
@@ -67,7 +67,7 @@ class Evaluated:
     def run(
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
     ) -> list[NDArray]:
-        """The results; states that change get their new data."""
+        """Run the graph and return its results; states that change get their new data."""
         before = [s.numpy() for s in states]
         results, updates = evaluate(self.graph, [a.numpy() for a in arguments], before)
         for i, array in updates.items():
@@ -83,7 +83,7 @@ class Evaluated:
 
 
 class Native:
-    """A compiled library, run by the core."""
+    """A graph compiled to a native library, which the core runs."""
 
     device = cpu()
 
@@ -133,7 +133,7 @@ class Native:
 
 
 def make_executable(graph: Graph, device: BackendDevice, mode: str) -> Executable:
-    """What runs `graph` in a mode of NEEDLE_JIT. Raises Unavailable."""
+    """The executable of `graph` in a mode of NEEDLE_JIT. Raises Unavailable."""
     if mode == "evaluate":
         return Evaluated(graph, device)
     if isinstance(device, CudaDevice):

@@ -1,4 +1,4 @@
-"""What a compiled program consists of, and where its time goes."""
+"""Reports on a compiled program: its kernels, their work and their time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """One kernel: what it is made of, its floating-point operations and the bytes it moves."""
+    """One kernel: its operations by name, its floating-point operations and the bytes it moves."""
 
     name: str
     flops: int
@@ -48,7 +48,7 @@ def _name(unit: Unit) -> str:
 
 
 def nest_name(nest: Nest) -> str:
-    """A nest's shape and what it computes."""
+    """The name of a nest: its shape and its operations."""
     plain = ("fill", "copy", "where", "gather_rows")
     counts = Counter(n.op if n.op in plain else str(n.attributes[0]) for n in nest.nodes)
     names = " ".join(name if n == 1 else f"{name}*{n}" for name, n in counts.items())
@@ -58,7 +58,7 @@ def nest_name(nest: Nest) -> str:
 
 
 def flops_of(node: Node) -> int:
-    """Floating-point operations, a function like exp counting as one addition or more."""
+    """The floating-point operations of a node; a function such as exp counts as its cost."""
     if node.op == "scan":
         loop: Loop = node.operands[0]
         return loop.length * sum(map(flops_of, loop.body.nodes))
@@ -109,7 +109,7 @@ def table(graph: Graph, units: list[Unit], plan: Plan, seconds: list[float] | No
 
 
 def read_times(library: str, count: int) -> list[float]:
-    """The seconds that each kernel of a profiling build has taken so far, set to 0 again."""
+    """The seconds that each kernel of a profiling build has taken; resets the timers to 0."""
     times = (ctypes.c_double * count).in_dll(ctypes.CDLL(library), "needle_times")
     values = list(times)
     for i in range(count):
