@@ -28,7 +28,7 @@ from . import check
 from .guards import CONTENTS, Counters, Unrepeatable, put, read
 from .host_random import Draw
 from .signature import Signature
-from .trace import Given, Kept, Made, MadeObject, Output, Reached, Source, Trace, Tracing
+from .trace import Given, Kept, Made, MadeObject, Output, Raised, Reached, Source, Trace, Tracing
 
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
 MAX_PROGRAMS = 32
@@ -498,7 +498,16 @@ class JitFunction:
                         self._programs.move_to_end(key)
                         return result
             objects = [*args[:own], *given.objects]
-            made = self._compile(args, kwargs, key, given, objects, native)
+            error: Exception | None = None
+            try:
+                made = self._compile(args, kwargs, key, given, objects, native)
+            except Raised as raised:
+                made, error = None, raised.error
+            if error is not None:  # the trace has left no mark: eager code leaves its own
+                result = eagerly()
+                reason = f"a trace of it raises {type(error).__name__}: {error}"
+                self._remember(key, self._eager_program(reason), given.objects)
+                return result
             if made is None:  # to be checked with the evaluator
                 return self._call(args, kwargs, own)
             self._remember(key, made, given.objects)
@@ -609,12 +618,7 @@ class JitFunction:
             trace = traced(self._function, args, kwargs, given.tensors, objects, given.containers)
             self._refuse_growth(key, trace)
         except Unrepeatable as reason:
-            if str(reason) not in self._unrepeatable:
-                self._unrepeatable.add(str(reason))
-                warnings.warn(f"[jit] {self.name} runs eagerly: {reason}", stacklevel=4)
-            program = EagerProgram([])
-            program.keep(self, None)
-            return program
+            return self._eager_program(str(reason))
         if len(trace.graph.nodes) > LARGE_GRAPH:
             warnings.warn(
                 f"[jit] {self.name} has {len(trace.graph.nodes)} operations; Python loops are "
@@ -637,6 +641,15 @@ class JitFunction:
             self.compilations += 1
             program = CompiledProgram(trace, executable)
         program.keep(self, _keeper(objects, trace))
+        return program
+
+    def _eager_program(self, reason: str) -> Program:
+        """In the place of a program; a warning says why."""
+        if reason not in self._unrepeatable:
+            self._unrepeatable.add(reason)
+            warnings.warn(f"[jit] {self.name} runs eagerly: {reason}", stacklevel=5)
+        program = EagerProgram([])
+        program.keep(self, None)
         return program
 
     def _refuse_growth(self, key: Any, trace: Trace) -> None:

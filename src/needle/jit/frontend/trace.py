@@ -62,6 +62,14 @@ class Reached(BaseException):
         self.argument = argument
 
 
+class Raised(Exception):
+    """The function has raised `error` while it was traced."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class _Leaked(Op):
     """Replaces the op of a Tensor that was made inside of a compiled function but used outside."""
 
@@ -320,6 +328,7 @@ class Tracing:
         The function gets stand-ins of them, so that an argument that it also finds outside, as a
         parameter of a model may be, can be told: that raises `Reached`, unless it is `fixed`.
         The Tensors themselves stay as they are; objects have their attributes back afterwards.
+        Raises `Raised` where the function raises an exception of its own.
         """
         stand_ins = self._stand_ins(arguments)
         args, kwargs = self._with_copies((args, kwargs), stand_ins)
@@ -328,7 +337,12 @@ class Tracing:
             with autograd.trace_with(self), self._recording(), self.watch:
                 self.watch.place_counters()
                 map_leaves(self.watch.reached, (function, args, kwargs))
-                returned = function(*args, **kwargs)
+                try:
+                    returned = function(*args, **kwargs)
+                except TraceError:
+                    raise
+                except Exception as error:
+                    raise Raised(error) from error
                 self.watch.check_unseen()
                 trace = self._finish(returned, arguments)
                 self.counted = self.watch.counted()
