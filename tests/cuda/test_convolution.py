@@ -224,3 +224,11 @@ def test_sizes_beyond_the_kernels(name, gpu):
 
 def test_the_largest_stride(gpu):
     sizes.test_the_largest_stride(gpu)
+
+
+def test_empty_kernels(gpu):
+    sizes.assert_empty_kernels_are_refused(gpu)
+
+
+def test_softmax_of_nothing(gpu):
+    sizes.assert_softmax_of_nothing(gpu)

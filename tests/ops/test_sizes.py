@@ -53,3 +53,37 @@ def test_the_largest_stride(device: ndl.Device):
     x = np.random.RandomState(0).randn(2, 3, 3, 3)
     y = _conv(ndl.Tensor(x, device=device), stride=2**31, padding=0)
     np.testing.assert_allclose(y.numpy()[:, 0, 0, 0], x.sum((1, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def assert_empty_kernels_are_refused(device: ndl.Device) -> None:
+    for op, image, kernels in (
+        (ops.conv, (1, 4, 4, 3), ((0, 3, 3, 4), (3, 0, 3, 4))),
+        (ops.conv, (1, 4, 4, 0), ((3, 3, 0, 4),)),
+        (ops.conv_transpose, (1, 4, 4, 3), ((0, 3, 4, 3), (3, 3, 0, 3))),
+    ):
+        for kernel in kernels:
+            with pytest.raises(ValueError, match=rf"\[{op.__name__}\] .* must not be empty"):
+                op(ndl.ones(image, device=device), ndl.ones(kernel, device=device))
+    with pytest.raises(ValueError, match=r"\[conv\] .* longer than 2\^31"):
+        _conv(ndl.ones((0, 2**33, 4, 3), device=device))
+
+
+def assert_softmax_of_nothing(device: ndl.Device) -> None:
+    def run(*inputs: ndl.Tensor) -> list[ndl.Tensor]:
+        results = [f(x) for x in inputs for f in (ops.softmax, ops.log_softmax)]
+        return [*results, *ndl.grad(ndl.concatenate([y.flatten() for y in results]).sum(), inputs)]
+
+    shapes = (3, 0), (0, 3), (2, 3, 0)
+    inputs = [ndl.ones(shape, device=device, requires_grad=True) for shape in shapes]
+    expected = [*(shape for shape in shapes for _ in range(2)), *shapes]
+    assert [y.shape for y in run(*inputs)] == expected
+    if device != ndl.cpu_numpy():
+        assert [y.shape for y in ndl.jit(run)(*inputs)] == expected
+
+
+def test_empty_kernels(device: ndl.Device):
+    assert_empty_kernels_are_refused(device)
+
+
+def test_softmax_of_nothing(device: ndl.Device):
+    assert_softmax_of_nothing(device)

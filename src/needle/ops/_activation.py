@@ -122,7 +122,7 @@ class LogSoftmax(FusedOp):
         return out
 
     def decompose(self, a: Tensor) -> Tensor:  # type: ignore[override]
-        shifted = a - largest(a, 1, keepdims=True).detach()
+        shifted = a - largest(a, 1, keepdims=True).detach() if a.shape[1] else a
         return shifted - log(summation(exp(shifted), 1, keepdims=True))
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Tensor]:

@@ -17,7 +17,7 @@ from ._shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
 
-MOST = 2**31  # in a geometry, for the kernels
+MOST = 2**31  # of lengths and of numbers in a geometry, for the kernels
 
 
 class Geometry(NamedTuple):
@@ -304,6 +304,10 @@ def _check_shapes(what: str, a: Tensor, b: Tensor, groups: int, channels: int, w
             f"[{what}] {a.shape[3]} channels in shape {a.shape} do not fit {where} in {b.shape} "
             f"with groups={groups}"
         )
+    if not prod(b.shape[:3]):
+        raise ValueError(f"[{what}] the kernel of shape {b.shape} must not be empty")
+    if max(*a.shape, *b.shape) > MOST:
+        raise ValueError(f"[{what}] shapes {a.shape} and {b.shape} must not be longer than 2^31")
 
 
 def _one_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
