@@ -176,6 +176,15 @@ def test_compiled_sums(dtype):
 
 
 @compiled
+def test_compiled_totals_of_constants():
+    """How the roundings add up depends on the number that is summed."""
+    step = ndl.jit(lambda x: x.sum())
+    for number in np.linspace(0.1, 1, 23, dtype="float32"):
+        total = step(ndl.Tensor(np.full(N, number), requires_grad=False))
+        assert_right(total, N * float(number), 25)
+
+
+@compiled
 def test_compiled_sums_of_other_shapes():
     """Stretches and groups that do not come out even, axes that cannot be joined, a sum of values
     of rows, and whole numbers, which have no roundings."""

@@ -37,6 +37,8 @@ NARROW = 16  # columns
 # Rows whose sums are added before they are added to the sum of all: each end of a group is a branch
 # that is not foreseen.
 GROUP_OF_TOTALS = 256
+# The same of blocks, each of which takes longer than such a branch.
+GROUP_OF_BLOCKS = 8
 # Sums of more rows than this are compensated.
 LONG = 1024
 # Sums of a group are local arrays up to this many columns: the compiler keeps a few columns of them
@@ -316,7 +318,7 @@ class _Writer:
 
     def _rows_of_group(self) -> int:
         if not self.columns:
-            return GROUP_OF_TOTALS
+            return GROUP_OF_BLOCKS if self.walk.blocked else GROUP_OF_TOTALS
         return GROUP_OF_NARROW if self.walk.width <= NARROW and not self.block else GROUP
 
     def write_epilogue(self, whole_rows: bool) -> LoopCode:
