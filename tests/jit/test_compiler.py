@@ -130,7 +130,7 @@ def test_what_a_library_depends_on(monkeypatch):
 def test_two_processes_at_once(cache):
     code = f"""
 import sys
-from needle.jit import compiler
+from needle.jit.runtime import compiler
 sys.stdin.readline()  # both start together
 path = compiler.build({source(3)!r})
 compiler.core.Program(str(path), [], [], [], [], 0)

@@ -193,13 +193,15 @@ class NumpyDevice(BackendDevice):
         self._store(out, np.where(self.view(cond), self.view(a), self.view(b)))
 
     def reduce(self, op: str, x: Any, axes: tuple[int, ...], out: Any) -> None:
-        self._store(out, REDUCE[op](self.view(x), axis=axes, keepdims=True))
+        with np.errstate(all="ignore"):
+            self._store(out, REDUCE[op](self.view(x), axis=axes, keepdims=True))
 
     def argreduce(self, op: str, x: Any, axis: int, out: Any) -> None:
         self._store(out, ARGREDUCE[op](self.view(x), axis=axis, keepdims=True))
 
     def cumsum(self, x: Any, axis: int, out: Any) -> None:
-        self._store(out, running_sums(self.view(x), axis))
+        with np.errstate(all="ignore"):
+            self._store(out, running_sums(self.view(x), axis))
 
     def argsort(self, x: Any, axis: int, descending: bool, out: Any) -> None:
         values = self.view(x)
@@ -217,8 +219,9 @@ class NumpyDevice(BackendDevice):
         a, b, row = (None if x is None else self.view(x) for x in (a, b, bias))
         if is_stored(out._dtype):
             a, b = a.astype(np.float32), b.astype(np.float32)
-        product = np.matmul(a, b)
-        self._store(out, product if row is None else product + row)
+        with np.errstate(all="ignore"):
+            product = np.matmul(a, b)
+            self._store(out, product if row is None else product + row)
 
     def gather_rows(self, x: Any, index: Any, out: Any) -> None:
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
