@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import struct
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,9 +164,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         wanted = self.headers.get("Range")
         self.requests.append(wanted or "all")
-        path = self.translate_path(self.path)
         try:
-            body = open(path, "rb").read()  # noqa: SIM115
+            body = Path(self.translate_path(self.path)).read_bytes()
         except OSError:
             return self.send_error(404)
         start = int(wanted[6:-1]) if wanted else 0
