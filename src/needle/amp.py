@@ -134,7 +134,7 @@ class GradScaler:
             raise RuntimeError("[GradScaler] unscale_ or step was called already since update()")
         gradients = list(_gradients(optimizer))
         if any(is_traced(p.grad.realize_cached_data()) for p in gradients):
-            raise RuntimeError(
+            raise autograd.Untraceable(
                 "[GradScaler] unscale_ and step look at the gradients' values: compile the "
                 "function up to backward() and call them outside of it"
             )

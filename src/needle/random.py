@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Tensor, current_trace, log_undo
+from .autograd import Tensor, Untraceable, current_trace, log_undo
 from .backend_ndarray import NDArray, Shape, as_dtype, is_float, widened
 from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
@@ -85,7 +85,7 @@ class Generator:
     def set_state(self, state: tuple[int, int]) -> None:
         """Go on from where `get_state` was called. RuntimeError inside of a compiled function."""
         if current_trace() is not None:
-            raise RuntimeError("[Generator] make and seed it outside of a compiled function")
+            raise Untraceable("[Generator] make and seed it outside of a compiled function")
         for name, value in zip(("seed", "offset"), state, strict=True):
             if not 0 <= value < 2**64:
                 raise ValueError(f"[Generator] the {name} must be in 0 … 2**64 - 1, got {value}")

@@ -37,6 +37,7 @@ from .reverse import (
 from .tensor import SparseGradients, Tensor, TensorTuple
 from .tracing import (
     Tracer,
+    Untraceable,
     current_trace,
     trace_with,
     untraced,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _traces: dict[int, Tracer] = {}
 
 
+class Untraceable(RuntimeError):
+    """What is done cannot be part of a compiled function; the message says what to do."""
+
+
 class Tracer(Protocol):
     """Follows the values of a function that a thread traces (see `needle.jit.frontend.trace`)."""
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ... import autograd
-from ...autograd import Op, Tensor, TensorTuple, timestamp
+from ...autograd import Op, Tensor, TensorTuple, Untraceable, timestamp
 from ...autograd import Value as AutogradValue
 from ...backend_ndarray import (
     BackendDevice,
@@ -47,7 +47,7 @@ from .host_random import Draw
 _PACKAGE = str(Path(autograd.__file__).resolve().parents[1])
 
 
-class TraceError(RuntimeError):
+class TraceError(Untraceable):
     """The function does something that cannot be compiled; the message names the line."""
 
 
@@ -339,7 +339,7 @@ class Tracing:
                 map_leaves(self.watch.reached, (function, args, kwargs))
                 try:
                     returned = function(*args, **kwargs)
-                except TraceError:
+                except Untraceable:
                     raise
                 except Exception as error:
                     raise Raised(error) from error
