@@ -38,7 +38,8 @@ class Names:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-        self.own = inspect.signature(function).parameters.keys()
+        self.parameters = inspect.signature(function).parameters
+        self.own = self.parameters.keys()
         self.others = {
             other: name
             for names in SYNONYMS

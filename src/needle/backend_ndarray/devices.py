@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import (
-    ndarray,  # noqa: F401 (the type of the devices' arrays)
-)
+from . import ndarray  # noqa: F401 (devices make its arrays)
 from .cuda import CudaDevice
 from .device import DEVICE_NAMES, BackendDevice, as_device, install, the_device
 from .device_cpu import CpuDevice
 from .device_numpy import NumpyDevice
-from .dtypes import (
-    as_dtype,
-)
+from .dtypes import as_dtype
 
 _CPU: BackendDevice = the_device(CpuDevice)
 _CPU_NUMPY: BackendDevice = the_device(NumpyDevice)

@@ -167,12 +167,12 @@ def public(function: Any) -> Any:
     Nothing is looked at before there is an error: a check at every call would cost more than the
     wrapper.
     """
+    names = Names(function)
     wanted = {
         name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in names.parameters.items()
         if parameter.annotation in _TENSORS
     }
-    names = Names(function)
     if not wanted and not names.others:
         return function
 
