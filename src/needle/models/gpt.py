@@ -9,7 +9,7 @@ import numpy as np
 from .. import init, nn, ops
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
-from ..nn.transformer import dropout_or_nothing
+from ..nn.attention import dropout_or_nothing
 
 KeysAndValues = tuple[Tensor, Tensor]
 

@@ -12,6 +12,13 @@ from .activation import (
     Softplus,
     Tanh,
 )
+from .attention import (
+    AttentionLayer,
+    CrossAttention,
+    MultiHeadAttention,
+    RotaryEmbedding,
+    SelfAttention,
+)
 from .container import Identity, Residual, Sequential
 from .conv import Conv, Conv1d, Conv2d, ConvTranspose2d
 from .dropout import Dropout
@@ -31,15 +38,11 @@ from .loss import (
 from .module import Hook, IncompatibleKeys, Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LayerNorm1d, RMSNorm
 from .pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
-from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .recurrent import GRU, LSTM, RNN
+from .recurrent_cell import GRUCell, LSTMCell, RNNCell
 from .summary import Summary, summary
 from .torch_weights import from_torch_state_dict
 from .transformer import (
-    AttentionLayer,
-    CrossAttention,
-    MultiHeadAttention,
-    RotaryEmbedding,
-    SelfAttention,
     Transformer,
     TransformerDecoderLayer,
     TransformerEncoderLayer,

@@ -13,7 +13,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
 from ..ops._common import as_tensors, widens
-from ..ops._elementwise import logical_and
+from ..ops._comparison import logical_and
 from .arguments import in_unit_interval, one_of
 from .module import Module
 

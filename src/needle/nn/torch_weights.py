@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from .attention import CrossAttention, SelfAttention
 from .conv import Conv1d, Conv2d, ConvTranspose2d
 from .linear import Linear
 from .module import IncompatibleKeys, Module
 from .recurrent import _Recurrent
-from .transformer import CrossAttention, SelfAttention
 
 
 def from_torch_state_dict(module: Module, state: Mapping[str, Any]) -> IncompatibleKeys:

@@ -15,10 +15,11 @@ from ..backend_ndarray import NDArray, is_float, widened
 from ..backend_ndarray.layout import broadcast_shapes, whole
 from ._activation import Softmax, along_last_axis
 from ._common import FusedOp, of_one_dtype
-from ._elementwise import where
+from ._comparison import where
+from ._joining import chunk
 from ._linalg import matmul
 from ._reduction import max as largest
-from ._shape import broadcast_to, chunk, permute, reshape
+from ._shape import broadcast_to, permute, reshape
 
 
 class SoftmaxOfSeen(Softmax):

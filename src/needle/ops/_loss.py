@@ -11,9 +11,10 @@ from ..backend_ndarray import NDArray, is_float, is_traced, one_hot, required
 from ..backend_ndarray.layout import whole
 from ._activation import log_softmax, softmax
 from ._common import FusedOp, is_scalar, widens
-from ._elementwise import where
+from ._comparison import where
+from ._indexing import gather
 from ._reduction import summation
-from ._shape import gather, reshape, unsqueeze
+from ._shape import reshape, unsqueeze
 
 
 class CrossEntropy(FusedOp):

@@ -11,8 +11,8 @@ from ..autograd import Tensor, TensorOp, is_grad_enabled
 from ..backend_ndarray import NDArray, Shape, is_float, widened
 from ..backend_ndarray.layout import normalize_axis
 from ._common import FusedOp
+from ._comparison import logical_and
 from ._convolution import Pair, as_pair, channels_first, channels_last
-from ._elementwise import logical_and
 from ._reduction import Max, mean
 from ._shape import broadcast_to, pad, reshape
 

@@ -26,26 +26,17 @@ from ..autograd import (
 from ..backend_ndarray import is_float, promote, widened
 from ..backend_ndarray.dtypes import computed_dtype, float_dtype
 from ._activation import LogSoftmax, Softmax
+from ._arithmetic import EWisePow, PowerScalar, RDivScalar, RPowScalar
 from ._attention import Attention
 from ._convolution import Conv, ConvInputGrad, ConvWeightGrad
-from ._elementwise import (
-    EWisePow,
-    Exp,
-    Expm1,
-    Log,
-    Log1p,
-    PowerScalar,
-    RDivScalar,
-    RPowScalar,
-    Rsqrt,
-)
+from ._elementwise import Exp, Expm1, Log, Log1p, Rsqrt
+from ._joining import make_tuple
 from ._linalg import Linear, MatMul
 from ._loss import CrossEntropy, CrossEntropyGrad
 from ._normalization import BatchNorm, LayerNorm
 from ._pooling import AvgPool, AvgPoolGrad
 from ._recurrent import LSTM, RNN
 from ._reduction import CumSum, LogSumExp, Prod, Summation
-from ._shape import make_tuple
 
 
 class Precision(Enum):

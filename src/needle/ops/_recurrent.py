@@ -7,11 +7,11 @@ from typing import Any
 from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float
 from ._activation import relu, sigmoid, tanh
+from ._arithmetic import add
 from ._common import FusedTupleOp, of_one_dtype
-from ._elementwise import add
+from ._joining import chunk, make_tuple
 from ._linalg import linear
 from ._scan import scan
-from ._shape import chunk, make_tuple
 
 
 def lstm_step(

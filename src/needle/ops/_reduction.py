@@ -12,8 +12,11 @@ from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
 from ._common import widens
-from ._elementwise import abs, equal, exp, logical_or, not_equal, sqrt, where
-from ._shape import broadcast_to, concatenate, flip, gather, permute, reshape
+from ._comparison import equal, logical_or, not_equal, where
+from ._elementwise import abs, exp, sqrt
+from ._indexing import gather
+from ._joining import concatenate
+from ._shape import broadcast_to, flip, permute, reshape
 
 
 class _Reduction(TensorOp):

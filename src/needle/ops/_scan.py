@@ -30,7 +30,7 @@ from ..autograd import (
 from ..backend_ndarray import NDArray, is_float
 from ..tree import map_leaves, tensors
 from ._common import frozen
-from ._shape import make_tuple, split, stack
+from ._joining import make_tuple, split, stack
 
 
 def scan(

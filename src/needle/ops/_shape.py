@@ -1,4 +1,4 @@
-"""Ops that move elements without changing them: views, joins, padding and indexing.
+"""Ops that move elements without changing them: views, padding, dilation and tiling.
 
 Their gradients need shapes only, and each is the transpose of another op here.
 """
@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend_ndarray as nd
-from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..backend_ndarray import NDArray, Shape, indexing
+from ..autograd import Tensor, TensorOp
+from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import normalize_axis, resolve_shape, whole, wholes
 
 # ---- views ----------------------------------------------------------------------------------
@@ -236,212 +235,6 @@ def unsqueeze(a: Tensor, axis: int) -> Tensor:
     return reshape(a, (*a.shape[:at], 1, *a.shape[at:]))
 
 
-# ---- tuples ---------------------------------------------------------------------------------
-
-
-class MakeTensorTuple(TensorTupleOp):
-    """Tensors as one TensorTuple."""
-
-    saves_values = False
-
-    def compute(self, *args: NDArray) -> tuple[NDArray, ...]:
-        return args
-
-    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> tuple[Tensor, ...]:
-        return tuple(out_grad[i] for i in range(len(out_grad)))
-
-
-class TupleGetItem(TensorOp):
-    """One member of a TensorTuple; the gradient of the others is 0."""
-
-    saves_values = False
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def __call__(self, a: TensorTuple, fold_const: bool = True) -> Tensor:  # type: ignore[override]
-        # Taking a member out of a tuple that was just made is the member itself.
-        if fold_const and isinstance(a.op, MakeTensorTuple):
-            return a.inputs[self.index]
-        return Tensor.make_from_op(self, [a])
-
-    def compute(self, a: tuple[NDArray, ...]) -> NDArray:
-        return a[self.index]
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> SparseGradients:
-        return SparseGradients(node.inputs[0], {self.index: out_grad})
-
-
-class Stack(TensorOp):
-    """The members of a TensorTuple joined along a new axis."""
-
-    saves_values = False
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def compute(self, args: Sequence[NDArray]) -> NDArray:
-        return nd.stack(args, self.axis)
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
-        return split(out_grad, self.axis)
-
-
-class Split(TensorTupleOp):
-    """The slices along an axis, with that axis removed."""
-
-    saves_values = False
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def compute(self, a: NDArray) -> tuple[NDArray, ...]:
-        along = normalize_axis(self.axis, a.ndim, "split")
-        lead = (slice(None),) * along
-        return tuple(a[(*lead, i)] for i in range(a.shape[along]))
-
-    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
-        return stack(out_grad, normalize_axis(self.axis, node.inputs[0].ndim, "split"))
-
-
-class Chunk(TensorTupleOp):
-    """Equal parts along an axis."""
-
-    saves_values = False
-
-    def __init__(self, chunks: int, axis: int) -> None:
-        self.chunks, self.axis = chunks, axis
-
-    def compute(self, a: NDArray) -> tuple[NDArray, ...]:
-        step, lead = a.shape[self.axis] // self.chunks, (slice(None),) * self.axis
-        return tuple(a[(*lead, slice(i * step, (i + 1) * step))] for i in range(self.chunks))
-
-    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
-        return concatenate(out_grad, self.axis)
-
-
-class Concatenate(TensorOp):
-    """The members of a TensorTuple joined along an existing axis."""
-
-    saves_values = False
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def compute(self, args: Sequence[NDArray]) -> NDArray:
-        return nd.concatenate(args, self.axis)
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
-        parts = node.inputs[0].realize_cached_data()
-        lead = (slice(None),) * normalize_axis(self.axis, out_grad.ndim, "concatenate")
-        ends = np.cumsum([x.shape[self.axis] for x in parts]).tolist()
-        starts = [0, *ends[:-1]]
-        return make_tuple(
-            *(out_grad[(*lead, slice(a, b))] for a, b in zip(starts, ends, strict=True))
-        )
-
-
-def make_tuple(*args: Tensor) -> TensorTuple:
-    """Tensors as one TensorTuple."""
-    return MakeTensorTuple()(*args)
-
-
-def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
-    """Member `index` of a TensorTuple; negative counts from the end."""
-    n, index = len(value), whole(index, "tuple_get_item", "index")
-    if not -n <= index < n:
-        raise IndexError(f"index {index} is out of range for a tuple of {n} tensors")
-    return TupleGetItem(index % n)(value)
-
-
-def stack(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
-    """Join tensors of equal shape along a new axis.
-
-    Parameters
-    ----------
-    args : sequence of Tensor or TensorTuple
-        At least one tensor.
-    axis : int, default 0
-        The position of the new axis. `dim` is another name of this argument.
-
-    Returns
-    -------
-    Tensor
-
-    Raises
-    ------
-    TypeError
-        If `args` is not a non-empty sequence of Tensors.
-    ValueError
-        If the shapes differ or the axis is out of range.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> a, b = ndl.Tensor([1, 2]), ndl.Tensor([3, 4])
-    >>> ndl.stack([a, b], axis=1).tolist()
-    [[1.0, 3.0], [2.0, 4.0]]
-    """
-    return Stack(axis)(_as_tuple(args, "stack"))
-
-
-def split(a: Tensor, axis: int) -> TensorTuple:
-    """The slices of `a` along `axis`, which they lack."""
-    return Split(axis)(a)
-
-
-def concatenate(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
-    """Join tensors along an existing axis.
-
-    `cat` and `concat` are aliases.
-
-    Parameters
-    ----------
-    args : sequence of Tensor or TensorTuple
-        At least one tensor; the shapes agree outside `axis`.
-    axis : int, default 0
-        The axis along which the tensors are joined. `dim` is another name of this argument.
-
-    Returns
-    -------
-    Tensor
-
-    Raises
-    ------
-    TypeError
-        If `args` is not a non-empty sequence of Tensors.
-    ValueError
-        If the shapes differ outside the axis or the axis is out of range.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.concatenate([ndl.Tensor([1, 2]), ndl.Tensor([3])])
-    needle.Tensor([1. 2. 3.])
-    """
-    return Concatenate(axis)(_as_tuple(args, "concatenate"))
-
-
-concat = cat = concatenate
-
-
-def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-    """`a` cut into `chunks` equal parts along `axis`."""
-    along = normalize_axis(axis, a.ndim, "chunk")
-    n, chunks = a.shape[along], whole(chunks, "chunk", "chunks")
-    if chunks < 1 or n % chunks:
-        raise ValueError(f"[chunk] axis {axis} of length {n} has no {chunks} equal parts")
-    return Chunk(chunks, along)(a).tuple()
-
-
-def _as_tuple(args: Sequence[Tensor] | TensorTuple, what: str) -> TensorTuple:
-    if isinstance(args, TensorTuple):
-        return args
-    if isinstance(args, Tensor) or not args or not all(isinstance(x, Tensor) for x in args):
-        raise TypeError(f"[{what}] needs a non-empty list or tuple of Tensors")
-    return make_tuple(*args)
-
-
 # ---- padding and dilation -------------------------------------------------------------------
 
 
@@ -542,178 +335,24 @@ def tile(a: Tensor, repeats: Sequence[int]) -> Tensor:
     )
 
 
-# ---- indexing -------------------------------------------------------------------------------
-
-
-class GetItem(TensorOp):
-    """a[key] with NumPy's rules."""
-
-    saves_values = False
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a[self.key]
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return PutItem(node.inputs[0].shape, self.key)(out_grad)
-
-
-class PutItem(TensorOp):
-    """Zeros of a shape with a tensor added at [key]: the transpose of GetItem."""
-
-    saves_values = False
-
-    def __init__(self, shape: Shape, key: Any) -> None:
-        self.shape, self.key = shape, key
-
-    def compute(self, a: NDArray) -> NDArray:
-        out = a.device.zeros(self.shape, a.dtype)
-        if not indexing.is_fancy(self.key):
-            out._put(self.key, a)
-        elif indexing.is_rows(self.key):
-            indexing.scatter_add_rows(out, self.key, a)
-        else:
-            indexing.add_at(out, self.key, a)
-        return out
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return GetItem(self.key)(out_grad)
-
-
-def index_data(key: Any) -> Any:
-    """`key` with every Tensor in it replaced by its array.
-
-    Lists and NumPy arrays are copied: a gradient reads the key again, and who changes them says
-    nothing.
-    """
-    if isinstance(key, tuple):
-        return tuple(index_data(item) for item in key)
-    if isinstance(key, list):
-        return [index_data(item) for item in key]
-    if isinstance(key, np.ndarray):
-        return key.copy()
-    return key.realize_cached_data() if isinstance(key, Tensor) else key
-
-
-def getitem(a: Tensor, key: Any) -> Tensor:
-    """a[key]: ints, slices, `...`, None, and integer or bool arrays or Tensors."""
-    return GetItem(index_data(key))(a)
-
-
-def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
-    """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
-    if getattr(axis, "ndim", 0):
-        raise TypeError("[gather] takes (a, axis, index), as PyTorch does: axis must be an integer")
-    along = normalize_axis(axis, len(shape), "gather")
-    data = index_data(index)
-    positions = data if isinstance(data, NDArray) else np.array(data)
-    if positions.dtype.kind not in "iu":
-        raise TypeError(f"[gather] index must hold integers, got {positions.dtype}")
-    rest = positions.shape[:along] + positions.shape[along + 1 :]
-    if positions.ndim != len(shape) or rest != shape[:along] + shape[along + 1 :]:
-        raise ValueError(
-            f"[gather] index of shape {positions.shape} must equal {shape} outside axis {axis}"
-        )
-    return tuple(
-        positions if i == along else np.arange(n).reshape((n, *[1] * (len(shape) - 1 - i)))
-        for i, n in enumerate(positions.shape)
-    )
-
-
-def gather(a: Tensor, axis: int, index: Any) -> Tensor:
-    """Pick elements along an axis by an array of indices.
-
-    Position j along `axis` of the result is position index[…, j, …] of `a`: NumPy's
-    `take_along_axis`.
-
-    Parameters
-    ----------
-    a : Tensor
-        Any dtype.
-    axis : int
-        The axis of the indices. `dim` is another name of this argument.
-    index : Tensor or array of integers
-        The shape of `a` except along `axis`; a negative index counts from the end.
-
-    Returns
-    -------
-    Tensor, the shape of `index`
-
-    Raises
-    ------
-    TypeError
-        If the index does not hold integers, or index and axis have been exchanged.
-    IndexError
-        If an index is out of range.
-    ValueError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> x = ndl.Tensor([[1, 2, 3], [4, 5, 6]])
-    >>> ndl.gather(x, 1, [[2], [0]]).tolist()
-    [[3.0], [4.0]]
-    """
-    return GetItem(_axis_key(a.shape, axis, index))(a)
-
-
-def take(a: Tensor, index: Any, axis: int = 0) -> Tensor:
-    """The slices of `a` at the integers `index` along `axis`, in the order of `index`."""
-    along = normalize_axis(axis, a.ndim, "take")
-    key = index_data(index)
-    return getitem(a, key if along == 0 else ((slice(None),) * along + (key,)))
-
-
-def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
-    """`a` with src[…] added at the positions index[…] along `axis`, repeated ones every time."""
-    rest = a.shape
-    return a + PutItem(rest, _axis_key(rest, axis, index))(src)
-
-
-def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
-    """Encode integers as rows of the n×n identity matrix. No gradient flows.
-
-    Parameters
-    ----------
-    index : Tensor or array of integers
-        The position of the 1 in each row.
-    n : int
-        The length of the rows.
-    dtype : str or dtype, default "float32"
-        The dtype of the result.
-
-    Returns
-    -------
-    Tensor, shape (*index.shape, n)
-
-    Raises
-    ------
-    TypeError
-        If an index is not a whole number.
-    ValueError
-        If an index is outside 0 … n - 1.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.one_hot([0, 2], 3).tolist()
-    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    data, n = index_data(index), whole(n, "one_hot", "n")
-    if not isinstance(data, NDArray):
-        return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))
-    if nd.is_traced(data):
-        return Tensor.make_const(nd.traced_one_hot(data, n, dtype))
-    return Tensor.make_const(data.device.one_hot(n, data, dtype))
-
-
 __all__ = [
-    "BroadcastTo", "Concatenate", "Dilate", "Flip", "GetItem", "MakeTensorTuple", "Pad", "Permute",
-    "PutItem", "Reshape", "Split", "Stack", "Transpose", "TupleGetItem", "UnDilate",
-    "broadcast_to", "cat", "chunk", "concat", "concatenate", "dilate", "flip", "gather", "getitem",
-    "index_data", "make_tuple", "one_hot", "pad", "permute", "reshape", "scatter_add", "split",
-    "squeeze", "stack", "take", "tile", "transpose", "tuple_get_item", "undilate", "unsqueeze",
-]  # fmt: skip
+    "BroadcastTo",
+    "Dilate",
+    "Flip",
+    "Pad",
+    "Permute",
+    "Reshape",
+    "Transpose",
+    "UnDilate",
+    "broadcast_to",
+    "dilate",
+    "flip",
+    "pad",
+    "permute",
+    "reshape",
+    "squeeze",
+    "tile",
+    "transpose",
+    "undilate",
+    "unsqueeze",
+]

@@ -1,0 +1,192 @@
+"""Elements picked by an index, and added at one.
+
+The gradients need shapes only: `GetItem` and `PutItem` are each other's transpose.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import backend_ndarray as nd
+from ..autograd import Tensor, TensorOp
+from ..backend_ndarray import NDArray, Shape, indexing
+from ..backend_ndarray.layout import normalize_axis, whole
+
+
+class GetItem(TensorOp):
+    """a[key] with NumPy's rules."""
+
+    saves_values = False
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def compute(self, a: NDArray) -> NDArray:
+        return a[self.key]
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return PutItem(node.inputs[0].shape, self.key)(out_grad)
+
+
+class PutItem(TensorOp):
+    """Zeros of a shape with a tensor added at [key]: the transpose of GetItem."""
+
+    saves_values = False
+
+    def __init__(self, shape: Shape, key: Any) -> None:
+        self.shape, self.key = shape, key
+
+    def compute(self, a: NDArray) -> NDArray:
+        out = a.device.zeros(self.shape, a.dtype)
+        if not indexing.is_fancy(self.key):
+            out._put(self.key, a)
+        elif indexing.is_rows(self.key):
+            indexing.scatter_add_rows(out, self.key, a)
+        else:
+            indexing.add_at(out, self.key, a)
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return GetItem(self.key)(out_grad)
+
+
+def index_data(key: Any) -> Any:
+    """`key` with every Tensor in it replaced by its array.
+
+    Lists and NumPy arrays are copied: a gradient reads the key again, and who changes them says
+    nothing.
+    """
+    if isinstance(key, tuple):
+        return tuple(index_data(item) for item in key)
+    if isinstance(key, list):
+        return [index_data(item) for item in key]
+    if isinstance(key, np.ndarray):
+        return key.copy()
+    return key.realize_cached_data() if isinstance(key, Tensor) else key
+
+
+def getitem(a: Tensor, key: Any) -> Tensor:
+    """a[key]: ints, slices, `...`, None, and integer or bool arrays or Tensors."""
+    return GetItem(index_data(key))(a)
+
+
+def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
+    """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
+    if getattr(axis, "ndim", 0):
+        raise TypeError("[gather] takes (a, axis, index), as PyTorch does: axis must be an integer")
+    along = normalize_axis(axis, len(shape), "gather")
+    data = index_data(index)
+    positions = data if isinstance(data, NDArray) else np.array(data)
+    if positions.dtype.kind not in "iu":
+        raise TypeError(f"[gather] index must hold integers, got {positions.dtype}")
+    rest = positions.shape[:along] + positions.shape[along + 1 :]
+    if positions.ndim != len(shape) or rest != shape[:along] + shape[along + 1 :]:
+        raise ValueError(
+            f"[gather] index of shape {positions.shape} must equal {shape} outside axis {axis}"
+        )
+    return tuple(
+        positions if i == along else np.arange(n).reshape((n, *[1] * (len(shape) - 1 - i)))
+        for i, n in enumerate(positions.shape)
+    )
+
+
+def gather(a: Tensor, axis: int, index: Any) -> Tensor:
+    """Pick elements along an axis by an array of indices.
+
+    Position j along `axis` of the result is position index[…, j, …] of `a`: NumPy's
+    `take_along_axis`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any dtype.
+    axis : int
+        The axis of the indices. `dim` is another name of this argument.
+    index : Tensor or array of integers
+        The shape of `a` except along `axis`; a negative index counts from the end.
+
+    Returns
+    -------
+    Tensor, the shape of `index`
+
+    Raises
+    ------
+    TypeError
+        If the index does not hold integers, or index and axis have been exchanged.
+    IndexError
+        If an index is out of range.
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([[1, 2, 3], [4, 5, 6]])
+    >>> ndl.gather(x, 1, [[2], [0]]).tolist()
+    [[3.0], [4.0]]
+    """
+    return GetItem(_axis_key(a.shape, axis, index))(a)
+
+
+def take(a: Tensor, index: Any, axis: int = 0) -> Tensor:
+    """The slices of `a` at the integers `index` along `axis`, in the order of `index`."""
+    along = normalize_axis(axis, a.ndim, "take")
+    key = index_data(index)
+    return getitem(a, key if along == 0 else ((slice(None),) * along + (key,)))
+
+
+def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
+    """`a` with src[…] added at the positions index[…] along `axis`, repeated ones every time."""
+    rest = a.shape
+    return a + PutItem(rest, _axis_key(rest, axis, index))(src)
+
+
+def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
+    """Encode integers as rows of the n×n identity matrix. No gradient flows.
+
+    Parameters
+    ----------
+    index : Tensor or array of integers
+        The position of the 1 in each row.
+    n : int
+        The length of the rows.
+    dtype : str or dtype, default "float32"
+        The dtype of the result.
+
+    Returns
+    -------
+    Tensor, shape (*index.shape, n)
+
+    Raises
+    ------
+    TypeError
+        If an index is not a whole number.
+    ValueError
+        If an index is outside 0 … n - 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.one_hot([0, 2], 3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    data, n = index_data(index), whole(n, "one_hot", "n")
+    if not isinstance(data, NDArray):
+        return Tensor.make_const(nd.default_device().one_hot(n, data, dtype))
+    if nd.is_traced(data):
+        return Tensor.make_const(nd.traced_one_hot(data, n, dtype))
+    return Tensor.make_const(data.device.one_hot(n, data, dtype))
+
+
+__all__ = [
+    "GetItem",
+    "PutItem",
+    "gather",
+    "getitem",
+    "index_data",
+    "one_hot",
+    "scatter_add",
+    "take",
+]

@@ -1,0 +1,236 @@
+"""Tuples of tensors: joining tensors along an axis, and taking them apart.
+
+Their gradients need shapes only, and each is the transpose of another op here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import backend_ndarray as nd
+from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
+from ..backend_ndarray import NDArray
+from ..backend_ndarray.layout import normalize_axis, whole
+
+
+class MakeTensorTuple(TensorTupleOp):
+    """Tensors as one TensorTuple."""
+
+    saves_values = False
+
+    def compute(self, *args: NDArray) -> tuple[NDArray, ...]:
+        return args
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> tuple[Tensor, ...]:
+        return tuple(out_grad[i] for i in range(len(out_grad)))
+
+
+class TupleGetItem(TensorOp):
+    """One member of a TensorTuple; the gradient of the others is 0."""
+
+    saves_values = False
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __call__(self, a: TensorTuple, fold_const: bool = True) -> Tensor:  # type: ignore[override]
+        # Taking a member out of a tuple that was just made is the member itself.
+        if fold_const and isinstance(a.op, MakeTensorTuple):
+            return a.inputs[self.index]
+        return Tensor.make_from_op(self, [a])
+
+    def compute(self, a: tuple[NDArray, ...]) -> NDArray:
+        return a[self.index]
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> SparseGradients:
+        return SparseGradients(node.inputs[0], {self.index: out_grad})
+
+
+class Stack(TensorOp):
+    """The members of a TensorTuple joined along a new axis."""
+
+    saves_values = False
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def compute(self, args: Sequence[NDArray]) -> NDArray:
+        return nd.stack(args, self.axis)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
+        return split(out_grad, self.axis)
+
+
+class Split(TensorTupleOp):
+    """The slices along an axis, with that axis removed."""
+
+    saves_values = False
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def compute(self, a: NDArray) -> tuple[NDArray, ...]:
+        along = normalize_axis(self.axis, a.ndim, "split")
+        lead = (slice(None),) * along
+        return tuple(a[(*lead, i)] for i in range(a.shape[along]))
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
+        return stack(out_grad, normalize_axis(self.axis, node.inputs[0].ndim, "split"))
+
+
+class Chunk(TensorTupleOp):
+    """Equal parts along an axis."""
+
+    saves_values = False
+
+    def __init__(self, chunks: int, axis: int) -> None:
+        self.chunks, self.axis = chunks, axis
+
+    def compute(self, a: NDArray) -> tuple[NDArray, ...]:
+        step, lead = a.shape[self.axis] // self.chunks, (slice(None),) * self.axis
+        return tuple(a[(*lead, slice(i * step, (i + 1) * step))] for i in range(self.chunks))
+
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
+        return concatenate(out_grad, self.axis)
+
+
+class Concatenate(TensorOp):
+    """The members of a TensorTuple joined along an existing axis."""
+
+    saves_values = False
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def compute(self, args: Sequence[NDArray]) -> NDArray:
+        return nd.concatenate(args, self.axis)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
+        parts = node.inputs[0].realize_cached_data()
+        lead = (slice(None),) * normalize_axis(self.axis, out_grad.ndim, "concatenate")
+        ends = np.cumsum([x.shape[self.axis] for x in parts]).tolist()
+        starts = [0, *ends[:-1]]
+        return make_tuple(
+            *(out_grad[(*lead, slice(a, b))] for a, b in zip(starts, ends, strict=True))
+        )
+
+
+def make_tuple(*args: Tensor) -> TensorTuple:
+    """Tensors as one TensorTuple."""
+    return MakeTensorTuple()(*args)
+
+
+def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
+    """Member `index` of a TensorTuple; negative counts from the end."""
+    n, index = len(value), whole(index, "tuple_get_item", "index")
+    if not -n <= index < n:
+        raise IndexError(f"index {index} is out of range for a tuple of {n} tensors")
+    return TupleGetItem(index % n)(value)
+
+
+def stack(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
+    """Join tensors of equal shape along a new axis.
+
+    Parameters
+    ----------
+    args : sequence of Tensor or TensorTuple
+        At least one tensor.
+    axis : int, default 0
+        The position of the new axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        If `args` is not a non-empty sequence of Tensors.
+    ValueError
+        If the shapes differ or the axis is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> a, b = ndl.Tensor([1, 2]), ndl.Tensor([3, 4])
+    >>> ndl.stack([a, b], axis=1).tolist()
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
+    return Stack(axis)(_as_tuple(args, "stack"))
+
+
+def split(a: Tensor, axis: int) -> TensorTuple:
+    """The slices of `a` along `axis`, which they lack."""
+    return Split(axis)(a)
+
+
+def concatenate(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
+    """Join tensors along an existing axis.
+
+    `cat` and `concat` are aliases.
+
+    Parameters
+    ----------
+    args : sequence of Tensor or TensorTuple
+        At least one tensor; the shapes agree outside `axis`.
+    axis : int, default 0
+        The axis along which the tensors are joined. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        If `args` is not a non-empty sequence of Tensors.
+    ValueError
+        If the shapes differ outside the axis or the axis is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.concatenate([ndl.Tensor([1, 2]), ndl.Tensor([3])])
+    needle.Tensor([1. 2. 3.])
+    """
+    return Concatenate(axis)(_as_tuple(args, "concatenate"))
+
+
+concat = cat = concatenate
+
+
+def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
+    """`a` cut into `chunks` equal parts along `axis`."""
+    along = normalize_axis(axis, a.ndim, "chunk")
+    n, chunks = a.shape[along], whole(chunks, "chunk", "chunks")
+    if chunks < 1 or n % chunks:
+        raise ValueError(f"[chunk] axis {axis} of length {n} has no {chunks} equal parts")
+    return Chunk(chunks, along)(a).tuple()
+
+
+def _as_tuple(args: Sequence[Tensor] | TensorTuple, what: str) -> TensorTuple:
+    if isinstance(args, TensorTuple):
+        return args
+    if isinstance(args, Tensor) or not args or not all(isinstance(x, Tensor) for x in args):
+        raise TypeError(f"[{what}] needs a non-empty list or tuple of Tensors")
+    return make_tuple(*args)
+
+
+__all__ = [
+    "Chunk",
+    "Concatenate",
+    "MakeTensorTuple",
+    "Split",
+    "Stack",
+    "TupleGetItem",
+    "cat",
+    "chunk",
+    "concat",
+    "concatenate",
+    "make_tuple",
+    "split",
+    "stack",
+    "tuple_get_item",
+]
