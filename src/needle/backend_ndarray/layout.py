@@ -104,6 +104,24 @@ def is_dense(shape: Shape, strides: Shape) -> bool:
     return True
 
 
+def extent(shape: Shape, strides: Shape) -> tuple[int, int]:
+    """The lowest and one past the highest element offset that a layout touches."""
+    if 0 in shape:
+        return 0, 0
+    steps = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    return sum(s for s in steps if s < 0), 1 + sum(s for s in steps if s > 0)
+
+
+def check_bounds(shape: Shape, strides: Shape, offset: int, size: int, what: str) -> None:
+    """Raises ValueError for a layout that reaches outside a buffer of `size` elements."""
+    low, high = extent(shape, strides)
+    if high > low and (offset + low < 0 or offset + high > size):
+        raise ValueError(
+            f"[{what}] shape {shape} with strides {strides} at offset {offset} reaches outside a "
+            f"buffer of {size} elements"
+        )
+
+
 @lru_cache(maxsize=4096)
 def overlaps_itself(shape: Shape, strides: Shape) -> bool:
     """Whether some elements of a layout lie in the same place, as those of a broadcast axis do."""

@@ -5,6 +5,7 @@ Two operands broadcast as in NumPy.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -63,26 +64,26 @@ def logical_or(a: Tensor, b: Tensor) -> Tensor:
     return Tensor.make_const(a.realize_cached_data()._binary("logical_or", b.realize_cached_data()))
 
 
-def _on_bits(method: Callable[[NDArray, Any], NDArray], a: Any, b: Any, what: str) -> Tensor:
+def _on_bits(operation: Callable[[NDArray, Any], NDArray], a: Any, b: Any, what: str) -> Tensor:
     if isinstance(a, Tensor) and is_scalar(b):
-        return Tensor.make_const(method(a.realize_cached_data(), b))
+        return Tensor.make_const(operation(a.realize_cached_data(), b))
     a, b = as_tensors(a, b, what)
-    return Tensor.make_const(method(a.realize_cached_data(), b.realize_cached_data()))
+    return Tensor.make_const(operation(a.realize_cached_data(), b.realize_cached_data()))
 
 
 def bitwise_and(a: Any, b: Any) -> Tensor:
     """a & b of integers or bools, with broadcasting; either may be a number."""
-    return _on_bits(NDArray.__and__, a, b, "bitwise_and")
+    return _on_bits(operator.and_, a, b, "bitwise_and")
 
 
 def bitwise_or(a: Any, b: Any) -> Tensor:
     """a | b of integers or bools, with broadcasting; either may be a number."""
-    return _on_bits(NDArray.__or__, a, b, "bitwise_or")
+    return _on_bits(operator.or_, a, b, "bitwise_or")
 
 
 def bitwise_xor(a: Any, b: Any) -> Tensor:
     """a ^ b of integers or bools, with broadcasting; either may be a number."""
-    return _on_bits(NDArray.__xor__, a, b, "bitwise_xor")
+    return _on_bits(operator.xor, a, b, "bitwise_xor")
 
 
 def bitwise_not(a: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def bitwise_not(a: Tensor) -> Tensor:
 
 def left_shift(a: Any, b: Any) -> Tensor:
     """a << b of integers, 0 where b is negative or all bits are gone; either may be a number."""
-    return _on_bits(NDArray.__lshift__, a, b, "left_shift")
+    return _on_bits(operator.lshift, a, b, "left_shift")
 
 
 def right_shift(a: Any, b: Any) -> Tensor:
@@ -100,7 +101,7 @@ def right_shift(a: Any, b: Any) -> Tensor:
 
     Either may be a number.
     """
-    return _on_bits(NDArray.__rshift__, a, b, "right_shift")
+    return _on_bits(operator.rshift, a, b, "right_shift")
 
 
 class Where(TensorOp):
