@@ -24,8 +24,9 @@ from needle.backend_ndarray.cuda import CudaDevice
 from needle.backend_ndarray.cuda.kernels import shapes_of
 from needle.backend_ndarray.cuda.memory import Block
 from needle.jit.frontend.trace import Tracing
-from needle.jit.passes import optimize
-from needle.jit.runtime.cuda import launch_on
+from needle.jit.runtime.cuda_launcher import launch_on
+from needle.jit.runtime.pipeline import planned_for
+from needle.jit.schedule.target import GPU
 
 CASES: dict[str, Callable[[], cases.Case]] = {
     "two_layer": cases.two_layer,
@@ -111,11 +112,12 @@ def record(case: cases.Case) -> Counter:
             optimizer.step()
             return loss
 
-        graph = optimize(Tracing().run(step, (x, y), {}, [x, y]).graph)
+        graph = Tracing().run(step, (x, y), {}, [x, y]).graph
+        planned = planned_for(graph, GPU)
         counter.launches.clear()
         counter.copies = 0
         counter.watch = 8  # as inside of a program
-        launch_on(graph, device)
+        launch_on(planned, device)
     return counter
 
 

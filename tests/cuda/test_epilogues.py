@@ -13,7 +13,9 @@ from needle.jit.frontend.trace import Tracing
 from needle.jit.ir.evaluate import evaluate
 from needle.jit.ir.graph import Node
 from needle.jit.passes import optimize
+from needle.jit.runtime.pipeline import planned_for
 from needle.jit.schedule.epilogues import fuse_epilogues
+from needle.jit.schedule.target import GPU
 
 
 class Case(NamedTuple):
@@ -71,6 +73,23 @@ def operands(case: Case, device: ndl.Device) -> list[ndl.Tensor]:
     random = np.random.RandomState(0)
     shapes = (6, 5), (5, 4), (4,), (6, 4)
     return [ndl.Tensor(random.randn(*s), device=device, dtype=case.dtype) for s in shapes]
+
+
+def stepped(x, w, b):
+    return ndl.scan(lambda h, x: (ndl.relu((h + x) @ w + b), h), x[0], x)
+
+
+def test_the_steps_of_a_loop_have_epilogues_too(emulated):
+    random = np.random.RandomState(0)
+    values = [random.randn(*shape).astype("float32") for shape in ((4, 3, 5), (5, 5), (5,))]
+    arrays = [ndl.Tensor(x, device=emulated) for x in values]
+    planned = planned_for(Tracing().run(stepped, arrays, {}, arrays).graph, GPU)
+    (loop,) = (node.operands[0] for node in planned.graph.nodes if node.op == "scan")
+    (product,) = (node for node in loop.body.nodes if node.op.startswith("matmul"))
+    assert named(product) == "matmul_relu + bias"
+    expected = stepped(*(ndl.Tensor(x, device=ndl.cpu_numpy()) for x in values))
+    for ours, theirs in zip(ndl.jit(stepped)(*arrays), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -491,7 +491,7 @@ def check_order(units: Sequence[Unit]) -> None:
 def test_units(enabled, small, program):
     graph = optimize(traced_program(program)[0])
     with patch.object(fusion, "SMALL", small):
-        units = fuse(graph, enabled)
+        units = fuse(graph, enabled=enabled)
     check_units(graph, units)
     if not enabled:
         assert all(len(unit.nodes) == 1 for unit in units)

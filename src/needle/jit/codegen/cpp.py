@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ...backend_ndarray.dtypes import NAMES, c_type, kernel_scalar
-from ..ir.graph import Graph, Loop, Node, Value, View
+from ..ir.graph import Graph, Node, Value, View
 from ..ir.products import ProductShape, product_shape
 from ..schedule.convolutions import ConvolutionShape, convolution_shape
 from ..schedule.memory_plan import Plan, aligned
+from ..schedule.planned import PlannedLoop
 from ..schedule.products import result_matrix
 from ..schedule.units import Unit, values_needed_outside
 from .cpp_loops import LoopCode, write_epilogue, write_loop
@@ -116,12 +117,13 @@ class _Writer:
 
     def scan(self, node: Node) -> str:
         """The statement that runs a loop over time; its body is a function like the program."""
-        loop: Loop = node.operands[0]
-        inner = _Writer(loop.body, loop.plan, self.names, self.loops, self.structs, self.includes)
-        text = f"static void NAME{inner.body(inner.calls(loop.units))}"
+        loop: PlannedLoop = node.operands[0]
+        plan = loop.planned.plan
+        inner = _Writer(loop.body, plan, self.names, self.loops, self.structs, self.includes)
+        text = f"static void NAME{inner.body(inner.calls(loop.planned.units))}"
         body = self.name(text, self.structs)
         *outputs, memory = node.outputs
-        spare, start = [], loop.plan.arena_bytes
+        spare, start = [], plan.arena_bytes
         for view in outputs[: loop.carries]:
             spare.append(f"{self.address(memory.value)} + {start}")
             start += aligned(view.value.nbytes)

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 from ...backend_ndarray.cuda import CudaDevice
 from ...backend_ndarray.cuda.kernels import THREADS, source
-from ..ir.graph import Graph
-from ..schedule.units import Unit
 from .cuda_loops import LoopKernel
 
 MOST_WORDS = 480  # of 8 bytes: a kernel takes 4 KiB of parameters
@@ -25,31 +23,6 @@ MOST_BODIES = 8
 # kernels of the same code: a body that needs more registers would lower its occupancy.
 LARGE = 1 << 20
 COUNTERS = 1024  # counters of finished blocks, for all kernels of a launch
-
-
-def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
-    """The step of each unit. Consecutive loops that do not depend on each other share a step.
-
-    The memory plan gives values of one step disjoint memory, so that their kernels may share a
-    launch.
-    """
-    steps: list[int] = []
-    made: set[int] = set()  # ids of the values that the present step writes
-    read: set[int] = set()  # ids of the values that it reads
-    replaced = {id(view.value): id(graph.states[i].value) for i, view in graph.updates.items()}
-    for unit in units:
-        needed = {id(value) for node in unit.nodes for value in node.needed()}
-        own = {id(view.value) for node in unit.nodes for view in node.outputs}
-        overwritten = {replaced[key] for key in own & replaced.keys()}
-        if unit.node is not None or needed & made or overwritten & read or not made:
-            made, read = set(), set()
-            steps.append(steps[-1] + 1 if steps else 0)
-        else:
-            steps.append(steps[-1])
-        if unit.node is None:
-            made |= own
-            read |= needed
-    return steps
 
 
 class Span(NamedTuple):

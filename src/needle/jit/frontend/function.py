@@ -20,10 +20,11 @@ import numpy as np
 from ... import autograd, tree
 from ...autograd import Tensor, autocast_dtype, is_grad_enabled
 from ...backend_ndarray import HostNumber, NDArray, cpu_numpy, default_device, from_numpy, versions
-from ...backend_ndarray.cuda import CudaDevice
 from ...environment import jit_mode
 from ...forks import fork_safe
-from ..runtime.executable import Executable, Native, Unavailable, make_executable, overwrite
+from ..runtime.executable import Executable, Unavailable, overwrite
+from ..runtime.native import Native
+from ..runtime.pipeline import make_executable
 from . import check
 from .guards import CONTENTS, Counters, Unrepeatable, put, read
 from .host_random import Draw
@@ -131,8 +132,7 @@ class CompiledProgram(Program):
             if isinstance(draw, Draw):
                 draw.is_needed = draw.read in self._reads
         # The very memory of the arrays; a GPU's program uploads it.
-        on_gpu = isinstance(executable.device, CudaDevice)
-        host = cpu_numpy() if on_gpu else executable.device
+        host = executable.device if executable.device.shares_memory else cpu_numpy()
         self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of or s.place]

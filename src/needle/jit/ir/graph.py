@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -257,15 +257,8 @@ class Loop:
     carries: int
     slices: int
     reverse: bool = False  # from the last step to the first
-    # The body's units and memory plan, once made: the node has one more output then, the memory
-    # that a step needs for itself.
-    units: list[Any] = field(default_factory=list)
-    plan: Any = None
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether the body has a memory plan."""
-        return self.plan is not None
+    # Whether the body is scheduled. The node then has one more output; see `PlannedLoop`.
+    is_planned: ClassVar[bool] = False
 
     @property
     def fixed(self) -> int:

@@ -10,7 +10,7 @@ from ...backend_ndarray.primitives import PRIMITIVES
 from ..ir.cost import cost_of
 from ..ir.graph import Graph, Loop, Node
 from ..schedule.loop_nest import Nest
-from ..schedule.memory_plan import Plan
+from ..schedule.planned import Planned, PlannedLoop
 from ..schedule.units import Unit, values_needed_outside
 
 MIB = 1 << 20
@@ -37,8 +37,8 @@ def kernel_infos(graph: Graph, units: list[Unit]) -> list[KernelInfo]:
 def _name(unit: Unit) -> str:
     parts = []
     if unit.node is not None and unit.node.op == "scan":
-        loop: Loop = unit.node.operands[0]
-        return f"{loop.length} x ({'; '.join(map(_name, loop.units))})"
+        loop: PlannedLoop = unit.node.operands[0]
+        return f"{loop.length} x ({'; '.join(map(_name, loop.planned.units))})"
     if unit.node is not None:
         shapes = " ".join("x".join(map(str, view.shape)) for view in unit.node.inputs[:2])
         parts.append(f"{unit.node.op} {shapes}")
@@ -81,9 +81,9 @@ def _bytes(unit: Unit, needed: set[int]) -> int:
     return sum(value.nbytes for value in (*read.values(), *written.values()))
 
 
-def table(graph: Graph, units: list[Unit], plan: Plan, seconds: list[float] | None = None) -> str:
+def table(planned: Planned, seconds: list[float] | None = None) -> str:
     """The kernels, their work and, with `seconds` a run of each, their time and rates."""
-    infos = kernel_infos(graph, units)
+    infos, plan = kernel_infos(planned.graph, planned.units), planned.plan
     lines = []
     total = sum(seconds) if seconds else 0.0
     for i, info in enumerate(infos):

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..ir.domain import Domain, domain_of
+from ..ir.domain import Domain
 from ..ir.graph import Graph, Node
 from .loop_nest import Nest
 from .products import fits_epilogue, result_matrix
+from .target import CPU, Target
 from .units import Unit, arrays_of
 
 # Nodes in one nest. Longer loops gain nothing and run out of registers.
@@ -140,25 +141,15 @@ class _Schedule:
         )
 
 
-def fuse(
-    graph: Graph,
-    enabled: bool = True,
-    domain_of: Callable[[Node], Domain | None] = domain_of,
-    new_nest: Callable[[int], Nest] = Nest,
-    into_products: bool = True,
-    few_launches: bool = False,
-) -> list[Unit]:
+def fuse(graph: Graph, target: Target = CPU, enabled: bool = True) -> list[Unit]:
     """The graph's nodes as units in an order in which they can run.
 
-    A node can be in a nest if `domain_of` gives it a domain. The nests come from `new_nest` and
-    decide which nodes fit into them. With `into_products` products take nests as epilogues.
-    `few_launches` is for a GPU, where one more kernel costs more than waiting for others. An
-    optimizer's step, which is one launch anyway, is then kept out of other nests.
+    Unless fusion is `enabled`, each node is a unit of its own.
     """
-    schedule = _Schedule(new_nest, 1 if few_launches else SMALL)
-    if few_launches:
+    schedule = _Schedule(target.new_nest, 1 if target.few_launches else SMALL)
+    if target.few_launches:
         schedule.updates = _last_updates(graph)
-    domains = [domain_of(node) for node in graph.nodes]
+    domains = [target.domain_of(node) for node in graph.nodes]
     numbers = graph.filled().keys() - _needed_as_arrays(graph, domains)
     for number, (node, domain) in enumerate(zip(graph.nodes, domains, strict=True)):
         schedule.order[id(node)] = number
@@ -167,9 +158,9 @@ def fuse(
         unit = _joined(schedule, node, domain) if enabled and domain is not None else None
         if unit is None:
             schedule.new(node, domain)
-    if enabled and few_launches:
+    if enabled and target.few_launches:
         _merge_late(schedule)
-    if enabled and into_products:
+    if enabled and target.nests_are_epilogues:
         _append_to_products(schedule)
     return list(_sorted(schedule.units))
 

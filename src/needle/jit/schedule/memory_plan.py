@@ -7,14 +7,11 @@ after its last reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..ir.domain import FULL, Domain, is_linear
-from ..ir.graph import Graph, Loop, Node, Value, View, base_of, whole
-from .rematerialize import units_of
+from ..ir.graph import Graph, Value, View, base_of
 from .units import Unit, values_needed_outside
 from .walk import phases_of
 
@@ -59,27 +56,29 @@ class Plan:
         return self.place[id(value)]
 
 
-def plan_loops(graph: Graph, units_of: Callable[[Graph], list[Unit]] = units_of) -> Graph:
-    """The graph with the bodies of its loops fused and planned.
+def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
+    """The step of each unit. Consecutive loops that do not depend on each other share a step.
 
-    Each loop gets one more output: the memory that a step works in.
+    The memory plan gives values of one step disjoint memory, so that their kernels may share a
+    launch.
     """
-    return graph.with_nodes(
-        _planned(node, units_of) if node.op == "scan" else node for node in graph.nodes
-    )
-
-
-def _planned(node: Node, units_of: Callable[[Graph], list[Unit]]) -> Node:
-    loop: Loop = node.operands[0]
-    body = plan_loops(loop.body, units_of)
-    units = units_of(body)
-    plan = make_plan(body, units)
-    planned = Loop(
-        body, loop.length, loop.carries, loop.slices, loop.reverse, units=units, plan=plan
-    )
-    spare = sum(map(aligned, (view.value.nbytes for view in body.results[: loop.carries])))
-    memory = whole(Value(plan.arena_bytes + spare, np.dtype("uint8")))
-    return Node(node.op, (planned, *node.operands[1:], memory), node.run)
+    steps: list[int] = []
+    made: set[int] = set()  # ids of the values that the present step writes
+    read: set[int] = set()  # ids of the values that it reads
+    replaced = {id(view.value): id(graph.states[i].value) for i, view in graph.updates.items()}
+    for unit in units:
+        needed = {id(value) for node in unit.nodes for value in node.needed()}
+        own = {id(view.value) for node in unit.nodes for view in node.outputs}
+        overwritten = {replaced[key] for key in own & replaced.keys()}
+        if unit.node is not None or needed & made or overwritten & read or not made:
+            made, read = set(), set()
+            steps.append(steps[-1] + 1 if steps else 0)
+        else:
+            steps.append(steps[-1])
+        if unit.node is None:
+            made |= own
+            read |= needed
+    return steps
 
 
 def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = None) -> Plan:

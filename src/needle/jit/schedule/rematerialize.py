@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..ir.cost import cost_of
 from ..ir.domain import FULL, Domain, elementwise_domain
@@ -18,6 +17,7 @@ from ..ir.graph import Graph, Node, Value, View, base_of, replace_values
 from . import fuse as fusion
 from .loop_nest import Nest
 from .products import fits_epilogue
+from .target import CPU, Target
 from .units import Unit, values_needed_outside
 
 # What an element may cost a reader, an addition being 1. To read 4 bytes that lie in memory or in
@@ -27,9 +27,9 @@ MOST = 6
 FEWER = 8
 
 
-def units_of(graph: Graph, **options: Any) -> list[Unit]:
-    """The graph's nodes as fused units that recompute cheap values; for options see `fuse`."""
-    return rematerialize(graph, fusion.fuse(graph, **options))
+def units_of(graph: Graph, target: Target = CPU) -> list[Unit]:
+    """The graph's nodes as fused units that recompute cheap values."""
+    return rematerialize(graph, fusion.fuse(graph, target))
 
 
 def rematerialize(graph: Graph, units: list[Unit]) -> list[Unit]:

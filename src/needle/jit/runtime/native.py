@@ -1,0 +1,65 @@
+"""Programs on `cpu()`: a graph as C++, compiled to a library that the core loads and runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ...autograd import Tensor
+from ...backend_ndarray import BackendDevice, NDArray
+from ..codegen.cpp import write_program
+from ..schedule.planned import Planned
+from . import compiler
+from .executable import Unavailable
+from .explain import read_times, table
+
+
+class Native:
+    """A graph compiled to a native library; see `Executable`. Raises Unavailable."""
+
+    def __init__(self, planned: Planned, device: BackendDevice) -> None:
+        self.planned, self.graph, self.device = planned, planned.graph, device
+        self.code = write_program(planned.graph, planned.units, planned.plan)
+        try:
+            program = self._load(self.code.source)
+        except (compiler.NoCompiler, compiler.CompileError, OSError) as error:
+            raise Unavailable(str(error)) from None
+        self.fits, self.run = program.fits, program.run
+
+    def _load(self, source: str) -> Any:
+        graph = self.graph
+        return compiler.load(
+            source,
+            arguments=[(x.shape, x.dtype) for x in graph.arguments],
+            states=[
+                (x.shape, x.dtype, i in graph.updates, i in graph.in_place)
+                for i, x in enumerate(graph.states)
+            ],
+            constants=[array for _, array in graph.constants],
+            results=[(x.shape, x.dtype) for x in graph.results],
+            arena_bytes=self.planned.plan.arena_bytes,
+        )
+
+    def explain(self) -> str:
+        """The kernels and the memory plan, as a table."""
+        return table(self.planned)
+
+    def profile(
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], seconds: float = 0.5
+    ) -> str:
+        """`explain` with the time of each kernel, from runs on copies of the states."""
+        planned = self.planned
+        code = write_program(planned.graph, planned.units, planned.plan, profile=True)
+        program, library = self._load(code.source), str(compiler.built(code.source))
+        copies = [Tensor.make_const(state.cached_data.copy()) for state in states]
+        count, runs = len(code.calls), 0
+        for _ in range(3):
+            program.run(arguments, copies, 0)
+        read_times(library, count)
+        end = time.perf_counter() + seconds
+        while runs < 3 or time.perf_counter() < end:
+            program.run(arguments, copies, 0)
+            runs += 1
+        times = [t / runs for t in read_times(library, count)]
+        return table(planned, times)
