@@ -27,7 +27,7 @@ from ...autograd import Tensor, TensorTuple
 from ...backend_ndarray import NDArray
 from ..ir.graph import Graph, Value
 from .guards import put, read
-from .trace import Given, Made, Output, Source, Trace
+from .templates import ArgumentContainer, NewContainer, Output, Source, Trace
 
 if TYPE_CHECKING:
     from .function import CompiledProgram
@@ -68,7 +68,7 @@ def checked(
     if known is None:
         return False, None
     places = [
-        (given.containers[holder.number] if isinstance(holder, Given) else holder, key)
+        (given.containers[holder.number] if isinstance(holder, ArgumentContainer) else holder, key)
         for holder, key, _ in program.trace.effects.places
     ]
     with _rehearsal(known, NDArray.copy, places):
@@ -239,7 +239,7 @@ def _parts(trace: Trace, known: Sequence[_Known], outcome: _Outcome) -> Iterator
 
 def _leaves(path: str, place: Any, result: Any) -> Iterator[tuple[str, Any, Any]]:
     """(path, leaf of the template `place`, leaf of the result), from left to right."""
-    if isinstance(place, Made) and isinstance(place.container, (dict, list)):
+    if isinstance(place, NewContainer) and isinstance(place.empty, (dict, list)):
         place = place.contents
     if not isinstance(place, (dict, tuple)):
         yield path, place, result

@@ -26,10 +26,20 @@ from ..runtime.executable import Executable, Unavailable, overwrite
 from ..runtime.native import Native
 from ..runtime.pipeline import make_executable
 from . import check
-from .guards import CONTENTS, Counters, Unrepeatable, put, read
+from .errors import FunctionRaised, Unrepeatable
+from .guards import CONTENTS, put, read
 from .host_random import Draw
 from .signature import Signature
-from .trace import Given, Kept, Made, MadeObject, Output, Raised, Reached, Source, Trace, Tracing
+from .templates import (
+    ArgumentContainer,
+    ArgumentObject,
+    NewContainer,
+    NewObject,
+    Output,
+    Source,
+    Trace,
+)
+from .trace import traced
 
 # Programs that one function keeps. Beyond it the one unused for longest is forgotten.
 MAX_PROGRAMS = 32
@@ -321,7 +331,8 @@ class _Filling:
     def __init__(self, program: CompiledProgram, given: Signature, results: list[NDArray]) -> None:
         self.results = results
         self._program, self._given = program, given
-        self._made: dict[Any, Any] = {}  # Tensors by the numbers of results, containers by `Made`s
+        # Tensors by the numbers of results, containers and objects by their placeholders.
+        self._made: dict[Any, Any] = {}
 
     def tensor(
         self, number: int, kind: type[Tensor] = Tensor, requires_grad: bool = False
@@ -335,7 +346,9 @@ class _Filling:
 
     def holder(self, holder: Any) -> Any:
         """What has a place."""
-        return self._given.containers[holder.number] if type(holder) is Given else holder
+        return (
+            self._given.containers[holder.number] if type(holder) is ArgumentContainer else holder
+        )
 
     def __call__(self, template: Any) -> Any:
         kind = type(template)
@@ -347,13 +360,13 @@ class _Filling:
             return self._program.target(template, self._given.tensors)
         if kind is HostNumber:
             return template.read()
-        if kind is Made:
+        if kind is NewContainer:
             return self._container(template)
-        if kind is MadeObject:
+        if kind is NewObject:
             return self._object(template)
-        if kind is Given:
+        if kind is ArgumentContainer:
             return self._given.containers[template.number]
-        if kind is Kept:
+        if kind is ArgumentObject:
             return template.object()
         if isinstance(template, tuple):
             return tree.like(template, [self(item) for item in template])
@@ -364,7 +377,7 @@ class _Filling:
     def _key(self, key: Any) -> Any:
         return self(key) if type(key) in (Output, Source) else key
 
-    def _object(self, template: MadeObject) -> Any:
+    def _object(self, template: NewObject) -> Any:
         if template not in self._made:
             made: Any = object.__new__(template.kind)
             self._made[template] = made
@@ -372,9 +385,9 @@ class _Filling:
                 object.__setattr__(made, name, value)
         return self._made[template]
 
-    def _container(self, made: Made) -> Any:
+    def _container(self, made: NewContainer) -> Any:
         if made not in self._made:
-            self._made[made] = copy.copy(made.container)
+            self._made[made] = copy.copy(made.empty)
             put(self._made[made], CONTENTS, self(made.contents))
         return self._made[made]
 
@@ -501,7 +514,7 @@ class JitFunction:
             error: Exception | None = None
             try:
                 made = self._compile(args, kwargs, key, given, objects, native)
-            except Raised as raised:
+            except FunctionRaised as raised:
                 made, error = None, raised.error
             if error is not None:  # the trace has left no mark: eager code leaves its own
                 result = eagerly()
@@ -735,39 +748,6 @@ class JitMethod:
 
     def __reduce__(self) -> Any:
         return getattr, (self.__self__, self.__func__.name)
-
-
-def traced(
-    function: Callable[..., Any],
-    args: Any,
-    kwargs: Any,
-    arguments: list[Tensor],
-    objects: Sequence[Any] = (),
-    containers: Sequence[Any] = (),
-) -> Trace:
-    """The trace of `function(*args, **kwargs)`, whose Tensors are `arguments` and whose lists
-    and dicts `containers`; it does not keep `objects` alive.
-
-    A number that the function counts on, such as `self.calls += 1`, is read anew at every call.
-    Where the function also looks at its value, each value has a trace of its own.
-    """
-    fixed: set[int] = set()
-    counted: Counters = {}
-    of_this_count: Trace | None = None
-    while True:
-        tracing = Tracing(fixed, counted, objects, containers)
-        try:
-            trace = tracing.run(function, args, kwargs, arguments)
-        except Reached as found:
-            fixed.add(id(found.argument))
-        except Exception:
-            if of_this_count is None:
-                raise
-            return of_this_count
-        else:
-            if counted or not tracing.counted:
-                return trace
-            of_this_count, counted = trace, tracing.counted
 
 
 def _has_identity(instance: Any) -> bool:

@@ -40,8 +40,9 @@ from ... import autograd
 from ...autograd import Tensor
 from ...autograd import Value as AutogradValue
 from ...backend_ndarray import HostNumber, NDArray
-from ...backend_ndarray.device_cpu import core
 from ...forks import fork_safe, in_child
+from ...native import core
+from .errors import Unrepeatable
 
 # The key of a guard of all that is in a container.
 CONTENTS = None
@@ -193,13 +194,6 @@ def _items(value: Any) -> Iterator[Any]:
     if isinstance(value, tuple):
         for item in value:
             yield from _items(item)
-
-
-class Unrepeatable(BaseException):
-    """The function does what no program can do again; the text says what.
-
-    Nothing of a function that is being traced may catch it.
-    """
 
 
 def read(holder: Any, key: Any) -> Any:

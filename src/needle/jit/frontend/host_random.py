@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from ...backend_ndarray.device_cpu import core
+from ...native import core
+from ...typing import Shape
 
 
 class Draw:
@@ -18,17 +18,17 @@ class Draw:
     as if they had been drawn.
     """
 
-    def __init__(self, function: Callable[..., Any], shape: tuple[int, ...]) -> None:
+    def __init__(self, function: Callable[..., object], shape: Shape) -> None:
         self.function, self.shape = function, shape
         self.is_needed = True
-        self._now: Any = None
+        self._now: object = None
 
     def __call__(self) -> None:
         """Draw the numbers of a call."""
         if self.is_needed or not self._skip():
             self._now = self.function(*self.shape)
 
-    def read(self) -> Any:
+    def read(self) -> object:
         """The numbers of the present call."""
         return self._now
 
