@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from . import autograd
 from .autograd import Tensor, autocasting
@@ -22,8 +22,12 @@ from .backend_ndarray.layout import whole
 from .contexts import decorated
 from .optim import Optimizer
 from .tree import map_leaves
+from .typing import DTypeLike
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+Outputs = TypeVar("Outputs")
 
 
 @autograd.watched
@@ -41,7 +45,7 @@ class autocast(autocasting):
     `dtype` is "bfloat16" or "float16".
     """
 
-    def __init__(self, dtype: Any = "bfloat16", enabled: bool = True) -> None:
+    def __init__(self, dtype: DTypeLike = "bfloat16", enabled: bool = True) -> None:
         try:
             self.dtype = as_dtype(dtype)
         except TypeError:
@@ -55,7 +59,7 @@ class autocast(autocasting):
         return decorated(function, lambda: self, "autocast")
 
 
-def _unknown(dtype: Any) -> ValueError:
+def _unknown(dtype: object) -> ValueError:
     return ValueError(f"[autocast] dtype must be 'bfloat16' or 'float16', got {dtype!r}")
 
 
@@ -103,14 +107,14 @@ class GradScaler:
         """The present scale; 1 where the scaler is not enabled."""
         return self._scale if self.enabled else 1.0
 
-    def scale(self, outputs: Any) -> Any:
+    def scale(self, outputs: Outputs) -> Outputs:
         """Tensors, in lists, tuples and dicts, times the scale; differentiable.
 
         May be part of a compiled function, which reads the scale at every call.
         """
         return map_leaves(self._scaled, outputs) if self.enabled else outputs
 
-    def _scaled(self, x: Any) -> Any:
+    def _scaled(self, x: object) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"[GradScaler] scale needs Tensors, got {type(x).__name__}")
         data = x.realize_cached_data()
@@ -199,7 +203,7 @@ class GradScaler:
             "_growth_tracker": self._good_steps,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a `state_dict`. Raises ValueError where an entry is missing."""
         if not self.enabled:
             return

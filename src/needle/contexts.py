@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,7 +18,7 @@ class _Setting:
     core has one that an interrupt cannot keep from putting the value back.
     """
 
-    def __init__(self, target: Any, name: str, value: Any, outer: str) -> None:
+    def __init__(self, target: object, name: str, value: object, outer: str) -> None:
         self._attribute, self._value, self._outer = (target, name), value, outer
 
     def __enter__(self) -> None:
@@ -33,10 +33,10 @@ class _Setting:
 
 Setting: Any = _Setting if core is None else core.Setting
 
-MakeContext = Callable[[], AbstractContextManager[Any]]
+MakeContext = Callable[[], AbstractContextManager[object]]
 
 
-def decorated(function: Any, make_context: MakeContext, name: str) -> Any:
+def decorated(function: object, make_context: MakeContext, name: str) -> Any:
     """`function`, every call of which runs inside a context of its own.
 
     The steps of a generator, a coroutine or an asynchronous generator do so; what others do between
@@ -53,8 +53,8 @@ def decorated(function: Any, make_context: MakeContext, name: str) -> Any:
     return functools.wraps(function)(_wrapper(function, make_context))
 
 
-def _wrapper(function: Any, make_context: MakeContext) -> Any:
-    async def async_generator(*args: Any, **options: Any) -> Any:
+def _wrapper(function: Callable[..., Any], make_context: MakeContext) -> Callable[..., object]:
+    async def async_generator(*args: object, **options: object) -> AsyncGenerator[object, object]:
         inner = function(*args, **options)
         step = inner.asend(None)
         while True:
@@ -70,13 +70,13 @@ def _wrapper(function: Any, make_context: MakeContext) -> Any:
             except BaseException as error:
                 step = inner.athrow(error)
 
-    async def coroutine(*args: Any, **options: Any) -> Any:
+    async def coroutine(*args: object, **options: object) -> object:
         return await _Awaited(function(*args, **options), make_context)
 
-    def generator(*args: Any, **options: Any) -> Any:
+    def generator(*args: object, **options: object) -> Generator[object, object, object]:
         return (yield from _steps(function(*args, **options), make_context))
 
-    def plain(*args: Any, **options: Any) -> Any:
+    def plain(*args: object, **options: object) -> object:
         with make_context():
             return function(*args, **options)
 
@@ -87,7 +87,7 @@ def _wrapper(function: Any, make_context: MakeContext) -> Any:
     return generator if inspect.isgeneratorfunction(function) else plain
 
 
-def _steps(inner: Any, make_context: MakeContext) -> Generator[Any, Any, Any]:
+def _steps(inner: Any, make_context: MakeContext) -> Generator[object, object, object]:
     """What a generator or a coroutine does, each step inside a context."""
     step, value = inner.send, None
     while True:
@@ -112,5 +112,5 @@ class _Awaited:
     def __init__(self, inner: Any, make_context: MakeContext) -> None:
         self.inner, self.make_context = inner, make_context
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[object, object, object]:
         return _steps(self.inner, self.make_context)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., object])
 
 SYNONYMS = (
     ("axis", "axes", "dim", "dims"),
@@ -27,7 +27,7 @@ def accepts_synonyms(function: _Function) -> _Function:
     names = Names(function)
 
     @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
+    def call(*args: object, **options: object) -> object:
         return function(*args, **(names.translated(options) if options else options))
 
     return call  # type: ignore[return-value]
@@ -36,7 +36,7 @@ def accepts_synonyms(function: _Function) -> _Function:
 class Names:
     """The names of a function's parameters, and what else they are called."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self.function = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
         self.parameters = inspect.signature(function).parameters
         self.own = self.parameters.keys()
@@ -49,12 +49,12 @@ class Names:
             if other not in self.own
         }
 
-    def translated(self, options: dict[str, Any]) -> dict[str, Any]:
+    def translated(self, options: dict[str, object]) -> dict[str, object]:
         """Keyword arguments under the function's own names."""
         if not self.others or options.keys() <= self.own:
             return options
         first: dict[str, str] = {}  # the name under which each was given
-        translated: dict[str, Any] = {}
+        translated: dict[str, object] = {}
         for given, value in options.items():
             name = self.others.get(given, given)
             if name in translated:

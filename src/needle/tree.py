@@ -9,7 +9,7 @@ from typing import Any
 from .autograd import Tensor
 
 
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+def map_leaves(function: Callable[[Any], object], tree: object) -> Any:
     """The same nesting with `function(leaf)` in the place of every leaf."""
     if isinstance(tree, dict):
         return like(tree, [map_leaves(function, item) for item in tree.values()])
@@ -18,7 +18,7 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     return function(tree)
 
 
-def like(tree: Any, items: list[Any]) -> Any:
+def like(tree: Any, items: list[object]) -> Any:
     """A list, tuple or dict of the same kind as `tree`, with other items."""
     kind = type(tree)
     if kind is list:
@@ -33,7 +33,7 @@ def like(tree: Any, items: list[Any]) -> Any:
     return new
 
 
-def copied(tree: Any, instead: dict[int, Any]) -> Any:
+def copied(tree: object, instead: dict[int, object]) -> Any:
     """The same nesting with lists and dicts of its own, and others in the place of some objects.
 
     `instead` tells these by their ids, and has each container's copy afterwards: one that occurs
@@ -51,7 +51,7 @@ def copied(tree: Any, instead: dict[int, Any]) -> Any:
     return instead[id(tree)]
 
 
-def has_leaf(tree: Any, kinds: tuple[type, ...]) -> bool:
+def has_leaf(tree: object, kinds: tuple[type, ...]) -> bool:
     """Whether a leaf of the nesting is of one of the kinds."""
     if isinstance(tree, dict):
         return any(has_leaf(item, kinds) for item in tree.values())
@@ -60,14 +60,14 @@ def has_leaf(tree: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(tree, kinds)
 
 
-def tensors(tree: Any) -> list[Tensor]:
+def tensors(tree: object) -> list[Tensor]:
     """The Tensors in a nesting, from left to right."""
     found: list[Tensor] = []
     _collect(tree, found)
     return found
 
 
-def _collect(tree: Any, found: list[Tensor]) -> None:
+def _collect(tree: object, found: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
         found.append(tree)
     elif isinstance(tree, (list, tuple)):

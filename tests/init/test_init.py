@@ -1,6 +1,7 @@
 """Initial values: the draws on NumPy's generator, the ranges, and bad arguments."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -155,6 +156,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 @pytest.fixture(params=["host", "generator"])
 def largest_draws(request, device, monkeypatch):
     """What `generator=` takes, while all that is drawn is the largest number there is."""
+    import_module("needle.jit.frontend.guards")  # which looks for NumPy's generator
     if request.param == "host":
         monkeypatch.setattr(np.random, "rand", lambda *shape: np.full(shape, 1 - 2.0**-53))
         return None

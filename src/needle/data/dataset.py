@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..operands import ArrayLike
 from .sampler import as_indices
 
 Transforms = Sequence[Callable[[np.ndarray], np.ndarray]]
@@ -55,7 +56,7 @@ class NDArrayDataset(Dataset):
 
     takes_index_arrays = True
 
-    def __init__(self, *arrays: Any) -> None:
+    def __init__(self, *arrays: ArrayLike) -> None:
         super().__init__()
         self.arrays = tuple(np.asarray(a) for a in arrays)
         lengths = {len(a) if a.ndim else None for a in self.arrays}
@@ -68,14 +69,14 @@ class NDArrayDataset(Dataset):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, ...]:
         return tuple(a[index] for a in self.arrays)
 
 
 class Subset(Dataset):
     """The samples of `dataset` at `indices`, in that order. Raises IndexError outside of it."""
 
-    def __init__(self, dataset: Dataset, indices: Any) -> None:
+    def __init__(self, dataset: Dataset, indices: ArrayLike) -> None:
         super().__init__()
         self.dataset = dataset
         self.indices = as_indices(indices, "Subset")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -14,12 +14,20 @@ from ..backend_ndarray import cuda, from_numpy, is_float
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device, as_device
 from ..random import host_generator
+from ..typing import DTypeLike, HostGenerator
 from .dataset import Dataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 PREFETCH_FACTOR = 2
 WORKER = "needle-data"  # what the names of workers' threads begin with
+
+
+# The indices of a batch.
+Order: TypeAlias = Sequence[int] | np.ndarray
 
 
 class _ComparedByIdentity:
@@ -30,11 +38,11 @@ class _ComparedByIdentity:
     __hash__ = object.__hash__
 
 
-class Batch(_ComparedByIdentity, tuple):
+class Batch(_ComparedByIdentity, tuple[Any, ...]):
     """The fields of a batch; `==` and `!=` between batches compare by identity."""
 
 
-class DictBatch(_ComparedByIdentity, dict):  # type: ignore[misc]
+class DictBatch(_ComparedByIdentity, dict[Any, Any]):  # type: ignore[misc]
     """The named fields of a batch; `==` and `!=` between batches compare by identity."""
 
 
@@ -60,9 +68,12 @@ def default_collate(samples: Sequence[Any]) -> Any:
     return np.stack(arrays)
 
 
-def _like(sample: Any, fields: Iterable[Any], otherwise: type[tuple] = tuple) -> Any:
+def _like(
+    sample: object, fields: Iterable[object], otherwise: type[tuple[object, ...]] = tuple
+) -> tuple[object, ...]:
     """The fields as the sample's own type where that has names for them, or a tuple."""
-    return type(sample)._make(fields) if hasattr(sample, "_fields") else otherwise(fields)
+    make = getattr(type(sample), "_make", None)
+    return otherwise(fields) if make is None else make(fields)
 
 
 class DataLoader:
@@ -99,9 +110,9 @@ class DataLoader:
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         drop_last: bool = False,
-        generator: Any = None,
+        generator: HostGenerator | None = None,
         device: Device | str | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         pin_memory: bool = False,
     ) -> None:
         if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
@@ -134,10 +145,10 @@ class DataLoader:
         if sampler is None:
             sampler = RandomSampler(dataset, generator) if shuffle else SequentialSampler(dataset)
         self.sampler: Iterable[int] | Sampler = sampler
-        self.batch_sampler: Iterable[Sequence[int] | np.ndarray] = (
+        self.batch_sampler: Iterable[Order] = (
             BatchSampler(sampler, batch_size, drop_last) if batch_sampler is None else batch_sampler
         )
-        self._batches: Iterator[Any] | None = None
+        self._batches: Iterator[object] | None = None
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -167,18 +178,18 @@ class DataLoader:
         seeds = np.random.RandomState(draw(2**31))
         return iter(lambda: seeds.randint(2**31), None)
 
-    def _fetched(self, orders: Iterator[Any], seeds: Iterator[int] | None) -> Iterator[Any]:
+    def _fetched(self, orders: Iterator[Order], seeds: Iterator[int] | None) -> Iterator[object]:
         for order in orders:
             if seeds is None:
                 yield self._to_tensors(self._fetch(order))
             else:
                 yield self._fetch_seeded(order, next(seeds))
 
-    def _fetch_seeded(self, order: Any, seed: int) -> Any:
+    def _fetch_seeded(self, order: Order, seed: int) -> object:
         with use_random_state(np.random.RandomState(seed)):
             return self._to_tensors(self._fetch(order))
 
-    def _fetch(self, order: Any) -> Any:
+    def _fetch(self, order: Order) -> object:
         """The samples at these indices as arrays, stacked."""
         if self.collate_fn is None and getattr(self.dataset, "takes_index_arrays", False):
             indices = np.asarray(order)
@@ -186,7 +197,7 @@ class DataLoader:
         samples = [self.dataset[whole(i, "DataLoader", "an index")] for i in order]
         return (self.collate_fn or default_collate)(samples)
 
-    def _to_tensors(self, batch: Any) -> Any:
+    def _to_tensors(self, batch: object) -> object:
         if isinstance(batch, dict):
             return DictBatch((key, self._to_tensors(field)) for key, field in batch.items())
         if isinstance(batch, (tuple, list)):
@@ -216,20 +227,20 @@ class _Ahead:
 
     def __init__(
         self,
-        fetch: Callable[[Any, int], Any],
-        orders: Iterator[Any],
+        fetch: Callable[[Order, int], object],
+        orders: Iterator[Order],
         seeds: Iterator[int],
         num_workers: int,
     ) -> None:
         self._fetch, self._orders, self._seeds = fetch, orders, seeds
         self._num_workers = num_workers
-        self._pending: deque[tuple[Any, int, Any]] = deque()  # order, seed, future
-        self._pool: Any = None
+        self._pending: deque[tuple[Order, int, Future[object]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         if self._pool is None:
             self._start()
         try:
@@ -260,7 +271,8 @@ class _Ahead:
             else:
                 self._pending.append((order, seed, future))
 
-    def _submit(self, order: Any, seed: int) -> None:
+    def _submit(self, order: Order, seed: int) -> None:
+        assert self._pool is not None
         self._pending.append((order, seed, self._pool.submit(self._fetch, order, seed)))
 
     def stop(self) -> None:
@@ -271,7 +283,7 @@ class _Ahead:
             pool.shutdown(wait=not in_a_worker, cancel_futures=True)
 
 
-def _until_left(ahead: _Ahead) -> Iterator[Any]:
+def _until_left(ahead: _Ahead) -> Iterator[object]:
     """What `iter(loader)` gives: where a loop is left early, the threads end with it."""
     try:
         yield from ahead

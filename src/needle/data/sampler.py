@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..backend_ndarray.layout import whole
+from ..operands import ArrayLike
 from ..random import host_generator
+from ..typing import HostGenerator
 
 
-def as_indices(indices: Any, what: str) -> np.ndarray:
+def as_indices(indices: ArrayLike, what: str) -> np.ndarray:
     """A row of int64 indices. Raises TypeError for what are no integers."""
     array = np.asarray(indices).reshape(-1)
     if array.size and array.dtype.kind not in "iu":
@@ -49,7 +51,7 @@ class RandomSampler(Sampler):
     `generator` is a numpy.random.Generator or RandomState; NumPy's global one by default.
     """
 
-    def __init__(self, data_source: Sized, generator: Any = None) -> None:
+    def __init__(self, data_source: Sized, generator: HostGenerator | None = None) -> None:
         self.data_source = data_source
         self.generator = host_generator(generator, "RandomSampler")
 
@@ -63,7 +65,7 @@ class RandomSampler(Sampler):
 class SubsetRandomSampler(Sampler):
     """The given indices in random order."""
 
-    def __init__(self, indices: Any, generator: Any = None) -> None:
+    def __init__(self, indices: ArrayLike, generator: HostGenerator | None = None) -> None:
         self.indices = as_indices(indices, "SubsetRandomSampler")
         self.generator = host_generator(generator, "SubsetRandomSampler")
 
@@ -82,21 +84,25 @@ class WeightedRandomSampler(Sampler):
     """
 
     def __init__(
-        self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None
+        self,
+        weights: ArrayLike,
+        num_samples: int,
+        replacement: bool = True,
+        generator: HostGenerator | None = None,
     ) -> None:
-        weights = np.asarray(weights, dtype=np.float64)
-        usable = weights.ndim == 1 and np.isfinite(weights).all() and (weights >= 0).all()
-        if not usable or not weights.sum() > 0:
+        w = np.asarray(weights, dtype=np.float64)
+        usable = w.ndim == 1 and np.isfinite(w).all() and (w >= 0).all()
+        if not usable or not w.sum() > 0:
             raise ValueError(
                 "[WeightedRandomSampler] weights must be finite, not negative and not all zero"
             )
         num_samples = whole(num_samples, "WeightedRandomSampler", "num_samples")
-        if not replacement and num_samples > np.count_nonzero(weights):
+        if not replacement and num_samples > np.count_nonzero(w):
             raise ValueError(
                 f"[WeightedRandomSampler] num_samples={num_samples} without replacement exceeds "
-                f"the {np.count_nonzero(weights)} nonzero weights"
+                f"the {np.count_nonzero(w)} nonzero weights"
             )
-        self.probabilities = weights / weights.sum()
+        self.probabilities = w / w.sum()
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = host_generator(generator, "WeightedRandomSampler")

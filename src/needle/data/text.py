@@ -13,6 +13,8 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
+from ..operands import ArrayLike
+from ..typing import DTypeLike, HostArray, Json
 from .dataset import Dataset
 
 END_OF_LINE = "<eos>"
@@ -65,7 +67,10 @@ class Corpus:
 
 
 def batchify(
-    data: Any, batch_size: int, device: Device | str | None = None, dtype: Any = None
+    data: ArrayLike,
+    batch_size: int,
+    device: Device | str | None = None,
+    dtype: DTypeLike | None = None,
 ) -> np.ndarray:
     """The ids `data` (n,) as an array (n // batch_size, batch_size); what is left over is cut off.
 
@@ -85,7 +90,11 @@ def batchify(
 
 
 def get_batch(
-    batches: Any, i: int, bptt: int, device: Device | str | None = None, dtype: Any = None
+    batches: HostArray | Sequence[Sequence[int]],
+    i: int,
+    bptt: int,
+    device: Device | str | None = None,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Rows i to i + T of `batches` (L, bs) and what follows each id, T = min(bptt, L - 1 - i).
 
@@ -100,8 +109,10 @@ def get_batch(
         raise ValueError(f"[get_batch] bptt must be at least 1, got {bptt}")
     end = min(i + bptt, last)
     data, target = np.asarray(batches[i:end]), np.asarray(batches[i + 1 : end + 1]).reshape(-1)
-    options: dict[str, Any] = dict(device=device, dtype=dtype, requires_grad=False)
-    return Tensor(data, **options), Tensor(target, **options)
+    return (
+        Tensor(data, device=device, dtype=dtype, requires_grad=False),
+        Tensor(target, device=device, dtype=dtype, requires_grad=False),
+    )
 
 
 class CharTokenizer:
@@ -143,7 +154,7 @@ class CharTokenizer:
             )
         return ids.astype(np.int64)
 
-    def decode(self, ids: Any) -> str:
+    def decode(self, ids: ArrayLike) -> str:
         """The characters of `ids`, any array or list of integers.
 
         Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
@@ -151,12 +162,12 @@ class CharTokenizer:
         points = self._code_points[_checked_ids(ids, len(self), "CharTokenizer")]
         return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """What `from_state` needs to make this tokenizer again, fit for JSON."""
         return {"kind": self.kind, "vocabulary": "".join(self.vocabulary)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
+    def from_state(cls, state: Json) -> CharTokenizer:
         """The tokenizer whose `state()` this was. Raises ValueError for anything else."""
         return cls(_checked_state(state, cls.kind, "vocabulary", "CharTokenizer"))
 
@@ -217,7 +228,7 @@ class BytePairTokenizer:
             ) from None
         return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
 
-    def decode(self, ids: Any) -> str:
+    def decode(self, ids: ArrayLike) -> str:
         """The text of `ids`, any array or list of integers; bytes that are no UTF-8 become `�`.
 
         Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
@@ -225,12 +236,12 @@ class BytePairTokenizer:
         known = _checked_ids(ids, len(self), "BytePairTokenizer")
         return self._tokenizer.decode(known.tolist(), skip_special_tokens=False)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """What `from_state` needs to make this tokenizer again, fit for JSON."""
         return {"kind": self.kind, "tokenizer": self._tokenizer.to_str()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> BytePairTokenizer:
+    def from_state(cls, state: Json) -> BytePairTokenizer:
         """The tokenizer whose `state()` this was. Raises ValueError for anything else."""
         library = _tokenizers()
         text = _checked_state(state, cls.kind, "tokenizer", "BytePairTokenizer")
@@ -252,7 +263,7 @@ class TextDataset(Dataset):
 
     takes_index_arrays = True
 
-    def __init__(self, ids: Any, length: int) -> None:
+    def __init__(self, ids: ArrayLike, length: int) -> None:
         super().__init__()
         self.ids = np.asarray(ids)
         self.length = length = whole(length, "TextDataset", "length")
@@ -300,7 +311,7 @@ def _not_utf8(what: str, path: str | os.PathLike[str], error: UnicodeDecodeError
     )
 
 
-def _checked_ids(ids: Any, count: int, what: str) -> np.ndarray:
+def _checked_ids(ids: ArrayLike, count: int, what: str) -> np.ndarray:
     """`ids` as a row of integers in [0, count)."""
     array = np.asarray(ids).reshape(-1)
     if array.size == 0:
@@ -313,15 +324,17 @@ def _checked_ids(ids: Any, count: int, what: str) -> np.ndarray:
     return array
 
 
-def _checked_state(state: Any, kind: str, key: str, what: str) -> str:
+def _checked_state(state: object, kind: str, key: str, what: str) -> str:
     """The text at `key` of a tokenizer's state."""
-    fits = isinstance(state, dict) and state.get("kind") == kind
-    if not fits or not isinstance(state.get(key), str):
+    text = None
+    if isinstance(state, dict) and state.get("kind") == kind:
+        text = state.get(key)
+    if not isinstance(text, str):
         raise ValueError(
             f"[{what}] state must be a dict with 'kind': {kind!r} and the text {key!r}, got "
             f"{repr(state)[:80]}"
         )
-    return state[key]
+    return text
 
 
 def _tokenizers() -> Any:

@@ -9,8 +9,6 @@ given one it raises ValueError.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..autograd import Tensor
@@ -18,7 +16,9 @@ from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced, traced_one
 from ..backend_ndarray.dtypes import below, python_number
 from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, as_device, default_float
+from ..operands import ArrayLike
 from ..random import Generator
+from ..typing import DTypeLike
 
 
 def rand(
@@ -26,7 +26,7 @@ def rand(
     low: float = 0.0,
     high: float = 1.0,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -46,7 +46,7 @@ def randn(
     mean: float = 0.0,
     std: float = 1.0,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -60,7 +60,7 @@ def randb(
     *shape: int,
     p: float = 0.5,
     device: Device | str | None = None,
-    dtype: Any = "bool",
+    dtype: DTypeLike | None = "bool",
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -78,7 +78,7 @@ def constant(
     *shape: int,
     c: float = 1.0,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
     """Every element `c`."""
@@ -89,7 +89,7 @@ def constant(
 def ones(
     *shape: int,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
     """Every element 1."""
@@ -99,7 +99,7 @@ def ones(
 def zeros(
     *shape: int,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
     """Every element 0."""
@@ -110,7 +110,7 @@ def ones_like(
     array: Tensor,
     *,
     device: Device | str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of the shape of `array`, and of its dtype and device unless they are given."""
@@ -121,7 +121,7 @@ def zeros_like(
     array: Tensor,
     *,
     device: Device | str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of the shape of `array`, and of its dtype and device unless they are given."""
@@ -130,26 +130,30 @@ def zeros_like(
 
 def one_hot(
     n: int,
-    i: Any,
+    i: ArrayLike | int,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
     """Rows of the n by n identity chosen by the integers `i`, a Tensor or array; i.shape + (n,).
 
     Raises ValueError if an entry of `i` is outside 0 … n-1.
     """
-    given = isinstance(i, (Tensor, NDArray))
-    device = i.device if device is None and given else as_device(device)
+    if isinstance(i, (Tensor, NDArray)) and device is None:
+        device = i.device
     data = i.realize_cached_data() if isinstance(i, Tensor) else i
     n = whole(n, "one_hot", "n")
     if isinstance(data, NDArray) and is_traced(data):
         return _tensor(traced_one_hot(data, n, _dtype(dtype)), requires_grad)
-    return _tensor(device.one_hot(n, np.asarray(data), _dtype(dtype)), requires_grad)
+    return _tensor(as_device(device).one_hot(n, np.asarray(data), _dtype(dtype)), requires_grad)
 
 
 def _constant_like(
-    array: Tensor, value: int, device: Device | str | None, dtype: Any, requires_grad: bool
+    array: Tensor,
+    value: int,
+    device: Device | str | None,
+    dtype: DTypeLike | None,
+    requires_grad: bool,
 ) -> Tensor:
     return constant(
         *array.shape,
@@ -182,12 +186,12 @@ def _tensor(data: NDArray, requires_grad: bool) -> Tensor:
     return Tensor.make_const(data, requires_grad=requires_grad and is_float(data.dtype))
 
 
-def _dtype(dtype: Any) -> np.dtype:
+def _dtype(dtype: DTypeLike | None) -> np.dtype:
     return as_dtype(default_float() if dtype is None else dtype)
 
 
-def _float(name: str, dtype: Any) -> np.dtype:
-    dtype = _dtype(dtype)
-    if not is_float(dtype):
-        raise TypeError(f"[{name}] dtype must be a floating one, got {dtype}")
-    return dtype
+def _float(name: str, dtype: DTypeLike | None) -> np.dtype:
+    own = _dtype(dtype)
+    if not is_float(own):
+        raise TypeError(f"[{name}] dtype must be a floating one, got {own}")
+    return own

@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 from ..autograd import Tensor
 from ..backend_ndarray.layout import whole
+from ..backend_selection import Device
+from ..random import Generator
+from ..typing import DTypeLike
 from .basic import rand, randn
 
 
+class Options(TypedDict, total=False):
+    """The keywords that `rand` and `randn` share."""
+
+    device: Device | str | None
+    dtype: DTypeLike | None
+    requires_grad: bool
+    generator: Generator | None
+
+
 def xavier_uniform(
-    fan_in: int, fan_out: int, gain: float = 1.0, shape: Sequence[int] | None = None, **kwargs: Any
+    fan_in: int,
+    fan_out: int,
+    gain: float = 1.0,
+    shape: Sequence[int] | None = None,
+    **kwargs: Unpack[Options],
 ) -> Tensor:
     """U(-a, a) with a = gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     _check_fans("xavier_uniform", fan_in, fan_out)
@@ -25,7 +41,11 @@ def xavier_uniform(
 
 
 def xavier_normal(
-    fan_in: int, fan_out: int, gain: float = 1.0, shape: Sequence[int] | None = None, **kwargs: Any
+    fan_in: int,
+    fan_out: int,
+    gain: float = 1.0,
+    shape: Sequence[int] | None = None,
+    **kwargs: Unpack[Options],
 ) -> Tensor:
     """N(0, std²) with std = gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     _check_fans("xavier_normal", fan_in, fan_out)
@@ -38,7 +58,7 @@ def kaiming_uniform(
     fan_out: int,
     shape: Sequence[int] | None = None,
     nonlinearity: str = "relu",
-    **kwargs: Any,
+    **kwargs: Unpack[Options],
 ) -> Tensor:
     """U(-a, a) with a = √2·√(3 / fan_in), √2 being the gain of ReLU (He et al., 2015)."""
     _check_fans("kaiming_uniform", fan_in, fan_out)
@@ -51,7 +71,7 @@ def kaiming_normal(
     fan_out: int,
     shape: Sequence[int] | None = None,
     nonlinearity: str = "relu",
-    **kwargs: Any,
+    **kwargs: Unpack[Options],
 ) -> Tensor:
     """N(0, std²) with std = √2 / √fan_in, √2 being the gain of ReLU (He et al., 2015)."""
     _check_fans("kaiming_normal", fan_in, fan_out)

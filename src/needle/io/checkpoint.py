@@ -12,11 +12,13 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..files import written_whole
+from ..operands import ArrayLike
+from ..typing import Json
 
 FORMAT = "needle-checkpoint-1"
 DTYPES = frozenset(
@@ -31,11 +33,13 @@ class Checkpoint(NamedTuple):
     """What `load_checkpoint` returns."""
 
     tensors: dict[str, np.ndarray]
-    description: dict[str, Any]
+    description: Json
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], tensors: Mapping[str, Any], description: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, ArrayLike],
+    description: Mapping[str, object],
 ) -> None:
     """Write `tensors` (arrays or Tensors by name) and a JSON-able `description` to `path`.
 
@@ -97,7 +101,7 @@ def _load(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(tensors, _parsed(text))
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> Json:
     """The description. Raises ValueError."""
     try:
         description = json.loads(text)
@@ -110,7 +114,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return description
 
 
-def _storable(name: Any, value: Any) -> np.ndarray:
+def _storable(name: object, value: object) -> np.ndarray:
     """The array of a tensor, in C order. Raises TypeError or ValueError."""
     if not isinstance(name, str):
         raise TypeError(f"[save_checkpoint] names must be text, got {name!r}")

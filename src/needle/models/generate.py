@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..backend_ndarray.layout import whole
 from ..random import host_generator
+from ..typing import HostGenerator
 
 
 def sample(
@@ -16,7 +17,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    generator: Any = None,
+    generator: HostGenerator | None = None,
 ) -> int:
     """A token drawn from softmax(logits / temperature), 0 meaning the most likely one.
 
@@ -54,8 +55,18 @@ def _check_logits(logits: np.ndarray) -> None:
         )
 
 
+class LanguageModule(Protocol):
+    """What `generate` needs of a model, as GPT and LanguageModel have it."""
+
+    def eval(self) -> object:
+        """Put the model into evaluation mode."""
+
+    def next_logits(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """The logits that follow `ids` (T,), and the state to go on from."""
+
+
 def generate(
-    model: Any,
+    model: LanguageModule,
     prompt: np.ndarray,
     length: int,
     temperature: float = 1.0,
@@ -77,7 +88,7 @@ def generate(
 
 
 def _tokens(
-    model: Any,
+    model: LanguageModule,
     ids: np.ndarray,
     length: int,
     temperature: float,

@@ -9,7 +9,9 @@ import numpy as np
 from .. import init, nn, ops
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
+from ..nn.arguments import Placement
 from ..nn.attention import dropout_or_nothing
+from ..typing import DTypeLike
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -24,17 +26,17 @@ class Block(nn.Module):
         dropout: float,
         activation: nn.Module,
         device: Device | str | None,
-        dtype: Any,
+        dtype: DTypeLike | None,
     ) -> None:
         super().__init__()
-        options: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.norm1 = nn.LayerNorm(width, **options)
-        self.attention = nn.SelfAttention(width, num_heads, dropout, **options)
-        self.norm2 = nn.LayerNorm(width, **options)
+        placement = Placement(device=device, dtype=dtype)
+        self.norm1 = nn.LayerNorm(width, **placement)
+        self.attention = nn.SelfAttention(width, num_heads, dropout, **placement)
+        self.norm2 = nn.LayerNorm(width, **placement)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width, **options),
+            nn.Linear(width, 4 * width, **placement),
             activation,
-            nn.Linear(4 * width, width, **options),
+            nn.Linear(4 * width, width, **placement),
             dropout_or_nothing(dropout),
         )
 
@@ -77,33 +79,33 @@ class GPT(nn.Module):
         activation: str = "gelu",
         tied: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         if activation not in ("gelu", "relu"):
             raise ValueError(f'[GPT] activation must be "gelu" or "relu", got {activation!r}')
-        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        placement = Placement(device=device, dtype=dtype)
         self.vocabulary, self.length, self.tied = vocabulary, length, tied
-        self.tokens = nn.Embedding(vocabulary, width, **options)
-        self.positions = nn.Embedding(length, width, **options)
+        self.tokens = nn.Embedding(vocabulary, width, **placement)
+        self.positions = nn.Embedding(length, width, **placement)
         self.dropout = dropout_or_nothing(dropout)
         make = nn.GELU if activation == "gelu" else nn.ReLU
         self.blocks = [
             Block(width, num_heads, dropout, make(), device, dtype) for _ in range(num_layers)
         ]
-        self.norm = nn.LayerNorm(width, **options)
-        self.head = None if tied else nn.Linear(width, vocabulary, bias=False, **options)
+        self.norm = nn.LayerNorm(width, **placement)
+        self.head = None if tied else nn.Linear(width, vocabulary, bias=False, **placement)
         self._draw(num_layers)
 
     def _draw(self, num_layers: int) -> None:
         for name, p in self.named_parameters():
-            options: dict[str, Any] = {"device": p.device, "dtype": p.dtype}
+            placement = Placement(device=p.device, dtype=p.dtype)
             if name.endswith("bias"):
-                p.data = init.zeros(*p.shape, **options)
+                p.data = init.zeros(*p.shape, **placement)
             elif p.ndim == 2:
                 ends_branch = name.endswith(("out_proj.weight", "mlp.modules.2.weight"))
                 std = 0.02 / (2 * num_layers) ** 0.5 if ends_branch else 0.02
-                p.data = init.randn(*p.shape, std=std, **options)
+                p.data = init.randn(*p.shape, std=std, **placement)
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T) → logits (B, T, vocabulary). Raises ValueError for T above `length`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -10,8 +10,13 @@ from .. import nn
 from ..autograd import Tensor, no_grad
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
+from ..typing import DTypeLike
 
 SEQUENCE_MODELS = ("rnn", "lstm", "transformer")
+
+
+# The state of a recurrent model: h, or (h, c) of an LSTM.
+State: TypeAlias = Tensor | tuple[Tensor, Tensor] | None
 
 
 class LanguageModel(nn.Module):
@@ -30,7 +35,7 @@ class LanguageModel(nn.Module):
         seq_model: str = "rnn",
         seq_len: int = 40,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         if seq_model not in SEQUENCE_MODELS:
@@ -55,7 +60,7 @@ class LanguageModel(nn.Module):
             )
         self.linear = nn.Linear(width, output_size, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor, h: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, h: State = None) -> tuple[Tensor, State]:
         """x (T, B) of token ids, state h or None → (logits (T·B, output_size), state)."""
         states, h = self.seq_model(self.embedding(x), h)
         return self.linear(states.reshape((-1, states.shape[-1]))), h

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import nn
 from ..backend_selection import Device
+from ..typing import DTypeLike
 
 
 def ConvBN(
@@ -14,7 +13,7 @@ def ConvBN(
     kernel_size: int,
     stride: int,
     device: Device | str | None = None,
-    dtype: Any = "float32",
+    dtype: DTypeLike | None = "float32",
 ) -> nn.Sequential:
     """ReLU(BatchNorm(Conv(x))): (N, in, H, W) → (N, out, ⌈H/stride⌉, ⌈W/stride⌉)."""
     return nn.Sequential(
@@ -25,7 +24,7 @@ def ConvBN(
 
 
 def ResNet9(
-    device: Device | str | None = None, dtype: Any = "float32", num_classes: int = 10
+    device: Device | str | None = None, dtype: DTypeLike | None = "float32", num_classes: int = 10
 ) -> nn.Sequential:
     """(N, 3, 32, 32) → logits (N, num_classes); 431,946 parameters for ten classes."""
 

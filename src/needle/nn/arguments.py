@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypedDict
 
 from ..backend_ndarray.layout import whole
+from ..backend_selection import Device
+from ..typing import DTypeLike, Scalar
 
 
-def positive_int(layer: str, name: str, value: Any) -> int:
+class Placement(TypedDict):
+    """The device and the dtype of a layer's parameters, handed on to the layers inside."""
+
+    device: Device | str | None
+    dtype: DTypeLike | None
+
+
+def positive_int(layer: str, name: str, value: object) -> int:
     """`value` as an int ≥ 1. Raises TypeError or ValueError that names layer and argument."""
     number = whole(value, layer, name)
     if number < 1:
@@ -16,7 +25,7 @@ def positive_int(layer: str, name: str, value: Any) -> int:
     return number
 
 
-def in_unit_interval(layer: str, name: str, value: Any) -> float:
+def in_unit_interval(layer: str, name: str, value: Scalar) -> float:
     """`value` as a float in [0, 1]."""
     number = finite(layer, name, value)
     if not 0 <= number <= 1:
@@ -24,7 +33,7 @@ def in_unit_interval(layer: str, name: str, value: Any) -> float:
     return number
 
 
-def non_negative(layer: str, name: str, value: Any) -> float:
+def non_negative(layer: str, name: str, value: Scalar) -> float:
     """`value` as a finite float ≥ 0."""
     number = finite(layer, name, value)
     if number < 0:
@@ -32,7 +41,7 @@ def non_negative(layer: str, name: str, value: Any) -> float:
     return number
 
 
-def positive(layer: str, name: str, value: Any) -> float:
+def positive(layer: str, name: str, value: Scalar) -> float:
     """`value` as a finite float > 0."""
     number = finite(layer, name, value)
     if number <= 0:
@@ -40,7 +49,7 @@ def positive(layer: str, name: str, value: Any) -> float:
     return number
 
 
-def finite(layer: str, name: str, value: Any) -> float:
+def finite(layer: str, name: str, value: Scalar) -> float:
     """`value` as a finite float."""
     try:
         number = float(value)
@@ -51,7 +60,7 @@ def finite(layer: str, name: str, value: Any) -> float:
     return number
 
 
-def one_of(layer: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+def one_of(layer: str, name: str, value: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
     if value not in choices:
         raise ValueError(f"[{layer}] {name} must be one of {', '.join(choices)}, got {value!r}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..operands import Mask
 from ..synonyms import accepts_synonyms
-from .arguments import positive_int
+from ..typing import DTypeLike
+from .arguments import Placement, positive_int
 from .container import Identity
 from .dropout import Dropout
 from .linear import Linear
@@ -50,13 +51,13 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
         causal: bool = False,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.causal = causal
         self.dropout = Dropout(dropout)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
         """Compute the result and the attention weights.
 
         Parameters
@@ -78,7 +79,7 @@ class MultiHeadAttention(Module):
         probs = self.dropout(ops.masked_softmax(scores, added, self.causal))
         return ops.matmul(probs, v), probs
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = None) -> Tensor:
         """Return the result alone; without active dropout the probabilities are never stored."""
         if self.training and self.dropout.p > 0:
             return self.forward(q, k, v, mask)[0]
@@ -141,24 +142,24 @@ class AttentionLayer(Module):
         dropout: float = 0.0,
         causal: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.num_heads = positive_int("AttentionLayer", "num_heads", num_heads)
         self.dim_head = positive_int("AttentionLayer", "dim_head", dim_head)
-        options = {"device": device, "dtype": dtype}
+        placement = Placement(device=device, dtype=dtype)
         k_features = q_features if k_features is None else k_features
         v_features = q_features if v_features is None else v_features
         inner = self.num_heads * self.dim_head
-        self.prenorm_q = LayerNorm1d(q_features, **options)
-        self.prenorm_k = LayerNorm1d(k_features, **options)
-        self.prenorm_v = LayerNorm1d(v_features, **options)
-        self.q_projection = Linear(q_features, inner, bias=False, **options)
-        self.k_projection = Linear(k_features, inner, bias=False, **options)
-        self.v_projection = Linear(v_features, inner, bias=False, **options)
-        self.attn = MultiHeadAttention(dropout=dropout, causal=causal, **options)
+        self.prenorm_q = LayerNorm1d(q_features, **placement)
+        self.prenorm_k = LayerNorm1d(k_features, **placement)
+        self.prenorm_v = LayerNorm1d(v_features, **placement)
+        self.q_projection = Linear(q_features, inner, bias=False, **placement)
+        self.k_projection = Linear(k_features, inner, bias=False, **placement)
+        self.v_projection = Linear(v_features, inner, bias=False, **placement)
+        self.attn = MultiHeadAttention(dropout=dropout, causal=causal, **placement)
         out_features = q_features if out_features is None else out_features
-        self.out_projection = Linear(inner, out_features, bias=False, **options)
+        self.out_projection = Linear(inner, out_features, bias=False, **placement)
 
     @property
     def num_head(self) -> int:
@@ -320,7 +321,7 @@ class SelfAttention(Module):
         dropout: float = 0.0,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         features = positive_int("SelfAttention", "features", features)
@@ -331,7 +332,7 @@ class SelfAttention(Module):
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.dropout = dropout_or_nothing(dropout)
 
-    def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask = None, causal: bool = False) -> Tensor:
         """Attend to the sequence itself.
 
         Parameters
@@ -411,7 +412,7 @@ class CrossAttention(Module):
         dropout: float = 0.0,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         features = positive_int("CrossAttention", "features", features)
@@ -425,7 +426,7 @@ class CrossAttention(Module):
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.dropout = dropout_or_nothing(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Any = None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, mask: Mask = None) -> Tensor:
         """Attend to the memory.
 
         Parameters

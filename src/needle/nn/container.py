@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ..autograd import Tensor
 from .module import Module
@@ -61,16 +61,22 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Module]:
         return iter(self.modules)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Module:
         if isinstance(index, slice):
             return Sequential(*self.modules[index])
         return self.modules[index]
 
-    def _attributes(self) -> Iterator[tuple[str, Any]]:
+    def _attributes(self) -> Iterator[tuple[str, object]]:
         # Paths read "0.weight", not "modules.0.weight".
         for name, value in super()._attributes():
             if name == "modules":
-                yield from ((str(i), module) for i, module in enumerate(value))
+                yield from ((str(i), module) for i, module in enumerate(self.modules))
             else:
                 yield name, value
 
@@ -110,6 +116,9 @@ class Residual(Module):
         return self.fn(x) + x
 
 
+Value = TypeVar("Value")
+
+
 class Identity(Module):
     """Return the input unchanged.
 
@@ -120,6 +129,6 @@ class Identity(Module):
     needle.Tensor([1. 2.])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Value) -> Value:
         """Return `x` itself."""
         return x

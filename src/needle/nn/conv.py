@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..ops._convolution import as_pair, make_geometry
+from ..typing import DTypeLike, Extent, Padding
 from .arguments import positive_int
 from .module import Module, Parameter
 
@@ -71,14 +71,14 @@ class Conv2d(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Extent,
+        stride: Extent = 1,
+        padding: Padding = 0,
+        dilation: Extent = 1,
         groups: int = 1,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -95,7 +95,7 @@ class Conv2d(Module):
             )
         self._draw(bias, device, dtype)
 
-    def _draw(self, bias: bool, device: Device | str | None, dtype: Any) -> None:
+    def _draw(self, bias: bool, device: Device | str | None, dtype: DTypeLike | None) -> None:
         area = math.prod(self.kernel_size)
         fan_in = self.in_channels // self.groups * area
         self.weight = Parameter(
@@ -175,11 +175,11 @@ class Conv(Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
+        kernel_size: Extent,
+        stride: Extent = 1,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         kernel = kernel_size[0] if isinstance(kernel_size, tuple) else kernel_size
         step = stride[0] if isinstance(stride, tuple) else stride
@@ -236,12 +236,12 @@ class Conv1d(Conv2d):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        padding: Any = 0,
+        padding: int | str = 0,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         around = padding if isinstance(padding, str) else (0, padding)
         super().__init__(
@@ -322,15 +322,15 @@ class ConvTranspose2d(Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        kernel_size: Extent,
+        stride: Extent = 1,
+        padding: Padding = 0,
+        output_padding: Extent = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: Any = 1,
+        dilation: Extent = 1,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         self.output_padding = as_pair("ConvTranspose2d", "output_padding", output_padding, least=0)
         super().__init__(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, where
 from ..backend_selection import Device
+from ..typing import DTypeLike
 from .arguments import positive_int
 from .module import Module, Parameter
 
@@ -51,7 +50,7 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.num_embeddings = positive_int("Embedding", "num_embeddings", num_embeddings)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..typing import DTypeLike
 from .arguments import positive_int
 from .module import Module, Parameter
 
@@ -55,7 +54,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         in_features = positive_int("Linear", "in_features", in_features)

@@ -17,6 +17,8 @@ from .. import autograd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_device_or_dtype, as_dtype, is_float
 from ..backend_selection import Device
+from ..operands import ArrayLike
+from ..typing import DTypeLike
 
 
 class Parameter(Tensor):
@@ -36,7 +38,7 @@ class IncompatibleKeys(NamedTuple):
 class Hook:
     """A function that runs around a module's forward, until `remove()`."""
 
-    def __init__(self, module: Module, function: Callable[..., Any], before: bool) -> None:
+    def __init__(self, module: Module, function: Callable[..., object], before: bool) -> None:
         self.module = module
         self.function = function
         self.before = before
@@ -69,7 +71,7 @@ class Module:
     def __init__(self) -> None:
         self.training = True
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute. Raises TypeError where a Tensor or an array would take the place of a
         Parameter or of a buffer, which would be trained, moved and saved no longer."""
         held = autograd.unwatched(self, "__dict__").get(name)
@@ -77,9 +79,11 @@ class Module:
             self._check_replacement(name, held, value)
         super().__setattr__(name, value)
 
-    def _check_replacement(self, name: str, held: Tensor, value: Any) -> None:
+    def _check_replacement(self, name: str, held: Tensor, value: object) -> None:
         if isinstance(held, Parameter):
-            allowed: Any = Tensor if self._takes_tensors else (Parameter, Module)
+            allowed: type | tuple[type, ...] = (
+                Tensor if self._takes_tensors else (Parameter, Module)
+            )
             kind, instead = "Parameter", f"self.{name} = nn.Parameter(tensor)"
         elif name in self._buffer_names:
             allowed = Module
@@ -129,14 +133,14 @@ class Module:
                 result = result if replaced is None else replaced
         return result
 
-    def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], Any]) -> Hook:
+    def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], object]) -> Hook:
         """Run `hook(module, args)` before each forward; what it returns (not None) replaces args.
 
         Returns a handle whose `remove()` takes the hook away.
         """
         return Hook(self, hook, before=True)
 
-    def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], Any]) -> Hook:
+    def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], object]) -> Hook:
         """Run `hook(module, args, result)` after each forward; a result it returns replaces it.
 
         Returns a handle whose `remove()` takes the hook away.
@@ -145,7 +149,7 @@ class Module:
 
     # ---- the tree -------------------------------------------------------------------------------
 
-    def _attributes(self) -> Iterator[tuple[str, Any]]:
+    def _attributes(self) -> Iterator[tuple[str, object]]:
         """The attributes to look through, by the name that appears in paths."""
         return iter(vars(self).items())
 
@@ -198,7 +202,7 @@ class Module:
         """Every module below this one, at any depth."""
         return [module for _, module in self.named_modules()][1:]
 
-    def apply(self, function: Callable[[Module], Any]) -> Self:
+    def apply(self, function: Callable[[Module], object]) -> Self:
         """Call `function` with every module below this one and then with this one."""
         for child in self.children():
             child.apply(function)
@@ -247,7 +251,12 @@ class Module:
         """`train(False)`."""
         return self.train(False)
 
-    def to(self, *targets: Any, device: Device | str | None = None, dtype: Any = None) -> Self:
+    def to(
+        self,
+        *targets: Device | DTypeLike,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
         """Move parameters, their gradients and buffers to a device, a float dtype, or both.
 
         `targets` are devices, dtypes or their names, in any order. Returns this module. Raises
@@ -293,7 +302,9 @@ class Module:
         """
         return {name: tensor.detach() for name, tensor in self._named_state().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state: Mapping[str, ArrayLike], strict: bool = True
+    ) -> IncompatibleKeys:
         """Copy the values of `state` (Tensors or arrays by path) into this module.
 
         They are converted to each tensor's device and dtype. Raises ValueError that lists missing
@@ -336,7 +347,7 @@ class Module:
         return "\n".join([f"{name}({extra}", *lines, ")"])
 
 
-def _find(path: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:
+def _find(path: str, value: object) -> Iterator[tuple[str, Parameter | Module]]:
     """The parameters and modules in `value`, through lists, tuples and dicts."""
     if isinstance(value, (Parameter, Module)):
         yield path, value
@@ -356,14 +367,14 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n  ")
 
 
-def _moved(tensor: Tensor, device: Device | str | None, dtype: Any) -> NDArray:
+def _moved(tensor: Tensor, device: Device | str | None, dtype: DTypeLike | None) -> NDArray:
     data = tensor.realize_cached_data()
     if dtype is not None and is_float(data.dtype):
         data = data.astype(dtype)
     return data if device is None else data.to(device)
 
 
-def _as_values(name: str, value: Any) -> NDArray | np.ndarray:
+def _as_values(name: str, value: object) -> NDArray | np.ndarray:
     """`value` as an array to copy from. Raises TypeError unless it holds real numbers."""
     if isinstance(value, Tensor):
         return value.realize_cached_data()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, Shape, promote
 from ..backend_selection import Device
 from ..ops._common import widens
+from ..typing import DTypeLike
 from .arguments import in_unit_interval, non_negative, positive_int
 from .module import Module, Parameter
 
@@ -66,7 +66,7 @@ class BatchNorm1d(Module):
         eps: float = 1e-5,
         momentum: float = 0.1,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.dim = positive_int("BatchNorm1d", "dim", dim)
@@ -218,7 +218,7 @@ class GroupNorm(Module):
         num_channels: int,
         eps: float = 1e-5,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.num_groups = positive_int("GroupNorm", "num_groups", num_groups)
@@ -306,7 +306,7 @@ class LayerNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float = 1e-5,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.normalized_shape = _normalized_shape(type(self).__name__, normalized_shape)
@@ -376,7 +376,7 @@ class LayerNorm1d(LayerNorm):
         dim: int,
         eps: float = 1e-5,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__(positive_int("LayerNorm1d", "dim", dim), eps, device, dtype)
         self.dim = dim
@@ -424,7 +424,7 @@ class RMSNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float = 1e-6,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         self.normalized_shape = _normalized_shape("RMSNorm", normalized_shape)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from .. import ops
 from ..autograd import Tensor
 from ..ops._convolution import as_pair
+from ..typing import Extent
 from .module import Module
 
 
@@ -16,7 +16,9 @@ class _Pool2d(Module):
 
     pool: Callable[..., Tensor]
 
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+    def __init__(
+        self, kernel_size: Extent, stride: Extent | None = None, padding: Extent = 0
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         as_pair(name, "kernel_size", kernel_size)
@@ -104,7 +106,7 @@ class _AdaptivePool2d(Module):
     reduce: Callable[..., Tensor]
     pool: Callable[..., Tensor]
 
-    def __init__(self, output_size: Any) -> None:
+    def __init__(self, output_size: Extent) -> None:
         super().__init__()
         self.output_size = as_pair(type(self).__name__, "output_size", output_size)
 

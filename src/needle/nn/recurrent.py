@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from .. import ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..typing import DTypeLike
 from .arguments import one_of, positive_int
 from .module import Module
 from .recurrent_cell import GRUCell, LSTMCell, RNNCell, _Cell
@@ -31,7 +33,7 @@ class _Recurrent(Module):
         num_layers: int = 1,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,
     ) -> None:
@@ -54,11 +56,13 @@ class _Recurrent(Module):
             self.backward_cells = [layer[1] for layer in layers]
 
     def _make_cell(
-        self, input_size: int, bias: bool, device: Device | str | None, dtype: Any
+        self, input_size: int, bias: bool, device: Device | str | None, dtype: DTypeLike | None
     ) -> _Cell:
         return self.cell(input_size, self.hidden_size, bias, device, dtype)
 
-    def _run(self, x: Tensor, first: Any) -> tuple[Tensor, list[Tensor]]:
+    def _run(
+        self, x: Tensor, first: Tensor | Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
         """(output, the last states, one (layers, B, H) tensor each)."""
         if self.batch_first and x.ndim == 3:
             x = ops.transpose(x, (0, 1))
@@ -81,15 +85,17 @@ class _Recurrent(Module):
         output = ops.transpose(x, (0, 1)) if self.batch_first else x
         return output, [ops.stack(states, 0) for states in last]
 
-    def _ways(self, cell: Any, layer: int) -> list[Any]:
+    def _ways(self, cell: _Cell, layer: int) -> list[_Cell]:
         return [cell, self.backward_cells[layer]] if self.bidirectional else [cell]
 
-    def _first_state(self, first: Any, row: int, cell: Any, x: Tensor) -> list[Tensor]:
+    def _first_state(
+        self, first: Tensor | Sequence[Tensor] | None, row: int, cell: _Cell, x: Tensor
+    ) -> list[Tensor]:
         if first is None:
             return [cell.initial_state(x, x.shape[1]) for _ in range(self.states)]
         rows = self.num_layers * (2 if self.bidirectional else 1)
         expected = (rows, x.shape[1], self.hidden_size)
-        states = [first] if self.states == 1 else list(first)
+        states = [first] if isinstance(first, Tensor) else list(first)
         for state in states:
             if state.shape != expected:
                 raise ValueError(
@@ -156,7 +162,7 @@ class RNN(_Recurrent):
         bias: bool = True,
         nonlinearity: str = "tanh",
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,
     ) -> None:
@@ -166,7 +172,7 @@ class RNN(_Recurrent):
         )
 
     def _make_cell(
-        self, input_size: int, bias: bool, device: Device | str | None, dtype: Any
+        self, input_size: int, bias: bool, device: Device | str | None, dtype: DTypeLike | None
     ) -> RNNCell:
         return RNNCell(input_size, self.hidden_size, bias, self.nonlinearity, device, dtype)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..typing import DTypeLike
 from .arguments import one_of, positive_int
 from .module import Module, Parameter
 
@@ -19,6 +21,8 @@ class _Cell(Module):
     """
 
     gates: ClassVar[int]
+    # From (x, *state): the outputs of all steps and the last state.
+    sequence: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
     # Programs of the course give cells plain Tensors as weights and read their gradients.
     _takes_tensors = True
 
@@ -28,7 +32,7 @@ class _Cell(Module):
         hidden_size: int,
         bias: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -115,7 +119,7 @@ class RNNCell(_Cell):
         bias: bool = True,
         nonlinearity: str = "tanh",
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         self.nonlinearity = one_of("RNNCell", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(input_size, hidden_size, bias, device, dtype)

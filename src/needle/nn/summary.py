@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias, cast
 
 from .. import init
 from ..autograd import Tensor, TensorTuple, no_grad
 from ..backend_ndarray import Shape
+from ..typing import DTypeLike
 from .module import Hook, Module
+
+# The shape of a result; of several results a list.
+Shapes: TypeAlias = "Shape | list[Shapes | None]"
 
 
 @dataclass
@@ -20,7 +24,7 @@ class SummaryRow:
     kind: str
     depth: int = 0
     name: str = ""
-    output_shape: Any = None
+    output_shape: Shapes | None = None
     parameters: int = 0
 
 
@@ -47,7 +51,11 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Module, input_shape: Sequence[Any], dtype: Any = "float32") -> Summary:
+def summary(
+    model: Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]],
+    dtype: DTypeLike | None = "float32",
+) -> Summary:
     """Run `model` once on zeros and describe it: print the result to see the table.
 
     `input_shape` includes the batch axis; a sequence of shapes stands for several inputs. The
@@ -56,7 +64,7 @@ def summary(model: Module, input_shape: Sequence[Any], dtype: Any = "float32") -
     """
     if not isinstance(model, Module):
         raise TypeError(f"[summary] model must be a Module, got {type(model).__name__}")
-    shapes = [tuple(s) for s in input_shape] if _several(input_shape) else [tuple(input_shape)]
+    shapes = _as_shapes(input_shape)
     parameters = model.parameters()
     device = parameters[0].device if parameters else None
     inputs = [init.zeros(*shape, device=device, dtype=dtype) for shape in shapes]
@@ -90,7 +98,7 @@ def _owner(path: str, by_path: dict[str, SummaryRow]) -> SummaryRow:
 
 
 def _record_shapes(model: Module, inputs: list[Tensor], rows: dict[Module, SummaryRow]) -> None:
-    def record(module: Module, args: tuple[Any, ...], result: Any) -> None:
+    def record(module: Module, args: tuple[object, ...], result: object) -> None:
         rows[module].output_shape = _shape_of(result)
 
     modes = [(module, module.training) for module in rows]
@@ -107,11 +115,13 @@ def _record_shapes(model: Module, inputs: list[Tensor], rows: dict[Module, Summa
             module.training = mode
 
 
-def _several(input_shape: Sequence[Any]) -> bool:
-    return len(input_shape) > 0 and isinstance(input_shape[0], (tuple, list))
+def _as_shapes(input_shape: Sequence[int] | Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    if len(input_shape) > 0 and isinstance(input_shape[0], (tuple, list)):
+        return list(cast(Sequence[Sequence[int]], input_shape))
+    return [cast(Sequence[int], input_shape)]
 
 
-def _shape_of(result: Any) -> Any:
+def _shape_of(result: object) -> Shapes | None:
     """The shape of a Tensor, the shapes of several, None for anything else."""
     if isinstance(result, (tuple, list, TensorTuple)):
         return [_shape_of(item) for item in result]
@@ -122,7 +132,7 @@ def _label(row: SummaryRow) -> str:
     return f"{row.name}: {row.kind}" if row.name else row.kind
 
 
-def _shown(shape: Shape | list[Any] | None) -> str:
+def _shown(shape: Shapes | None) -> str:
     if isinstance(shape, list):
         return ", ".join(_shown(item) for item in shape)
     return "-" if shape is None else str(shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from .linear import Linear
 from .module import IncompatibleKeys, Module
 from .recurrent import _Recurrent
 
+Change: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
-def from_torch_state_dict(module: Module, state: Mapping[str, Any]) -> IncompatibleKeys:
+
+def from_torch_state_dict(module: Module, state: Mapping[str, object]) -> IncompatibleKeys:
     """Load the `state_dict()` of the PyTorch module that `module` corresponds to.
 
     Takes anything `numpy.asarray` takes for values. Kernels are (out, in, …) there and (…, in,
@@ -31,12 +33,18 @@ def from_torch_state_dict(module: Module, state: Mapping[str, Any]) -> Incompati
     return module.load_state_dict(found)
 
 
+class Take(Protocol):
+    """Moves an array of the state dict to needle's name and shape."""
+
+    def __call__(self, theirs: str, ours: str, change: Change = ...) -> None: ...
+
+
 def _convert(
     module: Module, prefix: str, arrays: dict[str, np.ndarray], found: dict[str, Tensor]
 ) -> None:
     """Move what belongs to `module` from `arrays` to `found`, under needle's names and shapes."""
 
-    def take(theirs: str, ours: str, change: Any = lambda x: x) -> None:
+    def take(theirs: str, ours: str, change: Change = lambda x: x) -> None:
         if prefix + theirs in arrays:
             value = np.ascontiguousarray(change(arrays.pop(prefix + theirs)))
             found[prefix + ours] = Tensor(value, requires_grad=False)
@@ -75,12 +83,12 @@ def _take_cross_attention(
             found[f"{prefix}{name}.{kind}"] = Tensor(value, requires_grad=False)
 
 
-def _kernel_of(module: Conv2d) -> Any:
+def _kernel_of(module: Conv2d) -> Change:
     # Convolution: (out, in, KH, KW); transposed: (in, out, KH, KW). Both end as (KH, KW, …).
     return lambda x: x.transpose(2, 3, 1, 0)
 
 
-def _take_recurrent(module: _Recurrent, take: Any) -> None:
+def _take_recurrent(module: _Recurrent, take: Take) -> None:
     for layer in range(module.num_layers):
         ways = [("", module.cells)]
         if module.bidirectional:

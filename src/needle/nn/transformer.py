@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..operands import Mask
 from ..synonyms import accepts_synonyms
+from ..typing import DTypeLike
 from .activation import GELU, ReLU
-from .arguments import one_of, positive_int
+from .arguments import Placement, one_of, positive_int
 from .attention import AttentionLayer, CrossAttention, SelfAttention, dropout_or_nothing
 from .dropout import Dropout
 from .embedding import Embedding
@@ -65,18 +65,18 @@ class TransformerLayer(Module):
         dropout: float = 0.0,
         causal: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        placement = Placement(device=device, dtype=dtype)
         self.attention = AttentionLayer(
-            q_features, num_heads, dim_head, dropout=dropout, causal=causal, **options
+            q_features, num_heads, dim_head, dropout=dropout, causal=causal, **placement
         )
         self.dropout1 = Dropout(dropout)
-        self.layernorm = LayerNorm1d(q_features, **options)
-        self.linear1 = Linear(q_features, hidden_size, **options)
+        self.layernorm = LayerNorm1d(q_features, **placement)
+        self.linear1 = Linear(q_features, hidden_size, **placement)
         self.dropout2 = Dropout(dropout)
-        self.linear2 = Linear(hidden_size, q_features, **options)
+        self.linear2 = Linear(hidden_size, q_features, **placement)
         self.dropout3 = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,24 +139,24 @@ class Transformer(Module):
         dropout: float = 0.0,
         causal: bool = True,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
         batch_first: bool = False,
         sequence_len: int = 2048,
     ) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        placement = Placement(device=device, dtype=dtype)
         self.batch_first = batch_first
         self.sequence_len = positive_int("Transformer", "sequence_len", sequence_len)
-        self.embedding = Embedding(sequence_len, embedding_size, **options)
+        self.embedding = Embedding(sequence_len, embedding_size, **placement)
         self.layers = [
             TransformerLayer(
                 embedding_size, num_heads, dim_head, hidden_size, dropout=dropout, causal=causal,
-                **options,
+                **placement,
             )
             for _ in range(positive_int("Transformer", "num_layers", num_layers))
         ]  # fmt: skip
 
-    def forward(self, x: Tensor, h: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, h: object = None) -> tuple[Tensor, Tensor]:
         """Run the layers over a sequence.
 
         Parameters
@@ -251,25 +251,25 @@ class TransformerEncoderLayer(Module):
         batch_first: bool = False,
         norm_first: bool = False,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        placement = Placement(device=device, dtype=dtype)
         one_of("TransformerEncoderLayer", "activation", activation, ("relu", "gelu"))
         self.batch_first, self.norm_first = batch_first, norm_first
-        self.self_attn = SelfAttention(d_model, num_heads, dropout, **options)
-        self.linear1 = Linear(d_model, dim_feedforward, **options)
+        self.self_attn = SelfAttention(d_model, num_heads, dropout, **placement)
+        self.linear1 = Linear(d_model, dim_feedforward, **placement)
         self.activation = ReLU() if activation == "relu" else GELU()
         self.dropout = dropout_or_nothing(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, **options)
+        self.linear2 = Linear(dim_feedforward, d_model, **placement)
         self.dropout2 = dropout_or_nothing(dropout)
-        self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **options)
+        self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **placement)
+        self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **placement)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
-    def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask = None, causal: bool = False) -> Tensor:
         """Compute the new sequences.
 
         Parameters
@@ -345,7 +345,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         batch_first: bool = False,
         norm_first: bool = False,
         device: Device | str | None = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike | None = "float32",
     ) -> None:
         super().__init__(
             d_model, num_heads, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
@@ -360,9 +360,9 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         self,
         x: Tensor,
         memory: Tensor,
-        mask: Any = None,
+        mask: Mask = None,
         causal: bool = False,
-        memory_mask: Any = None,
+        memory_mask: Mask = None,
     ) -> Tensor:
         """Compute the new sequences.
 

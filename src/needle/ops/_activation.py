@@ -136,7 +136,7 @@ def relu(a: Tensor) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def softmax(a: Tensor, axis: int = -1) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape with the axis, any dtype.
+        Of any shape that has the axis, and any dtype.
     axis : int, default -1
         The axis along which the result sums to 1. `dim` is another name of this argument.
 
@@ -249,7 +249,7 @@ def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape with the axis, any dtype.
+        Of any shape that has the axis, and any dtype.
     axis : int, default -1
         The axis along which the exponentials of the result sum to 1. `dim` is another name of this
         argument.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray, is_float
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
+from ..operands import Operand
+from ..typing import Scalar
 from ._common import as_tensors, is_scalar, unbroadcast
 from ._comparison import logical_and, where
 from ._elementwise import log
@@ -110,7 +111,7 @@ class Remainder(TensorOp):
 class _ScalarOp(TensorOp):
     """An op with one tensor and one number."""
 
-    def __init__(self, scalar: Any) -> None:
+    def __init__(self, scalar: Scalar) -> None:
         kind = type(scalar)
         self.scalar = scalar if kind is float or kind is int else python_number(scalar)
 
@@ -220,7 +221,7 @@ class FusedAddScalars(TensorTupleOp):
     def compute(self, a: NDArray) -> tuple[NDArray, NDArray]:
         return a + self.c0, a + self.c1
 
-    def gradient(self, out_grad: Any, node: Any) -> Any:
+    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
         return out_grad[0] + out_grad[1]
 
 
@@ -243,7 +244,12 @@ class Negate(TensorOp):
 
 
 def _two(
-    tensor_op: type[TensorOp], scalar_op: Any, a: Any, b: Any, what: str, reflected: Any = None
+    tensor_op: type[TensorOp],
+    scalar_op: type[_ScalarOp],
+    a: Operand,
+    b: Operand,
+    what: str,
+    reflected: type[_ScalarOp] | None = None,
 ) -> Tensor:
     """`tensor_op` on two tensors; with a number, `scalar_op` for `b` or `reflected` for `a`."""
     if isinstance(a, Tensor):
@@ -256,19 +262,19 @@ def _two(
     return tensor_op()(*as_tensors(a, b, what))
 
 
-def add(a: Any, b: Any) -> Tensor:
+def add(a: Operand, b: Operand) -> Tensor:
     """a + b with broadcasting; either may be a number."""
     if is_scalar(a):
         a, b = b, a
     return _two(EWiseAdd, AddScalar, a, b, "add")
 
 
-def add_scalar(a: Tensor, scalar: Any) -> Tensor:
+def add_scalar(a: Tensor, scalar: Scalar) -> Tensor:
     """a + scalar."""
     return AddScalar(scalar)(a)
 
 
-def subtract(a: Any, b: Any) -> Tensor:
+def subtract(a: Operand, b: Operand) -> Tensor:
     """a - b with broadcasting; either may be a number."""
     if is_scalar(a) and isinstance(b, Tensor):
         return RSubScalar(a)(b)
@@ -283,45 +289,45 @@ def subtract(a: Any, b: Any) -> Tensor:
     return EWiseSub()(a, b)
 
 
-def multiply(a: Any, b: Any) -> Tensor:
+def multiply(a: Operand, b: Operand) -> Tensor:
     """a · b element by element with broadcasting; either may be a number."""
     if is_scalar(a):
         a, b = b, a
     return _two(EWiseMul, MulScalar, a, b, "multiply")
 
 
-def mul_scalar(a: Tensor, scalar: Any) -> Tensor:
+def mul_scalar(a: Tensor, scalar: Scalar) -> Tensor:
     """a · scalar."""
     return MulScalar(scalar)(a)
 
 
-def divide(a: Any, b: Any) -> Tensor:
+def divide(a: Operand, b: Operand) -> Tensor:
     """a / b with broadcasting; either may be a number. Integers divide to float32."""
     return _two(EWiseDiv, DivScalar, a, b, "divide", RDivScalar)
 
 
-def divide_scalar(a: Tensor, scalar: Any) -> Tensor:
+def divide_scalar(a: Tensor, scalar: Scalar) -> Tensor:
     """a / scalar."""
     return DivScalar(scalar)(a)
 
 
-def floor_divide(a: Any, b: Any) -> Tensor:
+def floor_divide(a: Operand, b: Operand) -> Tensor:
     """a / b rounded down, in their dtype; either may be a number. No gradient flows."""
     a, b = as_tensors(a, b, "floor_divide")
     return Tensor.make_const(a.realize_cached_data() // b.realize_cached_data())
 
 
-def remainder(a: Any, b: Any) -> Tensor:
+def remainder(a: Operand, b: Operand) -> Tensor:
     """What is left of a when divided by b and rounded down; either may be a number."""
     return Remainder()(*as_tensors(a, b, "remainder"))
 
 
-def power(a: Any, b: Any) -> Tensor:
+def power(a: Operand, b: Operand) -> Tensor:
     """a ** b with broadcasting; either may be a number."""
     return _two(EWisePow, PowerScalar, a, b, "power", RPowScalar)
 
 
-def power_scalar(a: Tensor, scalar: Any) -> Tensor:
+def power_scalar(a: Tensor, scalar: Scalar) -> Tensor:
     """a ** scalar."""
     return PowerScalar(scalar)(a)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from .. import backend_ndarray as nd
-from ..autograd import Tensor, is_grad_enabled
+from ..autograd import Tensor, Value, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float, widened
 from ..backend_ndarray.layout import broadcast_shapes, whole
+from ..operands import Mask
 from ._activation import Softmax, along_last_axis
 from ._common import FusedOp, of_one_dtype
 from ._comparison import where
@@ -92,7 +92,7 @@ class Attention(FusedOp):
         self.lse = NDArray._empty((*q.shape[:3], 2), q._device, widened(q._dtype))
         q._device.fused("attention")(*qkv, self.mask, out, self.lse, self.scale, self.causal)  # type: ignore[misc]
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         if self.lse is None or is_grad_enabled():
             return super().gradient(out_grad, node)
         arrays = [v.realize_cached_data() for v in node.inputs]
@@ -141,7 +141,7 @@ class SelfAttention(Attention):
         self._forward(self._split(qkv), self._heads(out))
         return out
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         if self.lse is None or is_grad_enabled():
             return super().gradient(out_grad, node)
         qkv = node.inputs[0].realize_cached_data()
@@ -168,7 +168,7 @@ def scaled_dot_product_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Any = None,
+    mask: Mask = None,
     causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
@@ -216,7 +216,7 @@ def _attention(
 def self_attention(
     qkv: Tensor,
     heads: int,
-    mask: Any = None,
+    mask: Mask = None,
     causal: bool = False,
 ) -> Tensor:
     """Attention of a sequence to itself: qkv (B, T, 3·heads·d) → (B, T, heads·d).
@@ -235,36 +235,34 @@ def self_attention(
     return _attention(partial(SelfAttention, heads), (qkv,), added, bool(causal), scale)
 
 
-def additive_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> Tensor:
+def additive_mask(mask: Mask, q: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A mask as numbers to add to scores of `shape` (B, H, T, S), broadcast to it.
 
     True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast,
     TypeError for one of integers: 0 and 1 may mean either.
     """
-    if not isinstance(mask, (Tensor, NDArray)):
-        mask = np.asarray(mask)
-    if mask.dtype != bool and not (is_float(mask.dtype) or mask.dtype.kind == "f"):
+    given = mask if isinstance(mask, (Tensor, NDArray)) else np.asarray(mask)
+    if given.dtype != bool and not (is_float(given.dtype) or given.dtype.kind == "f"):
         raise TypeError(
             f"[attention] mask must be bool (True where a column may be seen) or float (added to "
-            f"the scores, -inf hides), got {mask.dtype}; pass mask != 0 or mask.astype('float32')"
+            f"the scores, -inf hides), got {given.dtype}; pass mask != 0 or mask.astype('float32')"
         )
     number = widened(q.dtype)  # in which scores are added up
-    if not isinstance(mask, (Tensor, NDArray)):
-        mask = NDArray(mask, device=q.device, dtype="bool" if mask.dtype == bool else number)
-    if isinstance(mask, NDArray):
-        mask = Tensor.make_const(mask)
+    if isinstance(given, np.ndarray):
+        given = NDArray(given, device=q.device, dtype="bool" if given.dtype == bool else number)
+    added = given if isinstance(given, Tensor) else Tensor.make_const(given)
     try:
-        fits = broadcast_shapes(mask.shape, shape, "attention") == shape
+        fits = broadcast_shapes(added.shape, shape, "attention") == shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"[attention] the mask of shape {mask.shape} does not broadcast to {shape}"
+            f"[attention] the mask of shape {added.shape} does not broadcast to {shape}"
         )
-    mask = mask.to(q.device)
-    if mask.dtype == bool:
-        mask = where(mask, Tensor.make_const(q.device.zeros((), number)), -math.inf)
-    return broadcast_to(mask.astype(number), shape)
+    added = added.to(q.device)
+    if added.dtype == bool:
+        added = where(added, Tensor.make_const(q.device.zeros((), number)), -math.inf)
+    return broadcast_to(added.astype(number), shape)
 
 
 __all__ = [

@@ -24,7 +24,7 @@ from ..autograd import (
     vjp,
 )
 from ..backend_ndarray import NDArray
-from ..random import drawing_again, streams
+from ..random import Generator, drawing_again, streams
 from ._common import frozen
 
 
@@ -62,8 +62,9 @@ class _Replay:
     """The random numbers and the autocast dtype of a run, to repeat the run."""
 
     def __init__(self) -> None:
-        self.state: Any = None  # of NumPy's generator, and of needle's own
-        self.run: Any = None  # the trace's record of the run
+        # The states of NumPy's generator and of needle's own ones.
+        self.state: tuple[Any, dict[Generator, tuple[NDArray, NDArray]]] | None = None
+        self.run: object = None  # the trace's record of the run
         self.autocast = autocast_dtype()
 
     @contextmanager
@@ -90,6 +91,7 @@ class _Replay:
             with trace.recompute(self.run):
                 yield
             return
+        assert self.state is not None
         present, (numpy_state, others) = np.random.get_state(), self.state
         np.random.set_state(numpy_state)
         try:

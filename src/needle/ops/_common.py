@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from types import CellType, FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 
@@ -33,14 +33,15 @@ from ..backend_ndarray.dtypes import (
 )
 from ..backend_ndarray.layout import broadcast_shapes
 from ..synonyms import Names
+from ..typing import Scalar
 
 
-def is_scalar(x: Any) -> bool:
+def is_scalar(x: object) -> TypeGuard[Scalar]:
     """Whether `x` is a Python or NumPy number."""
     return isinstance(x, SCALARS)
 
 
-def as_tensor(x: Any, like: Tensor) -> Tensor:
+def as_tensor(x: object, like: Tensor) -> Tensor:
     """`x` as a Tensor on `like`'s device; numbers and arrays become constants.
 
     A number gets `like`'s dtype where that can hold its kind.
@@ -60,7 +61,7 @@ def as_tensor(x: Any, like: Tensor) -> Tensor:
     return Tensor(x, device=like.device, requires_grad=False)
 
 
-def as_tensors(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
+def as_tensors(a: object, b: object, what: str) -> tuple[Tensor, Tensor]:
     """Both operands as Tensors; at least one must be one already."""
     if isinstance(a, Tensor):
         return a, as_tensor(b, a)
@@ -87,16 +88,19 @@ def check_broadcast(shapes: list[Shape], what: str) -> Shape:
     return result
 
 
-def frozen(function: Any) -> Any:
+Frozen = TypeVar("Frozen", bound=Callable[..., object])
+
+
+def frozen(function: Frozen) -> Frozen:
     """`function` with the present values of the variables that it captures.
 
     For a later run: a loop over layers has rebound its variables by the time of the gradient.
     Functions among the values are frozen, too; anything that is no Python function stays as it is.
     """
-    return _frozen(function, {})
+    return cast(Frozen, _frozen(function, {}))
 
 
-def _frozen(function: Any, known: dict[int, Any]) -> Any:
+def _frozen(function: object, known: dict[int, Any]) -> object:
     if not isinstance(function, FunctionType) or function.__closure__ is None:
         return function
     if id(function) in known:
@@ -159,7 +163,7 @@ def _in_wider(function: Function, stays: Callable[[], bool]) -> Function:
     return call  # type: ignore[return-value]
 
 
-def public(function: Any) -> Any:
+def public(function: FunctionType) -> FunctionType:
     """A function as programs call it: with any name that an argument has elsewhere, and with errors
     that name the argument that had to be a Tensor and is none.
 
@@ -177,7 +181,7 @@ def public(function: Any) -> Any:
         return function
 
     @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
+    def call(*args: object, **options: Any) -> object:
         if options:
             options = names.translated(options)
         try:
@@ -187,14 +191,17 @@ def public(function: Any) -> Any:
             raise
 
     call.__module__ = "needle.ops"  # where pickle finds it
-    return call
+    return cast(FunctionType, call)
 
 
 _TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | TensorTuple")
 
 
 def _check_tensors(
-    function: Any, wanted: dict[str, inspect.Parameter], args: Any, options: dict[str, Any]
+    function: FunctionType,
+    wanted: dict[str, inspect.Parameter],
+    args: tuple[object, ...],
+    options: dict[str, object],
 ) -> None:
     try:
         given = inspect.signature(function).bind(*args, **options).arguments

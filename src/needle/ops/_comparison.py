@@ -7,47 +7,50 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
+from ..operands import Operand
+from ..typing import Scalar
 from ._common import as_tensor, as_tensors, is_scalar, unbroadcast
 
+_Comparison = Callable[[Tensor, Tensor], Tensor]
 
-def _comparison(op: str, a: Any, b: Any, what: str) -> Tensor:
+
+def _comparison(op: str, a: Operand, b: object, what: str) -> Tensor:
     if isinstance(a, Tensor) and is_scalar(b):
         return Tensor.make_const(a.realize_cached_data().compare(op, b))
     a, b = as_tensors(a, b, what)
     return Tensor.make_const(a.realize_cached_data().compare(op, b.realize_cached_data()))
 
 
-def equal(a: Any, b: Any) -> Tensor:
+def equal(a: Operand, b: object) -> Tensor:
     """A bool tensor: a == b element by element."""
     return _comparison("eq", a, b, "equal")
 
 
-def not_equal(a: Any, b: Any) -> Tensor:
+def not_equal(a: Operand, b: object) -> Tensor:
     """A bool tensor: a != b element by element."""
     return _comparison("ne", a, b, "not_equal")
 
 
-def less(a: Any, b: Any) -> Tensor:
+def less(a: Operand, b: Operand) -> Tensor:
     """A bool tensor: a < b element by element."""
     return _comparison("lt", a, b, "less")
 
 
-def less_equal(a: Any, b: Any) -> Tensor:
+def less_equal(a: Operand, b: Operand) -> Tensor:
     """A bool tensor: a <= b element by element."""
     return _comparison("le", a, b, "less_equal")
 
 
-def greater(a: Any, b: Any) -> Tensor:
+def greater(a: Operand, b: Operand) -> Tensor:
     """A bool tensor: a > b element by element."""
     return _comparison("gt", a, b, "greater")
 
 
-def greater_equal(a: Any, b: Any) -> Tensor:
+def greater_equal(a: Operand, b: Operand) -> Tensor:
     """A bool tensor: a >= b element by element."""
     return _comparison("ge", a, b, "greater_equal")
 
@@ -64,24 +67,26 @@ def logical_or(a: Tensor, b: Tensor) -> Tensor:
     return Tensor.make_const(a.realize_cached_data()._binary("logical_or", b.realize_cached_data()))
 
 
-def _on_bits(operation: Callable[[NDArray, Any], NDArray], a: Any, b: Any, what: str) -> Tensor:
+def _on_bits(
+    operation: Callable[[NDArray, NDArray | Scalar], NDArray], a: Operand, b: Operand, what: str
+) -> Tensor:
     if isinstance(a, Tensor) and is_scalar(b):
         return Tensor.make_const(operation(a.realize_cached_data(), b))
     a, b = as_tensors(a, b, what)
     return Tensor.make_const(operation(a.realize_cached_data(), b.realize_cached_data()))
 
 
-def bitwise_and(a: Any, b: Any) -> Tensor:
+def bitwise_and(a: Operand, b: Operand) -> Tensor:
     """a & b of integers or bools, with broadcasting; either may be a number."""
     return _on_bits(operator.and_, a, b, "bitwise_and")
 
 
-def bitwise_or(a: Any, b: Any) -> Tensor:
+def bitwise_or(a: Operand, b: Operand) -> Tensor:
     """a | b of integers or bools, with broadcasting; either may be a number."""
     return _on_bits(operator.or_, a, b, "bitwise_or")
 
 
-def bitwise_xor(a: Any, b: Any) -> Tensor:
+def bitwise_xor(a: Operand, b: Operand) -> Tensor:
     """a ^ b of integers or bools, with broadcasting; either may be a number."""
     return _on_bits(operator.xor, a, b, "bitwise_xor")
 
@@ -91,12 +96,12 @@ def bitwise_not(a: Tensor) -> Tensor:
     return Tensor.make_const(~a.realize_cached_data())
 
 
-def left_shift(a: Any, b: Any) -> Tensor:
+def left_shift(a: Operand, b: Operand) -> Tensor:
     """a << b of integers, 0 where b is negative or all bits are gone; either may be a number."""
     return _on_bits(operator.lshift, a, b, "left_shift")
 
 
-def right_shift(a: Any, b: Any) -> Tensor:
+def right_shift(a: Operand, b: Operand) -> Tensor:
     """a >> b of integers, rounded down, 0 or -1 where b is negative or all bits are gone.
 
     Either may be a number.
@@ -124,7 +129,7 @@ class Where(TensorOp):
         )
 
 
-def where(cond: Any, a: Any, b: Any) -> Tensor:
+def where(cond: Operand, a: Operand, b: Operand) -> Tensor:
     """Choose between two values by a condition, element by element.
 
     The three arguments broadcast; at least one is a Tensor. No gradient flows to the condition.
@@ -192,7 +197,7 @@ class Minimum(TensorOp):
 
 
 def _choice_gradient(
-    out_grad: Tensor, node: Tensor, a_loses: Any, b_loses: Any
+    out_grad: Tensor, node: Tensor, a_loses: _Comparison, b_loses: _Comparison
 ) -> tuple[Tensor, Tensor]:
     a, b = node.inputs
     share = where(equal(a, b), out_grad * 0.5, out_grad)
@@ -202,11 +207,11 @@ def _choice_gradient(
     )
 
 
-def maximum(a: Any, b: Any) -> Tensor:
+def maximum(a: Operand, b: Operand) -> Tensor:
     """The larger of each pair; NaN where either is NaN."""
     return Maximum()(*as_tensors(a, b, "maximum"))
 
 
-def minimum(a: Any, b: Any) -> Tensor:
+def minimum(a: Operand, b: Operand) -> Tensor:
     """The smaller of each pair; NaN where either is NaN."""
     return Minimum()(*as_tensors(a, b, "minimum"))

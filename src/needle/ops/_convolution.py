@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..autograd import Tensor, TensorOp, autocast_dtype
 from ..backend_ndarray import NDArray, Shape, is_stored, promote, widened
 from ..backend_ndarray.layout import whole, wholes
+from ..typing import Extent, Padding
 from ._shape import permute, squeeze, unsqueeze
 
 Pair = tuple[int, int]
@@ -43,7 +44,9 @@ class Geometry(NamedTuple):
         before = self.padding[0][0], self.padding[1][0]
         return self.stride, self.dilation, before, self.groups
 
-    def windows(self, out: Sequence[int], kernel: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
+    def windows(
+        self, out: Sequence[int], kernel: Sequence[int]
+    ) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
         """(i, j, index): the padded pixels (N, OH, OW, C) below each position of the kernel."""
         for i in range(kernel[0]):
             for j in range(kernel[1]):
@@ -95,7 +98,7 @@ class Conv(_Convolution):
 
     kernel = "conv2d"
 
-    def __init__(self, geometry: Geometry | int = 1, padding: Any = 1) -> None:
+    def __init__(self, geometry: Geometry | int = 1, padding: Padding = 1) -> None:
         if not isinstance(geometry, Geometry):
             geometry = make_geometry("conv", geometry, padding)
         super().__init__(geometry)
@@ -180,7 +183,12 @@ class ConvWeightGrad(_Convolution):
 
 
 def conv(
-    a: Tensor, b: Tensor, stride: Any = 1, padding: Any = 1, dilation: Any = 1, groups: int = 1
+    a: Tensor,
+    b: Tensor,
+    stride: Extent = 1,
+    padding: Padding = 1,
+    dilation: Extent = 1,
+    groups: int = 1,
 ) -> Tensor:
     """a (N, H, W, C) convolved with b (KH, KW, C / groups, O) → (N, OH, OW, O).
 
@@ -203,10 +211,10 @@ def conv(
 def conv_transpose(
     a: Tensor,
     b: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    dilation: Any = 1,
+    stride: Extent = 1,
+    padding: Padding = 0,
+    output_padding: Extent = 0,
+    dilation: Extent = 1,
     groups: int = 1,
 ) -> Tensor:
     """The transpose of `conv` as a map: a (N, OH, OW, C) → (N, H, W, O), b (KH, KW, O/groups, C).
@@ -235,21 +243,25 @@ def conv_transpose(
 
 
 def conv1d(
-    a: Tensor, b: Tensor, stride: int = 1, padding: Any = 0, dilation: int = 1, groups: int = 1
+    a: Tensor,
+    b: Tensor,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Tensor:
     """a (N, L, C) convolved with b (K, C / groups, O) → (N, L', O)."""
     if a.ndim != 3 or b.ndim != 3:
         raise ValueError(f"[conv1d] needs (N, L, C) and (K, C, O), got {a.shape} and {b.shape}")
-    if not isinstance(padding, str):
-        padding = (0, padding)
-    y = conv(unsqueeze(a, 1), unsqueeze(b, 0), (1, stride), padding, (1, dilation), groups)
+    around: Padding = padding if isinstance(padding, str) else (0, padding)
+    y = conv(unsqueeze(a, 1), unsqueeze(b, 0), (1, stride), around, (1, dilation), groups)
     return squeeze(y, 1)
 
 
 # ---- arguments --------------------------------------------------------------------------------
 
 
-def as_pair(what: str, name: str, value: Any, least: int = 1) -> Pair:
+def as_pair(what: str, name: str, value: object, least: int = 1) -> Pair:
     """An int or two ints, each from `least` to MOST. Raises TypeError or ValueError."""
     pair = wholes(value, what, name)
     pair = pair * 2 if not isinstance(value, (tuple, list)) and len(pair) == 1 else pair
@@ -262,9 +274,9 @@ def as_pair(what: str, name: str, value: Any, least: int = 1) -> Pair:
 
 def make_geometry(
     what: str,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Extent = 1,
+    padding: Padding = 0,
+    dilation: Extent = 1,
     groups: int = 1,
     kernel: Sequence[int] = (1, 1),
 ) -> Geometry:

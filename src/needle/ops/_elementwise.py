@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+import numpy as np
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, as_device_or_dtype
 from ..backend_ndarray.device import BackendDevice
+from ..backend_selection import Device
+from ..typing import DTypeLike
 from ._comparison import equal, where
 
 
@@ -133,7 +136,7 @@ class To(TensorOp):
     saves_values = False
 
     def __init__(
-        self, device: BackendDevice | None, dtype: Any, non_blocking: bool = False
+        self, device: BackendDevice | None, dtype: np.dtype | None, non_blocking: bool = False
     ) -> None:
         self.device, self.dtype, self.non_blocking = device, dtype, non_blocking
 
@@ -152,7 +155,7 @@ def exp(a: Tensor) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
 
     Returns
     -------
@@ -174,7 +177,7 @@ def log(a: Tensor) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
 
     Returns
     -------
@@ -260,7 +263,7 @@ def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tens
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     low, high : float, optional
         The bounds; None leaves that side open.
 
@@ -285,7 +288,7 @@ def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tens
     return Clip(low, high)(a)
 
 
-def to(a: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
+def to(a: Tensor, target: Device | DTypeLike, non_blocking: bool = False) -> Tensor:
     """`a` on a device, or converted to a dtype; `target` is either or its name.
 
     With `non_blocking` a GPU copies from pinned memory itself (`DataLoader(pin_memory=True)`), that

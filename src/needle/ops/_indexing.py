@@ -13,6 +13,8 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape, indexing
 from ..backend_ndarray.layout import normalize_axis, whole
+from ..operands import ArrayLike, Index
+from ..typing import DTypeLike, HostArray
 
 
 class GetItem(TensorOp):
@@ -20,7 +22,7 @@ class GetItem(TensorOp):
 
     saves_values = False
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: Index) -> None:
         self.key = key
 
     def compute(self, a: NDArray) -> NDArray:
@@ -35,14 +37,14 @@ class PutItem(TensorOp):
 
     saves_values = False
 
-    def __init__(self, shape: Shape, key: Any) -> None:
+    def __init__(self, shape: Shape, key: Index) -> None:
         self.shape, self.key = shape, key
 
     def compute(self, a: NDArray) -> NDArray:
         out = a.device.zeros(self.shape, a.dtype)
         if not indexing.is_fancy(self.key):
             out._put(self.key, a)
-        elif indexing.is_rows(self.key):
+        elif isinstance(self.key, NDArray) and indexing.is_rows(self.key):
             indexing.scatter_add_rows(out, self.key, a)
         else:
             indexing.add_at(out, self.key, a)
@@ -52,7 +54,7 @@ class PutItem(TensorOp):
         return GetItem(self.key)(out_grad)
 
 
-def index_data(key: Any) -> Any:
+def index_data(key: object) -> Any:
     """`key` with every Tensor in it replaced by its array.
 
     Lists and NumPy arrays are copied: a gradient reads the key again, and who changes them says
@@ -67,12 +69,12 @@ def index_data(key: Any) -> Any:
     return key.realize_cached_data() if isinstance(key, Tensor) else key
 
 
-def getitem(a: Tensor, key: Any) -> Tensor:
+def getitem(a: Tensor, key: Index) -> Tensor:
     """a[key]: ints, slices, `...`, None, and integer or bool arrays or Tensors."""
     return GetItem(index_data(key))(a)
 
 
-def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
+def _axis_key(shape: Shape, axis: int, index: ArrayLike) -> tuple[NDArray | HostArray, ...]:
     """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
     if getattr(axis, "ndim", 0):
         raise TypeError("[gather] takes (a, axis, index), as PyTorch does: axis must be an integer")
@@ -92,7 +94,7 @@ def _axis_key(shape: Shape, axis: int, index: Any) -> tuple[Any, ...]:
     )
 
 
-def gather(a: Tensor, axis: int, index: Any) -> Tensor:
+def gather(a: Tensor, axis: int, index: ArrayLike) -> Tensor:
     """Pick elements along an axis by an array of indices.
 
     Position j along `axis` of the result is position index[…, j, …] of `a`: NumPy's
@@ -101,7 +103,7 @@ def gather(a: Tensor, axis: int, index: Any) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any dtype.
+        Of any dtype.
     axis : int
         The axis of the indices. `dim` is another name of this argument.
     index : Tensor or array of integers
@@ -130,20 +132,20 @@ def gather(a: Tensor, axis: int, index: Any) -> Tensor:
     return GetItem(_axis_key(a.shape, axis, index))(a)
 
 
-def take(a: Tensor, index: Any, axis: int = 0) -> Tensor:
+def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
     """The slices of `a` at the integers `index` along `axis`, in the order of `index`."""
     along = normalize_axis(axis, a.ndim, "take")
     key = index_data(index)
     return getitem(a, key if along == 0 else ((slice(None),) * along + (key,)))
 
 
-def scatter_add(a: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
+def scatter_add(a: Tensor, axis: int, index: ArrayLike, src: Tensor) -> Tensor:
     """`a` with src[…] added at the positions index[…] along `axis`, repeated ones every time."""
     rest = a.shape
     return a + PutItem(rest, _axis_key(rest, axis, index))(src)
 
 
-def one_hot(index: Any, n: int, dtype: Any = "float32") -> Tensor:
+def one_hot(index: ArrayLike | int, n: int, dtype: DTypeLike = "float32") -> Tensor:
     """Encode integers as rows of the n×n identity matrix. No gradient flows.
 
     Parameters

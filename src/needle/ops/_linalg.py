@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
+from ..operands import Operand
 from ._common import as_tensors, of_one_dtype, unbroadcast
 from ._shape import permute, reshape, transpose
 
@@ -39,7 +39,7 @@ class Linear(TensorOp):
         )
 
 
-def matmul(a: Any, b: Any) -> Tensor:
+def matmul(a: Operand, b: Operand) -> Tensor:
     """Matrix product, `a @ b`, with NumPy's rules.
 
     Parameters

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, one_hot, required
 from ..backend_ndarray.layout import whole
+from ..operands import ArrayLike
 from ._activation import log_softmax, softmax
 from ._common import FusedOp, is_scalar, widens
 from ._comparison import where
@@ -120,7 +119,7 @@ def _whole(labels: NDArray) -> NDArray:
     return rounded
 
 
-def _as_labels(labels: Any, logits: Tensor) -> NDArray:
+def _as_labels(labels: ArrayLike, logits: Tensor) -> NDArray:
     data = labels.realize_cached_data() if isinstance(labels, Tensor) else labels
     if not isinstance(data, NDArray):
         host = np.asarray(data)
@@ -139,7 +138,7 @@ def _as_labels(labels: Any, logits: Tensor) -> NDArray:
 @widens
 def cross_entropy(
     logits: Tensor,
-    labels: Any,
+    labels: ArrayLike,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -209,7 +208,7 @@ def cross_entropy(
 
 
 @widens
-def nll_loss(log_probs: Tensor, labels: Any) -> Tensor:
+def nll_loss(log_probs: Tensor, labels: ArrayLike) -> Tensor:
     """-log_probs[i, labels[i]] of every row of log_probs (n, classes); shape (n,)."""
     if log_probs.ndim != 2:
         raise ValueError(f"[nll_loss] log_probs must be (n, classes), got {log_probs.shape}")

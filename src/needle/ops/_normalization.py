@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..autograd import Tensor, is_grad_enabled
+from ..autograd import Tensor, Value, is_grad_enabled
 from ..backend_ndarray import NDArray
 from ._common import FusedOp
 from ._elementwise import rsqrt
@@ -42,7 +40,7 @@ class _Normalization(FusedOp):
         kernel(x.compact(), weight.compact(), bias.compact(), self.eps, out, *self.statistics)
         return out
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         if self.statistics is None or is_grad_enabled():
             return super().gradient(out_grad, node)
         g, x, weight = (v.realize_cached_data().compact() for v in (out_grad, *node.inputs[:2]))
@@ -50,7 +48,7 @@ class _Normalization(FusedOp):
         x._device.fused(self.kernel + "_grad")(g, x, weight, *self._saved(), *results)
         return tuple(map(Tensor.make_const, results))
 
-    def _saved(self) -> tuple[Any, ...]:
+    def _saved(self) -> tuple[NDArray | float, ...]:
         assert self.statistics is not None
         return self.statistics
 
@@ -61,7 +59,7 @@ class BatchNorm(_Normalization):
     kernel = "batch_norm"
     axis = 0
 
-    def _saved(self) -> tuple[Any, ...]:
+    def _saved(self) -> tuple[NDArray | float, ...]:
         return (*super()._saved(), self.eps)
 
 

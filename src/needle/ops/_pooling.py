@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..autograd import Tensor, TensorOp, is_grad_enabled
+from ..autograd import Tensor, TensorOp, Value, is_grad_enabled
 from ..backend_ndarray import NDArray, Shape, is_float, widened
 from ..backend_ndarray.layout import normalize_axis
+from ..typing import Extent
 from ._common import FusedOp
 from ._comparison import logical_and
 from ._convolution import Pair, as_pair, channels_first, channels_last
@@ -88,10 +89,10 @@ class Fold(TensorOp):
 
 def windows(
     x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
     axes: Pair = (1, 2),
     fill: float = 0.0,
 ) -> Tensor:
@@ -105,7 +106,9 @@ def windows(
     return _below(x, _window(size, kernel_size, stride, padding, dilation), axes, fill)
 
 
-def _window(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Window:
+def _window(
+    size: Pair, kernel_size: Extent, stride: Extent | None, padding: Extent, dilation: Extent
+) -> Window:
     """The checked geometry on an image of that height and width."""
     kernel = as_pair("pooling", "kernel_size", kernel_size)
     window = Window(
@@ -180,7 +183,7 @@ class MaxPool(FusedOp):
         kernel(wide, out, self.ties, *self.window)
         return out.astype(x._dtype)
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         if self.ties is None or is_grad_enabled():
             return super().gradient(out_grad, node)
         x = node.inputs[0].realize_cached_data()
@@ -217,7 +220,7 @@ class AvgPool(FusedOp):
         kernel(x, out, *self.window)
         return out
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         return (AvgPoolGrad(self.window, node.inputs[0].shape)(out_grad),)
 
 
@@ -247,12 +250,16 @@ class AvgPoolGrad(FusedOp):
         kernel(g.compact(), dx, *self.window)
         return dx
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Any, ...]:
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
         return (AvgPool(self.window)(out_grad),)
 
 
 def max_pool2d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1
+    x: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
 ) -> Tensor:
     """The largest pixel of x (N, H, W, C) below a kernel at each of its positions.
 
@@ -260,23 +267,34 @@ def max_pool2d(
     `kernel_size`, and padding never wins. Raises ValueError where x has another number of axes,
     for padding beyond half of the kernel and for a kernel larger than the padded image.
     """
-    return _pool(MaxPool, x, kernel_size, stride, padding, dilation)
+    window = _image_window(x, kernel_size, stride, padding, dilation)
+    return _pool(MaxPool(window), x)
 
 
 def avg_pool2d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1
+    x: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
 ) -> Tensor:
     """The mean of x (N, H, W, C) below a kernel; shapes and errors as in `max_pool2d`.
 
     Padding counts as zeros.
     """
-    return _pool(AvgPool, x, kernel_size, stride, padding, dilation)
+    window = _image_window(x, kernel_size, stride, padding, dilation)
+    return _pool(AvgPool(window), x)
 
 
-def _pool(kind: type[MaxPool | AvgPool], x: Tensor, *geometry: Any) -> Tensor:
+def _image_window(
+    x: Tensor, kernel_size: Extent, stride: Extent | None, padding: Extent, dilation: Extent
+) -> Window:
     if x.ndim != 4:
         raise ValueError(f"[pooling] needs images (N, H, W, C), got shape {x.shape}")
-    op = kind(_window((x.shape[1], x.shape[2]), *geometry))
+    return _window((x.shape[1], x.shape[2]), kernel_size, stride, padding, dilation)
+
+
+def _pool(op: MaxPool | AvgPool, x: Tensor) -> Tensor:
     # Without a kernel the definition's own ops are recorded: they keep what their gradients need.
     fused = is_float(x.dtype) and x.device.fused(op.kernel) is not None
     return op(x) if fused else op.decompose(x)

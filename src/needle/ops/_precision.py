@@ -28,6 +28,7 @@ from ..backend_ndarray.dtypes import computed_dtype, float_dtype
 from ._activation import LogSoftmax, Softmax
 from ._arithmetic import EWisePow, PowerScalar, RDivScalar, RPowScalar
 from ._attention import Attention
+from ._common import Fused
 from ._convolution import Conv, ConvInputGrad, ConvWeightGrad
 from ._elementwise import Exp, Expm1, Log, Log1p, Rsqrt
 from ._joining import make_tuple
@@ -51,7 +52,7 @@ class Precision(Enum):
     WIDE = "wide"
 
 
-TABLE: dict[Precision, tuple[Any, ...]] = {
+TABLE: dict[Precision, tuple[type[Op], ...]] = {
     Precision.PRODUCT: (MatMul, Linear, Conv, ConvInputGrad, ConvWeightGrad),
     Precision.WIDE_PRODUCT: (Attention, LSTM, RNN),
     Precision.WIDE: (
@@ -65,7 +66,7 @@ for _precision, _ops in TABLE.items():
         _op.precision = _precision
 
 # Those among them that give floats: integers and bools are converted first.
-FLOATS: tuple[Any, ...] = (
+FLOATS: tuple[type[Op], ...] = (
     Conv, ConvInputGrad, ConvWeightGrad, Attention, LSTM, RNN, LogSumExp, Softmax, LogSoftmax,
     CrossEntropy, CrossEntropyGrad, BatchNorm, LayerNorm,
 )  # fmt: skip
@@ -73,7 +74,12 @@ for _op in FLOATS:
     _op.takes_integers = False
 
 
-def call(op: Any, inputs: Sequence[Any]) -> Any:
+def _kernel(op: Op) -> str:
+    assert isinstance(op, Fused)
+    return op.kernel
+
+
+def call(op: Op, inputs: Sequence[Any]) -> Any:
     """The result of `op`, which is in the table, on Tensors; under autocast, of integers or of 16
     bits."""
     target = autocast_dtype()
@@ -85,14 +91,14 @@ def call(op: Any, inputs: Sequence[Any]) -> Any:
     if target is not None:
         dtype = widened(dtype) if op.precision is Precision.WIDE else target
     steps = [widened(dtype)] if op.precision is Precision.WIDE else [dtype]
-    if op.precision is Precision.WIDE_PRODUCT and not inputs[0].device.takes_stored(op.kernel):
+    if op.precision is Precision.WIDE_PRODUCT and not inputs[0].device.takes_stored(_kernel(op)):
         steps.append(widened(dtype))
     if len(steps) == 1 and steps[0] is dtype and all(x.dtype is dtype for x in inputs):
         return _recorded(op, inputs)
     return _converted(op, steps, dtype, inputs)
 
 
-def _converted(op: Any, steps: Sequence[np.dtype], dtype: np.dtype, inputs: Sequence[Any]) -> Any:
+def _converted(op: Op, steps: Sequence[np.dtype], dtype: np.dtype, inputs: Sequence[Tensor]) -> Any:
     kind = _ConvertedTuple if isinstance(op, TensorTupleOp) else _Converted
     return _recorded(kind(op, steps, dtype), inputs)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
 from ..autograd import Tensor, TensorTuple, Value, is_grad_enabled
 from ..backend_ndarray import NDArray, is_float
@@ -51,6 +52,9 @@ def gru_gates(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
     return n + z * (h - n)
 
 
+_Operand = TypeVar("_Operand", Tensor, NDArray)
+
+
 class _Recurrence(FusedTupleOp):
     """Inputs: x (T, B, in), the initial states (B, H) each, w_ih, w_hh, and a bias or nothing.
 
@@ -59,7 +63,9 @@ class _Recurrence(FusedTupleOp):
 
     states: int
 
-    def _unpack(self, rest: tuple[Any, ...]) -> tuple[list[Any], Any, Any, Any]:
+    def _unpack(
+        self, rest: Sequence[_Operand]
+    ) -> tuple[list[_Operand], _Operand, _Operand, _Operand | None]:
         first, weights = list(rest[: self.states]), rest[self.states :]
         return first, weights[0], weights[1], weights[2] if len(weights) > 2 else None
 
@@ -104,7 +110,7 @@ class LSTM(_Recurrence):
         (_, c), outputs = scan(step, first, x)
         return make_tuple(outputs, c)
 
-    def compute(self, *arrays: NDArray) -> Any:
+    def compute(self, *arrays: NDArray) -> tuple[NDArray, ...]:
         x = arrays[0]
         kernel = self.fused(x)
         if kernel is None:
@@ -146,7 +152,7 @@ class RNN(_Recurrence):
 
         return make_tuple(scan(step, first, x)[1])
 
-    def compute(self, *arrays: NDArray) -> Any:
+    def compute(self, *arrays: NDArray) -> tuple[NDArray, ...]:
         x = arrays[0]
         kernel = self.fused(x)
         if kernel is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from math import prod as product
-from typing import Any
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
+from ..typing import Axis
 from ._common import widens
 from ._comparison import equal, logical_or, not_equal, where
 from ._elementwise import abs, exp, sqrt
@@ -22,7 +22,7 @@ from ._shape import broadcast_to, flip, permute, reshape
 class _Reduction(TensorOp):
     """An op over `axes` (None, an int or a tuple; negative counts from the end)."""
 
-    def __init__(self, axes: Any = None, keepdims: bool = False) -> None:
+    def __init__(self, axes: Axis = None, keepdims: bool = False) -> None:
         self.axes, self.keepdims = axes, keepdims
 
     def _expand(self, reduced: Tensor, x: Tensor) -> Tensor:
@@ -144,13 +144,13 @@ class CumSum(TensorOp):
         return flip(cumsum(flip(out_grad, self.axis), self.axis), self.axis)
 
 
-def summation(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def summation(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum the elements over axes.
 
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
@@ -179,13 +179,13 @@ def summation(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return Summation(axis, keepdims)(a)
 
 
-def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over axes.
 
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
@@ -215,19 +215,19 @@ def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 @widens
-def _mean(a: Tensor, axis: Any, keepdims: bool) -> Tensor:
+def _mean(a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     count = _count(a.shape, axis, "mean")
     return summation(a, axis, keepdims) * (1.0 / count if count else float("nan"))
 
 
 @widens
-def var(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """Variance over axes: the sum of squared deviations, divided by n - correction.
 
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
@@ -263,7 +263,7 @@ def var(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1
 
 
 @widens
-def std(a: Tensor, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The standard deviation over `axis`, the square root of `var`; its gradient at 0 is 0."""
     return _root(var(a, axis, keepdims, correction), 2)
 
@@ -278,16 +278,16 @@ def _root(a: Tensor, degree: float) -> Tensor:
     return where(positive, sqrt(base) if degree == 2 else base ** (1.0 / degree), 0.0)
 
 
-def _count(shape: Shape, axis: Any, what: str) -> int:
+def _count(shape: Shape, axis: Axis, what: str) -> int:
     return product(shape[i] for i in normalize_axes(axis, len(shape), what))
 
 
-def prod(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def prod(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`."""
     return Prod(axis, keepdims)(a)
 
 
-def max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element over axes.
 
     Equal largest elements share the gradient evenly. NaN exceeds every number.
@@ -295,7 +295,7 @@ def max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
@@ -321,18 +321,18 @@ def max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return Max(axis, keepdims)(a)
 
 
-def min(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element over `axis`; equal ones share the gradient."""
     return Min(axis, keepdims)(a)
 
 
-def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ exp(a) over `axis`, safe for large elements; -inf over nothing."""
     return LogSumExp(axis, keepdims)(a)
 
 
 @widens
-def norm(a: Tensor, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """The vector norm (Σ|a|^ord)^(1/ord) over `axis`, for ord = inf the largest |a|.
 
     Its gradient at 0 is 0. Raises ValueError for an `ord` that is not positive.

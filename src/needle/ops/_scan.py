@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from ..autograd import (
     SparseGradients,
@@ -27,15 +27,19 @@ from ..autograd import (
     values_from_before,
     vjp,
 )
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, Shape, is_float
 from ..tree import map_leaves, tensors
 from ._common import frozen
 from ._joining import make_tuple, split, stack
 
+Carry = TypeVar("Carry")
+X = TypeVar("X")
+Y = TypeVar("Y")
+
 
 def scan(
-    function: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, reverse: bool = False
-) -> tuple[Any, Any]:
+    function: Callable[[Carry, X], tuple[Carry, Y]], init: Carry, xs: X, reverse: bool = False
+) -> tuple[Carry, Y]:
     """`carry, y = function(carry, x)` for every x along the first axis of `xs`, from `init` on.
 
     Returns (the last carry, all y stacked along a new first axis). `init`, `xs` and what the
@@ -66,17 +70,18 @@ def scan(
     return steps.carry(last[0]), steps.output(last[1])
 
 
-class _Steps:
+class _Steps(Generic[Carry, X, Y]):
     """The user's function on flat lists of Tensors."""
 
-    def __init__(self, function: Callable[[Any, Any], Any], init: Any, xs: Any) -> None:
+    def __init__(self, function: Callable[[Carry, X], tuple[Carry, Y]], init: Carry, xs: X) -> None:
         _check_leaves(init, "init")
         _check_leaves(xs, "xs")
         self.length = _common_length(tensors(xs))
         self.function, self._init, self._xs = function, init, xs
-        self._y, self._has_y = None, False
+        self._y: Y | None = None  # of the first step
+        self._has_y = False
 
-    def as_of_now(self) -> _Steps:
+    def as_of_now(self) -> _Steps[Carry, X, Y]:
         """The same for a later run, with the variables that the function captures now."""
         steps = copy(self)
         steps.function = frozen(self.function)
@@ -99,33 +104,37 @@ class _Steps:
         self._y, self._has_y = y, True
         return tensors(carry), tensors(y)
 
-    def carry(self, leaves: Sequence[Tensor]) -> Any:
+    def carry(self, leaves: Sequence[Tensor]) -> Carry:
         """The nesting of the carry with other Tensors."""
         return _filled(self._init, leaves)
 
-    def output(self, leaves: Sequence[Tensor]) -> Any:
+    def output(self, leaves: Sequence[Tensor]) -> Y:
         """The nesting of y with other Tensors."""
-        return _filled(self._y, leaves)
+        assert self._has_y
+        return _filled(cast(Y, self._y), leaves)
 
 
-def _filled(tree: Any, leaves: Sequence[Tensor]) -> Any:
+Tree = TypeVar("Tree")
+
+
+def _filled(tree: Tree, leaves: Sequence[Tensor]) -> Tree:
     rest = iter(leaves)
-    return map_leaves(lambda leaf: None if leaf is None else next(rest), tree)
+    return cast(Tree, map_leaves(lambda leaf: None if leaf is None else next(rest), tree))
 
 
-def _check_alike(tree: Any, first: Any, what: str) -> None:
+def _check_alike(tree: object, first: object, what: str) -> None:
     """Raises ValueError unless nesting (with the order of keys), shapes and dtypes are equal."""
     expected, got = map_leaves(_kind, first), map_leaves(_kind, tree)
     if repr(expected) != repr(got):  # dicts in another order are equal, and flatten differently
         raise ValueError(f"[scan] {what}: expected {expected}, got {got}")
 
 
-def _kind(leaf: Tensor | None) -> Any:
+def _kind(leaf: Tensor | None) -> tuple[Shape, str] | None:
     return None if leaf is None else (leaf.shape, leaf.dtype.name)
 
 
-def _check_leaves(tree: Any, what: str) -> None:
-    def check(leaf: Any) -> None:
+def _check_leaves(tree: object, what: str) -> None:
+    def check(leaf: object) -> None:
         if leaf is not None and not isinstance(leaf, Tensor):
             raise TypeError(
                 f"[scan] {what} must consist of Tensors (and None), got a {type(leaf).__name__}"
@@ -148,7 +157,7 @@ def _common_length(xs: list[Tensor]) -> int:
 
 
 def _unrolled(
-    steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
+    steps: _Steps[Any, Any, Any], carries: list[Tensor], xs: list[Tensor], reverse: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """One step after the other."""
     slices = list(zip(*(split(x, 0) for x in xs), strict=True))
@@ -212,9 +221,9 @@ class _Flow:
 class _ReplayedSteps:
     """The steps of a loop, replayed for its gradient; they must read what the forward run read."""
 
-    def __init__(self, trace: Tracer, steps: _Steps) -> None:
+    def __init__(self, trace: Tracer, steps: _Steps[Any, Any, Any]) -> None:
         self.trace, self.steps = trace, steps
-        self.run: Any = None  # the trace's record of the forward run
+        self.run: object = None  # the trace's record of the forward run
 
     def __call__(
         self, carries: list[Tensor], slices: list[Tensor]
@@ -248,7 +257,9 @@ class Scan(TensorTupleOp):
         assert data is not None
         return data
 
-    def gradient(self, out_grad: Any, node: TensorTuple) -> tuple[Value | None, ...]:
+    def gradient(
+        self, out_grad: TensorTuple | SparseGradients, node: TensorTuple
+    ) -> tuple[Value | None, ...]:
         """A scan the other way, whose carry are the gradients of the carry and of the others.
 
         None stands for those that do not flow.
@@ -300,7 +311,11 @@ class Scan(TensorTupleOp):
         return (*d_init, *d_xs, *map(_like, others, d_others))
 
     def _step_gradients(
-        self, before: list[Tensor], slices: list[Tensor], others: Sequence[Value], d_out: list[Any]
+        self,
+        before: list[Tensor],
+        slices: list[Tensor],
+        others: Sequence[Value],
+        d_out: Sequence[Tensor | None],
     ) -> tuple[Value | None, ...]:
         """The gradients of one step's inputs, given those of its outputs that have one."""
 
@@ -315,7 +330,11 @@ class Scan(TensorTupleOp):
 
 
 def _compiled(
-    trace: Tracer, steps: _Steps, carries: list[Tensor], xs: list[Tensor], reverse: bool
+    trace: Tracer,
+    steps: _Steps[Any, Any, Any],
+    carries: list[Tensor],
+    xs: list[Tensor],
+    reverse: bool,
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The loop as one op of the trace; None where it must be unrolled."""
     recording, n, replayed = (
@@ -360,11 +379,13 @@ def _compiled(
     return out[:n], out[n:]
 
 
-def _present(gradients: list[Any]) -> set[int]:
+def _present(gradients: Sequence[object]) -> set[int]:
     return {i for i, d in enumerate(gradients) if d is not None}
 
 
-def _numbered(xs: Sequence[Any], ds: Sequence[Any]) -> list[tuple[int, Any, Any]]:
+def _numbered(
+    xs: Sequence[Tensor], ds: Sequence[Tensor | None]
+) -> list[tuple[int, Tensor, Tensor | None]]:
     return [(i, x, d) for i, (x, d) in enumerate(zip(xs, ds, strict=True))]
 
 

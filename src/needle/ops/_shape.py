@@ -6,13 +6,13 @@ Their gradients need shapes only, and each is the transpose of another op here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import normalize_axis, resolve_shape, whole, wholes
+from ..typing import Axis, ShapeLike
 
 # ---- views ----------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class Flip(TensorOp):
 
     saves_values = False
 
-    def __init__(self, axes: Any = None) -> None:
+    def __init__(self, axes: Axis = None) -> None:
         self.axes = axes
 
     def compute(self, a: NDArray) -> NDArray:
@@ -101,7 +101,7 @@ def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any dtype.
+        Of any dtype.
     shape : sequence of int
         The shape of the result.
 
@@ -124,13 +124,13 @@ def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
     return a if shape == a.realize_cached_data().shape else BroadcastTo(shape)(a)
 
 
-def reshape(a: Tensor, shape: Any) -> Tensor:
+def reshape(a: Tensor, shape: ShapeLike) -> Tensor:
     """Give the elements, in row-major order, another shape.
 
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     shape : int or sequence of int
         The shape of the result; one entry may be -1, which stands for the length that fits.
 
@@ -195,7 +195,7 @@ def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     Parameters
     ----------
     a : Tensor
-        Any shape and dtype.
+        Of any shape and dtype.
     axes : sequence of int
         Every axis of `a` once. `dims` is another name of this argument.
 
@@ -219,12 +219,12 @@ def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     return Permute(order)(a)
 
 
-def flip(a: Tensor, axes: Any = None) -> Tensor:
+def flip(a: Tensor, axes: Axis = None) -> Tensor:
     """`a` with the order along `axes` (all by default) reversed."""
     return Flip(axes)(a)
 
 
-def squeeze(a: Tensor, axis: Any = None) -> Tensor:
+def squeeze(a: Tensor, axis: Axis = None) -> Tensor:
     """`a` without the given axes of length 1 (all of them by default)."""
     return reshape(a, a.realize_cached_data().squeeze(axis).shape)
 
@@ -312,7 +312,7 @@ def undilate(a: Tensor, axes: Sequence[int], dilation: int) -> Tensor:
     return UnDilate(*_dilation("undilate", axes, dilation))(a)
 
 
-def _dilation(what: str, axes: Any, dilation: Any) -> tuple[Shape, int]:
+def _dilation(what: str, axes: Sequence[int], dilation: int) -> tuple[Shape, int]:
     dilation = whole(dilation, what, "dilation")
     if dilation < 0:
         raise ValueError(f"[{what}] dilation must not be negative, got {dilation}")

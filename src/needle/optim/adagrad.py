@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
 
 
 class Adagrad(Optimizer):
@@ -63,7 +62,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 0.01,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,

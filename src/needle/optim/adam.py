@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
 
 
 class Adam(Optimizer):
@@ -67,7 +66,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 0.01,
         beta1: float = 0.9,
         beta2: float = 0.999,
@@ -154,7 +153,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 0.01,
         beta1: float = 0.9,
         beta2: float = 0.999,

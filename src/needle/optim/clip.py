@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_traced, widened
@@ -111,7 +110,7 @@ def _with_gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
 def _square_norms(params: list[Tensor]) -> list[NDArray]:
     """The squares of gradients' norms: of all of a dtype and device at once where the device has a
     kernel for it."""
-    alike: dict[Any, list[NDArray]] = {}
+    alike: dict[tuple[object, ...], list[NDArray]] = {}
     for p in params:
         data = p.grad.realize_cached_data()
         data = data.astype(widened(data._dtype))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,12 @@ from .. import autograd
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import HostNumber, NDArray, is_float, widened
 
-Group = dict[str, Any]
+# The options of parameters and the parameters; what is kept of a parameter between steps.
+Group: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Any]
+Saved: TypeAlias = Mapping[str, Any]
+# The parameters, or groups of them with options of their own.
+Params: TypeAlias = Iterable[Tensor] | Iterable[Mapping[str, Any]]
 
 
 @dataclass
@@ -37,7 +42,7 @@ class Batch:
     params: list[Tensor] = field(default_factory=list)
     data: list[NDArray] = field(default_factory=list)
     grads: list[NDArray] = field(default_factory=list)
-    states: list[dict[str, Any]] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
 
     def fused(self, name: str) -> Callable[..., Any] | None:
         """The device's kernel of that name for whole lists of parameters, or None."""
@@ -99,7 +104,7 @@ class Optimizer:
     ----------
     params : iterable of Tensor or of dict
         The parameters. A dict holds "params" and hyperparameters for these alone, as in PyTorch.
-    **defaults : Any
+    **defaults : object
         The hyperparameters of the groups that do not set their own.
 
     Attributes
@@ -133,12 +138,12 @@ class Optimizer:
 
     lr = hyperparameter("lr")
 
-    def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
+    def __init__(self, params: Params, **defaults: object) -> None:
         self._name = type(self).__name__
         self._defaults = defaults
         self.params: list[Tensor] = []
         self.param_groups: list[Group] = []
-        self.state: dict[Tensor, dict[str, Any]] = {}
+        self.state: dict[Tensor, State] = {}
         if isinstance(params, (Tensor, Mapping)):
             raise TypeError(
                 f"[{self._name}] params must be an iterable of Tensors or of dicts, "
@@ -149,11 +154,11 @@ class Optimizer:
             raise ValueError(f"[{self._name}] params is empty: there is nothing to optimize")
         if isinstance(entries[0], Mapping):
             for group in entries:
-                self.add_param_group(group)
+                self.add_param_group(cast(Saved, group))
         else:
             self.add_param_group({"params": entries})
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Saved) -> None:
         """Add a group of parameters with hyperparameters of its own.
 
         Parameters
@@ -183,7 +188,7 @@ class Optimizer:
         self.param_groups.append(options)
         self.params.extend(options["params"])
 
-    def _unique(self, members: Iterable[Any]) -> list[Tensor]:
+    def _unique(self, members: Iterable[object]) -> list[Tensor]:
         """The group's members, each once, checked."""
         elsewhere = {id(p) for p in self.params}
         params: dict[int, Tensor] = {}
@@ -259,7 +264,7 @@ class Optimizer:
 
     def _batches(self, group: Group) -> Iterable[Batch]:
         """The group's parameters that have a gradient, by dtype, device and age."""
-        batches: dict[Any, Batch] = {}
+        batches: dict[tuple[object, ...], Batch] = {}
         states = unwatched(self, "state")
         for p in group["params"]:
             grad = p.grad
@@ -282,7 +287,7 @@ class Optimizer:
             batch.states.append(state)
         return batches.values()
 
-    def _gradient(self, gradient: Any, data: NDArray) -> NDArray:
+    def _gradient(self, gradient: object, data: NDArray) -> NDArray:
         """The data of a gradient, checked against its parameter's, in the dtype of the update."""
         if not isinstance(gradient, Tensor):
             raise TypeError(f"[{self._name}] grad must be a Tensor, got {type(gradient).__name__}")
@@ -298,7 +303,7 @@ class Optimizer:
             )
         return grad.astype(widened(data._dtype))
 
-    def _check_state(self, state: dict[str, Any], data: NDArray) -> None:
+    def _check_state(self, state: State, data: NDArray) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor):
                 kept = value.realize_cached_data()
@@ -324,7 +329,7 @@ class Optimizer:
 
     # ---- saving ---------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What training needs to go on: {"state": {i: {...}}, "param_groups": [...]}.
 
         `i` counts the parameters in the order of `params`; moments are copies, as Tensors.
@@ -337,7 +342,7 @@ class Optimizer:
         ]
         return {"state": state, "param_groups": groups}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Saved) -> None:
         """Go on from a `state_dict` of an optimizer over parameters of the same shapes.
 
         Raises ValueError where groups, shapes or options differ; nothing is changed then.
@@ -351,7 +356,7 @@ class Optimizer:
             group.update(options)
         self.state = state
 
-    def _paired_groups(self, state_dict: Mapping[str, Any]) -> Iterator[tuple[Group, Group]]:
+    def _paired_groups(self, state_dict: Saved) -> Iterator[tuple[Group, Group]]:
         if not {"state", "param_groups"} <= state_dict.keys():
             raise ValueError(
                 f"[{self._name}] a state must have 'state' and 'param_groups', "
@@ -375,7 +380,7 @@ class Optimizer:
         del options["params"]
         return options
 
-    def _param_at(self, index: Any) -> Tensor:
+    def _param_at(self, index: int | str) -> Tensor:
         try:
             return self.params[int(index)]
         except (ValueError, IndexError):
@@ -383,8 +388,8 @@ class Optimizer:
                 f"[{self._name}] the state names parameter {index!r} of {len(self.params)}"
             ) from None
 
-    def _loaded(self, p: Tensor, index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-        loaded: dict[str, Any] = {}
+    def _loaded(self, p: Tensor, index: int, entry: Saved) -> State:
+        loaded: State = {}
         for name, value in entry.items():
             if name == "step":
                 loaded[name] = int(value)
@@ -409,14 +414,14 @@ def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
     return {**group, "lr": tracer.host_number(lambda: group["lr"])}
 
 
-def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+def _copied(state: Saved) -> State:
     return {
         name: Tensor.make_const(value.cached_data.copy()) if isinstance(value, Tensor) else value
         for name, value in state.items()
     }
 
 
-def _in_range(owner: str, name: str, value: Any, interval: str) -> float:
+def _in_range(owner: str, name: str, value: object, interval: str) -> float:
     """`value` as a float inside an interval written as "[0, 1)"."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"[{owner}] {name} must be a number, got {value!r}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
 
 
 class RMSProp(Optimizer):
@@ -64,7 +63,7 @@ class RMSProp(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 0.01,
         alpha: float = 0.99,
         eps: float = 1e-8,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any
+from typing import SupportsIndex
 
 from .. import autograd
-from .optimizer import Optimizer
+from .optimizer import Optimizer, Saved, State
 
 
 @autograd.watched
@@ -96,12 +95,12 @@ class Schedule:
     def _apply(self) -> None:
         self._set(self.steps, [self.rate(self.steps, base) for base in self.base_lrs])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what `load_state_dict` needs to continue."""
         self._join()
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Saved) -> None:
         """Continue from the `state_dict` of a schedule of the same kind.
 
         Raises
@@ -337,7 +336,7 @@ def _line(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
 
 
-def _count(schedule: str, name: str, value: Any) -> int:
+def _count(schedule: str, name: str, value: SupportsIndex) -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -347,7 +346,7 @@ def _count(schedule: str, name: str, value: Any) -> int:
     return number
 
 
-def _rate(schedule: str, name: str, value: Any) -> float:
+def _rate(schedule: str, name: str, value: object) -> float:
     if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
         raise ValueError(f"[{schedule}] {name} must be a number ≥ 0, got {value!r}")
     return float(value)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from .clip import clip_grad_norm
-from .optimizer import Batch, Group, Optimizer, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
 
 
 class SGD(Optimizer):
@@ -65,7 +64,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 0.01,
         momentum: float = 0.0,
         weight_decay: float = 0.0,

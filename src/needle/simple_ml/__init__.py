@@ -6,7 +6,7 @@ Tensors with automatic ones. `softmax_loss`, `loss_err` and `nn_epoch` here take
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -34,7 +34,15 @@ __all__ = [
 ]
 
 
-def softmax_loss(Z: Any, y: Any) -> Any:
+@overload
+def softmax_loss(Z: Tensor, y: Tensor) -> Tensor: ...
+
+
+@overload
+def softmax_loss(Z: np.ndarray, y: np.ndarray) -> np.floating: ...
+
+
+def softmax_loss(Z: Any, y: Any) -> Tensor | np.floating:
     """Mean cross-entropy of logits: arrays with integer labels, Tensors with one-hot targets.
 
     See `reference.softmax_loss` and `tensors.softmax_loss`.
@@ -44,7 +52,7 @@ def softmax_loss(Z: Any, y: Any) -> Any:
     return reference.softmax_loss(Z, y)
 
 
-def loss_err(h: Any, y: np.ndarray) -> tuple[Any, Any]:
+def loss_err(h: Tensor | np.ndarray, y: np.ndarray) -> tuple[np.ndarray | np.floating, np.floating]:
     """(softmax loss, rate of wrong predictions) of logits, an array or a Tensor, and labels.
 
     See `reference.loss_err` and `tensors.loss_err`.

@@ -28,7 +28,7 @@ def add(x: Any, y: Any) -> Any:
     return x + y
 
 
-def softmax_loss(Z: np.ndarray, y: np.ndarray) -> Any:
+def softmax_loss(Z: np.ndarray, y: np.ndarray) -> np.floating:
     """The mean over the batch of logsumexp(Z[i]) - Z[i, y[i]].
 
     Z (batch, classes) holds logits, y (batch,) integer labels. Finite for any finite logits.
@@ -101,7 +101,7 @@ def nn_epoch(
         W1 -= lr * (rows.T @ hidden_error)
 
 
-def loss_err(h: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+def loss_err(h: np.ndarray, y: np.ndarray) -> tuple[np.floating, np.floating]:
     """(softmax loss, rate of wrong predictions) of logits h (batch, classes), labels y (batch,)."""
     return softmax_loss(h, y), np.mean(h.argmax(axis=1) != y)
 
@@ -188,7 +188,7 @@ def _softmax_error(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return error
 
 
-def _check_epoch(name: str, X: Any, y: Any, batch: Any, **weights: Any) -> None:
+def _check_epoch(name: str, X: np.ndarray, y: object, batch: object, **weights: np.ndarray) -> None:
     """X (m, n), labels y (m,), and weights that chain: (n, a), (a, b), …"""
     for label, a in {"X": X, **weights}.items():
         if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
@@ -209,7 +209,7 @@ def _check_epoch(name: str, X: Any, y: Any, batch: Any, **weights: Any) -> None:
     _check_labels(name, y, X.shape[0], width)
 
 
-def _check_labels(name: str, y: Any, rows: int, classes: int) -> None:
+def _check_labels(name: str, y: object, rows: int, classes: int) -> None:
     if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu":
         raise TypeError(f"[{name}] y must be an array of integer labels, got {_kind(y)}")
     if y.shape != (rows,):
@@ -220,5 +220,5 @@ def _check_labels(name: str, y: Any, rows: int, classes: int) -> None:
         )
 
 
-def _kind(a: Any) -> str:
+def _kind(a: object) -> str:
     return f"{a.dtype} array" if isinstance(a, np.ndarray) else type(a).__name__

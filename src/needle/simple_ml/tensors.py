@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .. import ops
@@ -48,7 +46,7 @@ def nn_epoch(
     return W1, W2
 
 
-def loss_err(h: Tensor, y: np.ndarray) -> tuple[np.ndarray, Any]:
+def loss_err(h: Tensor, y: np.ndarray) -> tuple[np.ndarray, np.floating]:
     """(softmax loss, rate of wrong predictions) of logits h (batch, classes), labels y (batch,)."""
     wrong = np.mean(h.numpy().argmax(axis=1) != np.asarray(y))
     return softmax_loss(h, _one_hot(y, h)).numpy(), wrong

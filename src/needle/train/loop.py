@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -262,7 +262,7 @@ def fit(
     return history, confusion
 
 
-def _check_batches(what: str, **arguments: Any) -> None:
+def _check_batches(what: str, **arguments: object) -> None:
     """Raises TypeError, which names the argument, for one that cannot be gone through."""
     for name, batches in arguments.items():
         if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
@@ -272,7 +272,7 @@ def _check_batches(what: str, **arguments: Any) -> None:
             )
 
 
-def _check_repeatable(name: str, batches: Iterable[Any], epochs: int) -> None:
+def _check_repeatable(name: str, batches: Iterable[object], epochs: int) -> None:
     if isinstance(batches, Iterator) and not hasattr(batches, "__len__"):
         raise ValueError(
             f"[fit] {name} must give its batches anew for each of {epochs} epochs, but a "
@@ -281,7 +281,10 @@ def _check_repeatable(name: str, batches: Iterable[Any], epochs: int) -> None:
         )
 
 
-def _some(batches: Iterable[Any], epoch: int) -> Iterator[Any]:
+Item = TypeVar("Item")
+
+
+def _some(batches: Iterable[Item], epoch: int) -> Iterator[Item]:
     """The batches, of which there must be one."""
     empty = True
     for batch in batches:

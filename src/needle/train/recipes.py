@@ -13,6 +13,7 @@ import numpy as np
 from .. import data, io, models, nn
 from ..autograd import Tensor
 from ..jit import without_memory
+from ..typing import Json
 from .text import NextToken, Windows, parts
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -31,15 +32,15 @@ class Task:
     test: Batches
     train_size: int
     test_size: int
-    state: dict[str, Any]
-    options: dict[str, Any]
+    state: Json
+    options: Json
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to train a model: its own options, and those of the optimizer and its schedule."""
 
-    options: dict[str, Any]
+    options: Json
     epochs: int
     batch_size: int = 100
     lr: float = 1e-2
@@ -47,7 +48,7 @@ class Settings:
     clip: float | None = None  # the largest norm of all gradients together
 
 
-def _without_state(state: Any, options: Mapping[str, Any]) -> None:
+def _without_state(state: Json, options: Mapping[str, object]) -> None:
     if state != {}:
         raise ValueError(f"its data must be an empty object, got {repr(state)[:80]}")
 
@@ -67,7 +68,7 @@ class Recipe:
     unit: str
     load: Callable[[Path], Task]
     models: dict[str, Settings]
-    check_state: Callable[[Any, Mapping[str, Any]], None] = _without_state
+    check_state: Callable[[Json, Mapping[str, object]], None] = _without_state
 
     def settings(self, model: str | None) -> tuple[str, Settings]:
         """(name, settings) of a model, the first one for None. Raises ValueError for another."""
@@ -87,7 +88,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_model(name: str, options: dict[str, Any]) -> nn.Module:
+def build_model(name: str, options: Json) -> nn.Module:
     """A freshly drawn model of that name. Raises ValueError for an unknown one."""
     if name not in MODELS:
         raise ValueError(f"[build_model] model must be one of {sorted(MODELS)}, got {name!r}")
@@ -137,7 +138,7 @@ def _shakespeare(folder: Path) -> Task:
     )  # fmt: skip
 
 
-def _check_vocabulary(state: Any, options: Mapping[str, Any]) -> None:
+def _check_vocabulary(state: Json, options: Mapping[str, object]) -> None:
     size = len(data.CharTokenizer.from_state(state))
     if options.get("vocabulary") != size:
         raise ValueError(
@@ -186,10 +187,10 @@ def save_model(
     path: str | os.PathLike[str],
     recipe: Recipe,
     name: str,
-    options: dict[str, Any],
+    options: Json,
     model: nn.Module,
-    state: dict[str, Any],
-    results: dict[str, Any],
+    state: Json,
+    results: Json,
 ) -> None:
     """Write a checkpoint from which `load_model` rebuilds the model `name` made with `options`."""
     description = {
@@ -202,7 +203,7 @@ def save_model(
     io.save_checkpoint(path, model.state_dict(), description)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, Recipe, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, Recipe, Json]:
     """(model, recipe, description) of a checkpoint.
 
     Raises ValueError, which names the file, for a description that is none of `save_model`'s or
@@ -226,7 +227,7 @@ _SHOWN = 5  # problems in a message
 _Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
-def _checked_description(description: dict[str, Any]) -> tuple[Recipe, str, dict[str, Any]]:
+def _checked_description(description: Json) -> tuple[Recipe, str, Json]:
     """(recipe, model's name, its options). Raises ValueError."""
     recipe = RECIPES.get(_entry(description, "recipe", str))
     if recipe is None:
@@ -242,14 +243,14 @@ def _checked_description(description: dict[str, Any]) -> tuple[Recipe, str, dict
     return recipe, name, options
 
 
-def _entry(description: dict[str, Any], key: str, kind: type) -> Any:
+def _entry(description: Json, key: str, kind: type) -> Any:
     if type(description.get(key)) is not kind:
         found = _short(repr(description[key])) if key in description else "none"
         raise ValueError(f"its description must have a {kind.__name__} {key!r}, found {found}")
     return description[key]
 
 
-def _layout(name: str, options: dict[str, Any], most: int) -> _Layout:
+def _layout(name: str, options: Json, most: int) -> _Layout:
     """The shape and dtype of each of a model's tensors, of which there should be `most`.
 
     Takes no memory, however large the model. Raises ValueError for options that make none.
@@ -289,6 +290,6 @@ def _check_tensors(tensors: Mapping[str, np.ndarray], layout: _Layout) -> None:
         raise ValueError(f"its tensors: {shown}{more}")
 
 
-def _short(text: Any) -> str:
+def _short(text: object) -> str:
     """The text in one line of a message, cut off where a damaged file makes it endless."""
     return " ".join(str(text).split())[:200]

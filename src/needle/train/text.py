@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from ..models import GPT, LanguageModel
 
 
 class NextToken(nn.Module):
     """A language model seen as a classifier: ids (B, T) → logits (B·T, vocabulary)."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: GPT | LanguageModel) -> None:
         super().__init__()
         self.model = model
 

@@ -71,7 +71,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: io.BytesIO, size: int) -> None:
         super().__init__(file, encoding="bytes")
-        self._names: dict[tuple[str, str], Any] = {
+        self._names: dict[tuple[str, str], object] = {
             ("numpy", "ndarray"): "numpy.ndarray",
             ("numpy", "dtype"): _DType,
             ("_codecs", "encode"): _Encode(size),
@@ -96,7 +96,7 @@ class _Encode:
     def __init__(self, budget: int) -> None:
         self.budget = budget
 
-    def __call__(self, text: Any, encoding: Any) -> bytes:
+    def __call__(self, text: object, encoding: object) -> bytes:
         if type(text) is not str or encoding != "latin1":
             raise ValueError(
                 f"it encodes something other than text as latin1: {str(encoding)[:50]!r}"
@@ -106,7 +106,7 @@ class _Encode:
             raise ValueError("its strings are longer than the file")
         return text.encode("latin1")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise ValueError("it sets the state of a function")
 
 
@@ -115,7 +115,7 @@ class _DType:
 
     __slots__ = ("name", "order")
 
-    def __init__(self, name: Any, align: Any = False, copy: Any = False) -> None:
+    def __init__(self, name: object, align: object = False, copy: object = False) -> None:
         self.name = _text(name)
         self.order = "|"
         if self.name not in INTEGERS:
@@ -127,7 +127,7 @@ class _DType:
             raise ValueError(f"it holds an array of byte order {self.order[:50]!r}")
 
     @property
-    def value(self) -> np.dtype[Any]:
+    def value(self) -> np.dtype:
         return np.dtype(self.order + self.name)
 
 
@@ -136,7 +136,7 @@ class _Array:
 
     __slots__ = ("value",)
 
-    def __init__(self, kind: Any, shape: Any, typecode: Any) -> None:
+    def __init__(self, kind: object, shape: object, typecode: object) -> None:
         if kind != "numpy.ndarray":
             raise ValueError("it reconstructs something other than a numpy.ndarray")
         self.value: np.ndarray | None = None
@@ -151,11 +151,11 @@ class _Buffer:
 
     __slots__ = ("value",)
 
-    def __init__(self, content: Any, dtype: Any, shape: Any, order: Any) -> None:
+    def __init__(self, content: object, dtype: object, shape: Any, order: Any) -> None:
         self.value = _array(content, dtype, shape, order)
 
 
-def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+def _array(content: object, dtype: object, shape: Any, order: Any) -> np.ndarray:
     if type(dtype) is not _DType or not isinstance(content, (bytes, bytearray)):
         raise ValueError("it holds an array whose elements are no numbers")
     lengths = shape if type(shape) is tuple and len(shape) <= 2 else (-1,)
@@ -172,7 +172,7 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     return np.frombuffer(bytes(content), dtype.value).reshape(shape, order=order)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A str or bytes as str; Python 2 wrote bytes where Python 3 writes str."""
     if type(value) is bytes:
         return value.decode("latin1")
@@ -181,5 +181,5 @@ def _text(value: Any) -> str:
     return value
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrapped(value: object) -> object:
     return value.value if isinstance(value, (_Array, _Buffer)) else value

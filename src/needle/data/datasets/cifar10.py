@@ -51,7 +51,7 @@ class CIFAR10Dataset(Dataset):
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, Any]:
         images = self.X[index].astype(np.float32) / np.float32(255)
         if images.ndim == 3:
             return self._transformed(images[np.newaxis])[0], int(self.y[index])
@@ -77,7 +77,7 @@ def cifar10(
     return CIFAR10Dataset(folder, train, transforms=transforms)
 
 
-def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(path: Path) -> tuple[np.ndarray, Any]:
     """(images uint8 (n, 3, 32, 32), labels int64 (n,)) of one file, pickled or binary (`.bin`).
 
     Raises OSError, or ValueError naming the file and what was expected.
@@ -121,7 +121,7 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _parse_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _parse_binary(content: bytes) -> tuple[np.ndarray, Any]:
     """Rows of one label byte and 3072 pixels."""
     if len(content) % (1 + PIXELS):
         raise ValueError(f"expected rows of {1 + PIXELS} bytes, found {len(content):,} bytes")
@@ -129,7 +129,7 @@ def _parse_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:], rows[:, 0]
 
 
-def _parse_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _parse_pickle(content: bytes) -> tuple[np.ndarray, Any]:
     """A pickled dict with `data` (n×3072 uint8) and `labels` (n integers)."""
     from .batch_pickle import load_pickled_batch  # imports pickle
 
@@ -153,7 +153,7 @@ def _parse_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _as_labels(labels: Any) -> np.ndarray:
+def _as_labels(labels: object) -> np.ndarray:
     """A list of integers, or an array of them, as an array (n,)."""
     if isinstance(labels, list) and all(type(n) is int and abs(n) < 2**31 for n in labels):
         labels = np.array(labels, dtype=np.int64)

@@ -33,7 +33,7 @@ class DigitsDataset(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
         images, labels = self.images[index], self.labels[index]
         if images.ndim == 3:
             return self.apply_transforms(images), labels

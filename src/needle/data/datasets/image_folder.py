@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...typing import Extent
 from ..dataset import Dataset, Transforms
 
 SUFFIXES = frozenset(
@@ -50,13 +51,13 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: Any) -> tuple[Any, int]:
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, int]:
         pixels = _read_image(self.paths[index], self.size)
         image = pixels.astype(np.float32) / np.float32(255)
         return self.apply_transforms(image), int(self.labels[index])
 
 
-def _checked_size(size: Any) -> tuple[int, int] | None:
+def _checked_size(size: Extent | None) -> tuple[int, int] | None:
     """(height, width) of a `size` argument."""
     if size is None:
         return None
