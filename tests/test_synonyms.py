@@ -158,3 +158,35 @@ def test_gather_in_the_other_order_says_so() -> None:
     x = ndl.Tensor(X)
     with pytest.raises(TypeError, match=r"takes \(a, axis, index\)"):
         ndl.gather(x, ndl.Tensor(np.zeros((2, 3, 1)), dtype="int64"), 1)
+
+
+def test_attention_takes_pytorchs_names() -> None:
+    q = ndl.Tensor(np.random.RandomState(1).randn(1, 2, 3, 4))
+    expected = ndl.scaled_dot_product_attention(q, q, q, causal=True)
+    same(ndl.scaled_dot_product_attention(q, q, q, is_causal=True), expected)
+    mask = np.tri(3, dtype=bool)
+    same(ndl.scaled_dot_product_attention(q, q, q, attn_mask=mask), expected)
+    x, layer = ndl.Tensor(X), nn.SelfAttention(4, 2)
+    same(layer(x, is_causal=True), layer(x, causal=True))
+    encoder = nn.TransformerEncoderLayer(4, 2, 5, dropout=0.0)
+    same(encoder(x, is_causal=True), encoder(x, causal=True))
+
+
+@pytest.mark.parametrize("other", ["input", "x"])
+@pytest.mark.parametrize(
+    "loss", [nn.KLDivLoss(), nn.MSELoss(), nn.L1Loss(), nn.BCEWithLogitsLoss()], ids=str
+)
+def test_losses_call_their_argument_input(loss: nn.Module, other: str) -> None:
+    x, target = ndl.Tensor(X), ndl.Tensor(abs(X))
+    assert list(inspect.signature(loss.forward).parameters) == ["input", "target"]
+    same(loss(target=target, **{other: x}), loss(x, target))
+
+
+@pytest.mark.parametrize("loss", [nn.NLLLoss(), nn.CrossEntropyLoss()], ids=str)
+def test_losses_of_classes_take_input(loss: nn.Module) -> None:
+    x, target = ndl.Tensor(X[0]), ndl.Tensor([0, 1, 2], dtype="int64")
+    same(loss(input=x, target=target), loss(x, target))
+
+
+def test_pytorchs_spelling_of_rmsprop() -> None:
+    assert ndl.optim.RMSprop is ndl.optim.RMSProp

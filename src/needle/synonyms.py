@@ -14,6 +14,9 @@ SYNONYMS = (
     ("keepdims", "keepdim"),
     ("correction", "ddof"),
     ("num_heads", "num_head", "nhead"),
+    ("mask", "attn_mask"),
+    ("causal", "is_causal"),
+    ("input", "x", "logits", "log_probabilities"),
 )
 
 

@@ -157,3 +157,11 @@ def test_a_mask_of_integers_is_refused(path: str, kind: str):
     q, k, v, _ = tensors(ndl.cpu())
     with pytest.raises(TypeError, match=r"\[attention\] mask must be bool .*got (u?int\d+);"):
         PATHS[path](q, k, v, INTEGERS[kind](), False)
+
+
+@pytest.mark.parametrize("make", [ndl.cpu, ndl.cpu_numpy], ids=lambda make: make.__name__)
+def test_heads_without_features_see_everything_equally(make):
+    q, k = (ndl.zeros(2, 3, n, 0, device=make()) for n in (4, 5))
+    v = ndl.Tensor(np.random.RandomState(0).randn(2, 3, 5, 6), device=make())
+    out = ndl.scaled_dot_product_attention(q, k, v)
+    np.testing.assert_allclose(out.numpy()[:, :, 0], v.numpy().mean(2), rtol=1e-5, atol=1e-6)

@@ -87,3 +87,8 @@ def test_empty_kernels(device: ndl.Device):
 
 def test_softmax_of_nothing(device: ndl.Device):
     assert_softmax_of_nothing(device)
+
+
+def test_transpose_names_itself():
+    with pytest.raises(ValueError, match=r"\[transpose\] axis 3"):
+        ndl.transpose(ndl.ones(2, 3), (0, 3))

@@ -332,6 +332,7 @@ class SelfAttention(Module):
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.dropout = dropout_or_nothing(dropout)
 
+    @accepts_synonyms
     def forward(self, x: Tensor, mask: Mask = None, causal: bool = False) -> Tensor:
         """Attend to the sequence itself.
 
@@ -426,6 +427,7 @@ class CrossAttention(Module):
         self.out_proj = Linear(features, features, bias=bias, device=device, dtype=dtype)
         self.dropout = dropout_or_nothing(dropout)
 
+    @accepts_synonyms
     def forward(self, x: Tensor, memory: Tensor, mask: Mask = None) -> Tensor:
         """Attend to the memory.
 

@@ -14,6 +14,7 @@ from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
 from ..ops._common import as_tensors, widens
 from ..ops._comparison import logical_and
+from ..synonyms import accepts_synonyms
 from .arguments import in_unit_interval, one_of
 from .module import Module
 
@@ -46,27 +47,28 @@ class _Loss(Module):
 class _ElementLoss(_Loss):
     """A loss with a number for each element."""
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+    @accepts_synonyms
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compute the loss.
 
         Parameters
         ----------
-        x : Tensor, any shape
-            The predictions.
-        target : Tensor or array, the shape of `x`
+        input : Tensor, any shape
+            The predictions. `x` is another name of this argument.
+        target : Tensor or array, the shape of `input`
             The targets.
 
         Returns
         -------
         Tensor
-            A scalar, or with reduction "none" the loss of each element in the shape of `x`.
+            A scalar, or with reduction "none" the loss of each element in the shape of `input`.
 
         Raises
         ------
         ValueError
             If the shapes differ.
         """
-        x, target = as_tensors(x, target, type(self).__name__)
+        x, target = as_tensors(input, target, type(self).__name__)
         self._check_same_shape(x, target)
         return self._reduced(widens(self._losses)(x, target))
 
@@ -99,13 +101,15 @@ class NLLLoss(_Loss):
         super().__init__(reduction)
         self.ignore_index = whole(ignore_index, type(self).__name__, "ignore_index")
 
+    @accepts_synonyms
     def forward(self, log_probabilities: Tensor, target: Tensor) -> Tensor:
         """Compute the loss.
 
         Parameters
         ----------
         log_probabilities : Tensor, shape (B, C)
-            The logarithms of the probabilities of C classes, as `log_softmax` gives them.
+            The logarithms of the probabilities of C classes, as `log_softmax` gives them. `input`
+            is another name of this argument.
         target : Tensor, shape (B,)
             The true classes, integers or whole numbers of a floating-point dtype.
 
@@ -172,13 +176,15 @@ class CrossEntropyLoss(_Loss):
         self.label_smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
         self.ignore_index = whole(ignore_index, name, "ignore_index")
 
+    @accepts_synonyms
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss.
 
         Parameters
         ----------
         logits : Tensor, shape (B, C)
-            The unnormalized log-probabilities of C classes.
+            The unnormalized log-probabilities of C classes. `input` is another name of this
+            argument.
         target : Tensor, shape (B,)
             The true classes, integers or whole numbers of a floating-point dtype.
 

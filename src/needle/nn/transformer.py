@@ -269,6 +269,7 @@ class TransformerEncoderLayer(Module):
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
+    @accepts_synonyms
     def forward(self, x: Tensor, mask: Mask = None, causal: bool = False) -> Tensor:
         """Compute the new sequences.
 
@@ -356,6 +357,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         )
         self.norm3 = LayerNorm(d_model, eps=layer_norm_eps, device=device, dtype=dtype)
 
+    @accepts_synonyms
     def forward(  # type: ignore[override]
         self,
         x: Tensor,

@@ -195,7 +195,7 @@ def scaled_dot_product_attention(
         raise TypeError(
             f"[attention] q, k and v must have one float dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
         )
-    scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
+    scale = 1 / math.sqrt(max(q.shape[3], 1)) if scale is None else float(scale)
     added = None if mask is None else additive_mask(mask, q, (*q.shape[:3], k.shape[2]))
     return _attention(Attention, (q, k, v), added, bool(causal), scale)
 

@@ -186,6 +186,9 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
         raise ValueError(f"[transpose] needs at least 2 axes, got shape {a.shape}")
     if axes is not None and len(axes) != 2:
         raise ValueError(f"[transpose] axes must name two axes, got {axes}; permute takes all")
+    if axes is not None:
+        first, second = (normalize_axis(i, a.ndim, "transpose") for i in axes)
+        axes = first, second
     return Transpose(axes)(a)
 
 

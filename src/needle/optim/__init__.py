@@ -4,7 +4,7 @@ from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .clip import clip_grad_norm, clip_grad_value
 from .optimizer import Optimizer
-from .rmsprop import RMSProp
+from .rmsprop import RMSProp, RMSprop
 from .schedule import CosineLR, OneCycleLR, Schedule, StepLR, WarmupLR
 from .sgd import SGD
 
@@ -17,6 +17,7 @@ __all__ = [
     "OneCycleLR",
     "Optimizer",
     "RMSProp",
+    "RMSprop",
     "Schedule",
     "StepLR",
     "WarmupLR",

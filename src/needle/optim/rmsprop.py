@@ -89,3 +89,6 @@ class RMSProp(Optimizer):
             steps = [momentum * u + s for u, s in zip(momenta, steps, strict=True)]
             batch.set_moments("momentum", steps)
         return [p - lr * s for p, s in zip(params, steps, strict=True)]
+
+
+RMSprop = RMSProp  # PyTorch's spelling
