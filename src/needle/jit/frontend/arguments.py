@@ -10,11 +10,8 @@ from typing import Any, TypeAlias
 from ...autograd import Tensor
 from ...tree import copied
 from .errors import AliasedArgument
-from .guards import is_same, snapshot
+from .places import Container, Contents, is_same, snapshot
 
-# The lists and dicts among the arguments, and what `snapshot` gives of their contents.
-Container: TypeAlias = Any
-Contents: TypeAlias = Any
 Action: TypeAlias = Callable[[], Any]  # what it returns depends on who uses it
 
 

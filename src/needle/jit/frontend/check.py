@@ -26,7 +26,7 @@ from ... import autograd, tree
 from ...autograd import Tensor, TensorTuple
 from ...backend_ndarray import NDArray
 from ..ir.graph import Graph, Value
-from .guards import put, read
+from .places import put, read
 from .templates import ArgumentContainer, NewContainer, Output, Source, Trace
 
 if TYPE_CHECKING:

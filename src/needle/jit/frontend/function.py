@@ -27,8 +27,8 @@ from ..runtime.native import Native
 from ..runtime.pipeline import make_executable
 from . import check
 from .errors import FunctionRaised, Unrepeatable
-from .guards import CONTENTS, put, read
 from .host_random import Draw
+from .places import CONTENTS, put, read
 from .signature import Signature
 from .templates import (
     ArgumentContainer,

@@ -12,10 +12,11 @@ from ...autograd import Tensor, TensorTuple
 from ...backend_ndarray import NDArray, default_device
 from ...tree import like
 from ..ir.graph import whole
-from .arguments import Arguments, Contents
+from .arguments import Arguments
 from .errors import Unrepeatable
-from .guards import CONTAINERS, CONTENTS, Guards, Watch, snapshot
+from .guards import Guards
 from .host import Host
+from .places import CONTAINERS, CONTENTS, Contents, Holder, Key, snapshot
 from .recorder import Recorder
 from .templates import (
     ArgumentContainer,
@@ -29,6 +30,7 @@ from .templates import (
     Trace,
 )
 from .tracer import Tracer
+from .watch import Watch
 
 
 class Outputs:
@@ -38,7 +40,7 @@ class Outputs:
         self, recorder: Recorder, tracer: Tracer, host: Host, watch: Watch, arguments: Arguments
     ) -> None:
         self._recorder, self._tracer, self._host = recorder, tracer, host
-        self._watch, self._arguments = watch, arguments
+        self._watch, self._journal, self._arguments = watch, watch.journal, arguments
         self._graph = recorder.program
         self._made: dict[int, NewContainer | NewObject] = {}  # by the ids of what was made
         self._numbers: dict[int, tuple[Tensor, int]] = {}  # of results, by the Tensor's id
@@ -48,9 +50,9 @@ class Outputs:
 
         `tensors` are the Tensors among the arguments.
         """
-        tracer, watch = self._tracer, self._watch
-        watch.find_changed()
-        replaced = list(watch.replaced(Tensor))
+        tracer, journal = self._tracer, self._journal
+        journal.find_changed()
+        replaced = list(journal.replaced(Tensor))
         template = self._template(returned)
         fixed = [(i, tracer.source(x)) for i, x in self._arguments.aliased_tensors(tensors)]
         effects = self._effects()
@@ -67,8 +69,8 @@ class Outputs:
             fixed=fixed,
             states=tracer.states,
             fixed_containers=self._arguments.aliased_containers(),
-            outside=fixed_ids | set(map(id, watch.tensors)) - moving_ids,
-            outside_containers=watch.containers(),
+            outside=fixed_ids | set(map(id, self._watch.tensors)) - moving_ids,
+            outside_containers=set(journal.explored),
             empty=tracer.empty,
             effects=effects,
             actions=self._host.actions,
@@ -78,9 +80,7 @@ class Outputs:
             returned=template,
         )
 
-    def _place_states(
-        self, replaced: list[tuple[object, object, tuple[object, ...], Tensor]]
-    ) -> None:
+    def _place_states(self, replaced: list[tuple[Holder, Key, tuple[object, ...], Tensor]]) -> None:
         """Let calls find a state in the place in which the function replaces it."""
         for holder, key, path, tensor in replaced:
             source = self._tracer.sources.get(id(tensor))
@@ -123,12 +123,12 @@ class Outputs:
                 if grad is not None and self._tracer.is_applied(grad):
                     grad = None
                 effects.grads.append((source, None if grad is None else self._number(grad)))
-        for holder, key, value in self._watch.writes():
+        for holder, key, value in self._journal.repeated_writes():
             write = self._contents if key is CONTENTS else self._template
             effects.places.append((holder, key, write(value)))
         for number, contents in self._arguments.changed_copies():
             effects.places.append((ArgumentContainer(number), CONTENTS, self._contents(contents)))
-        effects.reshaped = self._watch.reshaped()
+        effects.reshaped = self._journal.reshaped()
         effects.continued = [
             (source, self._recorder.result(gradient.cached_data))
             for source, gradient in self._tracer.continued
@@ -173,12 +173,12 @@ class Outputs:
             same = all(x is y for x, y in zip(items, value, strict=True))
             return value if same else like(value, items)
         if not isinstance(value, (*CONTAINERS, np.ndarray)) or isinstance(value, frozenset):
-            attributes = self._watch.attributes_made(value)
+            attributes = self._journal.attributes_made(value)
             return self._leaf(value) if attributes is None else self._new_object(value, attributes)
         number = self._arguments.container_number(value)
         if number is not None:
             return ArgumentContainer(number)
-        return value if self._watch.is_outside(value) else self._new_container(value)
+        return value if self._journal.is_outside(value) else self._new_container(value)
 
     def _new_container(self, container: object) -> Template:
         if id(container) not in self._made:

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 from ...autograd import Tensor
 from ...backend_ndarray import BackendDevice, NDArray
 from ..ir.graph import Graph, Value
-from .arguments import Action, Container
+from .arguments import Action
 from .guards import Guards
 from .host import HostInput
+from .places import Container, Holder, Key
 
 Template: TypeAlias = Any
 
@@ -37,7 +38,7 @@ class Source:
     grad_before: Tensor | None
     argument: int | None = None
     grad_of: Source | None = None
-    place: tuple[Any, Any, tuple[Any, ...]] | None = None
+    place: tuple[Holder, Key, tuple[object, ...]] | None = None
     value: Value | None = None  # the value in the graph, if the trace reads the data
     view: NDArray | None = None  # the symbolic array of the original data
     # The present data (None: not read) and the present gradient inside the trace.
@@ -88,7 +89,7 @@ class NewContainer:
     """A placeholder for a container that the function makes: every call makes a new one."""
 
     empty: Container  # one of its kind
-    contents: Template = None  # as `guards.snapshot` gives them
+    contents: Template = None  # as `places.snapshot` gives them
 
 
 @dataclass(eq=False)
@@ -109,7 +110,7 @@ class Effects:
     written: list[tuple[Source, int]] = field(default_factory=list)  # new contents of the memory
     # Values stored in Python objects: (holder, key, template). The holder may be an
     # `ArgumentContainer`.
-    places: list[tuple[Any, Any, Template]] = field(default_factory=list)
+    places: list[tuple[Holder, Key, Template]] = field(default_factory=list)
     reshaped: set[int] = field(default_factory=set)  # ids of containers that get other contents
     # Gradients that continue into the history of a Tensor from outside.
     continued: list[tuple[Source, int]] = field(default_factory=list)

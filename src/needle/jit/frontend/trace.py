@@ -16,15 +16,17 @@ from ...autograd import Tensor
 from ...autograd.modes import timestamp
 from ...autograd.tracing import Untraceable, trace_with
 from ...tree import map_leaves
-from .arguments import Arguments, Container
+from .arguments import Arguments
 from .errors import AliasedArgument, FunctionRaised, TraceError, Unrepeatable
-from .guards import Counters, Watch
 from .host import Host
+from .journal import Counters
 from .outputs import Outputs
+from .places import Container
 from .recompute import Runs
 from .recorder import Recorder
 from .templates import Trace
 from .tracer import Tracer
+from .watch import Watch
 
 __all__ = [
     "AliasedArgument",
@@ -77,22 +79,22 @@ class Tracing:
         stand_ins = self._arguments.stand_ins(tensors, self._tracer.add_argument)
         args, kwargs = self._arguments.with_stand_ins((args, kwargs), stand_ins)
         self._tracer.since = timestamp()
-        watch = self._watch
+        watch, journal = self._watch, self._watch.journal
         try:
             with trace_with(self._tracer), self._recorder.active(self._host.draw), watch:
                 watch.place_counters()
                 map_leaves(watch.reached, (function, args, kwargs))
                 returned = _called(function, args, kwargs)
-                watch.check_unseen()
+                journal.check_unseen()
                 outputs = Outputs(self._recorder, self._tracer, self._host, watch, self._arguments)
                 trace = outputs.trace(returned, tensors)
-                self.counted = watch.counted()
-            watch.restore()
+                self.counted = journal.counted()
+            journal.restore()
             trace.guards = self._tracer.guards()
             return trace
         finally:
-            watch.find_changed()
-            watch.restore()
+            journal.find_changed()
+            journal.restore()
             self._tracer.release()
 
 

@@ -19,12 +19,14 @@ from ...backend_ndarray import HostNumber, NDArray
 from ..ir.graph import Value, whole
 from .arguments import Action, Arguments
 from .errors import AliasedArgument, LeakedValue, TraceError, user_frame, user_line
-from .guards import CONTENTS, Guards, Watch
+from .guards import Guards
 from .host import Host
 from .loops import Arrays, Body, record_loop
+from .places import CONTENTS, Holder, Key
 from .recompute import Run, Runs
 from .recorder import Recorder
 from .templates import Source
+from .watch import Watch
 
 # The data of a Value: an NDArray, or a tuple of them.
 Data: TypeAlias = Any
@@ -49,7 +51,7 @@ class Tracer:
         self._applied: dict[int, AutogradValue] = {}  # gradients that an optimizer used, by id
         self._made: list[tuple[weakref.ref[AutogradValue], str, int]] = []  # values, and the lines
         self._history: set[int] = set()  # ids of what Tensors from outside were computed from
-        self._guarded: list[tuple[object, object]] = []  # places whose final contents are guards
+        self._guarded: list[tuple[Holder, Key]] = []  # places whose final contents are guards
         self._body_since = 0  # the timestamp at which the trace of the present loop body began
 
     # ---- data -----------------------------------------------------------------------------------
@@ -189,12 +191,12 @@ class Tracer:
     def guard_items(self, holder: dict[Any, Any], keys: Iterable[object]) -> None:
         """The trace holds only while these items are what they are at its end."""
         self._guarded += [(holder, key) for key in keys]
-        self._watch.manage(holder)
+        self._watch.journal.manage(holder)
 
     def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
         """The trace holds only while the objects are in `container` that are there at its end."""
         self._guarded.append((container, CONTENTS))
-        self._watch.manage(container)
+        self._watch.journal.manage(container)
 
     def has_made(self, obj: object) -> bool:
         """Whether the function has made an object, as every call does."""
@@ -207,8 +209,8 @@ class Tracer:
 
     def is_set(self, holder: dict[Any, Any], key: object) -> bool:
         """Whether the function has replaced an item of a dict, or increments it."""
-        self._watch.find_changed()
-        return self._watch.is_written(holder, key) or isinstance(holder[key], HostNumber)
+        self._watch.journal.find_changed()
+        return self._watch.journal.is_written(holder, key) or isinstance(holder[key], HostNumber)
 
     def host_action(self, action: Action) -> None:
         """Run `action`, which changes Python state, at every call but not during the trace."""
@@ -271,7 +273,7 @@ class Tracer:
     # ---- the end --------------------------------------------------------------------------------
 
     def guards(self) -> Guards:
-        """What must be so at a later call; `Watch.restore` must have run."""
+        """What must be so at a later call; `Journal.restore` must have run."""
         tensors = {id(tensor): tensor for tensor in self._watch.tensors}
         for source in self.sources.values():
             if source.argument is None and source.grad_of is None:
@@ -280,7 +282,7 @@ class Tracer:
         differentiable = [
             (tensor, "requires_grad") for key, tensor in tensors.items() if key not in stand_ins
         ]
-        return Guards(self._watch.guards(self._guarded + differentiable))
+        return Guards(self._watch.journal.guards(self._guarded + differentiable))
 
     def release(self) -> None:
         """Drop references that only the trace needed."""
