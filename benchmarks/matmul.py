@@ -11,7 +11,7 @@ import numpy as np
 from harness import alternate, jax_or_none, print_table, torch_or_none
 
 import needle as ndl
-from needle.backend_ndarray.device_cpu import core
+from needle.native import core
 
 SHAPES = ((100, 784, 100), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048))
 TARGETS = {

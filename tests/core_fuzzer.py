@@ -24,8 +24,8 @@ import numpy as np
 import needle as ndl
 from needle.autograd import Value
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.device_cpu import core
 from needle.backend_ndarray.dtypes import DTYPES as ALL_DTYPES
+from needle.native import core
 
 GUARD = 192  # bytes on either side of an array's memory
 DTYPES = {dtype.name: dtype for dtype in ALL_DTYPES}

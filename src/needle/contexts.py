@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .native import core
 
@@ -31,7 +31,10 @@ class _Setting:
         setattr(target, name, getattr(target, self._outer).pop())
 
 
-Setting: Any = _Setting if core is None else core.Setting
+if TYPE_CHECKING:
+    Setting = _Setting
+else:
+    Setting = _Setting if core is None else core.Setting
 
 MakeContext = Callable[[], AbstractContextManager[object]]
 

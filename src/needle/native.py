@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-core: Any
-try:
-    core = importlib.import_module("needle._core")
-except ModuleNotFoundError:
-    core = None
+if TYPE_CHECKING:
+    from . import _core as core
+else:
+    try:
+        core = importlib.import_module("needle._core")
+    except ModuleNotFoundError:
+        core = None
+
+__all__ = ["core"]

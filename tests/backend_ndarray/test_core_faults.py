@@ -15,7 +15,7 @@ from core_fuzzer import run_in_subprocess
 import needle as ndl
 from needle import backend_ndarray as nd
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.device_cpu import core
+from needle.native import core
 
 pytestmark = pytest.mark.skipif(not ndl.cpu().enabled(), reason="the C++ core was not built")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="sets limits as Linux has them")

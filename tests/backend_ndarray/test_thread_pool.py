@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from needle.backend_ndarray.device_cpu import core
+from needle.native import core
 
 pytestmark = pytest.mark.skipif(core is None, reason="the C++ core was not built")
 

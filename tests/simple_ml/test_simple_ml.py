@@ -10,7 +10,7 @@ import pytest
 
 import needle as ndl
 from needle import simple_ml
-from needle.backend_ndarray.device_cpu import core
+from needle.native import core
 from needle.simple_ml import reference
 
 needs_core = pytest.mark.skipif(core is None, reason="the C++ core was not built")

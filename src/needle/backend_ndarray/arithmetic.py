@@ -369,7 +369,7 @@ def _compare_integers(x: NDArray, op: str, number: int | float) -> NDArray:
 def _as_numbers(x: NDArray, op: str, other: object) -> NDArray:
     """A comparison as 0 and 1 in x's dtype, as the course has it; `compare` gives bools."""
     if not isinstance(other, _COMPARABLE) and not isinstance(other, type(x)):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
     return compare(x, op, other).astype(x._dtype)
 
 

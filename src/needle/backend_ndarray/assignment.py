@@ -84,7 +84,7 @@ def assign(x: NDArray, value: object) -> None:
             value = number_for(value, x._dtype, "setitem")
         x._device.fill(x, value)
         return
-    source = _source(x, value).broadcast_to(x._shape)
+    source = _source(x, value)._broadcast(x._shape)
     if versions.overlap(source._handle, x._handle):
         if _is_same_view(source, x):
             return
@@ -94,7 +94,7 @@ def assign(x: NDArray, value: object) -> None:
 
 def _source(x: NDArray, value: object) -> NDArray:
     """`value` as an array on x's device; what comes from the host gets x's dtype."""
-    if isinstance(value, (HostNumber, type(x))):
+    if isinstance(value, (type(x), HostNumber)):
         return x._coerce(value)
     return type(x)(_values_for(x, value), x._device, x._dtype)
 

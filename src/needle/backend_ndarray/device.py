@@ -29,11 +29,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from ..forks import fork_safe
+from ..typing import DTypeLike, ShapeLike
 from .dtypes import (
     FLOAT32,
     INT64,
@@ -45,7 +46,7 @@ from .dtypes import (
     is_float,
     widened,
 )
-from .layout import as_shape, whole
+from .layout import Shape, as_shape, whole
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -62,23 +63,24 @@ class BackendDevice:
     wraps_without_waiting = False  # `wrap` takes non_blocking=True
     array_type: ClassVar[type[NDArray]]
 
-    # Every primitive takes NDArrays and writes `out`; see the module's table.
-    allocate: Callable[..., Any]
+    # Memory is of a type that the device chooses (see `versions.Buffer` for what all have).
+    allocate: Callable[[int, np.dtype], Any]
     wrap: Callable[..., Any]
-    view: Callable[..., np.ndarray]
-    fill: Callable[..., None]
-    copy: Callable[..., None]
-    unary: Callable[..., None]
-    binary: Callable[..., None]
-    binary_scalar: Callable[..., None]
-    where: Callable[..., None]
-    reduce: Callable[..., None]
-    argreduce: Callable[..., None]
-    cumsum: Callable[..., None]
-    argsort: Callable[..., None]
-    matmul: Callable[..., None]
-    gather_rows: Callable[..., None]
-    scatter_add_rows: Callable[..., None]
+    # Every primitive takes NDArrays and writes `out`; see the module's table.
+    view: Callable[[NDArray], np.ndarray]
+    fill: Callable[[NDArray, float], None]
+    copy: Callable[[NDArray, NDArray], None]
+    unary: Callable[[str, NDArray, NDArray], None]
+    binary: Callable[[str, NDArray, NDArray, NDArray], None]
+    binary_scalar: Callable[[str, NDArray, float, NDArray, bool], None]
+    where: Callable[[NDArray, NDArray, NDArray, NDArray], None]
+    reduce: Callable[[str, NDArray, Shape, NDArray], None]
+    argreduce: Callable[[str, NDArray, int, NDArray], None]
+    cumsum: Callable[[NDArray, int, NDArray], None]
+    argsort: Callable[[NDArray, int, bool, NDArray], None]
+    matmul: Callable[[NDArray, NDArray, NDArray, NDArray | None], None]
+    gather_rows: Callable[[NDArray, NDArray, NDArray], None]
+    scatter_add_rows: Callable[[NDArray, NDArray, NDArray], None]
 
     def enabled(self) -> bool:
         """Whether this device can be used in this process."""
@@ -88,7 +90,7 @@ class BackendDevice:
         """Whether it is enabled, in words."""
         return "enabled" if self.enabled() else "not enabled"
 
-    def fused(self, name: str) -> Callable[..., Any] | None:
+    def fused(self, name: str) -> Callable[..., None] | None:
         """The device's fused kernel of that name, or None."""
         return None
 
@@ -119,10 +121,10 @@ class BackendDevice:
     def __copy__(self) -> BackendDevice:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BackendDevice:
+    def __deepcopy__(self, memo: dict[int, object]) -> BackendDevice:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return the_device, (type(self),)
 
     def narrowed(self, host: np.ndarray) -> Any:
@@ -131,13 +133,11 @@ class BackendDevice:
 
     # ---- creation -------------------------------------------------------------------------------
 
-    def empty(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+    def empty(self, shape: ShapeLike, dtype: DTypeLike = "float32") -> NDArray:
         """An array of the shape with unspecified contents."""
         return self.array_type._empty(as_shape(shape, "empty"), self, as_dtype(dtype))
 
-    def full(
-        self, shape: int | tuple[int, ...], fill_value: Any, dtype: Any = "float32"
-    ) -> NDArray:
+    def full(self, shape: ShapeLike, fill_value: object, dtype: DTypeLike = "float32") -> NDArray:
         """An array of the shape with every element `fill_value`, a number or a 0-d array.
 
         Raises OverflowError for a number beyond an integer dtype, TypeError for no real number.
@@ -146,19 +146,19 @@ class BackendDevice:
         out.fill(fill_value)
         return out
 
-    def zeros(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+    def zeros(self, shape: ShapeLike, dtype: DTypeLike = "float32") -> NDArray:
         """An array of the shape filled with 0."""
         out = self.empty(shape, dtype)
         self.fill(out, 0)
         return out
 
-    def ones(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> NDArray:
+    def ones(self, shape: ShapeLike, dtype: DTypeLike = "float32") -> NDArray:
         """An array of the shape filled with 1."""
         out = self.empty(shape, dtype)
         self.fill(out, 1)
         return out
 
-    def rand(self, *shape: int, dtype: Any = "float32") -> NDArray:
+    def rand(self, *shape: int, dtype: DTypeLike = "float32") -> NDArray:
         """Uniform numbers in [0, 1): one draw of `numpy.random.rand(*shape)`.
 
         Those that would be rounded to 1 become the largest number below it.
@@ -168,13 +168,17 @@ class BackendDevice:
         rounds = is_float(dtype) and dtype.itemsize < 8
         return drawn.minimum(below(1.0, dtype)).astype(dtype) if rounds else drawn
 
-    def randn(self, *shape: int, dtype: Any = "float32") -> NDArray:
+    def randn(self, *shape: int, dtype: DTypeLike = "float32") -> NDArray:
         """Standard normal numbers: one draw of `numpy.random.randn(*shape)`."""
         dtype = as_dtype(dtype)
         return self.draw(np.random.randn, shape, widened(dtype)).astype(dtype)
 
     def draw(
-        self, numbers: Callable[..., Any], shape: tuple[int, ...], dtype: Any, on_host: bool = True
+        self,
+        numbers: Callable[..., Any],
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        on_host: bool = True,
     ) -> NDArray:
         """`numbers(*shape)`: random numbers, which a compiled function draws at every call.
 
@@ -183,7 +187,7 @@ class BackendDevice:
         drawn = numbers(*shape)
         return self.array_type(drawn, device=self, dtype=dtype) if on_host else drawn.astype(dtype)
 
-    def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> NDArray:
+    def one_hot(self, n: int, i: object, dtype: DTypeLike = "float32") -> NDArray:
         """Rows of the n×n identity chosen by the integers `i`; shape i.shape + (n,).
 
         Raises ValueError if an entry of `i` is outside 0 … n-1, TypeError for one that is no whole
@@ -203,14 +207,16 @@ class BackendDevice:
         return self.array_type(rows, device=self, dtype=dtype)
 
 
-_made: dict[tuple[Any, ...], Any] = {}
+_Device = TypeVar("_Device", bound="BackendDevice")
+
+_made: dict[tuple[object, ...], Any] = {}
 _making = fork_safe(threading.Lock())
 
 
-def the_device(kind: Callable[..., BackendDevice], *arguments: int) -> Any:
+def the_device(kind: Callable[..., _Device], *arguments: int) -> _Device:
     """The process's one device `kind(*arguments)`, made when it is first asked for."""
     key = (kind, *arguments)
-    device = _made.get(key)
+    device: _Device | None = _made.get(key)
     if device is None:
         with _making:
             device = _made.get(key)

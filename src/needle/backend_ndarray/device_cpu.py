@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from ..native import core
 from .device import BackendDevice
 from .dtypes import DTYPES, FLOAT32, FLOAT64
 from .layout import whole
-from .primitives import PRIMITIVES, REQUIRED
-
-FUNCTIONS = ("allocate", "wrap", "view", *REQUIRED)
+from .primitives import FUNCTIONS, PRIMITIVES
 
 
 class CpuDevice(BackendDevice):
@@ -32,13 +30,14 @@ class CpuDevice(BackendDevice):
         self.__tile_size__ = core.TILE_SIZE
         self.matmul_tiled = core.matmul_tiled
 
-    def narrowed(self, host: np.ndarray) -> Any:
+    def narrowed(self, host: np.ndarray) -> core.Buffer:
         """As on every device, without NumPy, which would have to be kept from warnings of overflow:
         that takes longer than a small array."""
         if not host.flags.carray:
-            return super().narrowed(host)
+            buffer: core.Buffer = super().narrowed(host)
+            return buffer
         view, size = self.array_type._view, host.size
-        result = self.allocate(size, FLOAT32)
+        result: core.Buffer = self.allocate(size, FLOAT32)
         self.copy(
             view((size,), (1,), 0, self.wrap(host), self, FLOAT64),
             view((size,), (1,), 0, result, self, FLOAT32),
@@ -48,7 +47,7 @@ class CpuDevice(BackendDevice):
     def enabled(self) -> bool:
         return core is not None
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         if core is None and name in FUNCTIONS:
             raise RuntimeError(
                 "cpu() is not available: needle was installed without its C++ core. Install a C++ "
@@ -61,7 +60,7 @@ class CpuDevice(BackendDevice):
         for."""
         return {} if core is None else core.memory_stats()
 
-    def fused(self, name: str) -> Callable[..., Any] | None:
+    def fused(self, name: str) -> Callable[..., None] | None:
         return getattr(core, name, None) if name in PRIMITIVES else None
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from ..typing import Shape
 from .device import BackendDevice
 from .dtypes import BFLOAT16, bfloat16_bits, bfloat16_values, convert, is_stored
+
+if TYPE_CHECKING:
+    from .ndarray import NDArray
+
+_Unary: TypeAlias = Callable[[np.ndarray], np.ndarray]
+_Binary: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class NumpyBuffer:
@@ -42,7 +50,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x
 
 
-def _in_float64(function: Any) -> Any:
+def _in_float64(function: Callable[..., np.ndarray]) -> _Unary:
     """NumPy's own float32 loops differ from processor to processor, by up to 4 ulp."""
     return lambda x: function(x, dtype=np.float64).astype(x.dtype)
 
@@ -50,14 +58,15 @@ def _in_float64(function: Any) -> Any:
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     # exp of a non-positive number only: no overflow on either side.
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    result: np.ndarray = np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    return result
 
 
 def _sign(x: np.ndarray) -> np.ndarray:
     return x if x.dtype == np.bool_ else np.sign(x)
 
 
-def _integer_safe(op: Any) -> Any:
+def _integer_safe(op: _Binary) -> _Binary:
     """Integer division and remainder by zero give 0 on every device."""
 
     def apply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -71,13 +80,14 @@ def _integer_safe(op: Any) -> Any:
 def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Integers to negative powers are cut towards 0, as in PyTorch; NumPy refuses them."""
     if not np.issubdtype(np.result_type(a, b), np.signedinteger):
-        return np.power(a, b)
+        powers: np.ndarray = np.power(a, b)
+        return powers
     odd = np.where(b % 2 == 0, 1, -1)
     inverse = np.where(a == 1, 1, np.where(a == -1, odd, 0))
     return np.where(b < 0, inverse, np.power(a, np.maximum(b, 0))).astype(a.dtype)
 
 
-UNARY: dict[str, Any] = {
+UNARY: dict[str, _Unary] = {
     "neg": np.negative, "abs": np.abs, "sign": _sign, "exp": np.exp, "log": np.log,
     "log1p": np.log1p, "expm1": np.expm1, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "reciprocal": lambda x: 1 / x, "square": np.square,
@@ -86,7 +96,7 @@ UNARY: dict[str, Any] = {
     "floor": np.floor, "ceil": np.ceil, "round": np.round, "isnan": np.isnan,
     "isfinite": np.isfinite, "logical_not": np.logical_not,
 }  # fmt: skip
-BINARY: dict[str, Any] = {
+BINARY: dict[str, _Binary] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "floor_div": _integer_safe(np.floor_divide), "mod": _integer_safe(np.mod), "pow": _power,
     "maximum": np.maximum, "minimum": np.minimum,
@@ -99,7 +109,7 @@ BINARY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def pairwise_sum(x: np.ndarray, axes: Any, keepdims: bool = False) -> np.ndarray:
+def pairwise_sum(x: np.ndarray, axes: int | Shape, keepdims: bool = False) -> np.ndarray:
     """The sums over `axes`, pairwise along each: NumPy does that where the elements lie one after
     the other, and adds one row after the other elsewhere. The error is O(log n) roundings."""
     axes = tuple(sorted(axis % x.ndim for axis in np.atleast_1d(axes)))
@@ -124,13 +134,18 @@ def running_sums(x: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(sums, -1, axis)
 
 
-def _sum(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
+def _sum(x: np.ndarray, axis: int | Shape, keepdims: bool) -> np.ndarray:
     # Integers are exact in any order; they become int64.
     return (pairwise_sum if x.dtype.kind == "f" else np.sum)(x, axis, keepdims=keepdims)
 
 
-REDUCE: dict[str, Any] = {"sum": _sum, "prod": np.prod, "max": np.max, "min": np.min}
-ARGREDUCE: dict[str, Any] = {"argmax": np.argmax, "argmin": np.argmin}
+REDUCE: dict[str, Callable[..., np.ndarray]] = {
+    "sum": _sum,
+    "prod": np.prod,
+    "max": np.max,
+    "min": np.min,
+}
+ARGREDUCE: dict[str, Callable[..., np.ndarray]] = {"argmax": np.argmax, "argmin": np.argmin}
 
 
 class NumpyDevice(BackendDevice):
@@ -147,12 +162,12 @@ class NumpyDevice(BackendDevice):
     def wrap(self, array: np.ndarray) -> NumpyBuffer:
         return NumpyBuffer(array)
 
-    def view(self, x: Any) -> np.ndarray:
+    def view(self, x: NDArray) -> np.ndarray:
         """The elements where they are; the values of bfloat16 ones."""
         stored = self._stored(x)
         return bfloat16_values(stored) if x._dtype is BFLOAT16 else stored
 
-    def _stored(self, x: Any) -> np.ndarray:
+    def _stored(self, x: NDArray) -> np.ndarray:
         itemsize = x._dtype.itemsize
         return np.ndarray(
             x._shape,
@@ -162,48 +177,52 @@ class NumpyDevice(BackendDevice):
             strides=tuple(s * itemsize for s in x._strides),
         )
 
-    def fill(self, out: Any, value: Any) -> None:
+    def fill(self, out: NDArray, value: float) -> None:
         self._store(out, value)
 
-    def copy(self, x: Any, out: Any) -> None:
+    def copy(self, x: NDArray, out: NDArray) -> None:
         self._store(out, self.view(x))
 
-    def _store(self, out: Any, value: Any) -> None:
+    def _store(self, out: NDArray, value: np.ndarray | float) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             if is_stored(out._dtype):  # rounded from float32, as on the other devices
                 value = np.asarray(value).astype(np.float32)
             elif out._dtype.kind in "iu":
                 value = convert(np.asarray(value), out._dtype)
-            self._stored(out)[...] = bfloat16_bits(value) if out._dtype is BFLOAT16 else value
+            if out._dtype is BFLOAT16:
+                value = bfloat16_bits(np.asarray(value))
+            self._stored(out)[...] = value
 
-    def unary(self, op: str, x: Any, out: Any) -> None:
+    def unary(self, op: str, x: NDArray, out: NDArray) -> None:
         with np.errstate(all="ignore"):
             self._store(out, UNARY[op](self.view(x)))
 
-    def binary(self, op: str, a: Any, b: Any, out: Any) -> None:
+    def binary(self, op: str, a: NDArray, b: NDArray, out: NDArray) -> None:
         with np.errstate(all="ignore"):
             self._store(out, BINARY[op](self.view(a), self.view(b)))
 
-    def binary_scalar(self, op: str, x: Any, scalar: Any, out: Any, reverse: bool = False) -> None:
-        a, b = self.view(x), np.asarray(scalar).astype(x._dtype)
+    def binary_scalar(
+        self, op: str, x: NDArray, scalar: float, out: NDArray, reverse: bool = False
+    ) -> None:
+        values, number = self.view(x), np.asarray(scalar).astype(x._dtype)
         with np.errstate(all="ignore"):
-            self._store(out, BINARY[op](b, a) if reverse else BINARY[op](a, b))
+            self._store(out, BINARY[op](*((number, values) if reverse else (values, number))))
 
-    def where(self, cond: Any, a: Any, b: Any, out: Any) -> None:
+    def where(self, cond: NDArray, a: NDArray, b: NDArray, out: NDArray) -> None:
         self._store(out, np.where(self.view(cond), self.view(a), self.view(b)))
 
-    def reduce(self, op: str, x: Any, axes: tuple[int, ...], out: Any) -> None:
+    def reduce(self, op: str, x: NDArray, axes: tuple[int, ...], out: NDArray) -> None:
         with np.errstate(all="ignore"):
             self._store(out, REDUCE[op](self.view(x), axis=axes, keepdims=True))
 
-    def argreduce(self, op: str, x: Any, axis: int, out: Any) -> None:
+    def argreduce(self, op: str, x: NDArray, axis: int, out: NDArray) -> None:
         self._store(out, ARGREDUCE[op](self.view(x), axis=axis, keepdims=True))
 
-    def cumsum(self, x: Any, axis: int, out: Any) -> None:
+    def cumsum(self, x: NDArray, axis: int, out: NDArray) -> None:
         with np.errstate(all="ignore"):
             self._store(out, running_sums(self.view(x), axis))
 
-    def argsort(self, x: Any, axis: int, descending: bool, out: Any) -> None:
+    def argsort(self, x: NDArray, axis: int, descending: bool, out: NDArray) -> None:
         values = self.view(x)
         if descending:
             # Sorting the reversed array and reversing back keeps equal elements in order.
@@ -215,18 +234,18 @@ class NumpyDevice(BackendDevice):
             order = np.argsort(values, axis=axis, kind="stable")
         self._store(out, order)
 
-    def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
-        a, b, row = (None if x is None else self.view(x) for x in (a, b, bias))
+    def matmul(self, a: NDArray, b: NDArray, out: NDArray, bias: NDArray | None = None) -> None:
+        left, right = self.view(a), self.view(b)
         if is_stored(out._dtype):
-            a, b = a.astype(np.float32), b.astype(np.float32)
+            left, right = left.astype(np.float32), right.astype(np.float32)
         with np.errstate(all="ignore"):
-            product = np.matmul(a, b)
-            self._store(out, product if row is None else product + row)
+            product = np.matmul(left, right)
+            self._store(out, product if bias is None else product + self.view(bias))
 
-    def gather_rows(self, x: Any, index: Any, out: Any) -> None:
+    def gather_rows(self, x: NDArray, index: NDArray, out: NDArray) -> None:
         self._store(out, self.view(x)[_checked_rows(self.view(index), x._shape[0])])
 
-    def scatter_add_rows(self, out: Any, index: Any, src: Any) -> None:
+    def scatter_add_rows(self, out: NDArray, index: NDArray, src: NDArray) -> None:
         sums, added, n = self.view(out), self.view(src), out._shape[0]
         rows = _checked_rows(self.view(index), n)
         if len(rows) > FEW and sums.dtype.kind == "f":

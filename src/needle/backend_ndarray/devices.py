@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def device_named(name: str) -> BackendDevice | None:
     return None if gpu is None else cuda(int(gpu[1] or 0))
 
 
-def as_device_or_dtype(target: Any) -> BackendDevice | np.dtype:
+def as_device_or_dtype(target: object) -> BackendDevice | np.dtype:
     """What `.to` is given: a device, a dtype, or the name of either. Raises TypeError for others.
 
     >>> as_device_or_dtype("cpu"), as_device_or_dtype("float32")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -67,14 +67,14 @@ NAMES: dict[np.dtype, Names] = {
 DTYPES: tuple[np.dtype, ...] = tuple(NAMES)
 FLOATS = frozenset(dtype for dtype in DTYPES if dtype.kind == "f")
 
-_CANONICAL: dict[Any, np.dtype] = {BFLOAT16: BFLOAT16, BFLOAT16.name: BFLOAT16}
+_CANONICAL: dict[object, np.dtype] = {BFLOAT16: BFLOAT16, BFLOAT16.name: BFLOAT16}
 for _dtype in DTYPES:
     if _dtype is not BFLOAT16:
         _CANONICAL.update({_dtype: _dtype, _dtype.name: _dtype, _dtype.type: _dtype})
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
 
 
-def as_dtype(dtype: Any) -> np.dtype:
+def as_dtype(dtype: object) -> np.dtype:
     """The canonical dtype object for a name, a NumPy scalar type or a dtype of any byte order.
 
     Raises TypeError for a type that needle has no kernels for.
@@ -86,7 +86,8 @@ def as_dtype(dtype: Any) -> np.dtype:
     names = ", ".join(d.name for d in DTYPES)
     try:
         if dtype is not None:  # which NumPy would take for float64
-            return _CANONICAL[np.dtype(dtype).newbyteorder("=")]
+            native = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
+            return _CANONICAL[native]
         raise TypeError
     except (KeyError, TypeError):
         raise TypeError(f"dtype {dtype!r} is not supported; use one of {names}") from None
@@ -138,7 +139,7 @@ def _category(dtype: np.dtype) -> int:
     return 2 if is_float(dtype) else int(dtype is not BOOL)
 
 
-def promote_scalar(dtype: np.dtype, scalar: Any) -> np.dtype:
+def promote_scalar(dtype: np.dtype, scalar: object) -> np.dtype:
     """The dtype of an operation on an array and a Python scalar: only the kind can change.
 
     A Python float makes an integer array float32, a Python int makes a bool array int64, and
@@ -174,7 +175,7 @@ _RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in (UINT8, INT3
 _RANGES[BOOL] = (0, 1)
 
 
-def python_number(value: Any) -> int | float:
+def python_number(value: object) -> int | float:
     """A Python or NumPy scalar as the Python number of its value, which carries no dtype.
 
     Raises TypeError for anything else, complex numbers and time spans of NumPy included.
@@ -184,7 +185,7 @@ def python_number(value: Any) -> int | float:
     if isinstance(value, np.generic):
         kind = value.dtype.kind
         if kind in "iub":
-            return value.item()
+            return int(value) if kind != "b" else bool(value)
         if kind == "f":
             return float(value)
     elif isinstance(value, (int, float)):
@@ -200,14 +201,16 @@ def checked_integer(value: int, dtype: np.dtype, what: str) -> int:
     return value
 
 
-def number_for(value: Any, dtype: np.dtype, what: str) -> int | float:
+def number_for(value: object, dtype: np.dtype, what: str) -> int | float:
     """The number to store in an array of `dtype`; integers cut fractions off, as NumPy does.
 
     Raises OverflowError for a number beyond an integer dtype, ValueError for NaN, TypeError for
     what is no real number.
     """
-    kind = type(value)
-    number = value if kind is float or kind is int else python_number(value)
+    if type(value) is float or type(value) is int:
+        number: int | float = value
+    else:
+        number = python_number(value)
     if dtype.kind not in "iu":
         return number
     if number != number:
@@ -256,7 +259,7 @@ def kernel_scalar(value: float) -> tuple[float, int]:
 _WIDENED = {"i1": INT32, "i2": INT32, "u2": INT32, "u4": INT64, "u8": INT64}
 
 
-def real_array(data: Any, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
+def real_array(data: object, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
     """`data` as a NumPy array of real numbers that can become `dtype`, checked and not converted.
 
     Numbers in lists must fit an integer `dtype`, as in `numpy.array`; those of arrays wrap around,
@@ -289,7 +292,7 @@ def checked_real(host: np.ndarray, literal: bool, dtype: np.dtype | None, what: 
     return host
 
 
-def host_array(data: Any, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
+def host_array(data: object, dtype: np.dtype | None = None, what: str = "array") -> np.ndarray:
     """`data`, anything that NumPy makes an array of, as an array of one of needle's dtypes.
 
     Without `dtype` that is its own, in the machine's byte order; integers of other widths become

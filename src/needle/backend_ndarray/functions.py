@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..typing import Axis, DTypeLike, ShapeLike
 from . import versions
 from .device import BackendDevice, as_device
 from .dtypes import (
@@ -31,13 +32,15 @@ from .layout import (
 )
 from .ndarray import NDArray
 
+_Device: TypeAlias = BackendDevice | str | None
 
-def array(a: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
+
+def array(a: object, dtype: DTypeLike = "float32", device: _Device = None) -> NDArray:
     """A copy of `a` as an NDArray of `dtype`."""
     return NDArray(a, device=device, dtype=dtype)
 
 
-def from_numpy(a: np.ndarray, device: BackendDevice | str | None = None) -> NDArray:
+def from_numpy(a: np.ndarray, device: _Device = None) -> NDArray:
     """An NDArray over the memory of `a`: no copy on a CPU device, and writes show on both sides.
 
     What NumPy writes between a forward and its backward pass is not noticed.
@@ -57,40 +60,43 @@ def from_numpy(a: np.ndarray, device: BackendDevice | str | None = None) -> NDAr
     return NDArray._view(a.shape, compact_strides(a.shape), 0, handle, device, dtype)
 
 
-def from_dlpack(x: Any, device: BackendDevice | str | None = None) -> NDArray:
+def from_dlpack(x: Any, device: _Device = None) -> NDArray:
     """An NDArray over the CPU memory of an object with `__dlpack__`; no copy if possible."""
     return from_numpy(np.from_dlpack(x), device)
 
 
-def empty(shape: Any, dtype: Any = "float32", device: BackendDevice | str | None = None) -> NDArray:
+def empty(shape: ShapeLike, dtype: DTypeLike = "float32", device: _Device = None) -> NDArray:
     """An array with unspecified contents."""
     return as_device(device).empty(shape, dtype)
 
 
 def full(
-    shape: Any, fill_value: Any, dtype: Any = "float32", device: BackendDevice | str | None = None
+    shape: ShapeLike,
+    fill_value: object,
+    dtype: DTypeLike = "float32",
+    device: _Device = None,
 ) -> NDArray:
     """An array with every element `fill_value`."""
     return as_device(device).full(shape, fill_value, dtype)
 
 
-def where(cond: NDArray, a: Any, b: Any) -> NDArray:
+def where(cond: NDArray, a: object, b: object) -> NDArray:
     """`a` where `cond` is nonzero, else `b`; shapes broadcast, dtypes promote."""
-    a = a if isinstance(a, NDArray) else _scalar_like(a, b, cond)
-    b = b if isinstance(b, NDArray) else _scalar_like(b, a, cond)
-    dtype = promote(a._dtype, b._dtype)
-    shape = broadcast_shapes(broadcast_shapes(cond._shape, a._shape, "where"), b._shape, "where")
+    x = a if isinstance(a, NDArray) else _scalar_like(a, b, cond)
+    y = b if isinstance(b, NDArray) else _scalar_like(b, x, cond)
+    dtype = promote(x._dtype, y._dtype)
+    shape = broadcast_shapes(broadcast_shapes(cond._shape, x._shape, "where"), y._shape, "where")
     out = NDArray._empty(shape, cond._device, dtype)
     cond._device.where(
-        cond.astype(BOOL).broadcast_to(shape),
-        cond._coerce(a).astype(dtype).broadcast_to(shape),
-        cond._coerce(b).astype(dtype).broadcast_to(shape),
+        cond.astype(BOOL)._broadcast(shape),
+        cond._coerce(x).astype(dtype)._broadcast(shape),
+        cond._coerce(y).astype(dtype)._broadcast(shape),
         out,
     )
     return out
 
 
-def _scalar_like(value: Any, other: Any, cond: NDArray) -> NDArray:
+def _scalar_like(value: object, other: object, cond: NDArray) -> NDArray:
     if isinstance(value, SCALARS):
         number = python_number(value)
         dtype = other._dtype if isinstance(other, NDArray) else FLOAT32
@@ -109,7 +115,7 @@ def required(values: NDArray, ok: NDArray) -> NDArray:
     return values + zero[row].astype(values._dtype)
 
 
-def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
+def one_hot(index: NDArray, n: int, dtype: DTypeLike = "float32") -> NDArray:
     """Rows of the n×n identity chosen by integers; shape index.shape + (n,).
 
     An index outside 0 … n-1 gives a row of zeros.
@@ -123,7 +129,7 @@ def one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
     return narrow.unsqueeze(index.ndim).compare("eq", columns).astype(dtype)
 
 
-def traced_one_hot(index: NDArray, n: int, dtype: Any = "float32") -> NDArray:
+def traced_one_hot(index: NDArray, n: int, dtype: DTypeLike = "float32") -> NDArray:
     """`one_hot` in a function that is being compiled: a call raises where `device.one_hot` does."""
     whole = index.astype(INT64)
     inside = whole.compare("ge", 0)._binary("logical_and", whole.compare("lt", n))
@@ -175,7 +181,7 @@ def reshape(a: NDArray, new_shape: Sequence[int]) -> NDArray:
     return a.reshape(tuple(new_shape))
 
 
-def maximum(a: NDArray, b: Any) -> NDArray:
+def maximum(a: NDArray, b: object) -> NDArray:
     """`a.maximum(b)`."""
     return a.maximum(b)
 
@@ -195,11 +201,11 @@ def tanh(a: NDArray) -> NDArray:
     return a.tanh()
 
 
-def sum(a: NDArray, axis: Any = None, keepdims: bool = False) -> NDArray:
+def sum(a: NDArray, axis: Axis = None, keepdims: bool = False) -> NDArray:
     """`a.sum(axis, keepdims)`."""
     return a.sum(axis, keepdims)
 
 
-def flip(a: NDArray, axes: Any = None) -> NDArray:
+def flip(a: NDArray, axes: Axis = None) -> NDArray:
     """`a.flip(axes)`."""
     return a.flip(axes)

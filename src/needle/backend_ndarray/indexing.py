@@ -11,8 +11,9 @@ shape that a mask selects depends on its values, so masks are read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -23,18 +24,26 @@ if TYPE_CHECKING:
     from .ndarray import NDArray
 
 
-def _is_array(item: Any) -> bool:
+Basic: TypeAlias = tuple[slice | None, ...]
+Index: TypeAlias = "np.ndarray | NDArray"  # integers into one axis
+
+
+def _is_ndarray(item: object) -> TypeGuard[NDArray]:
+    return hasattr(item, "_handle")
+
+
+def _is_array(item: object) -> bool:
     return isinstance(item, (list, np.ndarray)) or hasattr(item, "_handle")
 
 
-def is_fancy(key: Any) -> bool:
+def is_fancy(key: object) -> bool:
     """Whether a key holds an array (or list) of indices or a mask."""
     if isinstance(key, tuple):
         return any(_is_array(item) for item in key)
     return _is_array(key)
 
 
-def as_host_key(key: Any) -> Any:
+def as_host_key(key: object) -> Any:
     """`key` with every array in it as a NumPy array of integers or bools."""
     if isinstance(key, tuple):
         return tuple(as_host_key(item) for item in key)
@@ -49,11 +58,11 @@ def as_host_key(key: Any) -> Any:
     return index
 
 
-def _without_masks(key: Any) -> Any:
+def _without_masks(key: object) -> object:
     """`as_host_key` that leaves integer NDArrays as they are."""
     if isinstance(key, tuple):
         return tuple(_without_masks(item) for item in key)
-    if not hasattr(key, "_handle") or key._dtype is BOOL:
+    if not _is_ndarray(key) or key._dtype is BOOL:
         return as_host_key(key)
     _check_dtype(key._dtype)
     return key
@@ -64,7 +73,7 @@ def _check_dtype(dtype: np.dtype) -> None:
         raise IndexError(f"arrays used as indices must be integer or bool, got {dtype}")
 
 
-def _expand(key: Any, ndim: int) -> list[Any]:
+def _expand(key: object, ndim: int) -> list[object]:
     """The key as one entry per axis plus one per None, without `...`."""
     items = list(key) if isinstance(key, tuple) else [key]
     used = sum(
@@ -81,7 +90,7 @@ def _expand(key: Any, ndim: int) -> list[Any]:
     return items[:at] + [slice(None)] * (ndim - used) + items[at + 1 :]
 
 
-def basic_view(x: NDArray, key: Any) -> tuple[Shape, Shape, int]:
+def basic_view(x: NDArray, key: object) -> tuple[Shape, Shape, int]:
     """(shape, strides, offset) of the view that ints, slices, `...` and None select."""
     shape: list[int] = []
     strides: list[int] = []
@@ -104,12 +113,12 @@ def basic_view(x: NDArray, key: Any) -> tuple[Shape, Shape, int]:
     return tuple(shape), tuple(strides), offset
 
 
-def _checked_int(item: Any, n: int, axis: int) -> int:
+def _checked_int(item: object, n: int, axis: int) -> int:
     if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
         raise IndexError(
             f"an index must be an integer, a slice, '...', None or an array, got {item!r}"
         )
-    i = item.__index__()
+    i: int = item.__index__()
     if not -n <= i < n:
         raise IndexError(f"index {i} is out of range for axis {axis} of length {n}")
     return i + n if i < 0 else i
@@ -118,7 +127,7 @@ def _checked_int(item: Any, n: int, axis: int) -> int:
 class FancyIndex(NamedTuple):
     """A fancy key brought to one form, for an array of a certain shape."""
 
-    basic: tuple[Any, ...]  # the slices and Nones, applied first as a view
+    basic: Basic  # the slices and Nones, applied first as a view
     order: tuple[int, ...]  # then the axes permuted: the indexed ones first
     indexed: int  # how many axes are indexed
     rows: NDArray  # which rows of the merged axes, flat int64
@@ -132,28 +141,28 @@ class FancyIndex(NamedTuple):
         return (*rest[: self.position], *range(k), *rest[self.position :])
 
 
-def plan(x: NDArray, key: Any) -> FancyIndex:
+def plan(x: NDArray, key: object) -> FancyIndex:
     """Bring a fancy key on `x` to one form. Raises IndexError for a bad key.
 
     Integers out of range in an NDArray are left to the kernel that looks them up.
     """
     items = _expand(_without_masks(key), len(x._shape))
     items = _split_masks(items, x._shape)
-    basic: list[Any] = []
-    arrays: list[tuple[int, Any]] = []  # (axis in the basic view, index)
+    basic: list[slice | None] = []
+    arrays: list[tuple[int, Index]] = []  # (axis in the basic view, index)
     axis = 0
     for item in items:
         if item is None or isinstance(item, slice):
             basic.append(item)
         else:
-            index = item if hasattr(item, "_handle") else _in_range(item, x._shape[axis], axis)
+            index = item if _is_ndarray(item) else _in_range(item, x._shape[axis], axis)
             arrays.append((len(basic), index))
             basic.append(slice(None))
         axis += item is not None
     return _merge(x, tuple(basic), arrays)
 
 
-def _in_range(item: Any, n: int, axis: int) -> np.ndarray:
+def _in_range(item: object, n: int, axis: int) -> np.ndarray:
     """Indices of the host counted from the front. Raises IndexError for one out of range."""
     if not isinstance(item, np.ndarray):
         return np.asarray(_checked_int(item, n, axis))
@@ -167,7 +176,7 @@ def _in_range(item: Any, n: int, axis: int) -> np.ndarray:
     return np.where(index < 0, index + n, index)
 
 
-def _merge(x: NDArray, basic: tuple[Any, ...], arrays: list[tuple[int, Any]]) -> FancyIndex:
+def _merge(x: NDArray, basic: Basic, arrays: list[tuple[int, Index]]) -> FancyIndex:
     axes = [axis for axis, _ in arrays]
     viewed = _basic_shape(x._shape, basic)
     index_shape: Shape = ()
@@ -190,16 +199,18 @@ def _merge(x: NDArray, basic: tuple[Any, ...], arrays: list[tuple[int, Any]]) ->
     )
 
 
-def _rows(x: NDArray, indices: list[Any], lengths: Shape, shape: Shape) -> NDArray:
+def _rows(x: NDArray, indices: list[Index], lengths: Shape, shape: Shape) -> NDArray:
     """The row numbers, flat int64 on x's device, of indices into axes of these lengths."""
-    known = None  # the sum of what the host knows
-    parts = []
+    known: np.ndarray | None = None  # the sum of what the host knows
+    parts: list[NDArray] = []
     for index, n, stride in zip(indices, lengths, compact_strides(lengths), strict=True):
-        if hasattr(index, "_handle"):
-            parts.append(_offsets(x, index, n, stride) if len(lengths) > 1 else _as_rows(x, index))
+        if isinstance(index, np.ndarray):
+            offsets = index if stride == 1 else index * stride
+            known = offsets if known is None else known + offsets
+        elif len(lengths) > 1:
+            parts.append(_offsets(x, index, n, stride))
         else:
-            index = index if stride == 1 else index * stride
-            known = index if known is None else known + index
+            parts.append(_as_rows(x, index))
     if known is not None:
         parts.append(_to_device(x, known).reshape(known.shape))
     rows = parts[0]
@@ -221,12 +232,12 @@ def _as_rows(x: NDArray, index: NDArray) -> NDArray:
     return index.to(x._device).astype(INT64)
 
 
-def _split_masks(items: list[Any], shape: Shape) -> list[Any]:
+def _split_masks(items: list[object], shape: Shape) -> list[object]:
     """The items with the positions that are True, an array an axis, in the place of each mask.
 
     Raises IndexError for a mask of another shape than the axes that it stands for.
     """
-    parts: list[Any] = []
+    parts: list[object] = []
     axis = 0
     for item in items:
         if isinstance(item, np.ndarray) and item.dtype == np.bool_:
@@ -243,12 +254,12 @@ def _split_masks(items: list[Any], shape: Shape) -> list[Any]:
     return parts
 
 
-def _basic_shape(shape: Shape, basic: tuple[Any, ...]) -> Shape:
+def _basic_shape(shape: Shape, basic: Basic) -> Shape:
     lengths = iter(shape)
     return tuple(1 if s is None else len(range(*s.indices(next(lengths)))) for s in basic)
 
 
-def take(x: NDArray, key: Any) -> NDArray:
+def take(x: NDArray, key: object) -> NDArray:
     """x[key] for a fancy key: a new array."""
     if is_rows(key):
         return gather_rows(x, key)
@@ -262,7 +273,7 @@ def take(x: NDArray, key: Any) -> NDArray:
     return out.permute(index.restore(out.ndim))
 
 
-def add_at(out: NDArray, key: Any, src: NDArray) -> None:
+def add_at(out: NDArray, key: object, src: NDArray) -> None:
     """out[key] += src for a fancy key, counting repeated indices every time.
 
     `out` must be compact. This is the transpose of `take`.
@@ -283,12 +294,12 @@ def add_at(out: NDArray, key: Any, src: NDArray) -> None:
         out._put(index.basic, rows.reshape(moved._shape).permute(back))
 
 
-def put(x: NDArray, key: Any, values: NDArray) -> None:
+def put(x: NDArray, key: object, values: NDArray) -> None:
     """x[key] = values for a fancy key, by primitives alone; the last of repeated indices counts.
 
     A mask whose values are not known yet takes what is the same for all that it selects.
     """
-    if hasattr(key, "_handle") and key._dtype is BOOL and _is_same_for_all(x, key, values):
+    if _is_ndarray(key) and key._dtype is BOOL and _is_same_for_all(x, key, values):
         mask = key.reshape((*key._shape, *(1,) * (len(x._shape) - len(key._shape))))
         x._device.where(mask.broadcast_to(x._shape), values.broadcast_to(x._shape), x.copy(), x)
         return
@@ -333,9 +344,9 @@ def _last_of_each(x: NDArray, rows: NDArray, count: int) -> NDArray:
     return which - 1
 
 
-def is_rows(key: Any) -> bool:
+def is_rows(key: object) -> TypeGuard[NDArray]:
     """Whether a key is one integer NDArray, which selects along axis 0."""
-    return hasattr(key, "_handle") and key._dtype is not BOOL and not is_float(key._dtype)
+    return _is_ndarray(key) and key._dtype is not BOOL and not is_float(key._dtype)
 
 
 def gather_rows(x: NDArray, index: NDArray) -> NDArray:
@@ -362,7 +373,7 @@ def scatter_add_rows(out: NDArray, index: NDArray, src: NDArray) -> None:
     )
 
 
-def _add_in_float32(add: Any, out: NDArray, key: Any, src: NDArray) -> None:
+def _add_in_float32(add: Callable[..., None], out: NDArray, key: object, src: NDArray) -> None:
     """Sums of numbers of 16 bits, rounded once."""
     sums = out.astype(FLOAT32)
     add(sums, key, src.astype(FLOAT32))

@@ -36,17 +36,17 @@ def wholes(values: Any, what: str, name: str) -> Shape:
         raise TypeError(f"[{what}] {name} must be made of integers, got {values!r}") from None
 
 
-def _is_single(value: Any) -> bool:
+def _is_single(value: object) -> bool:
     """Whether it is a number or a 0-d array, and no sequence."""
     return hasattr(value, "__index__") and not getattr(value, "shape", ())
 
 
-def unpack(args: tuple[Any, ...]) -> Any:
+def unpack(args: Sequence[object]) -> Any:
     """(2, 3), ((2, 3),), ([2, 3],) and an array of 2 and 3 all mean the shape (2, 3)."""
     return args[0] if len(args) == 1 else args
 
 
-def as_shape(shape: Any, what: str) -> Shape:
+def as_shape(shape: object, what: str) -> Shape:
     """A length or a sequence of them as a shape; TypeError or ValueError for others."""
     lengths = wholes(shape, what, "the shape")
     if any(n < 0 for n in lengths):
@@ -54,7 +54,7 @@ def as_shape(shape: Any, what: str) -> Shape:
     return lengths
 
 
-def checked_shape(name: str, shape: Sequence[Any]) -> Shape:
+def checked_shape(name: str, shape: Sequence[object]) -> Shape:
     """Separate lengths or one tuple of them as a shape; TypeError or ValueError for others."""
     return as_shape(unpack(tuple(shape)), name)
 
@@ -206,7 +206,7 @@ def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
     )
 
 
-def resolve_shape(shape: Any, size: int) -> Shape:
+def resolve_shape(shape: object, size: int) -> Shape:
     """`shape` with its one -1 filled in, checked against the number of elements."""
     result = wanted = wholes(shape, "reshape", "the shape")
     if wanted and min(wanted) < 0:

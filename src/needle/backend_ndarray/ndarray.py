@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..typing import DTypeLike
 from . import arithmetic, assignment, host, products, reductions, views
 from .device import BackendDevice, as_device
 from .dtypes import (
@@ -63,7 +64,10 @@ class NDArray:
     _dtype: np.dtype
 
     def __init__(
-        self, other: Any, device: BackendDevice | str | None = None, dtype: Any = None
+        self,
+        other: object,
+        device: BackendDevice | str | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         if isinstance(other, NDArray):
             device = other._device if device is None else as_device(device)
@@ -75,10 +79,12 @@ class NDArray:
             fits = type(other) is np.ndarray and (
                 other.dtype is kept or (is_float(other.dtype) and is_float(kept))
             )
-            source = other if fits else real_array(other, kept, "NDArray")
+            source = other if fits else real_array(other, kept, "NDArray")  # type: ignore[assignment]
         self._init_from(source, device, kept)
 
-    def _init_from(self, source: NDArray | np.ndarray, device: BackendDevice, dtype: Any) -> None:
+    def _init_from(
+        self, source: NDArray | np.ndarray, device: BackendDevice, dtype: np.dtype
+    ) -> None:
         shape = tuple(source.shape)
         check_ndim(len(shape))
         self._shape = shape
@@ -104,7 +110,12 @@ class NDArray:
 
     @staticmethod
     def _view(
-        shape: Shape, strides: Shape, offset: int, handle: Any, device: BackendDevice, dtype: Any
+        shape: Shape,
+        strides: Shape,
+        offset: int,
+        handle: Any,
+        device: BackendDevice,
+        dtype: np.dtype,
     ) -> NDArray:
         array = _new_ndarray(NDArray)
         array._shape = shape
@@ -153,7 +164,7 @@ class NDArray:
         device: BackendDevice | str | None = None,
         handle: Any = None,
         offset: int = 0,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> NDArray:
         """An array over `handle` (or over new uninitialized memory) with the given layout.
 
@@ -274,7 +285,7 @@ class NDArray:
             self._shape, compact_strides(self._shape), 0, handle, device, self._dtype
         )
 
-    def astype(self, dtype: Any) -> NDArray:
+    def astype(self, dtype: DTypeLike) -> NDArray:
         """The elements converted to `dtype`; this array itself when it has that dtype.
 
         float16 and bfloat16 round to nearest even, from float32.

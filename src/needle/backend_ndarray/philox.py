@@ -52,7 +52,8 @@ def numbers(seed: int, offset: int, size: int, dtype: np.dtype, normal: bool) ->
     if normal:
         return _normal(whole, dtype, bits)[:size]
     kept = np.finfo(dtype).nmant + 1
-    return ((whole >> (bits - kept)).astype(dtype) * dtype.type(2.0**-kept))[:size]
+    fractions: np.ndarray = (whole >> (bits - kept)).astype(dtype) * dtype.type(2.0**-kept)
+    return fractions[:size]
 
 
 def _normal(whole: np.ndarray, dtype: np.dtype, bits: int) -> np.ndarray:

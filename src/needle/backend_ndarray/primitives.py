@@ -7,7 +7,7 @@ completeness. To add a fused kernel, write
 
 1. its record here, with its definition in NumPy in `reference`,
 2. its kernel for the CPU: a line in `csrc/cpu/kernels.h`, its contract in `csrc/cpu/contracts.cpp`,
-   the code in `csrc/cpu/kernels/`,
+   the code in `csrc/cpu/kernels/`, its types in `_core.pyi`,
 3. its launcher for the GPU in `cuda/` and the kernel in `csrc/cuda/`, and
 4. the op that calls it.
 
@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
+from ..typing import Shape
 from . import reference
 
 
@@ -48,23 +49,31 @@ class Primitive:
 # ---- floating-point operations ------------------------------------------------------------------
 
 
-def _of_product(a: Any, b: Any, out: Any, *bias: Any) -> int:
+class Operand(Protocol):
+    """An array, as far as the count of operations needs it."""
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis."""
+
+
+def _of_product(a: Operand, b: Operand, out: Operand, *bias: object) -> int:
     return 2 * prod(out.shape) * a.shape[-1]
 
 
-def _of_convolution(image: Any, weight: Any, result: Any) -> int:
+def _of_convolution(image: Operand, weight: Operand, result: Operand) -> int:
     return 2 * prod(result.shape[:3]) * prod(weight.shape)
 
 
-def _of_recurrence(gates: Any, weight: Any, *rest: Any) -> int:
+def _of_recurrence(gates: Operand, weight: Operand, *rest: object) -> int:
     return 2 * gates.shape[0] * gates.shape[1] * prod(weight.shape)
 
 
-def _of_attention(q: Any, k: Any, *rest: Any) -> int:
+def _of_attention(q: Operand, k: Operand, *rest: object) -> int:
     return 4 * prod(q.shape) * k.shape[2]  # two products
 
 
-def _of_attention_grad(g: Any, q: Any, k: Any, *rest: Any) -> int:
+def _of_attention_grad(g: object, q: Operand, k: Operand, *rest: object) -> int:
     return 10 * prod(q.shape) * k.shape[2]  # five
 
 
@@ -148,3 +157,5 @@ PRIMITIVES: dict[str, Primitive] = {
     "sum_of_squares": _fused("Io", reference.sum_of_squares),
 }
 REQUIRED = tuple(name for name, primitive in PRIMITIVES.items() if primitive.is_required)
+# Every device has these as attributes: memory, the way to the host and the required primitives.
+FUNCTIONS = ("allocate", "wrap", "view", *REQUIRED)

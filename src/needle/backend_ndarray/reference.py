@@ -128,7 +128,8 @@ def max_pool2d_grad(
 
 def _equal(a: Array, b: Array) -> Array:
     """a == b, where NaN equals NaN."""
-    return (a == b) | ((a != a) & (b != b))
+    same: Array = (a == b) | ((a != a) & (b != b))
+    return same
 
 
 def avg_pool2d(
@@ -272,7 +273,8 @@ def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) 
 
 def _top(x: Array) -> Array:
     """The largest element of every row, or -inf of an empty one."""
-    return x.max(-1, keepdims=True, initial=-np.inf)
+    top: Array = x.max(-1, keepdims=True, initial=-np.inf)
+    return top
 
 
 # ---- rows -----------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def cross_entropy_grad(
 
 def _kept(labels: Array, classes: int, ignore_index: int) -> Array:
     """Which rows count. Raises IndexError where the label of one is not a class."""
-    kept = labels != ignore_index
+    kept: Array = labels != ignore_index
     bad = labels[kept & ((labels < 0) | (labels >= classes))]
     if bad.size:
         raise IndexError(f"[cross_entropy] label {bad[0]} is out of range for {classes} classes")

@@ -10,14 +10,21 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
 from ..forks import fork_safe, in_child
 from .device import BackendDevice
-from .device_cpu import FUNCTIONS
 from .dtypes import SCALARS, python_number
+from .primitives import FUNCTIONS
+
+if TYPE_CHECKING:
+    from .ndarray import NDArray
+
+_Answer: TypeAlias = Callable[..., Any]  # a function in the place of one of the device's
+# The 0-d array of the trace that stands for a number: (number, device, dtype) -> array.
+_AsArray: TypeAlias = "Callable[[HostNumber, BackendDevice, np.dtype], NDArray]"
 
 # What a recorder answers in the device's place: the primitives, the fused kernels by name, and
 # draws of random numbers.
@@ -44,7 +51,7 @@ class SymbolicBuffer:
         raise RuntimeError("an array inside a traced function has no address")
 
 
-def is_traced(array: Any) -> bool:
+def is_traced(array: NDArray) -> bool:
     """Whether an NDArray stands for data that is not there yet, inside a traced function."""
     return type(array._handle) is SymbolicBuffer
 
@@ -52,9 +59,7 @@ def is_traced(array: Any) -> bool:
 class Recorder(Protocol):
     """Answers the names of `RECORDED` in the place of a device."""
 
-    def handler(
-        self, device: BackendDevice, name: str, original: Callable[..., Any]
-    ) -> Callable[..., Any]:
+    def handler(self, device: BackendDevice, name: str, original: _Answer) -> _Answer:
         """What answers for `name` of `device`, whose own answer is `original`."""
 
 
@@ -64,11 +69,11 @@ class _Switchboard:
     def __init__(self, device: BackendDevice) -> None:
         self.device, self.before = device, dict(vars(device))
         self.originals = {name: getattr(device, name) for name in RECORDED}
-        self.handlers: dict[int, dict[str, Callable[..., Any]]] = {}  # by thread, then by name
+        self.handlers: dict[int, dict[str, _Answer]] = {}  # by thread, then by name
         for name in RECORDED:
             setattr(device, name, self._switch(name))
 
-    def _switch(self, name: str) -> Callable[..., Any]:
+    def _switch(self, name: str) -> _Answer:
         original, handlers = self.originals[name], self.handlers
 
         def call(*args: Any, **options: Any) -> Any:
@@ -145,54 +150,54 @@ class HostNumber:
     __slots__ = ("as_array", "read")
     __array_ufunc__ = None  # NumPy's scalars leave the operators to this class
 
-    def __init__(self, read: Callable[[], float], as_array: Callable[..., Any]) -> None:
+    def __init__(self, read: Callable[[], float], as_array: _AsArray) -> None:
         self.read = read  # its value in the current call
-        self.as_array = as_array  # (number, device, dtype) -> the 0-d NDArray of the trace
+        self.as_array = as_array
 
-    def _combined(self, op: Callable[..., Any], other: Any, swap: bool) -> Any:
+    def _combined(self, op: Callable[..., float], other: object, swap: bool) -> HostNumber:
         if isinstance(other, HostNumber):
             return HostNumber(lambda: op(self.read(), other.read()), self.as_array)
         if not isinstance(other, SCALARS):
-            return NotImplemented
-        other = python_number(other)
+            return NotImplemented  # type: ignore[no-any-return]
+        number = python_number(other)
         if swap:
-            return HostNumber(lambda: op(other, self.read()), self.as_array)
-        return HostNumber(lambda: op(self.read(), other), self.as_array)
+            return HostNumber(lambda: op(number, self.read()), self.as_array)
+        return HostNumber(lambda: op(self.read(), number), self.as_array)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: object) -> HostNumber:
         return self._combined(operator.add, other, False)
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: object) -> HostNumber:
         return self._combined(operator.add, other, True)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: object) -> HostNumber:
         return self._combined(operator.sub, other, False)
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: object) -> HostNumber:
         return self._combined(operator.sub, other, True)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: object) -> HostNumber:
         return self._combined(operator.mul, other, False)
 
-    def __rmul__(self, other: Any) -> Any:
+    def __rmul__(self, other: object) -> HostNumber:
         return self._combined(operator.mul, other, True)
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: object) -> HostNumber:
         return self._combined(operator.truediv, other, False)
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: object) -> HostNumber:
         return self._combined(operator.truediv, other, True)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: object) -> HostNumber:
         return self._combined(operator.pow, other, False)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: object) -> HostNumber:
         return self._combined(operator.pow, other, True)
 
     def __neg__(self) -> HostNumber:
         return HostNumber(lambda: -self.read(), self.as_array)
 
-    def _refuse(self, *args: Any) -> NoReturn:
+    def _refuse(self, *args: object) -> NoReturn:
         raise TypeError("a number that changes from call to call has no value in a trace")
 
     __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse

@@ -14,14 +14,29 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any
+from typing import Protocol
 
 from ..forks import fork_safe
+
+
+class Buffer(Protocol):
+    """The memory of arrays, as far as its contents change."""
+
+    version: int
+    shared: bool
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements."""
+
+    def ptr(self) -> int:
+        """The address of the first element."""
+
 
 now = 0
 
 _lock = fork_safe(threading.Lock())
-_shared: weakref.WeakSet[Any] = weakref.WeakSet()
+_shared: weakref.WeakSet[Buffer] = weakref.WeakSet()
 
 
 def advance() -> int:
@@ -32,7 +47,7 @@ def advance() -> int:
         return now
 
 
-def written(buffer: Any) -> None:
+def written(buffer: Buffer) -> None:
     """Note that the contents of `buffer` have changed."""
     buffer.version = time = advance()
     if buffer.shared:
@@ -41,7 +56,7 @@ def written(buffer: Any) -> None:
                 other.version = time
 
 
-def share(buffer: Any) -> None:
+def share(buffer: Buffer) -> None:
     """Note that the memory of `buffer` may be known under another buffer."""
     if buffer.shared:
         return
@@ -50,7 +65,7 @@ def share(buffer: Any) -> None:
         _shared.add(buffer)
 
 
-def overlap(a: Any, b: Any) -> bool:
+def overlap(a: Buffer, b: Buffer) -> bool:
     """Whether two buffers have memory in common."""
     if a is b:
         return True
@@ -59,6 +74,6 @@ def overlap(a: Any, b: Any) -> bool:
     return a.ptr() < b.ptr() + b.nbytes and b.ptr() < a.ptr() + a.nbytes
 
 
-def _all_shared() -> list[Any]:
+def _all_shared() -> list[Buffer]:
     with _lock:
         return list(_shared)

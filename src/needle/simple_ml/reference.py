@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend_ndarray.device_cpu import core
 from ..data import parse_mnist
+from ..native import core
 
 __all__ = [
     "add",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import disk_cache
-from ..device_cpu import core
+from ...native import core
 from .library import NVRTC, CudaUnavailable, load
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {

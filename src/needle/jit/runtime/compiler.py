@@ -25,7 +25,7 @@ from typing import Any
 from ... import disk_cache
 from ...autograd import Value
 from ...backend_ndarray import simd_level
-from ...backend_ndarray.device_cpu import core
+from ...native import core
 
 __all__ = [
     "CompileError",
