@@ -19,13 +19,10 @@ LAYERS = {
 }
 OPTIM = {f"optim.{name}": getattr(optim, name) for name in optim.__all__}
 OPS = {
-    f"ops.{name}": getattr(ops, name)
-    for name in (
-        "matmul", "einsum", "relu", "softmax", "log_softmax", "exp", "log", "clip", "where",
-        "summation", "mean", "var", "max", "reshape", "transpose", "permute", "broadcast_to",
-        "concatenate", "stack", "gather", "one_hot", "cross_entropy",
-    )
-}  # fmt: skip
+    f"ops.{name}": value
+    for name, value in ((name, getattr(ops, name)) for name in ops.__all__)
+    if inspect.isfunction(value)
+}
 DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS
 
 

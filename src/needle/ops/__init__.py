@@ -29,32 +29,19 @@ from ._activation import (
     tanh,
 )
 from ._arithmetic import (
-    AddScalar,
-    DivScalar,
     EWiseAdd,
     EWiseDiv,
     EWiseMul,
     EWisePow,
     EWiseSub,
-    FusedAddScalars,
-    MulScalar,
     Negate,
-    PowerScalar,
-    RDivScalar,
     Remainder,
-    RPowScalar,
-    RSubScalar,
     add,
-    add_scalar,
     divide,
-    divide_scalar,
     floor_divide,
-    fused_add_scalars,
-    mul_scalar,
     multiply,
     negate,
     power,
-    power_scalar,
     remainder,
     subtract,
 )
@@ -171,9 +158,6 @@ from ._reduction import (
     Min,
     Prod,
     Summation,
-    argmax,
-    argmin,
-    argsort,
     cumsum,
     logsumexp,
     max,
@@ -181,11 +165,24 @@ from ._reduction import (
     min,
     norm,
     prod,
-    sort,
     std,
     summation,
-    topk,
     var,
+)
+from ._scalar_arithmetic import (
+    AddScalar,
+    DivScalar,
+    FusedAddScalars,
+    MulScalar,
+    PowerScalar,
+    RDivScalar,
+    RPowScalar,
+    RSubScalar,
+    add_scalar,
+    divide_scalar,
+    fused_add_scalars,
+    mul_scalar,
+    power_scalar,
 )
 from ._scan import scan
 from ._shape import (
@@ -209,6 +206,7 @@ from ._shape import (
     undilate,
     unsqueeze,
 )
+from ._sorting import argmax, argmin, argsort, sort, topk
 
 __all__ = [
     "GELU",

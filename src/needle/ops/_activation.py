@@ -153,44 +153,184 @@ def relu(a: Tensor) -> Tensor:
 
 
 def tanh(a: Tensor) -> Tensor:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent of each element.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.tanh(ndl.Tensor([0, 100]))
+    needle.Tensor([0. 1.])
+    """
     return Tanh()(a)
 
 
 def sigmoid(a: Tensor) -> Tensor:
-    """1 / (1 + exp(-a)), without overflow."""
+    """Logistic function of each element, 1 / (1 + exp(-a)), without overflow.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.sigmoid(ndl.Tensor([-1000, 0, 1000]))
+    needle.Tensor([0.  0.5 1. ])
+    """
     return Sigmoid()(a)
 
 
 def leaky_relu(a: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """a where positive, else negative_slope · a."""
+    """Rectified linear unit with a slope for negative elements.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    negative_slope : float, default 0.01
+        The slope below 0.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.leaky_relu(ndl.Tensor([-1, 2]), 0.5)
+    needle.Tensor([-0.5  2. ])
+    """
     return where(a > 0, a, a * negative_slope)
 
 
 @rounds_once
 def elu(a: Tensor, alpha: float = 1.0) -> Tensor:
-    """a where positive, else alpha · (e^a - 1)."""
+    """Exponential linear unit: a where positive, else alpha·(exp(a) - 1).
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    alpha : float, default 1.0
+        The negative of the limit for very negative elements.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    References
+    ----------
+    Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential
+    Linear Units", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.elu(ndl.Tensor([-1000, 2]))
+    needle.Tensor([-1.  2.])
+    """
     # exp of a large positive number would overflow and its gradient be inf · 0.
     return where(a > 0, a, expm1(where(a > 0, 0.0, a)) * alpha)
 
 
 @widens
 def softplus(a: Tensor) -> Tensor:
-    """ln(1 + e^a), written as max(a, 0) + ln(1 + e^-|a|) so that nothing overflows."""
+    """Smooth rectifier: ln(1 + exp(a)), without overflow.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.softplus(ndl.Tensor([-1000, 1000]))
+    needle.Tensor([   0. 1000.])
+    """
     return maximum(a, 0.0) + log1p(exp(-abs_(a)))
 
 
 @rounds_once
 def silu(a: Tensor) -> Tensor:
-    """a · sigmoid(a)."""
+    """Sigmoid linear unit: a·sigmoid(a).
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    References
+    ----------
+    Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units", 2018.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.silu(ndl.Tensor([-1000, 0, 1000]))
+    needle.Tensor([  -0.    0. 1000.])
+    """
     return SiLU()(a)
 
 
 @rounds_once
 def gelu(a: Tensor, approximate: str = "none") -> Tensor:
-    """a · Φ(a), Φ the standard normal distribution (Hendrycks & Gimpel, 2016).
+    """Gaussian error linear unit: a·Φ(a) for the standard normal distribution Φ.
 
-    `approximate="tanh"` uses ½a(1 + tanh(√(2/π)(a + 0.044715a³))), as GPT-2 does.
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" is ½·a·(1 + tanh(√(2/π)·(a + 0.044715·a³))), as GPT-2 has it.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Raises
+    ------
+    ValueError
+        If `approximate` is neither.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.gelu(ndl.Tensor([-1000, 0, 1000]))
+    needle.Tensor([  -0.    0. 1000.])
     """
     if approximate == "tanh":
         inner = (a + 0.044715 * (a * a * a)) * math.sqrt(2 / math.pi)
@@ -274,7 +414,28 @@ def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
 
 
 def logsoftmax(a: Tensor) -> Tensor:
-    """`log_softmax` of a 2-d tensor along axis 1, by the course's name."""
+    """Logarithm of the softmax of a matrix along axis 1; the course's name for `log_softmax`.
+
+    Parameters
+    ----------
+    a : Tensor, shape (n, c)
+        The logits.
+
+    Returns
+    -------
+    Tensor, shape (n, c)
+
+    Raises
+    ------
+    ValueError
+        If `a` is not 2-d.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.logsoftmax(ndl.Tensor([[1000, 0]])).tolist()
+    [[0.0, -1000.0]]
+    """
     if a.ndim != 2:
         raise ValueError(f"[logsoftmax] needs a 2-d tensor, got shape {a.shape}")
     return LogSoftmax()(a)

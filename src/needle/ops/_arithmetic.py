@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import math
-
-from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
+from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, is_float
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
 from ..operands import Operand
-from ..typing import Scalar
 from ._common import as_tensors, is_scalar, unbroadcast
 from ._comparison import logical_and, where
 from ._elementwise import log
+from ._scalar_arithmetic import (
+    AddScalar,
+    DivScalar,
+    MulScalar,
+    PowerScalar,
+    RDivScalar,
+    RPowScalar,
+    RSubScalar,
+    SubScalar,
+    _ScalarOp,
+)
 
 # ---- two tensors ----------------------------------------------------------------------------
 
@@ -105,126 +113,6 @@ class Remainder(TensorOp):
         return unbroadcast(out_grad, a) if a.requires_grad else None, db
 
 
-# ---- a tensor and a number ------------------------------------------------------------------
-
-
-class _ScalarOp(TensorOp):
-    """An op with one tensor and one number."""
-
-    def __init__(self, scalar: Scalar) -> None:
-        kind = type(scalar)
-        self.scalar = scalar if kind is float or kind is int else python_number(scalar)
-
-
-class AddScalar(_ScalarOp):
-    """a + scalar."""
-
-    saves_values = False
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a + self.scalar
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return out_grad
-
-
-class SubScalar(_ScalarOp):
-    """a - scalar."""
-
-    saves_values = False
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a - self.scalar
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return out_grad
-
-
-class RSubScalar(_ScalarOp):
-    """scalar - a."""
-
-    saves_values = False
-
-    def compute(self, a: NDArray) -> NDArray:
-        return self.scalar - a
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return -out_grad
-
-
-class MulScalar(_ScalarOp):
-    """a · scalar."""
-
-    saves_values = False
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a * self.scalar
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return out_grad * self.scalar
-
-
-class DivScalar(_ScalarOp):
-    """a / scalar."""
-
-    saves_values = False
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a / self.scalar
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return out_grad / self.scalar
-
-
-class RDivScalar(_ScalarOp):
-    """scalar / a. The derivative is -scalar / a²."""
-
-    def compute(self, a: NDArray) -> NDArray:
-        return self.scalar / a
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        return -out_grad * node / node.inputs[0]
-
-
-class PowerScalar(_ScalarOp):
-    """a ** scalar."""
-
-    def compute(self, a: NDArray) -> NDArray:
-        return a**self.scalar
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        if self.scalar == 0:
-            return out_grad * 0.0
-        return out_grad * (self.scalar * node.inputs[0] ** (self.scalar - 1))
-
-
-class RPowScalar(_ScalarOp):
-    """scalar ** a. The derivative is scalar**a · ln scalar, 0 for scalar 0 and a ≥ 0."""
-
-    def compute(self, a: NDArray) -> NDArray:
-        return self.scalar**a
-
-    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
-        if self.scalar == 0:
-            return where(node.inputs[0] >= 0, 0.0, out_grad * (node * -math.inf))
-        return out_grad * (node * (math.log(self.scalar) if self.scalar > 0 else math.nan))
-
-
-class FusedAddScalars(TensorTupleOp):
-    """The two tensors a + c0 and a + c1."""
-
-    saves_values = False
-
-    def __init__(self, c0: float, c1: float) -> None:
-        self.c0, self.c1 = c0, c1
-
-    def compute(self, a: NDArray) -> tuple[NDArray, NDArray]:
-        return a + self.c0, a + self.c1
-
-    def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
-        return out_grad[0] + out_grad[1]
-
-
 # ---- one tensor -----------------------------------------------------------------------------
 
 
@@ -263,19 +151,62 @@ def _two(
 
 
 def add(a: Operand, b: Operand) -> Tensor:
-    """a + b with broadcasting; either may be a number."""
+    """Sum of two operands, a + b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.add(ndl.Tensor([1, 2]), 3)
+    needle.Tensor([4. 5.])
+    """
     if is_scalar(a):
         a, b = b, a
     return _two(EWiseAdd, AddScalar, a, b, "add")
 
 
-def add_scalar(a: Tensor, scalar: Scalar) -> Tensor:
-    """a + scalar."""
-    return AddScalar(scalar)(a)
-
-
 def subtract(a: Operand, b: Operand) -> Tensor:
-    """a - b with broadcasting; either may be a number."""
+    """Difference of two operands, a - b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.subtract(5, ndl.Tensor([1, 2]))
+    needle.Tensor([4. 3.])
+    """
     if is_scalar(a) and isinstance(b, Tensor):
         return RSubScalar(a)(b)
     if is_scalar(b) and isinstance(a, Tensor):
@@ -290,53 +221,172 @@ def subtract(a: Operand, b: Operand) -> Tensor:
 
 
 def multiply(a: Operand, b: Operand) -> Tensor:
-    """a · b element by element with broadcasting; either may be a number."""
+    """Product of two operands, element by element.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.multiply(ndl.Tensor([1, 2]), ndl.Tensor([[10], [20]])).tolist()
+    [[10.0, 20.0], [20.0, 40.0]]
+    """
     if is_scalar(a):
         a, b = b, a
     return _two(EWiseMul, MulScalar, a, b, "multiply")
 
 
-def mul_scalar(a: Tensor, scalar: Scalar) -> Tensor:
-    """a · scalar."""
-    return MulScalar(scalar)(a)
-
-
 def divide(a: Operand, b: Operand) -> Tensor:
-    """a / b with broadcasting; either may be a number. Integers divide to float32."""
+    """Quotient of two operands, a / b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype; float32 for integers and bools.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.divide(1, ndl.Tensor([2, 4]))
+    needle.Tensor([0.5  0.25])
+    """
     return _two(EWiseDiv, DivScalar, a, b, "divide", RDivScalar)
 
 
-def divide_scalar(a: Tensor, scalar: Scalar) -> Tensor:
-    """a / scalar."""
-    return DivScalar(scalar)(a)
-
-
 def floor_divide(a: Operand, b: Operand) -> Tensor:
-    """a / b rounded down, in their dtype; either may be a number. No gradient flows."""
+    """Quotient rounded down, a // b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.floor_divide(ndl.Tensor([7, -7]), 2)
+    needle.Tensor([ 3. -4.])
+    """
     a, b = as_tensors(a, b, "floor_divide")
     return Tensor.make_const(a.realize_cached_data() // b.realize_cached_data())
 
 
 def remainder(a: Operand, b: Operand) -> Tensor:
-    """What is left of a when divided by b and rounded down; either may be a number."""
+    """Remainder of a floor division, with the sign of b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.remainder(ndl.Tensor([7, -7]), 3)
+    needle.Tensor([1. 2.])
+    """
     return Remainder()(*as_tensors(a, b, "remainder"))
 
 
 def power(a: Operand, b: Operand) -> Tensor:
-    """a ** b with broadcasting; either may be a number."""
+    """Power of two operands, a ** b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.power(ndl.Tensor([2, 3]), 2)
+    needle.Tensor([4. 9.])
+    """
     return _two(EWisePow, PowerScalar, a, b, "power", RPowScalar)
 
 
-def power_scalar(a: Tensor, scalar: Scalar) -> Tensor:
-    """a ** scalar."""
-    return PowerScalar(scalar)(a)
-
-
-def fused_add_scalars(x: Tensor, c0: float, c1: float) -> TensorTuple:
-    """The TensorTuple (x + c0, x + c1)."""
-    return FusedAddScalars(c0, c1)(x)
-
-
 def negate(a: Tensor) -> Tensor:
-    """-a."""
+    """Negative of each element.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.negate(ndl.Tensor([1, -2]))
+    needle.Tensor([-1.  2.])
+    """
     return Negate()(a)

@@ -40,10 +40,26 @@ def _is_blind(scores: Tensor) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The probabilities of attention: softmax(scores + mask) along the last axis.
+    """Softmax of attention scores along the last axis; rows that see nothing give zeros.
 
-    scores are (…, T, S); what a row may not see has a score of -inf: by `mask`, which is added, and
-    with `causal` the columns after t in row t. A row that sees nothing gives zeros.
+    Parameters
+    ----------
+    scores : Tensor, shape (..., T, S)
+        The scores.
+    mask : Tensor, optional
+        Added to the scores.
+    causal : bool
+        Whether row t sees columns up to t only.
+
+    Returns
+    -------
+    Tensor, the shape of `scores`
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.masked_softmax(ndl.zeros(2, 2), None, causal=True).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
     """
     if mask is not None:
         scores = scores + mask.astype(scores.dtype)
@@ -152,14 +168,48 @@ class SelfAttention(Attention):
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads·d) → the view (B, heads, T, d)."""
+    """Heads of a projection as an axis of their own.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, T, heads·d)
+        The projection.
+    heads : int
+        The number of heads.
+
+    Returns
+    -------
+    Tensor, shape (B, heads, T, d)
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.split_heads(ndl.ones(2, 5, 12), 3).shape
+    (2, 3, 5, 4)
+    """
     b, t, width = x.shape
     heads = whole(heads, "split_heads", "heads")
     return permute(reshape(x, (b, t, heads, width // heads)), (0, 2, 1, 3))
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """(B, heads, T, d) → (B, T, heads·d)."""
+    """Heads side by side: the inverse of `split_heads`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, heads, T, d)
+        The heads.
+
+    Returns
+    -------
+    Tensor, shape (B, T, heads·d)
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.join_heads(ndl.ones(2, 3, 5, 4)).shape
+    (2, 5, 12)
+    """
     b, heads, t, width = x.shape
     return reshape(permute(x, (0, 2, 1, 3)), (b, t, heads * width))
 
@@ -172,13 +222,48 @@ def scaled_dot_product_attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """softmax(q·kᵀ·scale + mask)·v: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) → (B, H, T, e).
+    """Attention: softmax(q·kᵀ·scale + mask)·v, computed block by block of rows.
 
-    `mask` broadcasts to (B, H, T, S): booleans say what may be seen, floats are added to the scores
-    (-inf hides). A float Tensor that requires a gradient, a learned bias, gets one; the scores are
-    then stored. `causal` lets row t see columns up to t. A row that sees nothing gives zeros and
-    has zero gradients. `scale` defaults to 1/√d. Raises ValueError where shapes do not fit,
-    TypeError for different dtypes and for a mask of integers.
+    Parameters
+    ----------
+    q : Tensor, shape (B, H, T, d)
+        The queries of H heads.
+    k : Tensor, shape (B, H, S, d)
+        The keys.
+    v : Tensor, shape (B, H, S, e)
+        The values.
+    mask : Tensor or array, optional
+        Broadcasts to the scores. Booleans say what may be seen; floats are added to the scores, so
+        that -inf hides. A float Tensor that requires a gradient gets one; the scores are then
+        stored. `attn_mask` is another name of this argument.
+    causal : bool, default False
+        Whether position t sees positions up to t only. `is_causal` is another name.
+    scale : float, optional
+        The factor of the scores; 1/√d if it is None.
+
+    Returns
+    -------
+    Tensor, shape (B, H, T, e)
+        A row that sees nothing is zero and has zero gradients.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ, are not floating, or the mask holds integers.
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", 2017. Dao et al., "FlashAttention", 2022 (the
+    blocks).
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> q, k, v = ndl.ones(2, 4, 5, 8), ndl.ones(2, 4, 6, 8), ndl.ones(2, 4, 6, 3)
+    >>> ndl.scaled_dot_product_attention(q, k, v).shape
+    (2, 4, 5, 3)
     """
     shapes = q.shape, k.shape, v.shape
     if any(len(s) != 4 for s in shapes) or len({s[:2] for s in shapes}) > 1:
@@ -219,10 +304,37 @@ def self_attention(
     mask: Mask = None,
     causal: bool = False,
 ) -> Tensor:
-    """Attention of a sequence to itself: qkv (B, T, 3·heads·d) → (B, T, heads·d).
+    """Attention of a sequence to itself, from projections that stand side by side.
 
-    q, k and v stand side by side in qkv, each with its heads side by side; `mask` and `causal` as
-    in `scaled_dot_product_attention`. Raises ValueError where shapes do not fit.
+    Parameters
+    ----------
+    qkv : Tensor, shape (B, T, 3·heads·d)
+        q, k and v side by side, each with its heads side by side.
+    heads : int
+        The number of heads.
+    mask : Tensor or array, optional
+        Broadcasts to the scores. Booleans say what may be seen; floats are added to the scores, so
+        that -inf hides. A float Tensor that requires a gradient gets one; the scores are then
+        stored. `attn_mask` is another name of this argument.
+    causal : bool, default False
+        Whether position t sees positions up to t only. `is_causal` is another name.
+
+    Returns
+    -------
+    Tensor, shape (B, T, heads·d)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the mask holds integers.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.self_attention(ndl.ones(2, 5, 24), 4, causal=True).shape
+    (2, 5, 8)
     """
     heads = whole(heads, "attention", "heads")
     if qkv.ndim != 3 or qkv.shape[2] % (3 * heads):
@@ -236,10 +348,35 @@ def self_attention(
 
 
 def additive_mask(mask: Mask, q: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A mask as numbers to add to scores of `shape` (B, H, T, S), broadcast to it.
+    """A mask of attention as numbers to add to the scores.
 
-    True (may be seen) becomes 0, False -inf. Raises ValueError for a mask that does not broadcast,
-    TypeError for one of integers: 0 and 1 may mean either.
+    Parameters
+    ----------
+    mask : Tensor or array
+        Booleans (True is seen) or floats.
+    q : Tensor
+        The queries, which give device and dtype.
+    shape : tuple of int
+        The shape of the scores, (B, H, T, S).
+
+    Returns
+    -------
+    Tensor, shape `shape`
+        0 where a position is seen, -inf where it is not; float masks as they are.
+
+    Raises
+    ------
+    ValueError
+        If the mask does not broadcast to `shape`.
+    TypeError
+        If the mask holds integers: 0 and 1 may mean either.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> q = ndl.ones(1, 1, 1, 4)
+    >>> ndl.ops.additive_mask(ndl.Tensor([True, False]), q, (1, 1, 1, 2)).tolist()
+    [[[[0.0, -inf]]]]
     """
     given = mask if isinstance(mask, (Tensor, NDArray)) else np.asarray(mask)
     if given.dtype != bool and not (is_float(given.dtype) or given.dtype.kind == "f"):

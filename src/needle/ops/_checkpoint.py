@@ -102,17 +102,43 @@ class _Replay:
 
 
 def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`function`, which takes Tensors and returns one, without keeping its inner values.
+    """Recompute the inner values of a function in the backward pass instead of keeping them.
 
-    They are computed again when the gradient is: about a third more time for the memory of one
-    call of the function instead of that of all. Parameters that the function reads get their
-    gradients. The second run has the variables that a function captured at the time of the first,
-    and its random numbers; Tensors that it reads without a gradient, and modes of Modules, must not
-    be changed in between: backward raises RuntimeError where a recorded op reads such a Tensor.
-    Raises TypeError where the function returns anything but a Tensor, and inside `jit` a TraceError
-    where the mode of a Module is another in the second run.
+    A step takes about a third more time, for the memory of one call of the function instead of all
+    its calls. The second run has the random numbers and the captured variables of the first one.
+    Tensors that the function reads without a gradient and the modes of Modules must not change in
+    between.
 
-        block = ndl.checkpoint(block)   # a Module, or any function of Tensors
+    Parameters
+    ----------
+    function : callable
+        A function of Tensors that returns one Tensor, such as a Module.
+
+    Returns
+    -------
+    callable
+        The function. Parameters that it reads get their gradients.
+
+    Raises
+    ------
+    TypeError
+        If the function does not return a Tensor.
+    RuntimeError
+        In the backward pass, if a Tensor that a recorded op reads has changed.
+    TraceError
+        Inside `jit`, if the function finds other Tensors or another mode of a Module when it runs
+        again.
+
+    References
+    ----------
+    Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> layer = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.ReLU())
+    >>> ndl.checkpoint(layer)(ndl.ones(2, 3)).shape
+    (2, 4)
     """
 
     @functools.wraps(function, updated=())

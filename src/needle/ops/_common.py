@@ -71,7 +71,26 @@ def as_tensors(a: object, b: object, what: str) -> tuple[Tensor, Tensor]:
 
 
 def unbroadcast(g: Tensor, x: Tensor) -> Tensor:
-    """The gradient `g` of a broadcast operand summed back to the operand's shape and dtype."""
+    """Sum of a gradient over the axes along which an operand was broadcast.
+
+    Parameters
+    ----------
+    g : Tensor
+        The gradient of the broadcast operand.
+    x : Tensor
+        The operand.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.unbroadcast(ndl.ones(4, 3), ndl.ones(3))
+    needle.Tensor([4. 4. 4.])
+    """
     shape = x.shape
     if g.shape != shape:
         lead = g.ndim - len(shape)

@@ -26,32 +26,188 @@ def _comparison(op: str, a: Operand, b: object, what: str) -> Tensor:
 
 
 def equal(a: Operand, b: object) -> Tensor:
-    """A bool tensor: a == b element by element."""
+    """Comparison of two operands, a == b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.equal(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [False, True, False]
+    """
     return _comparison("eq", a, b, "equal")
 
 
 def not_equal(a: Operand, b: object) -> Tensor:
-    """A bool tensor: a != b element by element."""
+    """Comparison of two operands, a != b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.not_equal(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [True, False, True]
+    """
     return _comparison("ne", a, b, "not_equal")
 
 
 def less(a: Operand, b: Operand) -> Tensor:
-    """A bool tensor: a < b element by element."""
+    """Comparison of two operands, a < b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.less(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [True, False, False]
+    """
     return _comparison("lt", a, b, "less")
 
 
 def less_equal(a: Operand, b: Operand) -> Tensor:
-    """A bool tensor: a <= b element by element."""
+    """Comparison of two operands, a <= b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.less_equal(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [True, True, False]
+    """
     return _comparison("le", a, b, "less_equal")
 
 
 def greater(a: Operand, b: Operand) -> Tensor:
-    """A bool tensor: a > b element by element."""
+    """Comparison of two operands, a > b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.greater(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [False, False, True]
+    """
     return _comparison("gt", a, b, "greater")
 
 
 def greater_equal(a: Operand, b: Operand) -> Tensor:
-    """A bool tensor: a >= b element by element."""
+    """Comparison of two operands, a >= b.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of dtype bool and the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.greater_equal(ndl.Tensor([1, 2, 3]), 2).tolist()
+    [False, True, True]
+    """
     return _comparison("ge", a, b, "greater_equal")
 
 
@@ -77,34 +233,173 @@ def _on_bits(
 
 
 def bitwise_and(a: Operand, b: Operand) -> Tensor:
-    """a & b of integers or bools, with broadcasting; either may be a number."""
+    """Bitwise and of integers or bools, a & b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor, or one holds floats.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bitwise_and(ndl.Tensor(6, dtype="int64"), 3).item()
+    2
+    """
     return _on_bits(operator.and_, a, b, "bitwise_and")
 
 
 def bitwise_or(a: Operand, b: Operand) -> Tensor:
-    """a | b of integers or bools, with broadcasting; either may be a number."""
+    """Bitwise or of integers or bools, a | b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor, or one holds floats.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bitwise_or(ndl.Tensor(6, dtype="int64"), 3).item()
+    7
+    """
     return _on_bits(operator.or_, a, b, "bitwise_or")
 
 
 def bitwise_xor(a: Operand, b: Operand) -> Tensor:
-    """a ^ b of integers or bools, with broadcasting; either may be a number."""
+    """Bitwise exclusive or of integers or bools, a ^ b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor, or one holds floats.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bitwise_xor(ndl.Tensor(6, dtype="int64"), 3).item()
+    5
+    """
     return _on_bits(operator.xor, a, b, "bitwise_xor")
 
 
 def bitwise_not(a: Tensor) -> Tensor:
-    """~a of integers or bools: every bit is the other."""
+    """Bitwise complement of integers or bools, ~a.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape, of integers or bools.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Raises
+    ------
+    TypeError
+        If `a` holds floats.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bitwise_not(ndl.Tensor([0, 5], dtype="int64")).tolist()
+    [-1, -6]
+    """
     return Tensor.make_const(~a.realize_cached_data())
 
 
 def left_shift(a: Operand, b: Operand) -> Tensor:
-    """a << b of integers, 0 where b is negative or all bits are gone; either may be a number."""
+    """Shift of the bits of integers to the left, a << b.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape; 0 where b is negative or all bits are gone.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor, or one holds floats.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.left_shift(ndl.Tensor([1, 3], dtype="int64"), 2).tolist()
+    [4, 12]
+    """
     return _on_bits(operator.lshift, a, b, "left_shift")
 
 
 def right_shift(a: Operand, b: Operand) -> Tensor:
-    """a >> b of integers, rounded down, 0 or -1 where b is negative or all bits are gone.
+    """Shift of the bits of integers to the right, a >> b, rounded down.
 
-    Either may be a number.
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape; 0 or -1 where b is negative or all bits are gone.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor, or one holds floats.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.right_shift(ndl.Tensor([8, -1], dtype="int64"), 2).tolist()
+    [2, -1]
     """
     return _on_bits(operator.rshift, a, b, "right_shift")
 
@@ -208,10 +503,62 @@ def _choice_gradient(
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
-    """The larger of each pair; NaN where either is NaN."""
+    """The larger of two elements; NaN where either is NaN.
+
+    Equal elements share the gradient in halves.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.maximum(ndl.Tensor([1, 5]), 3)
+    needle.Tensor([3. 5.])
+    """
     return Maximum()(*as_tensors(a, b, "maximum"))
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
-    """The smaller of each pair; NaN where either is NaN."""
+    """The smaller of two elements; NaN where either is NaN.
+
+    Equal elements share the gradient in halves.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or number
+        They broadcast; at least one is a Tensor.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        If neither argument is a Tensor.
+    ValueError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.minimum(ndl.Tensor([1, 5]), 3)
+    needle.Tensor([1. 3.])
+    """
     return Minimum()(*as_tensors(a, b, "minimum"))

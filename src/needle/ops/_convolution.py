@@ -190,11 +190,38 @@ def conv(
     dilation: Extent = 1,
     groups: int = 1,
 ) -> Tensor:
-    """a (N, H, W, C) convolved with b (KH, KW, C / groups, O) → (N, OH, OW, O).
+    """2-d convolution of images in channels-last order.
 
-    `stride` and `dilation` are an int or (height, width). `padding` (zeros) is an int, (height,
-    width), ((top, bottom), (left, right)), "valid" or, for stride 1, "same". Raises ValueError
-    where shapes do not fit or the kernel is larger than the padded image.
+    Parameters
+    ----------
+    a : Tensor, shape (N, H, W, C)
+        The images.
+    b : Tensor, shape (KH, KW, C / groups, O)
+        The kernel.
+    stride : int or (int, int), default 1
+        The distance between two positions of the kernel; (height, width).
+    padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", default 1
+        Zeros around the image: on all sides, (height, width), or ((top, bottom), (left, right)).
+        "same" needs stride 1.
+    dilation : int or (int, int), default 1
+        The distance between two pixels of the kernel.
+    groups : int, default 1
+        The number of groups of channels that do not mix.
+
+    Returns
+    -------
+    Tensor, shape (N, OH, OW, O)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or the kernel exceeds the padded image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.conv(ndl.ones(1, 4, 4, 3), ndl.ones(3, 3, 3, 8), padding=0).shape
+    (1, 2, 2, 8)
     """
     a, b = _one_dtype(a, b)
     geometry = make_geometry("conv", stride, padding, dilation, groups, b.shape[:2])
@@ -217,9 +244,40 @@ def conv_transpose(
     dilation: Extent = 1,
     groups: int = 1,
 ) -> Tensor:
-    """The transpose of `conv` as a map: a (N, OH, OW, C) → (N, H, W, O), b (KH, KW, O/groups, C).
+    """Transposed 2-d convolution: the gradient of `conv` with respect to its image.
 
-    The result has (OH - 1)·stride - padding + dilation·(KH - 1) + 1 + output_padding rows.
+    Parameters
+    ----------
+    a : Tensor, shape (N, OH, OW, C)
+        The images.
+    b : Tensor, shape (KH, KW, O / groups, C)
+        The kernel.
+    stride : int or (int, int), default 1
+        The distance between two positions of the kernel; (height, width).
+    padding : int or (int, int), default 0
+        How many pixels of each side of the result are cut off.
+    output_padding : int or (int, int), default 0
+        Rows and columns that are added at the end; below the stride.
+    dilation : int or (int, int), default 1
+        The distance between two pixels of the kernel.
+    groups : int, default 1
+        The number of groups of channels that do not mix.
+
+    Returns
+    -------
+    Tensor, shape (N, H, W, O)
+        H = (OH - 1)·stride - 2·padding + dilation·(KH - 1) + 1 + output_padding.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, nothing is left of the image, or `output_padding` is too large.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.conv_transpose(ndl.ones(1, 4, 4, 8), ndl.ones(2, 2, 3, 8), stride=2).shape
+    (1, 8, 8, 3)
     """
     a, b = _one_dtype(a, b)
     geometry = make_geometry("conv_transpose", stride, padding, dilation, groups)
@@ -250,7 +308,38 @@ def conv1d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """a (N, L, C) convolved with b (K, C / groups, O) → (N, L', O)."""
+    """1-d convolution of sequences in channels-last order.
+
+    Parameters
+    ----------
+    a : Tensor, shape (N, L, C)
+        The sequences.
+    b : Tensor, shape (K, C / groups, O)
+        The kernel.
+    stride : int, default 1
+        The distance between two positions of the kernel.
+    padding : int, "valid" or "same", default 0
+        Zeros at both ends.
+    dilation : int, default 1
+        The distance between two elements of the kernel.
+    groups : int, default 1
+        The number of groups of channels that do not mix.
+
+    Returns
+    -------
+    Tensor, shape (N, L', O)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or the kernel exceeds the padded sequence.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.conv1d(ndl.ones(1, 5, 3), ndl.ones(3, 3, 8)).shape
+    (1, 3, 8)
+    """
     if a.ndim != 3 or b.ndim != 3:
         raise ValueError(f"[conv1d] needs (N, L, C) and (K, C, O), got {a.shape} and {b.shape}")
     around: Padding = padding if isinstance(padding, str) else (0, padding)
@@ -330,12 +419,44 @@ def _one_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The view (N, H, W, C) of x (N, C, H, W)."""
+    """View of images with the channels as the last axis.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, C, H, W)
+        The images.
+
+    Returns
+    -------
+    Tensor, shape (N, H, W, C)
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.channels_last(ndl.ones(1, 3, 4, 5)).shape
+    (1, 4, 5, 3)
+    """
     return permute(x, (0, 2, 3, 1))
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """The view (N, C, H, W) of x (N, H, W, C)."""
+    """View of images with the channels as axis 1.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, H, W, C)
+        The images.
+
+    Returns
+    -------
+    Tensor, shape (N, C, H, W)
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.channels_first(ndl.ones(1, 4, 5, 3)).shape
+    (1, 3, 4, 5)
+    """
     return permute(x, (0, 3, 1, 2))
 
 

@@ -194,62 +194,274 @@ def log(a: Tensor) -> Tensor:
 
 
 def log1p(a: Tensor) -> Tensor:
-    """ln(1 + a), exact near 0."""
+    """Natural logarithm of 1 + a, exact near 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.log1p(ndl.Tensor([0, 1e-8])).tolist()[1] > 0
+    True
+    """
     return Log1p()(a)
 
 
 def expm1(a: Tensor) -> Tensor:
-    """e^a - 1, exact near 0."""
+    """Exponential function minus 1, exact near 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.expm1(ndl.Tensor([0, -1000]))
+    needle.Tensor([ 0. -1.])
+    """
     return Expm1()(a)
 
 
 def sqrt(a: Tensor) -> Tensor:
-    """Square root; NaN below 0."""
+    """Square root of each element; NaN below 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.sqrt(ndl.Tensor([4, 9]))
+    needle.Tensor([2. 3.])
+    """
     return Sqrt()(a)
 
 
 def rsqrt(a: Tensor) -> Tensor:
-    """1 / √a."""
+    """Reciprocal square root of each element, 1 / √a.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.rsqrt(ndl.Tensor([4, 0.25]))
+    needle.Tensor([0.5 2. ])
+    """
     return Rsqrt()(a)
 
 
 def sin(a: Tensor) -> Tensor:
-    """Sine of radians."""
+    """Sine of each element, in radians.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.sin(ndl.Tensor([0, 3.14159265 / 2]))
+    needle.Tensor([0. 1.])
+    """
     return Sin()(a)
 
 
 def cos(a: Tensor) -> Tensor:
-    """Cosine of radians."""
+    """Cosine of each element, in radians.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.cos(ndl.Tensor([0]))
+    needle.Tensor([1.])
+    """
     return Cos()(a)
 
 
 def erf(a: Tensor) -> Tensor:
-    """The error function."""
+    """Error function of each element: 2/√π times the integral of exp(-t²) from 0 to a.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`; float32 for integers and bools.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.erf(ndl.Tensor([0, 100]))
+    needle.Tensor([0. 1.])
+    """
     return Erf()(a)
 
 
 def abs(a: Tensor) -> Tensor:
-    """|a|."""
+    """Absolute value of each element.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`. The derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.abs(ndl.Tensor([-2, 3]))
+    needle.Tensor([2. 3.])
+    """
     return Abs()(a)
 
 
 def sign(a: Tensor) -> Tensor:
-    """-1, 0 or 1. Piecewise constant: no gradient flows."""
+    """Sign of each element: -1, 0 or 1.
+
+    The function is piecewise constant: no gradient flows.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.sign(ndl.Tensor([-3, 0, 2]))
+    needle.Tensor([-1.  0.  1.])
+    """
     return Tensor.make_const(a.realize_cached_data()._unary("sign"))
 
 
 def floor(a: Tensor) -> Tensor:
-    """The largest integer not above each element. No gradient flows."""
+    """Largest integer that does not exceed each element.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.floor(ndl.Tensor([1.7, -1.2]))
+    needle.Tensor([ 1. -2.])
+    """
     return _rounded(a, "floor")
 
 
 def ceil(a: Tensor) -> Tensor:
-    """The smallest integer not below each element. No gradient flows."""
+    """Smallest integer that is not below each element.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ceil(ndl.Tensor([1.2, -1.7]))
+    needle.Tensor([ 2. -1.])
+    """
     return _rounded(a, "ceil")
 
 
 def round(a: Tensor) -> Tensor:
-    """The nearest integer, ties to even. No gradient flows."""
+    """Nearest integer of each element; halves go to the even one.
+
+    No gradient flows.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.round(ndl.Tensor([0.5, 1.5, -1.2]))
+    needle.Tensor([ 0.  2. -1.])
+    """
     return _rounded(a, "round")
 
 
@@ -289,10 +501,33 @@ def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tens
 
 
 def to(a: Tensor, target: Device | DTypeLike, non_blocking: bool = False) -> Tensor:
-    """`a` on a device, or converted to a dtype; `target` is either or its name.
+    """The tensor on another device, or in another dtype.
 
-    With `non_blocking` a GPU copies from pinned memory itself (`DataLoader(pin_memory=True)`), that
-    may not be changed before the copy is done.
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    target : Device, dtype or str
+        A device, a dtype, or the name of either.
+    non_blocking : bool, default False
+        Whether a GPU copies from pinned memory while the host goes on. The memory must not be
+        changed before the copy is done; see `DataLoader(pin_memory=True)`.
+
+    Returns
+    -------
+    Tensor
+        `a` itself where nothing changes. Gradients flow back to its device and dtype.
+
+    Raises
+    ------
+    ValueError
+        If the name is neither of a device nor of a dtype.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.to(ndl.Tensor([1.5]), "int64").tolist()
+    [1]
     """
     target = as_device_or_dtype(target)
     if isinstance(target, BackendDevice):

@@ -55,10 +55,24 @@ class PutItem(TensorOp):
 
 
 def index_data(key: object) -> Any:
-    """`key` with every Tensor in it replaced by its array.
+    """Index with every Tensor in it replaced by its array.
 
-    Lists and NumPy arrays are copied: a gradient reads the key again, and who changes them says
-    nothing.
+    Parameters
+    ----------
+    key : object
+        What stands in brackets.
+
+    Returns
+    -------
+    object
+        The same key. Lists and NumPy arrays are copied, because a gradient reads them again.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> key = ndl.ops.index_data((0, ndl.Tensor([1], dtype='int64')))
+    >>> type(key[1]).__name__
+    'NDArray'
     """
     if isinstance(key, tuple):
         return tuple(index_data(item) for item in key)
@@ -70,7 +84,31 @@ def index_data(key: object) -> Any:
 
 
 def getitem(a: Tensor, key: Index) -> Tensor:
-    """a[key]: ints, slices, `...`, None, and integer or bool arrays or Tensors."""
+    """Elements that an index selects, with NumPy's rules: `a[key]`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    key : int, slice, None, ..., array or Tensor, or a tuple of them
+        Arrays hold integers or bools.
+
+    Returns
+    -------
+    Tensor
+        A view for ints and slices, a copy for arrays.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range, or there are too many.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.getitem(ndl.Tensor([5, 6, 7]), slice(1, None))
+    needle.Tensor([6. 7.])
+    """
     return GetItem(index_data(key))(a)
 
 
@@ -133,14 +171,73 @@ def gather(a: Tensor, axis: int, index: ArrayLike) -> Tensor:
 
 
 def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
-    """The slices of `a` at the integers `index` along `axis`, in the order of `index`."""
+    """Slices at given positions along an axis.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    index : int, Tensor or array of integers
+        The positions; a negative one counts from the end.
+    axis : int, default 0
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The axes of `index` stand in the place of `axis`.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range.
+    ValueError
+        If `a` does not have the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.take(ndl.Tensor([5, 6, 7]), [2, 0, 2])
+    needle.Tensor([7. 5. 7.])
+    """
     along = normalize_axis(axis, a.ndim, "take")
     key = index_data(index)
     return getitem(a, key if along == 0 else ((slice(None),) * along + (key,)))
 
 
 def scatter_add(a: Tensor, axis: int, index: ArrayLike, src: Tensor) -> Tensor:
-    """`a` with src[…] added at the positions index[…] along `axis`, repeated ones every time."""
+    """Add elements at given positions along an axis; the transpose of `gather`.
+
+    Parameters
+    ----------
+    a : Tensor
+        What is added to.
+    axis : int
+        The axis of the positions. `dim` is another name of this argument.
+    index : Tensor or array of integers
+        The positions; one that occurs twice is added to twice.
+    src : Tensor, the shape of `index`
+        What is added.
+
+    Returns
+    -------
+    Tensor, the shape of `a`
+
+    Raises
+    ------
+    TypeError
+        If `index` does not hold integers.
+    ValueError
+        If the shapes do not fit.
+    IndexError
+        If an index is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.scatter_add(ndl.zeros(3), 0, [0, 2, 2], ndl.Tensor([1, 2, 3]))
+    needle.Tensor([1. 0. 5.])
+    """
     rest = a.shape
     return a + PutItem(rest, _axis_key(rest, axis, index))(src)
 

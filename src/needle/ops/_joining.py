@@ -118,12 +118,52 @@ class Concatenate(TensorOp):
 
 
 def make_tuple(*args: Tensor) -> TensorTuple:
-    """Tensors as one TensorTuple."""
+    """Combine tensors to one TensorTuple.
+
+    Parameters
+    ----------
+    *args : Tensor
+        The members.
+
+    Returns
+    -------
+    TensorTuple
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> len(ndl.ops.make_tuple(ndl.ones(2), ndl.zeros(3)))
+    2
+    """
     return MakeTensorTuple()(*args)
 
 
 def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
-    """Member `index` of a TensorTuple; negative counts from the end."""
+    """Member of a TensorTuple.
+
+    Parameters
+    ----------
+    value : TensorTuple
+        The tuple.
+    index : int
+        The member; a negative index counts from the end.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    IndexError
+        If the index is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> pair = ndl.ops.make_tuple(ndl.ones(1), ndl.zeros(1))
+    >>> ndl.ops.tuple_get_item(pair, -1)
+    needle.Tensor([0.])
+    """
     n, index = len(value), whole(index, "tuple_get_item", "index")
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of range for a tuple of {n} tensors")
@@ -162,7 +202,31 @@ def stack(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
 
 
 def split(a: Tensor, axis: int) -> TensorTuple:
-    """The slices of `a` along `axis`, which they lack."""
+    """Slices along an axis, which they lack: the inverse of `stack`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    TensorTuple
+        As many members as the axis is long.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.split(ndl.Tensor([[1, 2], [3, 4]]), 1)[0]
+    needle.Tensor([1. 3.])
+    """
     return Split(axis)(a)
 
 
@@ -202,7 +266,32 @@ concat = cat = concatenate
 
 
 def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-    """`a` cut into `chunks` equal parts along `axis`."""
+    """Equal parts along an axis.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    chunks : int
+        The number of parts.
+    axis : int, default 0
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    ValueError
+        If the axis does not have so many equal parts.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [part.tolist() for part in ndl.chunk(ndl.Tensor([1, 2, 3, 4]), 2)]
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
     along = normalize_axis(axis, a.ndim, "chunk")
     n, chunks = a.shape[along], whole(chunks, "chunk", "chunks")
     if chunks < 1 or n % chunks:

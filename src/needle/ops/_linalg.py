@@ -87,9 +87,33 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """x (…, k) @ w (k, n) + b, where b has n elements.
+    """Affine map of the last axis: x·w + b.
 
-    Raises TypeError for operands that are not Tensors, ValueError for shapes that do not fit.
+    Parameters
+    ----------
+    x : Tensor, shape (..., k)
+        The input.
+    w : Tensor, shape (k, n)
+        The weight.
+    b : Tensor, shape (n,) or (1, n), optional
+        The bias.
+
+    Returns
+    -------
+    Tensor, shape (..., n)
+
+    Raises
+    ------
+    TypeError
+        If an operand is not a Tensor.
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.linear(ndl.ones(2, 3), ndl.ones(3, 4), ndl.ones(4))[0]
+    needle.Tensor([4. 4. 4. 4.])
     """
     for name, value in (("x", x), ("w", w), ("b", b)):
         if not isinstance(value, Tensor) and value is not None:

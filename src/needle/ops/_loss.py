@@ -209,7 +209,34 @@ def cross_entropy(
 
 @widens
 def nll_loss(log_probs: Tensor, labels: ArrayLike) -> Tensor:
-    """-log_probs[i, labels[i]] of every row of log_probs (n, classes); shape (n,)."""
+    """Negative log-likelihood of each row, -log_probs[i, labels[i]].
+
+    Parameters
+    ----------
+    log_probs : Tensor, shape (n, classes)
+        The log-probabilities.
+    labels : Tensor or array, shape (n,)
+        The true classes.
+
+    Returns
+    -------
+    Tensor, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    IndexError
+        If a label is out of range.
+    TypeError
+        If a label is not a whole number.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.nll_loss(ndl.Tensor([[-1, -2]]), [1])
+    needle.Tensor([2.])
+    """
     if log_probs.ndim != 2:
         raise ValueError(f"[nll_loss] log_probs must be (n, classes), got {log_probs.shape}")
     index = _checked_labels(_as_labels(labels, log_probs), log_probs.shape[1])

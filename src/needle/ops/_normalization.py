@@ -73,10 +73,39 @@ class LayerNorm(_Normalization):
 def batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, NDArray, NDArray]:
-    """(normalized x, mean, biased variance) of x (n, c) over axis 0; weight and bias are (c,).
+    """Normalize each feature over the batch to mean 0 and variance 1, then scale and shift it.
 
-    The statistics are plain arrays of shape (c,): no gradient flows through them.
-    Raises ValueError for other shapes.
+    Parameters
+    ----------
+    x : Tensor, shape (n, c)
+        The batch.
+    weight, bias : Tensor, shape (c,)
+        The scale and the shift of each feature.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    (Tensor, NDArray, NDArray)
+        The result (n, c), and the means and biased variances (c,), through which no gradient flows.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ.
+
+    References
+    ----------
+    Ioffe and Szegedy, "Batch Normalization", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> y, mean, variance = ndl.batch_norm(ndl.Tensor([[1], [3]]), ndl.ones(1), ndl.zeros(1))
+    >>> mean.numpy(), variance.numpy()
+    (array([2.], dtype=float32), array([1.], dtype=float32))
     """
     _check(x, weight, bias, "batch_norm")
     op = BatchNorm(eps)
@@ -90,7 +119,38 @@ def batch_norm(
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    """x (…, c) normalized over its last axis, scaled by weight (c,) and shifted by bias (c,)."""
+    """Normalize the last axis to mean 0 and variance 1, then scale and shift it.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., c)
+        The input.
+    weight, bias : Tensor, shape (c,)
+        The scale and the shift of each feature.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor, the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.layer_norm(ndl.Tensor([[1, 3]]), ndl.ones(2), ndl.zeros(2), eps=0).tolist()
+    [[-1.0, 1.0]]
+    """
     if x.ndim < 1:
         raise ValueError(f"[layer_norm] needs at least one axis, got shape {x.shape}")
     rows = x if x.ndim == 2 else reshape(x, (x.size // max(x.shape[-1], 1), x.shape[-1]))

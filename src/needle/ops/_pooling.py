@@ -96,10 +96,39 @@ def windows(
     axes: Pair = (1, 2),
     fill: float = 0.0,
 ) -> Tensor:
-    """What lies below a kernel at each of its positions, as two new last axes (KH, KW).
+    """Sliding windows over images as two new last axes.
 
-    `axes` are the image's height and width; `stride` defaults to `kernel_size`; `padding` brings
-    `fill` in. Raises ValueError for a kernel larger than the padded image.
+    Parameters
+    ----------
+    x : Tensor
+        The images; of any number of axes.
+    kernel_size : int or (int, int)
+        The height and width of the window.
+    stride : int or (int, int), optional
+        The distance between two windows; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Rows and columns around the image, up to half of the window.
+    dilation : int or (int, int), default 1
+        The distance between two pixels of a window.
+    axes : (int, int), default (1, 2)
+        The axes of the height and the width.
+    fill : float, default 0.0
+        The value of the padding.
+
+    Returns
+    -------
+    Tensor, shape (..., OH, ..., OW, ..., KH, KW)
+
+    Raises
+    ------
+    ValueError
+        If the window exceeds the padded image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.windows(ndl.ones(1, 4, 4, 3), 2).shape
+    (1, 2, 2, 3, 2, 2)
     """
     axes = normalize_axis(axes[0], x.ndim, "windows"), normalize_axis(axes[1], x.ndim, "windows")
     size = x.shape[axes[0]], x.shape[axes[1]]
@@ -261,11 +290,37 @@ def max_pool2d(
     padding: Extent = 0,
     dilation: Extent = 1,
 ) -> Tensor:
-    """The largest pixel of x (N, H, W, C) below a kernel at each of its positions.
+    """Largest pixel in a sliding window.
 
-    The result is (N, OH, OW, C). All but x are an int or (height, width); `stride` defaults to
-    `kernel_size`, and padding never wins. Raises ValueError where x has another number of axes,
-    for padding beyond half of the kernel and for a kernel larger than the padded image.
+    Parameters
+    ----------
+    x : Tensor, shape (N, H, W, C)
+        The images.
+    kernel_size : int or (int, int)
+        The height and width of the window.
+    stride : int or (int, int), optional
+        The distance between two windows; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Rows and columns around the image, up to half of the window.
+    dilation : int or (int, int), default 1
+        The distance between two pixels of a window.
+
+    Returns
+    -------
+    Tensor, shape (N, OH, OW, C)
+        Padding never wins. Equal largest pixels share the gradient.
+
+    Raises
+    ------
+    ValueError
+        If `x` is not 4-d, the padding exceeds half of the window, or the window exceeds the padded
+        image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.max_pool2d(ndl.ones(1, 4, 4, 3), 2).shape
+    (1, 2, 2, 3)
     """
     window = _image_window(x, kernel_size, stride, padding, dilation)
     return _pool(MaxPool(window), x)
@@ -278,9 +333,36 @@ def avg_pool2d(
     padding: Extent = 0,
     dilation: Extent = 1,
 ) -> Tensor:
-    """The mean of x (N, H, W, C) below a kernel; shapes and errors as in `max_pool2d`.
+    """Mean of a sliding window; padding counts as zeros.
 
-    Padding counts as zeros.
+    Parameters
+    ----------
+    x : Tensor, shape (N, H, W, C)
+        The images.
+    kernel_size : int or (int, int)
+        The height and width of the window.
+    stride : int or (int, int), optional
+        The distance between two windows; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Rows and columns around the image, up to half of the window.
+    dilation : int or (int, int), default 1
+        The distance between two pixels of a window.
+
+    Returns
+    -------
+    Tensor, shape (N, OH, OW, C)
+
+    Raises
+    ------
+    ValueError
+        If `x` is not 4-d, the padding exceeds half of the window, or the window exceeds the padded
+        image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.avg_pool2d(ndl.ones(1, 4, 4, 3), 2).shape
+    (1, 2, 2, 3)
     """
     window = _image_window(x, kernel_size, stride, padding, dilation)
     return _pool(AvgPool(window), x)

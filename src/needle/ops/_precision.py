@@ -26,7 +26,7 @@ from ..autograd import (
 from ..backend_ndarray import is_float, promote, widened
 from ..backend_ndarray.dtypes import computed_dtype, float_dtype
 from ._activation import LogSoftmax, Softmax
-from ._arithmetic import EWisePow, PowerScalar, RDivScalar, RPowScalar
+from ._arithmetic import EWisePow
 from ._attention import Attention
 from ._common import Fused
 from ._convolution import Conv, ConvInputGrad, ConvWeightGrad
@@ -38,6 +38,7 @@ from ._normalization import BatchNorm, LayerNorm
 from ._pooling import AvgPool, AvgPoolGrad
 from ._recurrent import LSTM, RNN
 from ._reduction import CumSum, LogSumExp, Prod, Summation
+from ._scalar_arithmetic import PowerScalar, RDivScalar, RPowScalar
 
 
 class Precision(Enum):

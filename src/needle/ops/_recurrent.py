@@ -18,9 +18,37 @@ from ._scan import scan
 def lstm_step(
     x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM: x (B, in), h and c (B, H) → (h', c').
+    """One step of an LSTM; the gates' columns have the order i, f, g, o.
 
-    The gates' columns stand in the order i, f, g, o (Hochreiter and Schmidhuber, 1997; Gers, 2000).
+    Parameters
+    ----------
+    x : Tensor, shape (B, in)
+        The input.
+    h, c : Tensor, shape (B, H)
+        The state.
+    w_ih : Tensor, shape (in, 4·H)
+        The weight of the input.
+    w_hh : Tensor, shape (H, 4·H)
+        The weight of the state.
+    bias : Tensor, shape (4·H,), optional
+        The sum of both biases.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+        The new h and c (B, H).
+
+    References
+    ----------
+    Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> h = c = ndl.zeros(2, 3)
+    >>> h, c = ndl.ops.lstm_step(ndl.ones(2, 4), h, c, ndl.ones(4, 12), ndl.ones(3, 12), None)
+    >>> h.shape
+    (2, 3)
     """
     gates = linear(x, w_ih, bias) + h @ w_hh
     i, f, g, o = chunk(gates, 4, 1)
@@ -31,7 +59,35 @@ def lstm_step(
 def rnn_step(
     x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, nonlinearity: str
 ) -> Tensor:
-    """One step of an Elman RNN: nonlinearity(x·w_ih + h·w_hh + bias)."""
+    """One step of an Elman network: nonlinearity(x·w_ih + h·w_hh + bias).
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, in)
+        The input.
+    h : Tensor, shape (B, H)
+        The state.
+    w_ih : Tensor, shape (in, H)
+        The weight of the input.
+    w_hh : Tensor, shape (H, H)
+        The weight of the state.
+    bias : Tensor, shape (H,), optional
+        The sum of both biases.
+    nonlinearity : {"tanh", "relu"}
+        The activation.
+
+    Returns
+    -------
+    Tensor, shape (B, H)
+        The new state.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> weights = ndl.ones(4, 3), ndl.ones(3, 3), None
+    >>> ndl.ops.rnn_step(ndl.ones(2, 4), ndl.zeros(2, 3), *weights, "relu").tolist()[0]
+    [4.0, 4.0, 4.0]
+    """
     z = linear(x, w_ih, bias) + h @ w_hh
     return relu(z) if nonlinearity == "relu" else tanh(z)
 
@@ -39,7 +95,37 @@ def rnn_step(
 def gru_step(
     x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
 ) -> Tensor:
-    """One step of a GRU with columns r, z, n as in PyTorch (Cho et al., 2014)."""
+    """One step of a GRU; the gates' columns have the order r, z, n, as in PyTorch.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, in)
+        The input.
+    h : Tensor, shape (B, H)
+        The state.
+    w_ih : Tensor, shape (in, 3·H)
+        The weight of the input.
+    w_hh : Tensor, shape (H, 3·H)
+        The weight of the state.
+    b_ih, b_hh : Tensor, shape (3·H,), optional
+        The biases.
+
+    Returns
+    -------
+    Tensor, shape (B, H)
+        The new state.
+
+    References
+    ----------
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> weights = ndl.ones(4, 9), ndl.ones(3, 9), None, None
+    >>> ndl.ops.gru_step(ndl.ones(2, 4), ndl.zeros(2, 3), *weights).shape
+    (2, 3)
+    """
     return gru_gates(linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h)
 
 
@@ -185,10 +271,44 @@ def lstm(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """An LSTM layer over x (T, B, in) from h0, c0 (B, H) → (output (T, B, H), h (B, H), c (B, H)).
+    """LSTM layer over a whole sequence.
 
-    w_ih (in, 4·H), w_hh (H, 4·H), biases (4·H,), columns in the order i, f, g, o. Raises ValueError
-    where shapes do not fit.
+    Parameters
+    ----------
+    x : Tensor, shape (T, B, in)
+        The sequence.
+    h0, c0 : Tensor, shape (B, H)
+        The initial state.
+    w_ih : Tensor, shape (in, 4·H)
+        The weight of the input; the gates' columns in the order i, f, g, o.
+    w_hh : Tensor, shape (H, 4·H)
+        The weight of the state.
+    b_ih, b_hh : Tensor, shape (4·H,), optional
+        The biases.
+
+    Returns
+    -------
+    (Tensor, Tensor, Tensor)
+        The states h after every step (T, B, H), and the last h and c (B, H).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ.
+
+    References
+    ----------
+    Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> h = c = ndl.zeros(2, 3)
+    >>> output, h, c = ndl.ops.lstm(ndl.ones(5, 2, 4), h, c, ndl.ones(4, 12), ndl.ones(3, 12))
+    >>> output.shape, h.shape
+    ((5, 2, 3), (2, 3))
     """
     _check("lstm", x, (h0, c0), w_ih, w_hh, 4)
     output, c = LSTM()(*_inputs(x, (h0, c0), w_ih, w_hh, b_ih, b_hh))
@@ -204,7 +324,46 @@ def rnn(
     b_hh: Tensor | None = None,
     nonlinearity: str = "tanh",
 ) -> tuple[Tensor, Tensor]:
-    """An Elman layer over x (T, B, in) from h0 (B, H) → (output (T, B, H), h (B, H))."""
+    """Elman layer over a whole sequence: h' = nonlinearity(x·w_ih + h·w_hh + biases).
+
+    Parameters
+    ----------
+    x : Tensor, shape (T, B, in)
+        The sequence.
+    h0 : Tensor, shape (B, H)
+        The initial state.
+    w_ih : Tensor, shape (in, H)
+        The weight of the input; of each step.
+    w_hh : Tensor, shape (H, H)
+        The weight of the state.
+    b_ih, b_hh : Tensor, shape (H,), optional
+        The biases.
+    nonlinearity : {"tanh", "relu"}, default "tanh"
+        The activation.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+        The states after every step (T, B, H), and the last one (B, H).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ.
+
+    References
+    ----------
+    Elman, "Finding Structure in Time", 1990.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> output, h = ndl.ops.rnn(ndl.ones(5, 2, 4), ndl.zeros(2, 3), ndl.ones(4, 3), ndl.ones(3, 3))
+    >>> output.shape, h.shape
+    ((5, 2, 3), (2, 3))
+    """
     _check("rnn", x, (h0,), w_ih, w_hh, 1)
     (output,) = RNN(nonlinearity)(*_inputs(x, (h0,), w_ih, w_hh, b_ih, b_hh))
     return output, output[-1]
@@ -218,9 +377,43 @@ def gru(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A GRU layer over x (T, B, in) from h0 (B, H) → (output (T, B, H), h (B, H)).
+    """GRU layer over a whole sequence.
 
-    Columns in the order r, z, n. The input projections of all steps are one product.
+    Parameters
+    ----------
+    x : Tensor, shape (T, B, in)
+        The sequence.
+    h0 : Tensor, shape (B, H)
+        The initial state.
+    w_ih : Tensor, shape (in, 3·H)
+        The weight of the input; the gates' columns in the order r, z, n.
+    w_hh : Tensor, shape (H, 3·H)
+        The weight of the state.
+    b_ih, b_hh : Tensor, shape (3·H,), optional
+        The biases.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+        The states after every step (T, B, H), and the last one (B, H).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ.
+
+    References
+    ----------
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> output, h = ndl.ops.gru(ndl.ones(5, 2, 4), ndl.zeros(2, 3), ndl.ones(4, 9), ndl.ones(3, 9))
+    >>> output.shape, h.shape
+    ((5, 2, 3), (2, 3))
     """
     _check("gru", x, (h0,), w_ih, w_hh, 3)
     if not is_float(x.dtype):

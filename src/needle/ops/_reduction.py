@@ -1,4 +1,4 @@
-"""Reductions over any set of axes, sorting, and running sums."""
+"""Reductions over any set of axes, and running sums."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
-from ..backend_ndarray.layout import normalize_axes, normalize_axis, reduced_shape, whole
+from ..backend_ndarray.layout import normalize_axes, reduced_shape
 from ..typing import Axis
 from ._common import widens
 from ._comparison import equal, logical_or, not_equal, where
 from ._elementwise import abs, exp, sqrt
-from ._indexing import gather
 from ._joining import concatenate
 from ._shape import broadcast_to, flip, permute, reshape
 
@@ -264,7 +263,37 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
 
 @widens
 def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """The standard deviation over `axis`, the square root of `var`; its gradient at 0 is 0."""
+    """Standard deviation over axes, the square root of `var`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    correction : int, default 1
+        1 gives the square root of the unbiased variance; 0 gives NumPy's default. `ddof` is another
+        name.
+
+    Returns
+    -------
+    Tensor
+        In the dtype of `a`; float32 for integers and bools. The gradient at 0 is 0.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.std(ndl.Tensor([1, 3]), correction=0)
+    needle.Tensor(1.0)
+    """
     return _root(var(a, axis, keepdims, correction), 2)
 
 
@@ -283,7 +312,34 @@ def _count(shape: Shape, axis: Axis, what: str) -> int:
 
 
 def prod(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The product over `axis`."""
+    """Product over axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        In the dtype of `a`; int64 for smaller integers and bools.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.prod(ndl.Tensor([[1, 2], [3, 4]]), axis=1)
+    needle.Tensor([ 2. 12.])
+    """
     return Prod(axis, keepdims)(a)
 
 
@@ -322,20 +378,100 @@ def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over `axis`; equal ones share the gradient."""
+    """Smallest element over axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The minima, in the dtype of `a`. Equal ones share the gradient.
+
+    Raises
+    ------
+    ValueError
+        If there are no elements along the axes, `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.min(ndl.Tensor([[1, 5], [7, 3]]), axis=1)
+    needle.Tensor([1. 3.])
+    """
     return Min(axis, keepdims)(a)
 
 
 def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """ln Σ exp(a) over `axis`, safe for large elements; -inf over nothing."""
+    """Logarithm of the sum of exponentials over axes, computed without overflow.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        In the dtype of `a`; float32 for integers and bools; -inf over no elements.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.logsumexp(ndl.Tensor([1000, 0]))
+    needle.Tensor(1000.0)
+    """
     return LogSumExp(axis, keepdims)(a)
 
 
 @widens
 def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """The vector norm (Σ|a|^ord)^(1/ord) over `axis`, for ord = inf the largest |a|.
+    """Vector norm over axes, (Σ|a|^ord)^(1/ord).
 
-    Its gradient at 0 is 0. Raises ValueError for an `ord` that is not positive.
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
+        `dim` and `dims` are other names of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    ord : float, default 2
+        The order; positive. With inf the norm is the largest absolute value.
+
+    Returns
+    -------
+    Tensor
+        In the dtype of `a`; float32 for integers and bools. The gradient at 0 is 0.
+
+    Raises
+    ------
+    ValueError
+        If `ord` is not positive, `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.norm(ndl.Tensor([3, 4]))
+    needle.Tensor(5.0)
     """
     if not ord > 0:
         raise ValueError(f"[norm] ord must be positive, got {ord}")
@@ -353,47 +489,37 @@ def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -
     return _root(summation(powers, axis, keepdims), ord)
 
 
-def argmax(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The int64 index of the first largest element along `axis` (flattened for None)."""
-    return Tensor.make_const(a.realize_cached_data().argmax(axis, keepdims))
-
-
-def argmin(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The int64 index of the first smallest element along `axis` (flattened for None)."""
-    return Tensor.make_const(a.realize_cached_data().argmin(axis, keepdims))
-
-
 def cumsum(a: Tensor, axis: int) -> Tensor:
-    """Running sums along `axis`."""
+    """Running sums along an axis.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The shape of `a`.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.cumsum(ndl.Tensor([1, 2, 3]), 0)
+    needle.Tensor([1. 3. 6.])
+    """
     return CumSum(axis)(a)
 
 
-def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
-    """The int64 order that sorts along `axis`; stable, NaNs last."""
-    return Tensor.make_const(a.realize_cached_data().argsort(axis, descending))
-
-
-def sort(a: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
-    """(values, indices) sorted along `axis`; gradients flow to the values' sources."""
-    order = argsort(a, axis, descending)
-    return gather(a, axis, order), order
-
-
-def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
-    """(values, indices) of the k largest (or smallest) elements along `axis`, best first.
-
-    Raises ValueError unless 0 ≤ k ≤ the axis' length.
-    """
-    along, k = normalize_axis(axis, a.ndim, "topk"), whole(k, "topk", "k")
-    if not 0 <= k <= a.shape[along]:
-        raise ValueError(f"[topk] k must be in 0 … {a.shape[along]} for axis {axis}, got {k}")
-    order = argsort(a, along, descending=largest)
-    order = order[(slice(None),) * along + (slice(0, k),)]
-    return gather(a, along, order), order
-
-
 __all__ = [
-    "CumSum", "LogSumExp", "Max", "Min", "Prod", "Summation", "argmax", "argmin", "argsort",
-    "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod", "sort", "std", "summation",
-    "topk", "var",
+    "CumSum", "LogSumExp", "Max", "Min", "Prod", "Summation",
+    "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod", "std", "summation",
+    "var",
 ]  # fmt: skip

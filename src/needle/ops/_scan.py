@@ -40,24 +40,48 @@ Y = TypeVar("Y")
 def scan(
     function: Callable[[Carry, X], tuple[Carry, Y]], init: Carry, xs: X, reverse: bool = False
 ) -> tuple[Carry, Y]:
-    """`carry, y = function(carry, x)` for every x along the first axis of `xs`, from `init` on.
+    """Loop over time: carry, y = function(carry, x) for every x along the first axis of `xs`.
 
-    Returns (the last carry, all y stacked along a new first axis). `init`, `xs` and what the
-    function returns are Tensors or nested lists, tuples and dicts of them; where there is nothing
-    to carry or to put out, None. The new carry has the nesting, shapes and dtypes of the old one,
-    and all of `xs` the same length, at least 1. With `reverse` the steps run from the last to the
-    first; y keeps the place of its x. Gradients flow to `init`, to `xs` and to every Tensor that
-    the function reads besides.
+    Gradients flow to `init`, to `xs` and to every Tensor that the function reads besides. Inside
+    `jit` the function is traced once and the loop stays a loop; a function that draws random
+    numbers, changes Tensors from outside or gives them gradients is unrolled. For the gradient the
+    function runs again, with the variables that it captured at the time of the scan.
 
-    Inside `jit` the function is traced once and the loop stays a loop, so it must do the same at
-    every step; one that draws random numbers, changes Tensors from outside or gives them gradients
-    is unrolled instead. It runs again for the gradient, with the variables that it captured at the
-    time of the scan.
-    Raises TypeError for leaves that are no Tensors, ValueError where shapes do not fit, and inside
-    `jit` a TraceError where the function finds another Tensor, other data or a Module in another
-    mode when it runs again.
+    Parameters
+    ----------
+    function : callable
+        Takes (carry, x) and returns (new carry, y). The new carry has the nesting, shapes and
+        dtypes of the old one. Inside `jit` it must do the same at every step.
+    init : Tensor, or nested lists, tuples and dicts of Tensors, or None
+        The first carry.
+    xs : Tensor, or nested lists, tuples and dicts of Tensors
+        What is looped over; all of one length, at least 1.
+    reverse : bool, default False
+        Whether the steps run from the last to the first; y keeps the place of its x.
 
-        h, outputs = ndl.scan(lambda h, x: (cell(x, h),) * 2, h0, x)   # x: (T, B, in)
+    Returns
+    -------
+    (carry, ys)
+        The last carry, and all y stacked along a new first axis.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a Tensor.
+    ValueError
+        If the shapes do not fit.
+    TraceError
+        Inside `jit`, if the function finds other Tensors, other data or another mode of a Module
+        when it runs again.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> def step(total, x):
+    ...     total = total + x
+    ...     return total, total
+    >>> ndl.scan(step, ndl.zeros(()), ndl.Tensor([1, 2, 3]))[1]
+    needle.Tensor([1. 3. 6.])
     """
     steps = _Steps(function, init, xs)
     carries, slices = tensors(init), tensors(xs)

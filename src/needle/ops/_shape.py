@@ -223,17 +223,89 @@ def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def flip(a: Tensor, axes: Axis = None) -> Tensor:
-    """`a` with the order along `axes` (all by default) reversed."""
+    """Reverse the order of the elements along axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axes : int or tuple of int, optional
+        The axes; None reverses all. `axis` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The shape of `a`.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have an axis, or one is named twice.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.flip(ndl.Tensor([[1, 2], [3, 4]]), 1).tolist()
+    [[2.0, 1.0], [4.0, 3.0]]
+    """
     return Flip(axes)(a)
 
 
 def squeeze(a: Tensor, axis: Axis = None) -> Tensor:
-    """`a` without the given axes of length 1 (all of them by default)."""
+    """Remove axes of length 1.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None removes all axes of length 1. `dim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The elements of `a` without these axes.
+
+    Raises
+    ------
+    ValueError
+        If an axis is not of length 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.squeeze(ndl.ones(1, 3, 1)).shape
+    (3,)
+    """
     return reshape(a, a.realize_cached_data().squeeze(axis).shape)
 
 
 def unsqueeze(a: Tensor, axis: int) -> Tensor:
-    """`a` with a new axis of length 1 at `axis`."""
+    """Insert an axis of length 1.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int
+        Its position in the result. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The elements of `a` with one more axis.
+
+    Raises
+    ------
+    ValueError
+        If the position is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.unsqueeze(ndl.ones(2, 3), 1).shape
+    (2, 1, 3)
+    """
     at = normalize_axis(axis, a.ndim + 1, "unsqueeze")
     return reshape(a, (*a.shape[:at], 1, *a.shape[at:]))
 
@@ -301,17 +373,93 @@ def _axes_in_range(axes: Sequence[int], ndim: int) -> set[int]:
 
 
 def pad(a: Tensor, axes: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
-    """`a` surrounded with `value`; `axes` gives (before, after) for every axis."""
+    """Surround a tensor with a value.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axes : sequence of (int, int)
+        How many elements stand before and after, for every axis.
+    value : float, default 0.0
+        The value.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If there is not one pair for each axis, or a number is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.pad(ndl.Tensor([1, 2]), [(1, 2)], 9)
+    needle.Tensor([9. 1. 2. 9. 9.])
+    """
     return Pad(tuple(wholes(pair, "pad", "axes") for pair in axes), value)(a)  # type: ignore[misc]
 
 
 def dilate(a: Tensor, axes: Sequence[int], dilation: int) -> Tensor:
-    """`a` with `dilation` zeros after every element along `axes`: lengths n·(dilation + 1)."""
+    """Insert zeros after every element along axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axes : sequence of int
+        The axes; one that `a` does not have is ignored.
+    dilation : int
+        The number of zeros after each element.
+
+    Returns
+    -------
+    Tensor
+        Length n·(dilation + 1) along these axes.
+
+    Raises
+    ------
+    ValueError
+        If `dilation` is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.dilate(ndl.Tensor([1, 2]), (0,), 1)
+    needle.Tensor([1. 0. 2. 0.])
+    """
     return Dilate(*_dilation("dilate", axes, dilation))(a)
 
 
 def undilate(a: Tensor, axes: Sequence[int], dilation: int) -> Tensor:
-    """The inverse of `dilate`."""
+    """Take every (dilation + 1)-th element along axes: the inverse of `dilate`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axes : sequence of int
+        The axes; one that `a` does not have is ignored.
+    dilation : int
+        The number of elements left out after each.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If `dilation` is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.undilate(ndl.Tensor([1, 0, 2, 0]), (0,), 1)
+    needle.Tensor([1. 2.])
+    """
     return UnDilate(*_dilation("undilate", axes, dilation))(a)
 
 
@@ -323,7 +471,30 @@ def _dilation(what: str, axes: Sequence[int], dilation: int) -> tuple[Shape, int
 
 
 def tile(a: Tensor, repeats: Sequence[int]) -> Tensor:
-    """`a` repeated `repeats[i]` times along axis i."""
+    """Repeat a tensor along its axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    repeats : sequence of int
+        How often, for each of the last axes; more entries than axes add leading axes.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If a number is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.tile(ndl.Tensor([1, 2]), (2, 2)).tolist()
+    [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
+    """
     repeats = wholes(repeats, "tile", "repeats")
     if any(r < 0 for r in repeats):
         raise ValueError(f"[tile] repeats must not be negative, got {repeats}")
