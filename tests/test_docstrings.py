@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from needle import nn, ops, optim
+from needle import data, nn, ops, optim
 
 LAYERS = {
     f"nn.{name}": value
@@ -23,7 +23,14 @@ OPS = {
     for name, value in ((name, getattr(ops, name)) for name in ops.__all__)
     if inspect.isfunction(value)
 }
-DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS
+DATA = {
+    f"data.{name}": getattr(data, name)
+    for name in (
+        "ChainDataset", "ConcatDataset", "DataLoader", "IterableDataset", "StackDataset",
+        "TensorDataset", "default_collate", "get_worker_info", "random_split",
+    )
+}  # fmt: skip
+DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS | DATA
 
 
 def section(doc: str, title: str) -> str | None:

@@ -1,5 +1,7 @@
 """Data sets, text, transforms, samplers and the loader that makes batches of them."""
 
+from .collate import default_collate
+from .combined import ConcatDataset, StackDataset, TensorDataset, random_split
 from .dataset import Dataset, NDArrayDataset, Subset
 from .datasets import (
     CIFAR10Dataset,
@@ -15,7 +17,8 @@ from .datasets import (
     parse_mnist,
     verify,
 )
-from .loader import DataLoader, default_collate
+from .iterable import ChainDataset, IterableDataset
+from .loader import DataLoader
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -42,13 +45,16 @@ from .transforms import (
     Transform,
     random_state,
 )
+from .worker_info import WorkerInfo, get_worker_info
 
 __all__ = [
     "BatchSampler",
     "BytePairTokenizer",
     "CIFAR10Dataset",
+    "ChainDataset",
     "CharTokenizer",
     "Compose",
+    "ConcatDataset",
     "Corpus",
     "DataLoader",
     "Dataset",
@@ -56,6 +62,7 @@ __all__ = [
     "Dictionary",
     "DigitsDataset",
     "ImageFolder",
+    "IterableDataset",
     "MNISTDataset",
     "NDArrayDataset",
     "Normalize",
@@ -64,20 +71,25 @@ __all__ = [
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
+    "StackDataset",
     "Subset",
     "SubsetRandomSampler",
+    "TensorDataset",
     "TextDataset",
     "Transform",
     "WeightedRandomSampler",
+    "WorkerInfo",
     "batchify",
     "cifar10",
     "default_collate",
     "default_folder",
     "get",
     "get_batch",
+    "get_worker_info",
     "list_datasets",
     "mnist",
     "parse_mnist",
+    "random_split",
     "random_state",
     "shakespeare",
     "verify",

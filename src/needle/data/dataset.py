@@ -35,6 +35,11 @@ class Dataset:
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
+    def __add__(self, other: Dataset) -> Dataset:
+        from .combined import ConcatDataset  # which is above
+
+        return ConcatDataset([self, other])
+
     def apply_transforms(self, x: np.ndarray) -> np.ndarray:
         """`x` after all transforms."""
         for transform in self.transforms or ():

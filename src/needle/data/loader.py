@@ -1,124 +1,134 @@
-"""DataLoader: batches of Tensors, fetched here or ahead of time by worker threads."""
+"""DataLoader: batches of Tensors, fetched here or ahead of time by worker threads or processes."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import Tensor
-from ..backend_ndarray import cuda, from_numpy, is_float
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device, as_device
 from ..random import host_generator
 from ..typing import DTypeLike, HostGenerator
+from .ahead import Ahead, ThreadWorkers, Workers, until_left
+from .collate import ToTensors
 from .dataset import Dataset
+from .fetch import END, Fetch, FetchByIndex, FetchInOrder, Order
+from .iterable import IterableDataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from multiprocessing.context import BaseContext
 
 PREFETCH_FACTOR = 2
-WORKER = "needle-data"  # what the names of workers' threads begin with
-
-
-# The indices of a batch.
-Order: TypeAlias = Sequence[int] | np.ndarray
-
-
-class _ComparedByIdentity:
-    """Two batches are equal if they are one object: comparing Tensors gives no truth value."""
-
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-    __hash__ = object.__hash__
-
-
-class Batch(_ComparedByIdentity, tuple[Any, ...]):
-    """The fields of a batch; `==` and `!=` between batches compare by identity."""
-
-
-class DictBatch(_ComparedByIdentity, dict[Any, Any]):  # type: ignore[misc]
-    """The named fields of a batch; `==` and `!=` between batches compare by identity."""
-
-
-def default_collate(samples: Sequence[Any]) -> Any:
-    """Samples stacked on a new first axis: tuples, lists and dicts field by field, as arrays.
-
-    Raises ValueError when the shapes of a field differ between samples.
-    """
-    if not samples:
-        raise ValueError("[DataLoader] a batch has no samples")
-    first = samples[0]
-    if isinstance(first, dict):
-        return {key: default_collate([s[key] for s in samples]) for key in first}
-    if isinstance(first, (tuple, list)):
-        return _like(first, map(default_collate, zip(*samples, strict=True)))
-    arrays = [np.asarray(s) for s in samples]
-    if any(a.shape != arrays[0].shape for a in arrays):
-        shapes = sorted({a.shape for a in arrays})
-        raise ValueError(
-            f"[DataLoader] the samples of a batch have different shapes {shapes}; make them equal "
-            "with a transform or pass a collate_fn"
-        )
-    return np.stack(arrays)
-
-
-def _like(
-    sample: object, fields: Iterable[object], otherwise: type[tuple[object, ...]] = tuple
-) -> tuple[object, ...]:
-    """The fields as the sample's own type where that has names for them, or a tuple."""
-    make = getattr(type(sample), "_make", None)
-    return otherwise(fields) if make is None else make(fields)
 
 
 class DataLoader:
     """Iterates over `dataset` in batches of Tensors that need no gradient.
 
     A batch has the form of a sample: a tuple with one Tensor a field (a named tuple, a dict, or one
-    Tensor), each stacked on axis 0; the last short batch is kept unless `drop_last`. Two batches
-    are compared by identity. With `shuffle` one permutation is drawn at each `iter()` from
-    `generator`, a numpy.random.Generator or RandomState, by default NumPy's global one; a `sampler`
-    gives the order instead, a `batch_sampler` whole batches of indices. Either may be endless; the
-    loader has no length then.
+    Tensor; nested ones too), each stacked on axis 0. Fields of strings are lists. Two batches are
+    compared by identity. Samplers may be endless; the loader has no length then.
 
-    `num_workers` threads fetch ahead. Each batch's transforms then draw from a generator of their
-    own, whose seed comes from `generator` or NumPy's global one: the timing does not matter. With
-    `generator` the batches are the same for every number of workers, 0 as well. Without it and
-    without workers, transforms draw from the global generator one after the other, as those of the
-    course do. `device` and `dtype` are those of the Tensors (dtype: of float fields).
+    Workers fetch ahead: threads, or processes with `multiprocessing_context`. Threads share the
+    data set and cost nothing to start; NumPy, Pillow and file reads run side by side in them.
+    Processes are for transforms that spend their time in Python. Their arrays come back through
+    shared memory, their errors with the traceback of the worker. They end with the loop, also where
+    it is left early.
+
+    With workers, each batch's transforms draw from a generator of their own, whose seed comes from
+    `generator` or NumPy's global one: the timing does not matter. With `generator` the batches are
+    the same for every number and kind of workers, 0 as well. Without it and without workers,
+    transforms draw from the global generator one after the other, as those of the course do.
 
     For a GPU, give it as `device`, with a worker: that copies the next batches there while the GPU
     works on this one. Where batches are needed on the host first, `pin_memory` makes them there for
-    `.to(device, non_blocking=True)`; without a GPU it does nothing.
+    `.to(device, non_blocking=True)`.
 
-    Raises TypeError or ValueError for arguments that contradict each other or are out of range.
+    Parameters
+    ----------
+    dataset : Dataset, IterableDataset or sequence
+    batch_size : int or None
+        None gives the samples one by one, as Tensors, without a batch axis.
+    shuffle : bool
+        Whether to draw one permutation at each `iter()`.
+    sampler : iterable of int, optional
+        The order of the indices, in place of `shuffle`.
+    batch_sampler : iterable of sequences of int, optional
+        The indices of whole batches, in place of `batch_size`, `shuffle`, `sampler`, `drop_last`.
+    num_workers : int
+        Threads or processes that fetch ahead; 0 fetches when a batch is asked for.
+    collate_fn : callable, optional
+        Makes a batch of a list of samples; `default_collate` by default. With `batch_size=None` it
+        gets a single sample.
+    drop_last : bool
+        Whether a last short batch is left out.
+    generator : numpy.random.Generator or RandomState, optional
+        Draws the permutation and the seeds; NumPy's global one by default.
+    device : Device or str, optional
+        Where the Tensors are.
+    dtype : dtype, optional
+        That of floating fields.
+    pin_memory : bool
+        Whether the Tensors are in memory that a GPU copies from by itself; without a GPU it does
+        nothing.
+    timeout : float
+        The most seconds to wait for a batch of a worker; 0 waits for ever.
+    worker_init_fn : callable, optional
+        Called with the number of each worker, in it, before its first batch.
+    prefetch_factor : int, optional
+        How many batches are asked for ahead, for each worker; 2 by default.
+    persistent_workers : bool
+        Whether workers live on between loops, with what their data set has cached.
+    multiprocessing_context : {"fork", "spawn"} or context of multiprocessing, optional
+        Makes the workers processes. Those that are spawned pickle the data set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that contradict each other or are out of range.
+
+    Examples
+    --------
+    >>> from needle.data import DataLoader
+    >>> [batch.tolist() for batch in DataLoader([3, 1, 4, 1, 5], batch_size=2)]
+    [[3, 1], [4, 1], [5]]
     """
 
     def __init__(
         self,
-        dataset: Dataset,
-        batch_size: int = 1,
+        dataset: Dataset | IterableDataset | Sequence[Any],
+        batch_size: int | None = 1,
         shuffle: bool = False,
         *,
         sampler: Iterable[int] | None = None,
         batch_sampler: Iterable[Sequence[int]] | None = None,
         num_workers: int = 0,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
+        collate_fn: Callable[[Any], Any] | None = None,
         drop_last: bool = False,
         generator: HostGenerator | None = None,
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
         pin_memory: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], object] | None = None,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        multiprocessing_context: str | BaseContext | None = None,
     ) -> None:
-        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        is_stream = isinstance(dataset, IterableDataset)
+        if not is_stream and not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             raise TypeError(
-                "[DataLoader] dataset must have __getitem__ and __len__, got "
-                f"{type(dataset).__name__}"
+                "[DataLoader] dataset must have __getitem__ and __len__, or be an IterableDataset, "
+                f"got {type(dataset).__name__}"
+            )
+        if is_stream and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ValueError(
+                "[DataLoader] an IterableDataset has no indices: shuffle, sampler and "
+                "batch_sampler do not apply"
             )
         if sampler is not None and shuffle:
             raise ValueError("[DataLoader] give shuffle=True or a sampler, not both")
@@ -128,41 +138,108 @@ class DataLoader:
             raise ValueError(
                 "[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last"
             )
-        num_workers = whole(num_workers, "DataLoader", "num_workers")
-        if num_workers < 0:
-            raise ValueError(f"[DataLoader] num_workers must not be negative, got {num_workers}")
+        if batch_size is None and drop_last:
+            raise ValueError("[DataLoader] drop_last needs batches, and batch_size is None")
+        if generator is not None:
+            host_generator(generator, "DataLoader")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.num_workers = num_workers
-        if generator is not None:
-            host_generator(generator, "DataLoader")
+        self.drop_last = drop_last
         self.generator = generator
         self.collate_fn = collate_fn
         self.device = None if device is None else as_device(device)
         self.dtype = dtype
         self.pin_memory = pin_memory
-        if sampler is None:
-            sampler = RandomSampler(dataset, generator) if shuffle else SequentialSampler(dataset)
-        self.sampler: Iterable[int] | Sampler = sampler
-        self.batch_sampler: Iterable[Order] = (
-            BatchSampler(sampler, batch_size, drop_last) if batch_sampler is None else batch_sampler
-        )
+        self._set_workers(
+            num_workers, timeout, worker_init_fn, prefetch_factor, persistent_workers,
+            multiprocessing_context,
+        )  # fmt: skip
+        self._set_samplers(sampler, batch_sampler)
         self._batches: Iterator[object] | None = None
+        self._idle: Workers | None = None  # workers that live on between loops
+
+    def _set_workers(
+        self,
+        num_workers: int,
+        timeout: float,
+        worker_init_fn: Callable[[int], object] | None,
+        prefetch_factor: int | None,
+        persistent_workers: bool,
+        context: str | BaseContext | None,
+    ) -> None:
+        num_workers = whole(num_workers, "DataLoader", "num_workers")
+        if num_workers < 0:
+            raise ValueError(f"[DataLoader] num_workers must not be negative, got {num_workers}")
+        if timeout < 0:
+            raise ValueError(f"[DataLoader] timeout must not be negative, got {timeout}")
+        for_workers = {
+            "prefetch_factor": prefetch_factor, "persistent_workers": persistent_workers or None,
+            "multiprocessing_context": context, "timeout": timeout or None,
+        }  # fmt: skip
+        for name, value in for_workers.items():
+            if value is not None and not num_workers:
+                raise ValueError(f"[DataLoader] {name}={value!r} needs num_workers of at least 1")
+        if prefetch_factor is None:
+            prefetch_factor = PREFETCH_FACTOR
+        prefetch_factor = whole(prefetch_factor, "DataLoader", "prefetch_factor")
+        if prefetch_factor < 1:
+            raise ValueError(
+                f"[DataLoader] prefetch_factor must be at least 1, got {prefetch_factor}"
+            )
+        self.num_workers, self.timeout = num_workers, timeout
+        self.worker_init_fn, self.prefetch_factor = worker_init_fn, prefetch_factor
+        self.persistent_workers = persistent_workers
+        self.multiprocessing_context = _context(context) if isinstance(context, str) else context
+
+    def _set_samplers(
+        self, sampler: Iterable[int] | None, batch_sampler: Iterable[Sequence[int]] | None
+    ) -> None:
+        dataset = self.dataset
+        self.sampler: Iterable[int] | Sampler | None = sampler
+        self.batch_sampler: Iterable[Order] | None = batch_sampler
+        if isinstance(dataset, IterableDataset):
+            if self.batch_size is not None:
+                BatchSampler((), self.batch_size)  # checks it
+            return
+        if sampler is None:
+            shuffled = self.shuffle
+            sampler = (
+                RandomSampler(dataset, self.generator) if shuffled else SequentialSampler(dataset)
+            )
+        self.sampler = sampler
+        if batch_sampler is None and self.batch_size is not None:
+            self.batch_sampler = BatchSampler(sampler, self.batch_size, self.drop_last)
 
     def __len__(self) -> int:
         """The number of batches."""
-        return len(self.batch_sampler)  # type: ignore[arg-type]
+        if not isinstance(self.dataset, IterableDataset):
+            return len(self._order())  # type: ignore[arg-type]
+        n, size = len(self.dataset), self.batch_size or 1  # type: ignore[arg-type]
+        return n // size if self.drop_last else -(-n // size)
+
+    def _order(self) -> Iterable[Order]:
+        """What says which batch, or which sample, is next."""
+        if isinstance(self.dataset, IterableDataset):
+            return itertools.repeat(None)
+        batches = self.sampler if self.batch_sampler is None else self.batch_sampler
+        assert batches is not None
+        return batches
 
     def __iter__(self) -> Iterator[Any]:
-        orders = iter(self.batch_sampler)  # here, so that the permutation is drawn now
+        orders = iter(self._order())  # here, so that the permutation is drawn now
         if self.num_workers:
-            self._batches = ahead = _Ahead(
-                self._fetch_seeded, orders, self._seeds(), self.num_workers
+            base, seeds = self._seeds()
+            self._batches = ahead = Ahead(
+                lambda: self._take_workers(base),
+                self._give_back,
+                orders,
+                seeds,
+                timeout=self.timeout or None,
+                can_resume=not isinstance(self.dataset, IterableDataset),
             )
-            return _until_left(ahead)
-        seeds = None if self.generator is None else self._seeds()
-        self._batches = self._fetched(orders, seeds)
+            return until_left(ahead)
+        self._batches = self._fetched(orders, None if self.generator is None else self._seeds()[1])
         return self._batches
 
     def __next__(self) -> Any:
@@ -171,121 +248,87 @@ class DataLoader:
             raise TypeError("[DataLoader] call iter() before next()")
         return next(self._batches)
 
-    def _seeds(self) -> Iterator[int]:
-        """A seed for each batch; one number is drawn from the generator now."""
+    def _seeds(self) -> tuple[int, Iterator[int]]:
+        """A seed for the workers and one for each batch; one number is drawn now."""
         source = np.random if self.generator is None else self.generator
         draw = source.integers if isinstance(source, np.random.Generator) else source.randint
-        seeds = np.random.RandomState(draw(2**31))
-        return iter(lambda: seeds.randint(2**31), None)
+        base = int(draw(2**31))
+        seeds = np.random.RandomState(base)
+        return base, iter(lambda: seeds.randint(2**31), None)
+
+    # ---- fetching -------------------------------------------------------------------------------
+
+    def _fetch(self) -> Fetch:
+        if isinstance(self.dataset, IterableDataset):
+            return FetchInOrder(self.dataset, self.collate_fn, self.batch_size, self.drop_last)
+        batched = self.batch_sampler is not None
+        return FetchByIndex(self.dataset, self.collate_fn, batched)  # type: ignore[arg-type]
 
     def _fetched(self, orders: Iterator[Order], seeds: Iterator[int] | None) -> Iterator[object]:
+        fetch, to_tensors = self._fetch(), self._to_tensors()
         for order in orders:
             if seeds is None:
-                yield self._to_tensors(self._fetch(order))
+                batch = fetch(order)
+                batch = batch if batch is END else to_tensors(batch)
             else:
-                yield self._fetch_seeded(order, next(seeds))
+                batch = _fetch_seeded(fetch, to_tensors, order, next(seeds))
+            if batch is END:
+                return
+            yield batch
 
-    def _fetch_seeded(self, order: Order, seed: int) -> object:
-        with use_random_state(np.random.RandomState(seed)):
-            return self._to_tensors(self._fetch(order))
+    def _to_tensors(self) -> ToTensors:
+        return ToTensors(self.device, self.dtype, self.pin_memory)
 
-    def _fetch(self, order: Order) -> object:
-        """The samples at these indices as arrays, stacked."""
-        if self.collate_fn is None and getattr(self.dataset, "takes_index_arrays", False):
-            indices = np.asarray(order)
-            return self.dataset[indices if indices.size else indices.astype(np.int64)]
-        samples = [self.dataset[whole(i, "DataLoader", "an index")] for i in order]
-        return (self.collate_fn or default_collate)(samples)
+    # ---- workers --------------------------------------------------------------------------------
 
-    def _to_tensors(self, batch: object) -> object:
-        if isinstance(batch, dict):
-            return DictBatch((key, self._to_tensors(field)) for key, field in batch.items())
-        if isinstance(batch, (tuple, list)):
-            return _like(batch, map(self._to_tensors, batch), Batch)
-        if isinstance(batch, Tensor):
-            return batch
-        tensor = Tensor(np.asarray(batch), device=self.device, requires_grad=False)
-        wanted = self.dtype is not None and is_float(tensor.dtype)
-        tensor = tensor.astype(self.dtype) if wanted else tensor
-        return _pinned(tensor) if self.pin_memory else tensor
+    def _take_workers(self, seed: int) -> Workers:
+        """Workers that are at the beginning of the data: those that live on, or new ones."""
+        workers, self._idle = self._idle, None
+        if workers is None:
+            workers = self._new_workers()
+        workers.begin(seed)
+        return workers
 
+    def _new_workers(self) -> Workers:
+        fetch, to_tensors = self._fetch(), self._to_tensors()
+        if self.multiprocessing_context is None:
+            is_stream = isinstance(self.dataset, IterableDataset)
+            return ThreadWorkers(
+                1 if is_stream else self.num_workers,  # one iterator is for one thread
+                fetch,
+                self.dataset,
+                lambda fetch, order, seed: _fetch_seeded(fetch, to_tensors, order, seed),
+                self.worker_init_fn,
+                self.prefetch_factor,
+            )
+        from .processes import ProcessWorkers  # multiprocessing is slow to import
 
-def _pinned(tensor: Tensor) -> Tensor:
-    """A tensor of the host in memory that a GPU copies from by itself, where there is a GPU."""
-    gpu = cuda()
-    if not tensor.device.shares_memory or not gpu.enabled():
-        return tensor
-    copy = gpu.pinned_copy(np.asarray(tensor))
-    return Tensor.make_const(from_numpy(copy, tensor.device))
+        return ProcessWorkers(
+            self.multiprocessing_context, self.num_workers, fetch, self.dataset, to_tensors,
+            self.worker_init_fn, self.prefetch_factor,
+        )  # fmt: skip
 
+    def _give_back(self, workers: Workers, failed: bool) -> None:
+        if self.persistent_workers and not failed and self._idle is None:
+            self._idle = workers
+        else:
+            workers.stop()
 
-class _Ahead:
-    """The batches of `orders`, in order, fetched ahead by threads.
-
-    `stop` ends the threads; a later `next` starts new ones and goes on where it was.
-    """
-
-    def __init__(
-        self,
-        fetch: Callable[[Order, int], object],
-        orders: Iterator[Order],
-        seeds: Iterator[int],
-        num_workers: int,
-    ) -> None:
-        self._fetch, self._orders, self._seeds = fetch, orders, seeds
-        self._num_workers = num_workers
-        self._pending: deque[tuple[Order, int, Future[object]]] = deque()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __iter__(self) -> Iterator[object]:
-        return self
-
-    def __next__(self) -> object:
-        if self._pool is None:
-            self._start()
-        try:
-            while len(self._pending) <= PREFETCH_FACTOR * self._num_workers:
-                order = next(self._orders)
-                self._submit(order, next(self._seeds))
-        except StopIteration:
-            pass
-        try:
-            if not self._pending:
-                raise StopIteration
-            return self._pending.popleft()[2].result()
-        except BaseException:  # the end, too
-            self.stop()
-            self._pending.clear()
-            self._orders = iter(())
-            raise
-
-    def _start(self) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # slow to import, and rarely needed
-
-        self._pool = ThreadPoolExecutor(self._num_workers, thread_name_prefix=WORKER)
-        again = list(self._pending)
-        self._pending.clear()
-        for order, seed, future in again:
-            if future.cancelled():
-                self._submit(order, seed)
-            else:
-                self._pending.append((order, seed, future))
-
-    def _submit(self, order: Order, seed: int) -> None:
-        assert self._pool is not None
-        self._pending.append((order, seed, self._pool.submit(self._fetch, order, seed)))
-
-    def stop(self) -> None:
-        """End the threads once they have fetched what they are at, and wait for that."""
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            in_a_worker = threading.current_thread().name.startswith(WORKER)  # garbage is anybody's
-            pool.shutdown(wait=not in_a_worker, cancel_futures=True)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_batches": None, "_idle": None}
 
 
-def _until_left(ahead: _Ahead) -> Iterator[object]:
-    """What `iter(loader)` gives: where a loop is left early, the threads end with it."""
-    try:
-        yield from ahead
-    finally:
-        ahead.stop()
+def _fetch_seeded(fetch: Fetch, to_tensors: ToTensors, order: Order, seed: int) -> object:
+    with use_random_state(np.random.RandomState(seed)):
+        batch = fetch(order)
+        return batch if batch is END else to_tensors(batch)
+
+
+def _context(name: str) -> BaseContext:
+    import multiprocessing
+
+    if name not in (known := multiprocessing.get_all_start_methods()):
+        raise ValueError(
+            f"[DataLoader] multiprocessing_context must be one of {', '.join(known)}, got {name!r}"
+        )
+    return multiprocessing.get_context(name)
