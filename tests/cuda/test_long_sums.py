@@ -78,7 +78,7 @@ def test_gradients_of_weights(few_blocks):
     x = np.full((rows, 4), 0.8, np.float32)
     arrays = [NDArray(v, device=few_blocks) for v in (g, x, halves, ones)]
     dweight, dbias = (NDArray(np.empty(4, np.float32), device=few_blocks) for _ in range(2))
-    layer_norm_weight_grads(few_blocks, *arrays, dweight, dbias)
+    layer_norm_weight_grads(few_blocks.context, *arrays, dweight, dbias)
     exact = g.astype("float64").sum(0)
     assert_sums(dbias.numpy(), exact, exact, long_sums.ROUNDINGS, "float32")
     exact *= np.float64(np.float32(0.8)) - 0.5

@@ -7,13 +7,12 @@ The kernels are in attention.cuh; they are made for the type and for the widths 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from ..dtypes import FLOAT32, is_stored
-from .kernels import Operand, address, launch, launcher, strided, type_of
-
-if TYPE_CHECKING:
-    from .device import CudaDevice
+from .arrays import Array, address, scratch
+from .context import Context
+from .kernels import Operand, copy, launch, launcher, strided, type_of
 
 # Rows of a tile, and the widest tile of results whose sums fit a thread's registers.
 FMA_TILES = {"float": (64, 128), "double": (32, 64)}
@@ -24,24 +23,24 @@ NARROWEST = 16
 
 @launcher
 def attention(
-    device: CudaDevice, q: Any, k: Any, v: Any, mask: Any, out: Any, lse: Any, scale: float,
-    causal: bool,
+    context: Context, q: Array, k: Array, v: Array, mask: Array | None, out: Array, lse: Array,
+    scale: float, causal: bool,
 ) -> None:  # fmt: skip
     """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e).
 
     The terms of each row's logsumexp go to lse (B, H, T, 2).
     """
     if _is_too_wide(q, v):
-        q, k, v = (x.astype(FLOAT32) for x in (q, k, v))
-        wide = device.empty(out._shape, FLOAT32)
-        attention(device, q, k, v, mask, wide, lse, scale, causal)
-        device.copy(wide, out)
+        q, k, v = (_in_float32(context, x) for x in (q, k, v))
+        wide = scratch(context, out._shape, FLOAT32)
+        attention(context, q, k, v, mask, wide, lse, scale, causal)
+        copy(context, wide, out)
         return
     width = v._shape[3]
     tiles = _tiles(q, v, mask, width)
     small = is_stored(q._dtype) and mask is None and tiles.width <= 64
     _launch(
-        device, "attention", q, width, tiles,
+        context, "attention", q, width, tiles,
         [
             _input(q, k, v, mask, scale, causal), strided("out", out, False),
             (f"{type_of(lse)}* lse", address(lse)),
@@ -52,26 +51,26 @@ def attention(
 
 @launcher
 def attention_grad(
-    device: CudaDevice, g: Any, q: Any, k: Any, v: Any, mask: Any, out: Any, lse: Any, dq: Any,
-    dk: Any, dv: Any, scale: float, causal: bool,
+    context: Context, g: Array, q: Array, k: Array, v: Array, mask: Array | None, out: Array,
+    lse: Array, dq: Array, dk: Array, dv: Array, scale: float, causal: bool,
 ) -> None:  # fmt: skip
     """dq, dk and dv from g (B, H, T, e) and what `attention` has left in out and lse."""
     if _is_too_wide(q, v):
-        g, q, k, v, out = (x.astype(FLOAT32) for x in (g, q, k, v, out))
-        wide_q, wide_k, wide_v = (device.empty(x._shape, FLOAT32) for x in (q, k, v))
+        g, q, k, v, out = (_in_float32(context, x) for x in (g, q, k, v, out))
+        wide_q, wide_k, wide_v = (scratch(context, x._shape, FLOAT32) for x in (q, k, v))
         attention_grad(
-            device, g, q, k, v, mask, out, lse, wide_q, wide_k, wide_v, scale, causal
+            context, g, q, k, v, mask, out, lse, wide_q, wide_k, wide_v, scale, causal
         )  # fmt: skip
         for wide, grad in ((wide_q, dq), (wide_k, dk), (wide_v, dv)):
-            device.copy(wide, grad)
+            copy(context, wide, grad)
         return
-    with device.context.streams.current.together():
+    with context.streams.current.together():
         x = _input(q, k, v, mask, scale, causal)
-        dots, sums = device.empty(lse._shape[:3], lse._dtype), type_of(lse)
+        dots, sums = scratch(context, lse._shape[:3], lse._dtype), type_of(lse)
         log_sums, width = (f"const {sums}* lse", address(lse)), q._shape[3]
         widest = MMA_DEEPEST if mask is None else MMA_WIDEST_PAIR
         _launch(
-            device, "attention_query_grad", q, width, _tiles(q, v, mask, width, widest),
+            context, "attention_query_grad", q, width, _tiles(q, v, mask, width, widest),
             [
                 x, strided("g", g), strided("y", out), log_sums, (f"{sums}* dots", address(dots)),
                 strided("dq", dq, False),
@@ -79,7 +78,7 @@ def attention_grad(
         )  # fmt: skip
         width = max(k._shape[3], v._shape[3])
         _launch(
-            device, "attention_key_grads", k, width,
+            context, "attention_key_grads", k, width,
             _tiles(q, v, mask, width, MMA_WIDEST_PAIR),
             [
                 x, strided("g", g), log_sums, (f"const {sums}* dots", address(dots)),
@@ -96,7 +95,7 @@ class _Tiles(NamedTuple):
     width: int
 
 
-def _tiles(q: Any, v: Any, mask: Any, width: int, widest: int = MMA_DEEPEST) -> _Tiles:
+def _tiles(q: Array, v: Array, mask: Array | None, width: int, widest: int = MMA_DEEPEST) -> _Tiles:
     """Tiles for results of `width` features, with tensor cores at most `widest` at a time."""
     kind = type_of(q)
     if is_stored(q._dtype):
@@ -114,11 +113,17 @@ def _padded(features: int) -> int:
     return max(NARROWEST, 1 << (features - 1).bit_length())
 
 
-def _is_too_wide(q: Any, v: Any) -> bool:
+def _is_too_wide(q: Array, v: Array) -> bool:
     return is_stored(q._dtype) and max(q._shape[3], v._shape[3]) > MMA_DEEPEST
 
 
-def _input(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Operand:
+def _in_float32(context: Context, x: Array) -> Array:
+    wide = scratch(context, x._shape, FLOAT32)
+    copy(context, x, wide)
+    return wide
+
+
+def _input(q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool) -> Operand:
     """What all three kernels take, as the struct AttentionInput."""
     arrays = [(address(x), *x._strides) for x in (q, k, v)]
     arrays.append((0, 0, 0, 0, 0) if mask is None else (address(mask), *mask._strides))
@@ -128,7 +133,7 @@ def _input(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Ope
 
 
 def _launch(
-    device: CudaDevice, name: str, x: Any, width: int, tiles: _Tiles, operands: list[Operand],
+    context: Context, name: str, x: Array, width: int, tiles: _Tiles, operands: list[Operand],
     resident: str = "1",
 ) -> None:  # fmt: skip
     """A kernel of attention.cuh: a block for each tile of rows of x and slice of `width`."""
@@ -137,4 +142,4 @@ def _launch(
     if blocks:
         what = f"{name} of heads {(b, heads)}, {rows} rows, {width} features"
         function = f"{name}<{tiles.name}>"
-        launch(device.context, what, "attention.cuh", function, operands, blocks, resident)
+        launch(context, what, "attention.cuh", function, operands, blocks, resident)

@@ -11,12 +11,13 @@ import ctypes
 from ctypes import POINTER, byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64
 from ctypes import c_void_p as _pointer
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...environment import cuda_matmul
 from ..dtypes import NAMES
+from .arrays import Array, address
 from .driver import CudaError
-from .kernels import address, merged, shapes_of
+from .kernels import merged, shapes_of
 from .library import CUBLASLT, CudaUnavailable, load
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ STATUS = {
     11: "MAPPING_ERROR", 13: "EXECUTION_FAILED", 14: "INTERNAL_ERROR", 15: "NOT_SUPPORTED",
 }  # fmt: skip
 
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
+_SIGNATURES: dict[str, tuple[type[object], ...]] = {
     "cublasLtCreate": (POINTER(_pointer),),
     "cublasLtMatmulDescCreate": (POINTER(_pointer), c_int, c_int),
     "cublasLtMatmulDescSetAttribute": (_pointer, c_int, _pointer, c_size_t),
@@ -147,8 +148,9 @@ class Blas:
         return f"products by needle's own kernel: {self.missing}"
 
     def matmul(
-        self, a: Any, b: Any, out: Any, bias: Any = None, relu: bool = False, tf32: bool = False
-    ) -> bool:
+        self, a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False,
+        tf32: bool = False,
+    ) -> bool:  # fmt: skip
         """out = a @ b + bias, no less than 0 with `relu`; False where it is left to others.
 
         All arrays have one float dtype; those of 16 bits are rounded once, at the end. It is left
@@ -181,17 +183,19 @@ class Blas:
 
     # ---- calls ------------------------------------------------------------------------------
 
-    def _call(self, name: str, *args: Any) -> None:
+    def _call(self, name: str, *args: object) -> None:
         code = getattr(self._functions, name)(*args)
         if code:
             raise CudaError(name, code, f"CUBLAS_STATUS_{STATUS.get(code, code)}", "cuBLASLt")
 
-    def _create(self, name: str, *args: Any) -> _pointer:
+    def _create(self, name: str, *args: object) -> _pointer:
         value = _pointer()
         self._call(name, byref(value), *args)
         return value
 
-    def _set(self, what: str, handle: _pointer, attribute: int, value: Any) -> None:
+    def _set(
+        self, what: str, handle: _pointer, attribute: int, value: ctypes._SimpleCData[int]
+    ) -> None:
         name = f"cublasLt{what}SetAttribute"
         self._call(name, handle, attribute, byref(value), ctypes.sizeof(value))
 
@@ -243,7 +247,7 @@ class Blas:
         self._set("MatrixLayout", layout, LAYOUT_BATCH_OFFSET, c_int64(x.batch_step))
         return layout
 
-    def _warm_up(self, plan: _Plan, a: Any, b: Any, out: Any, bias: Any) -> None:
+    def _warm_up(self, plan: _Plan, a: Array, b: Array, out: Array, bias: Array | None) -> None:
         """The product into memory that nobody reads: its first run loads the library's kernel,
         which must not happen while a stream is captured."""
         last = sum((n - 1) * step for n, step in zip(out._shape, out._strides, strict=True))
@@ -251,7 +255,7 @@ class Blas:
         self._launch(plan, a, b, block.address, bias)
         self._context.memory.free(block)
 
-    def _launch(self, plan: _Plan, a: Any, b: Any, out: int, bias: Any) -> None:
+    def _launch(self, plan: _Plan, a: Array, b: Array, out: int, bias: Array | None) -> None:
         if bias is not None:
             self._set("MatmulDesc", plan.descriptor, DESC_BIAS, c_uint64(address(bias)))
         here = self._context.streams.current
@@ -266,7 +270,9 @@ class Blas:
         here.issued += 1
 
 
-def product_of(a: Any, b: Any, out: Any, bias: Any, relu: bool, tf32: bool) -> Product | None:
+def product_of(
+    a: Array, b: Array, out: Array, bias: Array | None, relu: bool, tf32: bool
+) -> Product | None:
     """The product, if cuBLASLt has its dtype and layouts."""
     kind = out._dtype.name
     (m, n), k = out._shape[-2:], a._shape[-1]
@@ -289,12 +295,12 @@ def product_of(a: Any, b: Any, out: Any, bias: Any, relu: bool, tf32: bool) -> P
     )  # fmt: skip
 
 
-def alignment(x: Any) -> int:
+def alignment(x: Array) -> int:
     """The power of two, up to the best, that divides the address of x."""
     return min(address(x) & -address(x), BEST_ALIGNMENT)
 
 
-def layout_of(x: Any, batch_step: int) -> Layout | None:
+def layout_of(x: Array, batch_step: int) -> Layout | None:
     """How the matrices of x lie, `batch_step` apart; None where neither rows nor columns do."""
     if batch_step < 0:
         return None

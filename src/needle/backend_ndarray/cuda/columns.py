@@ -6,22 +6,20 @@ The kernels are in columns.cuh. Each sum is one over parts of the rows, then one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from ..layout import Shape
+from ...typing import Shape
+from .arrays import Array, address, scratch
+from .context import Context
 from .kernels import (
     THREADS,
     Operand,
-    address,
     input_operand,
     launch,
     launcher,
     output_operand,
     type_of,
 )
-
-if TYPE_CHECKING:
-    from .device import CudaDevice
 
 WIDEST = 32  # columns of a strip
 LEAST_ROWS = 8  # of a thread
@@ -42,13 +40,14 @@ GRADS = _Found("WeightGrads", 2, "sum_weight_grads")
 
 @launcher
 def batch_norm(
-    device: CudaDevice, x: Any, weight: Any, bias: Any, eps: float, out: Any, mean: Any, var: Any
-) -> None:
+    context: Context, x: Array, weight: Array, bias: Array, eps: float, out: Array, mean: Array,
+    var: Array,
+) -> None:  # fmt: skip
     """Every column of x (n, c) to mean 0 and biased variance 1, then scaled and shifted."""
-    with device.context.streams.current.together():
-        _sums(device, "column_moments", x, [input_operand("x", x)], MOMENTS, mean, var)
+    with context.streams.current.together():
+        _sums(context, "column_moments", x, [input_operand("x", x)], MOMENTS, mean, var)
         _by_strips(
-            device,
+            context,
             "batch_norm",
             x,
             [
@@ -65,8 +64,8 @@ def batch_norm(
 
 @launcher
 def batch_norm_grad(
-    device: CudaDevice, g: Any, x: Any, weight: Any, mean: Any, var: Any, eps: float, dx: Any,
-    dweight: Any, dbias: Any,
+    context: Context, g: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float,
+    dx: Array, dweight: Array, dbias: Array,
 ) -> None:  # fmt: skip
     """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `batch_norm` has left."""
     data = [input_operand("g", g), input_operand("x", x)]
@@ -75,16 +74,16 @@ def batch_norm_grad(
         input_operand("var", var),
         ("double eps", float(eps)),
     ]
-    with device.context.streams.current.together():
-        _sums(device, "batch_norm_weight_grads", x, [*data, *statistics], GRADS, dweight, dbias)
-        _by_strips(device, "batch_norm_grad", x, [
+    with context.streams.current.together():
+        _sums(context, "batch_norm_weight_grads", x, [*data, *statistics], GRADS, dweight, dbias)
+        _by_strips(context, "batch_norm_grad", x, [
             *data, input_operand("weight", weight), *statistics, input_operand("dweight", dweight),
             input_operand("dbias", dbias), output_operand("dx", dx),
         ])  # fmt: skip
 
 
 def layer_norm_weight_grads(
-    device: CudaDevice, g: Any, x: Any, mean: Any, rstd: Any, dweight: Any, dbias: Any
+    context: Context, g: Array, x: Array, mean: Array, rstd: Array, dweight: Array, dbias: Array
 ) -> None:
     """dweight (c,) and dbias (c,) from g and x (n, c), and the means and 1/deviations (n,)."""
     operands = [
@@ -93,29 +92,29 @@ def layer_norm_weight_grads(
         input_operand("means", mean),
         input_operand("rstds", rstd),
     ]
-    with device.context.streams.current.together():
-        _sums(device, "layer_norm_weight_grads", x, operands, GRADS, dweight, dbias)
+    with context.streams.current.together():
+        _sums(context, "layer_norm_weight_grads", x, operands, GRADS, dweight, dbias)
 
 
 def _sums(
-    device: CudaDevice, name: str, x: Any, operands: Sequence[Operand], found: _Found,
-    first: Any, second: Any,
+    context: Context, name: str, x: Array, operands: Sequence[Operand], found: _Found, first: Array,
+    second: Array,
 ) -> None:  # fmt: skip
     """The two results (c,) of what kernel `name` finds in the parts of x (n, c)."""
-    parts, cols = _parts(device, x._shape), x._shape[1]
-    memory = device.empty((parts, cols, found.fields), x._dtype)
+    parts, cols = _parts(context, x._shape), x._shape[1]
+    memory = scratch(context, (parts, cols, found.fields), x._dtype)
     pointer = f"{found.struct}<{type_of(x)}>* found", address(memory)
-    _launch(device, name, x._shape, parts, [*operands, pointer])
+    _launch(context, name, x._shape, parts, [*operands, pointer])
     results = [output_operand("first", first), output_operand("second", second)]
-    _launch(device, found.sum, (parts, cols), 1, [pointer, *results])
+    _launch(context, found.sum, (parts, cols), 1, [pointer, *results])
 
 
-def _by_strips(device: CudaDevice, name: str, x: Any, operands: Sequence[Operand]) -> None:
-    _launch(device, name, x._shape, _parts(device, x._shape), operands)
+def _by_strips(context: Context, name: str, x: Array, operands: Sequence[Operand]) -> None:
+    _launch(context, name, x._shape, _parts(context, x._shape), operands)
 
 
 def _launch(
-    device: CudaDevice, name: str, shape: Shape, parts: int, operands: Sequence[Operand]
+    context: Context, name: str, shape: Shape, parts: int, operands: Sequence[Operand]
 ) -> None:
     """A kernel of columns.cuh for a matrix of that shape, a block a strip and part."""
     width, strips = _strips(shape[1])
@@ -123,7 +122,7 @@ def _launch(
         return
     sizes = zip(("rows", "cols", "width", "parts"), (*shape, width, parts), strict=True)
     launch(
-        device.context, f"{name} of {shape}", "columns.cuh", name,
+        context, f"{name} of {shape}", "columns.cuh", name,
         [*((f"int64_t {size}", value) for size, value in sizes), *operands], strips * parts,
     )  # fmt: skip
 
@@ -134,8 +133,8 @@ def _strips(cols: int) -> tuple[int, int]:
     return width, -(-cols // width)
 
 
-def _parts(device: CudaDevice, shape: Shape) -> int:
+def _parts(context: Context, shape: Shape) -> int:
     """Into how many parts the rows are cut: as many as fill the GPU."""
     width, strips = _strips(shape[1])
-    wanted = device.context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR // max(strips, 1)
+    wanted = context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR // max(strips, 1)
     return max(min(wanted, shape[0] * width // (THREADS * LEAST_ROWS)), 1)

@@ -7,18 +7,17 @@ compiled for.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ... import disk_cache
 from ...native import core
 from .library import NVRTC, CudaUnavailable, load
 
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
+_SIGNATURES: dict[str, tuple[type[object], ...]] = {
     "nvrtcVersion": (POINTER(c_int), POINTER(c_int)),
     "nvrtcCreateProgram": (
         POINTER(c_void_p), c_char_p, c_char_p, c_int, POINTER(c_char_p), POINTER(c_char_p),
@@ -149,7 +148,7 @@ def compile_with_log(
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _text(size: Any, read: Any, program: c_void_p) -> bytes:
+def _text(size: Callable[..., int], read: Callable[..., int], program: c_void_p) -> bytes:
     length = c_size_t()
     size(program, ctypes.byref(length))
     buffer = ctypes.create_string_buffer(length.value)

@@ -64,11 +64,8 @@ class Context:
         if not 0 <= ordinal < count:
             raise CudaUnavailable(f"cuda({ordinal}) is not available: there are {count} GPUs")
         self.device = self._driver.integer("cuDeviceGet", ordinal)
-        attribute = lambda number: self._driver.integer(  # noqa: E731
-            "cuDeviceGetAttribute", number, self.device
-        )
-        self.capability = attribute(CAPABILITY_MAJOR), attribute(CAPABILITY_MINOR)
-        self.multiprocessors = attribute(MULTIPROCESSORS)
+        self.capability = self._attribute(CAPABILITY_MAJOR), self._attribute(CAPABILITY_MINOR)
+        self.multiprocessors = self._attribute(MULTIPROCESSORS)
         self.name = self._name()
         if self.capability < OLDEST_CAPABILITY:
             raise CudaUnavailable(
@@ -99,6 +96,9 @@ class Context:
                 f"one, which is for CUDA {loaded // 1000}.{loaded % 1000 // 10}. Install a later "
                 "driver, or NVRTC of its major version, such as nvidia-cuda-nvrtc-cu12"
             )
+
+    def _attribute(self, number: int) -> int:
+        return self._driver.integer("cuDeviceGetAttribute", number, self.device)
 
     def _name(self) -> str:
         text = ctypes.create_string_buffer(256)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..dtypes import is_stored, widened
+from .arrays import Array, address, reshaped, scratch
+from .context import Context
 from .kernels import (
     ACCESS,
     THREADS,
     Operand,
-    address,
+    copy,
     input_operand,
     launch,
-    launcher,
+    launcher_of_device,
     output_operand,
+    reduce,
     shapes_of,
     strided,
     type_of,
@@ -49,9 +52,9 @@ class Tile(NamedTuple):
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
-@launcher
+@launcher_of_device
 def conv2d(
-    device: CudaDevice, x: Any, w: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
+    device: CudaDevice, x: Array, w: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
 ) -> None:  # fmt: skip
     """x (N, H, W, C) * w (KH, KW, C / groups, O) → out (N, OH, OW, O)."""
@@ -60,15 +63,15 @@ def conv2d(
     tile = _tile(device, out, groups)
     packs = _pack(x, x._shape[3] // groups), _pack(w, w._shape[3] // groups)
     _launch(
-        device, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
+        device.context, "conv2d", tile, packs, (x, w, out), (stride, dilation, padding, groups),
         [strided("x", x), input_operand("w", w), output_operand("out", out)],
         tile.tiles(prod(out._shape[:3]), out._shape[3] // groups),
     )  # fmt: skip
 
 
-@launcher
+@launcher_of_device
 def conv2d_input_grad(
-    device: CudaDevice, g: Any, w: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
+    device: CudaDevice, g: Array, w: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
 ) -> None:  # fmt: skip
     """g (N, OH, OW, O) spread by w (KH, KW, C / groups, O) over the image, out (N, H, W, C)."""
@@ -78,16 +81,16 @@ def conv2d_input_grad(
     filters = w._shape[3] // groups
     pixels = n * -(-height // stride[0]) * -(-width // stride[1])  # of a class of residues
     _launch(
-        device, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)), (out, w, g),
-        (stride, dilation, padding, groups),
+        device.context, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)),
+        (out, w, g), (stride, dilation, padding, groups),
         [input_operand("g", g), input_operand("w", w), output_operand("out", out)],
         tile.tiles(pixels, channels // groups) * prod(stride),
     )  # fmt: skip
 
 
-@launcher
+@launcher_of_device
 def conv2d_weight_grad(
-    device: CudaDevice, x: Any, g: Any, out: Any, stride: Pair, dilation: Pair, padding: Pair,
+    device: CudaDevice, x: Array, g: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
 ) -> None:  # fmt: skip
     """Sums of x (N, H, W, C) times g (N, OH, OW, O) → out (KH, KW, C / groups, O)."""
@@ -96,15 +99,16 @@ def conv2d_weight_grad(
     tile, filters = _tile(device, out, groups), out._shape[3] // groups
     packs = _pack(x, x._shape[3] // groups), _pack(g, filters)
     tiles, pixels = tile.tiles(prod(out._shape[:3]), filters), prod(g._shape[:3])
-    at_once = device.context.multiprocessors * tile.resident * THREADS // tile.threads
+    context = device.context
+    at_once = context.multiprocessors * tile.resident * THREADS // tile.threads
     parts = max(min(at_once // (tiles * groups), pixels // LEAST_PIXELS), 1)
     share = max(-(-pixels // parts // tile.depth), 1) * tile.depth
     parts = max(-(-pixels // share), 1)
-    with device.context.streams.current.together():
+    with context.streams.current.together():
         wide = widened(out._dtype)
-        sums = out if parts == 1 else device.empty((parts, out.size), wide)
+        sums = out if parts == 1 else scratch(context, (parts, out.size), wide)
         _launch(
-            device, "conv2d_weight_grad", tile, packs, (x, out, g),
+            context, "conv2d_weight_grad", tile, packs, (x, out, g),
             (stride, dilation, padding, groups),
             [
                 strided("x", x), input_operand("g", g), ("int64_t share", share),
@@ -113,13 +117,13 @@ def conv2d_weight_grad(
             tiles * parts,
         )  # fmt: skip
         if parts > 1:
-            total = device.empty(out._shape, wide) if is_stored(out._dtype) else out
-            device.reduce("sum", sums, (0,), total.reshape((1, out.size)))
+            total = scratch(context, out._shape, wide) if is_stored(out._dtype) else out
+            reduce(context, "sum", sums, (0,), reshaped(total, (1, out.size)))
             if total is not out:
-                device.copy(total, out)
+                copy(context, total, out)
 
 
-def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:
+def _tile(device: CudaDevice, out: Array, groups: int) -> Tile:
     """What suits results (…, channels) of `groups`: tensor cores where they may be used."""
     kind, width = type_of(out), out._shape[3] // groups
     if groups > 1 and width < NARROWEST:
@@ -132,7 +136,7 @@ def _tile(device: CudaDevice, out: Any, groups: int) -> Tile:
     return Tile(f"{product}<{kind}, {columns}>", rows, columns, depth)
 
 
-def _pack(x: Any, channels: int) -> int:
+def _pack(x: Array, channels: int) -> int:
     """How many of a group's channels of x can be read at a time: as many as one access moves, if
     all groups, pixels and x itself begin where such an access may."""
     length = ACCESS // x._dtype.itemsize
@@ -142,7 +146,7 @@ def _pack(x: Any, channels: int) -> int:
 
 
 def _launch(
-    device: CudaDevice, name: str, tile: Tile, packs: Pair, arrays: Sequence[Any],
+    context: Context, name: str, tile: Tile, packs: Pair, arrays: Sequence[Array],
     geometry: tuple[Pair, Pair, Pair, int], operands: Sequence[Operand], tiles: int,
 ) -> None:  # fmt: skip
     """A kernel of convolution.cuh for so many tiles a group; `arrays` are the image, the weights
@@ -161,13 +165,13 @@ def _launch(
     index = "int32_t" if most < 2**31 else "int64_t"
     narrow = most < 2**31 and 1 not in packs  # else two blocks have too few registers
     launch(
-        device.context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
+        context, f"{name} of {shapes_of(*arrays)}", "convolution.cuh",
         f"{name}<{tile.product}, {packs[0]}, {packs[1]}, {index}>",
         [("Convolution p", problem), *operands], -(-threads // THREADS),
         "2" if narrow else "1",
     )  # fmt: skip
 
 
-def _reach(x: Any) -> int:
+def _reach(x: Array) -> int:
     """How far the elements of x lie apart, and at least how many there are."""
     return max(x.size, sum((n - 1) * abs(s) for n, s in zip(x._shape, x._strides, strict=True)))

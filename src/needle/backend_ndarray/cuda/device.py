@@ -5,48 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from ...typing import DType, HostArray
 from ..device import BackendDevice, the_device
 from ..dtypes import INT64, is_float
 from ..layout import check_size, is_compact
 from ..primitives import PRIMITIVES
 from . import attention, columns, convolution, fused, kernels, pooling, random, recurrent  # noqa: F401
+from .arrays import Array, CudaBuffer, address
 from .blas import Blas
 from .context import Context
 from .library import CudaUnavailable
-from .pinned import NOTHING_BAD
-
-
-class CudaBuffer:
-    """Memory of a GPU: `size` elements of `dtype`."""
-
-    __slots__ = ("__weakref__", "_block", "_context", "dtype", "size", "version")
-    shared = False  # no other buffer knows its memory
-
-    def __init__(self, context: Context, size: int, dtype: np.dtype) -> None:
-        self._context, self.size, self.dtype = context, size, dtype
-        self.version = 0
-        self._block = context.memory.allocate(size * dtype.itemsize)
-
-    def use_address(self) -> int:
-        """The address of the first element, for the next work of this thread.
-
-        Registers the use: that work is ordered after the work on this memory that other threads
-        have issued.
-        """
-        self._context.streams.use(self._block.uses)
-        return self._block.address
-
-    def ptr(self) -> int:
-        """The address of the first element, on the GPU, as `use_address` gives it."""
-        return self.use_address()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_block"):  # the allocation did not fail
-            self._context.memory.free(self._block)
 
 
 class CudaDevice(BackendDevice):
@@ -125,100 +96,99 @@ class CudaDevice(BackendDevice):
     def __repr__(self) -> str:
         return "cuda()" if self.ordinal == 0 else f"cuda({self.ordinal})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[type[CudaDevice], int]]:
         return the_device, (CudaDevice, self.ordinal)
 
     # ---- memory -----------------------------------------------------------------------------
 
-    def allocate(self, size: int, dtype: np.dtype) -> CudaBuffer:
+    def allocate(self, size: int, dtype: DType) -> CudaBuffer:
         check_size("allocate", (size,))  # the driver takes the number of bytes modulo 2^64
         return CudaBuffer(self.context, size, dtype)
 
-    def wrap(self, array: np.ndarray, non_blocking: bool = False) -> CudaBuffer:
+    def wrap(self, array: HostArray, non_blocking: bool = False) -> CudaBuffer:
         """A copy on the GPU: memory of the host cannot be shared."""
         buffer = CudaBuffer(self.context, array.size, array.dtype)
         with self.context.streams.current.together():
             self.context.upload(array, buffer.use_address(), non_blocking)
         return buffer
 
-    def pinned_copy(self, array: np.ndarray) -> np.ndarray:
+    def pinned_copy(self, array: HostArray) -> HostArray:
         """The array in pinned memory, which `.to(device, non_blocking=True)` copies from."""
         copy = self.context.pinned.array(array.shape, array.dtype)
         copy[...] = array
         return copy
 
-    def view(self, x: Any) -> np.ndarray:
+    def view(self, x: Array) -> HostArray:
         """A copy on the host, when all work is done. NumPy has no bfloat16."""
         if not is_compact(x._shape, x._strides):
             compact = self.empty(x._shape, x._dtype)
             self.copy(x, compact)
             x = compact
         host = np.empty(x._shape, x._dtype)
-        self.context.download(kernels.address(x), host)
+        self.context.download(address(x), host)
         host.flags.writeable = False  # what is written there would not reach the GPU
         return host
 
     # ---- element-wise -----------------------------------------------------------------------
 
-    def fill(self, out: Any, value: Any) -> None:
+    def fill(self, out: Array, value: float) -> None:
         kernels.elementwise(self.context, "fill", "s", out, scalar=value)
 
-    def copy(self, x: Any, out: Any) -> None:
+    def copy(self, x: Array, out: Array) -> None:
         kernels.copy(self.context, x, out)
 
-    def unary(self, op: str, x: Any, out: Any) -> None:
+    def unary(self, op: str, x: Array, out: Array) -> None:
         kernels.elementwise(self.context, op, f"f::{op}<T>(a)", out, x)
 
-    def binary(self, op: str, a: Any, b: Any, out: Any) -> None:
+    def binary(self, op: str, a: Array, b: Array, out: Array) -> None:
         kernels.elementwise(self.context, op, f"f::{op}<T>(a, b)", out, a, b)
 
-    def binary_scalar(self, op: str, x: Any, scalar: Any, out: Any, reverse: bool = False) -> None:
+    def binary_scalar(
+        self, op: str, x: Array, scalar: float, out: Array, reverse: bool = False
+    ) -> None:
         if op == "pow" and scalar == 0.5 and not reverse and is_float(x._dtype):
             self.unary("sqrt", x, out)  # as on the other devices: NaN at -inf
             return
         operands = "s, a" if reverse else "a, s"
         kernels.elementwise(self.context, op, f"f::{op}<T>({operands})", out, x, scalar=scalar)
 
-    def where(self, cond: Any, a: Any, b: Any, out: Any) -> None:
+    def where(self, cond: Array, a: Array, b: Array, out: Array) -> None:
         kernels.elementwise(self.context, "where", "a ? b : c", out, cond, a, b)
 
     # ---- along axes -------------------------------------------------------------------------
 
-    def _scratch(self, size: int, dtype: np.dtype) -> CudaBuffer:
-        return CudaBuffer(self.context, size, dtype)
+    def reduce(self, op: str, x: Array, axes: tuple[int, ...], out: Array) -> None:
+        kernels.reduce(self.context, op, x, axes, out)
 
-    def reduce(self, op: str, x: Any, axes: tuple[int, ...], out: Any) -> None:
-        kernels.reduce(self.context, op, x, axes, out, self._scratch)
-
-    def argreduce(self, op: str, x: Any, axis: int, out: Any) -> None:
+    def argreduce(self, op: str, x: Array, axis: int, out: Array) -> None:
         call = f"argreduce<{'true' if op == 'argmax' else 'false'}>"
         kernels.along_axis(self.context, op, call, x, axis, out, out_stride=False)
 
-    def cumsum(self, x: Any, axis: int, out: Any) -> None:
+    def cumsum(self, x: Array, axis: int, out: Array) -> None:
         kernels.along_axis(self.context, "cumsum", "cumsum", x, axis, out)
 
-    def argsort(self, x: Any, axis: int, descending: bool, out: Any) -> None:
+    def argsort(self, x: Array, axis: int, descending: bool, out: Array) -> None:
         length = max(x._shape[axis], 1)
         padded = 1 << (length - 1).bit_length()
-        order = self._scratch(out.size // length * padded, INT64)
+        order = CudaBuffer(self.context, out.size // length * padded, INT64)
         extra = (("int64_t padded", padded), ("int64_t* order", order.use_address()))
         call = f"argsort<{'true' if descending else 'false'}>"
         kernels.along_axis(self.context, "argsort", call, x, axis, out, extra)
 
     # ---- products and rows ------------------------------------------------------------------
 
-    def matmul(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
+    def matmul(self, a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         if not self.blas.matmul(a, b, out, bias, tf32=self.allow_tf32):
             kernels.matmul(self.context, a, b, out, bias, self.allow_tf32)
 
-    def matmul_relu(self, a: Any, b: Any, out: Any, bias: Any = None) -> None:
+    def matmul_relu(self, a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         """out = relu(a @ b + bias). Only compiled code calls it."""
         if not self.blas.matmul(a, b, out, bias, relu=True, tf32=self.allow_tf32):
             product = self.empty(out._shape, out._dtype)
             self.matmul(a, b, product, bias)
             self.unary("relu", product, out)
 
-    def gather_rows(self, x: Any, index: Any, out: Any) -> None:
+    def gather_rows(self, x: Array, index: Array, out: Array) -> None:
         if not index.size:
             return
         watch = self.context.streams.current.watch
@@ -226,10 +196,10 @@ class CudaDevice(BackendDevice):
             kernels.gather_rows(self.context, x, index, out, watch)
             return
         self._check_rows(index, x._shape[0])
-        bad = self._scratch(1, INT64)
+        bad = CudaBuffer(self.context, 1, INT64)
         kernels.gather_rows(self.context, x, index, out, bad.use_address())
 
-    def scatter_add_rows(self, out: Any, index: Any, src: Any) -> None:
+    def scatter_add_rows(self, out: Array, index: Array, src: Array) -> None:
         if not index.size or not src.size:
             return
         rows = out._shape[0]
@@ -239,34 +209,21 @@ class CudaDevice(BackendDevice):
         self.argsort(wrapped, 0, False, order)
         kernels.scatter_add_rows(self.context, out, wrapped, order, src)
 
-    def _check_rows(self, index: Any, rows: int) -> None:
-        position = self.first_bad(lambda bad: kernels.check_rows(self.context, index, rows, bad))
+    def _check_rows(self, index: Array, rows: int) -> None:
+        context = self.context
+        position = kernels.first_bad(
+            context, lambda bad: kernels.check_rows(context, index, rows, bad)
+        )
         if position is not None:
-            wrong = int(self.view(index)[position])
+            wrong = kernels.integer_at(context, index, position)
             raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
-
-    def first_bad(self, launch: Callable[[int], None]) -> int | None:
-        """The smallest position that a kernel reports as bad; None if there is none.
-
-        `launch` launches the kernel; it takes the address of the word that the kernel writes. Waits
-        for the GPU, except inside of a program, which checks its word later.
-        """
-        watch = self.context.streams.current.watch
-        if watch is not None:  # inside of a program, which checks the word later
-            launch(watch)
-            return None
-        first = np.full(1, NOTHING_BAD, np.uint64)
-        bad = self.wrap(first)
-        launch(bad.use_address())
-        self.context.download(bad.use_address(), first)
-        return None if first[0] == NOTHING_BAD else int(first[0])
 
     def takes_stored(self, kernel: str) -> bool:
         return kernel == "matmul" or (
             PRIMITIVES[kernel].takes_tensor_cores and self.has_tensor_cores
         )
 
-    def fused(self, name: str) -> Callable[..., Any] | None:
+    def fused(self, name: str) -> Callable[..., None] | None:
         """The GPU's kernel of that name, or None."""
         function = kernels.LAUNCHERS.get(name)
         return None if function is None else partial(function, self)

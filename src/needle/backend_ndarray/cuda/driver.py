@@ -7,9 +7,9 @@ has changed carry the suffix of their version, as in cuda.h.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint8, c_uint64, c_void_p
 from functools import cache
-from typing import Any
 
 from .library import DRIVER, CudaUnavailable, load
 
@@ -23,7 +23,7 @@ CAPTURE_THREAD_LOCAL = 1
 POOL_RELEASE_THRESHOLD = 4
 
 _pointer, _device_pointer = c_void_p, c_uint64
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
+_SIGNATURES: dict[str, tuple[type[object], ...]] = {
     "cuInit": (c_uint,),
     "cuDriverGetVersion": (POINTER(c_int),),
     "cuDeviceGetCount": (POINTER(c_int),),
@@ -84,7 +84,7 @@ class Driver:
     """The loaded driver: `driver("cuMemFree", pointer)` calls a function and raises CudaError."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._functions: dict[str, Any] = {}
+        self._functions: dict[str, Callable[..., int]] = {}
         for name, types in _SIGNATURES.items():
             try:
                 function = getattr(library, name)
@@ -96,7 +96,7 @@ class Driver:
             function.argtypes, function.restype = types, c_int
             self._functions[name] = function
 
-    def __call__(self, name: str, *args: Any) -> None:
+    def __call__(self, name: str, *args: object) -> None:
         code = self._functions[name](*args)
         if code:
             raise CudaError(name, code, *self._text(code))
@@ -109,13 +109,13 @@ class Driver:
             texts.append((text.value or b"unknown error").decode())
         return texts[0], texts[1]
 
-    def integer(self, name: str, *args: Any) -> int:
+    def integer(self, name: str, *args: object) -> int:
         """What a function puts into the integer that is its first argument."""
         value = c_int()
         self(name, ctypes.byref(value), *args)
         return value.value
 
-    def handle(self, name: str, *args: Any) -> c_void_p:
+    def handle(self, name: str, *args: object) -> c_void_p:
         """What a function puts into the pointer that is its first argument."""
         value = c_void_p()
         self(name, ctypes.byref(value), *args)

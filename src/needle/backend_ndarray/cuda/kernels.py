@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..dtypes import c_type, is_stored, kernel_scalar, widened
-from ..layout import Shape, compact_strides, is_compact
+import numpy as np
+
+from ...typing import Shape
+from ..dtypes import INT64, c_type, is_stored, kernel_scalar, widened
+from ..layout import is_compact
 from ..primitives import PRIMITIVES
-from .context import Context
+from .arrays import Array, CudaBuffer, address, reshaped, scratch
+from .context import Context, Parameter
+from .pinned import NOTHING_BAD
+
+if TYPE_CHECKING:
+    from .device import CudaDevice
 
 THREADS, WARP = 256, 32
 BLOCKS_PER_MULTIPROCESSOR = 8
@@ -27,16 +35,31 @@ REDUCED_PER_PART = 1024  # the least elements of a part of a reduction
 MANY_PARTS = 32  # from so many parts on, a block adds them up instead of a thread
 REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
 
-LAUNCHERS: dict[str, Callable[..., None]] = {}  # of the fused kernels, by name
+# The functions that launch the fused kernels, by name. They take the device and the operands.
+LAUNCHERS: dict[str, Callable[..., None]] = {}
 
 
 def launcher(function: Callable[..., None]) -> Callable[..., None]:
     """A decorator of the function that launches the fused kernel of its name.
 
-    The function takes the device, then the kernel's operands (see `primitives`).
+    The function takes the context of the GPU, then the kernel's operands (see `primitives`).
     """
-    assert function.__name__ in PRIMITIVES, function.__name__
-    LAUNCHERS[function.__name__] = function
+
+    def launch_on(device: CudaDevice, *operands: object) -> None:
+        function(device.context, *operands)
+
+    launcher_of_device(launch_on, function.__name__)
+    return function
+
+
+def launcher_of_device(function: Callable[..., None], name: str = "") -> Callable[..., None]:
+    """`launcher` of a function that takes the whole device.
+
+    It reads the device's settings, or runs another of its primitives.
+    """
+    name = name or function.__name__
+    assert name in PRIMITIVES, name
+    LAUNCHERS[name] = function
     return function
 
 
@@ -47,14 +70,9 @@ class Axes(NamedTuple):
     strides: tuple[Shape, ...]
 
 
-def type_of(x: Any) -> str:
+def type_of(x: Array) -> str:
     """The C++ type of an array's elements."""
     return c_type(x._dtype)
-
-
-def address(x: Any) -> int:
-    """The address of an array's first element."""
-    return x._handle.use_address() + x._offset * x._dtype.itemsize
 
 
 def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
@@ -93,35 +111,33 @@ def source(header: str, parameters: Sequence[str], *body: str, resident: str = "
     )
 
 
-Operand = tuple[str, Any]  # a declaration and a value
+Operand = tuple[str, Parameter]  # a declaration and a value
 
 
-def input_operand(name: str, x: Any) -> Operand:
-    """A compact array that a kernel reads."""
-    return f"const {type_of(x)}* {name}", address(x)
+def input_operand(name: str, x: Array, i: int = 0) -> Operand:
+    """A compact array that a kernel reads, from x[i] on."""
+    return f"const {type_of(x)}* {name}", _start(x, i)
 
 
-def output_operand(name: str, x: Any) -> Operand:
-    """A compact array that a kernel writes."""
-    return f"{type_of(x)}* {name}", address(x)
+def output_operand(name: str, x: Array, i: int = 0) -> Operand:
+    """A compact array that a kernel writes, from x[i] on."""
+    return f"{type_of(x)}* {name}", _start(x, i)
 
 
-def strided(name: str, x: Any, const: bool = True) -> Operand:
+def _start(x: Array, i: int) -> int:
+    return address(x) + (i * x._strides[0] * x._dtype.itemsize if i else 0)
+
+
+def strided(name: str, x: Array, const: bool = True) -> Operand:
     """An array of any strides that a kernel reads; without `const` one that it writes."""
     element = f"const {type_of(x)}" if const else type_of(x)
     return f"Array<{element}, {len(x._shape)}> {name}", (address(x), *x._strides)
 
 
 def launch(
-    context: Context,
-    what: str,
-    header: str,
-    function: str,
-    operands: Sequence[Operand],
-    blocks: int,
-    resident: str = "1",
-    threads: int = THREADS,
-) -> None:
+    context: Context, what: str, header: str, function: str, operands: Sequence[Operand],
+    blocks: int, resident: str = "1", threads: int = THREADS,
+) -> None:  # fmt: skip
     """Launch a device function of a header on these operands; `resident` as in `source`."""
     declarations = [declaration for declaration, _ in operands]
     names = ", ".join(declaration.split()[-1].lstrip("*") for declaration in declarations)
@@ -140,7 +156,7 @@ def index_type(size: int) -> str:
     return "uint32_t" if size < 2**31 else "uint64_t"
 
 
-def shapes_of(*arrays: Any) -> str:
+def shapes_of(*arrays: Array) -> str:
     """The dtypes and shapes of arrays, for a message."""
     return ", ".join(f"{x._dtype} {x._shape}" for x in arrays)
 
@@ -149,8 +165,9 @@ def shapes_of(*arrays: Any) -> str:
 
 
 def elementwise(
-    context: Context, what: str, expression: str, out: Any, *inputs: Any, scalar: Any = None
-) -> None:
+    context: Context, what: str, expression: str, out: Array, *inputs: Array,
+    scalar: float | None = None,
+) -> None:  # fmt: skip
     """out = expression of a, b, c (elements of the inputs) and s (the scalar in out's type).
 
     Inputs have out's shape. `T` in the expression is the type of the last input, or of out.
@@ -165,7 +182,7 @@ def elementwise(
     )
     n = len(axes.shape)
     parameters = ["int64_t size"]
-    values: list[Any] = [out.size]
+    values: list[Parameter] = [out.size]
     names = ["out", "a", "b", "c"][: len(operands)]
     if packed:
         parameters += [
@@ -203,7 +220,7 @@ def elementwise(
                    values)  # fmt: skip
 
 
-def copy(context: Context, x: Any, out: Any) -> None:
+def copy(context: Context, x: Array, out: Array) -> None:
     """out = x, converted; a tiled transpose where x and out are contiguous along different axes."""
     axes = merged(out._shape, out._strides, x._strides)
     (*_, out_last), (*_, x_last) = axes.strides
@@ -236,8 +253,8 @@ def _is_wide(axes: Axes, row: int) -> bool:
 # ---- reductions -------------------------------------------------------------------------------
 
 
-def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, empty: Any) -> None:
-    """A reduction of x over `axes`; `empty(size, dtype)` gives scratch memory."""
+def reduce(context: Context, op: str, x: Array, axes: tuple[int, ...], out: Array) -> None:
+    """A reduction of x over `axes`."""
     results, count = out.size, prod(x._shape[i] for i in axes)
     if results == 0:
         return
@@ -247,41 +264,27 @@ def reduce(context: Context, op: str, x: Any, axes: tuple[int, ...], out: Any, e
     rows = abs(reduced.strides[0][-1]) <= abs(kept.strides[0][-1]) or results < 32
     wanted = context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * (1 if rows else THREADS)
     parts = max(min(wanted // results, count // REDUCED_PER_PART), 1)
-    target = out._handle if parts == 1 and is_compact(out._shape, out._strides) else None
-    if target is None:
-        target = empty(results * parts, out._dtype)
-    first = address(out) if target is out._handle else target.use_address()
-    _reduce_into(context, op, x, kept, reduced, count, results, parts, rows, out._dtype, first)
+    if parts == 1 and is_compact(out._shape, out._strides):
+        _reduce_into(context, op, x, kept, reduced, count, results, parts, rows, out)
+        return
+    sums = scratch(context, (results * parts,), out._dtype)
+    _reduce_into(context, op, x, kept, reduced, count, results, parts, rows, sums)
     if parts > 1:
-        final = empty(results, out._dtype)
+        final = scratch(context, (results,), out._dtype)
         across = Axes((results,), ((1,),)), Axes((parts,), ((results,),))
-        whole, rows = _Flat(target, out._dtype), parts >= MANY_PARTS
-        _reduce_into(
-            context, op, whole, *across, parts, results, 1, rows, out._dtype, final.use_address()
-        )
-        target = final
-    if target is not out._handle:
-        elementwise(context, op, "a", out, _Flat(target, out._dtype, out._shape))
+        _reduce_into(context, op, sums, *across, parts, results, 1, parts >= MANY_PARTS, final)
+        sums = final
+    elementwise(context, op, "a", out, reshaped(sums, out._shape))
 
 
-class _Flat:
-    """A buffer as a row-major array, with the attributes that the launchers read."""
-
-    def __init__(self, handle: Any, dtype: Any, shape: Shape | None = None) -> None:
-        self._handle, self._dtype, self._offset = handle, dtype, 0
-        self._shape = (handle.size,) if shape is None else shape
-        self._strides = compact_strides(self._shape)
-        self.size = prod(self._shape)
-
-
-def _axes_of(x: Any, which: Sequence[int], sort: bool) -> Axes:
+def _axes_of(x: Array, which: Sequence[int], sort: bool) -> Axes:
     shape, strides = (tuple(t[i] for i in which) for t in (x._shape, x._strides))
     return merged(shape, strides, sort=sort)
 
 
 def _reduce_into(
-    context: Context, op: str, x: Any, kept: Axes, reduced: Axes, count: int, results: int,
-    parts: int, rows: bool, dtype: Any, target: int,
+    context: Context, op: str, x: Array, kept: Axes, reduced: Axes, count: int, results: int,
+    parts: int, rows: bool, out: Array,
 ) -> None:  # fmt: skip
     kind, k, r = type_of(x), len(kept.shape), len(reduced.shape)
     width = _pack_width(x, kept, reduced) if rows else 1
@@ -291,9 +294,9 @@ def _reduce_into(
         (
             "int64_t results", f"Shape<{k}> kept", f"Array<const {kind}, {k}> x", "int64_t count",
             f"Shape<{r}> reduced", f"Array<const {kind}, {r}> along", "int64_t parts",
-            f"{c_type(dtype)}* out",
+            f"{type_of(out)}* out",
         ),
-        f"{name}{REDUCTIONS[op]}, {c_type(dtype)}, {index_type(max(count, results))}>("
+        f"{name}{REDUCTIONS[op]}, {type_of(out)}, {index_type(max(count, results))}>("
         f"{REDUCTIONS[op]}{{}}, results, kept, x, count, reduced, along, parts, out);",
     )  # fmt: skip
     jobs = results * parts
@@ -307,12 +310,12 @@ def _reduce_into(
         f"{op} of {shapes_of(x)}", text, blocks, threads,
         (
             results, kept.shape, (data, *kept.strides[0]), count, reduced.shape,
-            (data, *reduced.strides[0]), parts, target,
+            (data, *reduced.strides[0]), parts, address(out),
         ),
     )  # fmt: skip
 
 
-def _pack_width(x: Any, kept: Axes, reduced: Axes) -> int:
+def _pack_width(x: Array, kept: Axes, reduced: Axes) -> int:
     """The elements of a 16-byte access where all rows are aligned for it, else 1."""
     width = ACCESS // x._dtype.itemsize
     steps = (reduced.shape[-1], *kept.strides[0])
@@ -332,8 +335,8 @@ def _threads_a_row(loads: int) -> int:
 
 
 def along_axis(
-    context: Context, what: str, call: str, x: Any, axis: int, out: Any, extra: Sequence[Any] = (),
-    out_stride: bool = True,
+    context: Context, what: str, call: str, x: Array, axis: int, out: Array,
+    extra: Sequence[Operand] = (), out_stride: bool = True,
 ) -> None:  # fmt: skip
     """Launch a function of reduce.cuh with one block for each slice of x along `axis`.
 
@@ -366,7 +369,9 @@ def along_axis(
 # ---- products ---------------------------------------------------------------------------------
 
 
-def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = False) -> None:
+def matmul(
+    context: Context, a: Array, b: Array, out: Array, bias: Array | None, tf32: bool = False
+) -> None:
     """out = a @ b + bias for a batch of matrices of one dtype; see gemm.cuh and gemm_mma.cuh.
 
     With `tf32` float32 operands may be rounded to TF32 before they are multiplied.
@@ -395,7 +400,9 @@ def matmul(context: Context, a: Any, b: Any, out: Any, bias: Any, tf32: bool = F
     launch(context, f"matmul of {shapes_of(a, b)}", header, function, operands, blocks, resident)
 
 
-def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[str, str, int, str]:
+def _product(
+    context: Context, a: Array, b: Array, out: Array, tf32: bool
+) -> tuple[str, str, int, str]:
     """The kernel of a product: (header, function, side of a block's tile, `resident` blocks)."""
     resident = "(__CUDA_ARCH__ < 900 ? 1 : 2)"  # before Hopper 128 registers are too few
     rounded = is_stored(out._dtype) or (tf32 and out._dtype.name == "float32")
@@ -404,14 +411,14 @@ def _product(context: Context, a: Any, b: Any, out: Any, tf32: bool) -> tuple[st
         flags = ", ".join(str(flag).lower() for flag in turned)
         return "gemm_mma.cuh", f"gemm_mma<{flags}>", 128, resident
     sums = c_type(widened(out._dtype))
-    function, tile = f"gemm<{max(out.ndim - 2, 1)}, {sums}>", 128 if sums == "float" else 64
+    function, tile = f"gemm<{max(len(out._shape) - 2, 1)}, {sums}>", 128 if sums == "float" else 64
     return "gemm.cuh", function, tile, resident
 
 
 # ---- rows by index ----------------------------------------------------------------------------
 
 
-def gather_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> None:
+def gather_rows(context: Context, x: Array, index: Array, out: Array, bad: int) -> None:
     """out[i] = x[index[i]]; see index.cuh."""
     kind = type_of(x)
     text = source(
@@ -432,7 +439,7 @@ def gather_rows(context: Context, x: Any, index: Any, out: Any, bad: int) -> Non
     )  # fmt: skip
 
 
-def check_rows(context: Context, index: Any, rows: int, bad: int) -> None:
+def check_rows(context: Context, index: Array, rows: int, bad: int) -> None:
     """Write the position of the first index out of range to `bad`."""
     text = source(
         "index.cuh",
@@ -445,7 +452,7 @@ def check_rows(context: Context, index: Any, rows: int, bad: int) -> None:
     )  # fmt: skip
 
 
-def scatter_add_rows(context: Context, out: Any, index: Any, order: Any, src: Any) -> None:
+def scatter_add_rows(context: Context, out: Array, index: Array, order: Array, src: Array) -> None:
     """out[index[i]] += src[i]; `order` sorts the index stably."""
     kind = type_of(out)
     text = source(
@@ -464,3 +471,32 @@ def scatter_add_rows(context: Context, out: Any, index: Any, order: Any, src: An
             address(order), (address(src), *src._strides),
         ),
     )  # fmt: skip
+
+
+# ---- indices out of range ---------------------------------------------------------------------
+
+
+def first_bad(context: Context, launch: Callable[[int], None]) -> int | None:
+    """The smallest position that a kernel reports as bad; None if there is none.
+
+    `launch` launches the kernel; it takes the address of the word that the kernel writes. Waits
+    for the GPU, except inside of a program, which checks its word later.
+    """
+    here = context.streams.current
+    if here.watch is not None:
+        launch(here.watch)
+        return None
+    first = np.full(1, NOTHING_BAD, np.uint64)
+    bad = CudaBuffer(context, 1, first.dtype)
+    with here.together():
+        context.upload(first, bad.use_address())
+    launch(bad.use_address())
+    context.download(bad.use_address(), first)
+    return None if first[0] == NOTHING_BAD else int(first[0])
+
+
+def integer_at(context: Context, x: Array, position: int) -> int:
+    """An element of a compact array of int64, when all work is done."""
+    host = np.empty(1, INT64)
+    context.download(address(x) + position * INT64.itemsize, host)
+    return int(host[0])

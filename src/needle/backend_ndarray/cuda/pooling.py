@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from .arrays import Array
+from .context import Context
 from .kernels import (
     Operand,
     grid,
@@ -17,23 +18,20 @@ from .kernels import (
     strided,
 )
 
-if TYPE_CHECKING:
-    from .device import CudaDevice
-
 Pair = tuple[int, int]
 MOST_UNROLLED = 16  # positions of a kernel
 
 
 @launcher
-def max_pool2d(device: CudaDevice, x: Any, out: Any, ties: Any, *window: Pair) -> None:
+def max_pool2d(context: Context, x: Array, out: Array, ties: Array, *window: Pair) -> None:
     """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties."""
     operands = [strided("x", x), output_operand("out", out), output_operand("ties", ties)]
-    _launch(device, "max_pool2d", x, out, window, out, operands, _size(window))
+    _launch(context, "max_pool2d", x, out, window, out, operands, _size(window))
 
 
 @launcher
 def max_pool2d_grad(
-    device: CudaDevice, g: Any, x: Any, out: Any, ties: Any, dx: Any, *window: Pair
+    context: Context, g: Array, x: Array, out: Array, ties: Array, dx: Array, *window: Pair
 ) -> None:
     """dx (N, H, W, C) from g (N, OH, OW, C) and what `max_pool2d` has left in out and ties."""
     operands = [
@@ -43,21 +41,21 @@ def max_pool2d_grad(
         input_operand("ties", ties),
         output_operand("dx", dx),
     ]
-    _launch(device, "max_pool2d_grad", x, out, window, dx, operands)
+    _launch(context, "max_pool2d_grad", x, out, window, dx, operands)
 
 
 @launcher
-def avg_pool2d(device: CudaDevice, x: Any, out: Any, *window: Pair) -> None:
+def avg_pool2d(context: Context, x: Array, out: Array, *window: Pair) -> None:
     """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C)."""
     operands = [strided("x", x), output_operand("out", out)]
-    _launch(device, "avg_pool2d", x, out, window, out, operands, _size(window))
+    _launch(context, "avg_pool2d", x, out, window, out, operands, _size(window))
 
 
 @launcher
-def avg_pool2d_grad(device: CudaDevice, g: Any, dx: Any, *window: Pair) -> None:
+def avg_pool2d_grad(context: Context, g: Array, dx: Array, *window: Pair) -> None:
     """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
     _launch(
-        device,
+        context,
         "avg_pool2d_grad",
         dx,
         g,
@@ -74,7 +72,7 @@ def _size(window: Sequence[Pair]) -> str:
 
 
 def _launch(
-    device: CudaDevice, name: str, image: Any, result: Any, window: Sequence[Pair], made: Any,
+    context: Context, name: str, image: Array, result: Array, window: Sequence[Pair], made: Array,
     operands: Sequence[Operand], size: str = "",
 ) -> None:  # fmt: skip
     """A kernel of pooling.cuh with a thread an element of `made`, the image or the result."""
@@ -83,7 +81,7 @@ def _launch(
     problem = *image._shape, *result._shape, *(number for pair in window for number in pair)
     index = index_type(max(image.size, result.size))
     launch(
-        device.context, f"{name} of {shapes_of(image, result)}", "pooling.cuh",
+        context, f"{name} of {shapes_of(image, result)}", "pooling.cuh",
         f"{name}<{size}{index}>", [("Pooling p", problem), *operands],
-        grid(device.context, made.size),
+        grid(context, made.size),
     )  # fmt: skip

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ..philox import blocks_of
+from .arrays import Array
+from .context import Context
 from .kernels import grid, input_operand, launch, launcher, output_operand, shapes_of
-
-if TYPE_CHECKING:
-    from .device import CudaDevice
 
 
 @launcher
-def philox(device: CudaDevice, normal: bool, seed: Any, offset: Any, out: Any) -> None:
+def philox(context: Context, normal: bool, seed: Array, offset: Array, out: Array) -> None:
     """The numbers of a draw from `offset` on, uniform or normal → out, which is compact.
 
     seed and offset are int64 arrays of one element.
@@ -26,7 +23,7 @@ def philox(device: CudaDevice, normal: bool, seed: Any, offset: Any, out: Any) -
         output_operand("out", out),
     ]
     launch(
-        device.context, f"random numbers of {shapes_of(out)}", "random.cuh", function,
+        context, f"random numbers of {shapes_of(out)}", "random.cuh", function,
         [("int64_t size", out.size), *operands],
-        grid(device.context, blocks_of(out.size, out._dtype)),
+        grid(context, blocks_of(out.size, out._dtype)),
     )  # fmt: skip

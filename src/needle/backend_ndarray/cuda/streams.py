@@ -118,10 +118,10 @@ class Streams:
     def current(self) -> Stream:
         """The stream of this thread."""
         try:
-            return self._thread.lease.stream
+            lease: _Lease = self._thread.lease
         except AttributeError:
-            self._thread.lease = _Lease(self)
-            return self._thread.lease.stream
+            lease = self._thread.lease = _Lease(self)
+        return lease.stream
 
     def _idle_or_new(self) -> Stream:
         with suppress(IndexError):

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ...backend_ndarray.cuda import CudaDevice
+from ...backend_ndarray.cuda.arrays import CudaBuffer
+from ...backend_ndarray.cuda.context import Context, Parameter
 from ...backend_ndarray.cuda.kernels import THREADS, source
 from .cuda_loops import LoopKernel
 
@@ -57,7 +58,7 @@ class PendingKernel:
 class LaunchBatch:
     """Independent kernels that are collected for a common launch."""
 
-    device: CudaDevice
+    context: Context
     counters: int  # the address of `COUNTERS` zeros
     pending: list[PendingKernel] = field(default_factory=list)
 
@@ -97,17 +98,17 @@ class LaunchBatch:
     def _launch(self, groups: list[list[PendingKernel]]) -> None:
         """Launch groups of kernels; the kernels of a group have the same code."""
         declarations: list[str] = []
-        values: list[tuple[int, ...]] = []
+        values: list[Parameter] = []
         body: list[str] = []
-        scratch: list[Any] = []  # kept alive until the launch
+        scratch: list[CudaBuffer] = []  # kept alive until the launch
         counters, blocks = self.counters, 0
-        watch = self.device.context.streams.current.watch
+        watch = self.context.streams.current.watch
         for number, group in enumerate(groups):
             first = list(accumulate((pending.kernel.blocks for pending in group), initial=blocks))
             words = [*first, *(pending.kernel.size for pending in group)]
             for pending in group:
                 kernel = pending.kernel
-                parts = [self.device.allocate(n, dtype) for dtype, n in kernel.parts]
+                parts = [CudaBuffer(self.context, n, dtype) for dtype, n in kernel.parts]
                 words += [span.start for span in pending.arrays]
                 words += [part.use_address() for part in parts]
                 words += [counters] if kernel.counters else []
@@ -123,7 +124,7 @@ class LaunchBatch:
             blocks = first[-1]
         text = source("program_runtime.cuh", declarations, *body)
         what = "; ".join(dict.fromkeys(pending.name for group in groups for pending in group))
-        self.device.context.launch(what, text, blocks, THREADS, values)
+        self.context.launch(what, text, blocks, THREADS, values)
 
 
 def _body(number: int, kernel: LoopKernel, count: int) -> Sequence[str]:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from ...autograd import Tensor
 from ...backend_ndarray import NDArray
 from ...backend_ndarray.cuda import CudaDevice
+from ...backend_ndarray.cuda.arrays import address
 from ...backend_ndarray.cuda.context import CapturedGraph
-from ...backend_ndarray.cuda.kernels import address
 from ..codegen.cuda_launches import COUNTERS
 from ..schedule.memory_plan import aligned
 from ..schedule.planned import Planned
@@ -69,7 +69,7 @@ class CudaProgram:
         for i in self.graph.updates.keys() - self.graph.in_place:
             _own(states[i])
         addresses = [address(s.cached_data) for s in states]
-        # The captured graph uses these too: later work of other threads on them waits for it.
+        # Taking the addresses orders the graph after other threads' work on this memory.
         for own in (self._arena, self._counters, *self._constants):
             address(own)
         context = self.device.context

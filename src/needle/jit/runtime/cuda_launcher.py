@@ -12,7 +12,7 @@ import numpy as np
 
 from ...backend_ndarray import NDArray
 from ...backend_ndarray.cuda import CudaDevice
-from ...backend_ndarray.cuda.kernels import address
+from ...backend_ndarray.cuda.arrays import address
 from ..codegen.cuda_launches import COUNTERS, LaunchBatch, PendingKernel, Span
 from ..codegen.cuda_loops import write_kernel
 from ..ir.graph import Node, Value, View
@@ -52,7 +52,7 @@ class Launcher:
 
     def __post_init__(self) -> None:
         (counters,) = self.buffers["counters"]
-        self.batch = LaunchBatch(self.device, counters)
+        self.batch = LaunchBatch(self.device.context, counters)
 
     def run(self) -> None:
         """Launch all units."""
