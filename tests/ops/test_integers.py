@@ -701,7 +701,7 @@ COUNTS: dict[str, Any] = {
     "GRU": lambda n: nn.GRU(2, 2, n),
     "SelfAttention": lambda n: nn.SelfAttention(2, n),
     "Transformer": lambda n: nn.Transformer(2, 2, n),
-    "NLLLoss": lambda n: nn.NLLLoss(n),
+    "NLLLoss": lambda n: nn.NLLLoss(ignore_index=n),
     "CrossEntropyLoss": lambda n: nn.CrossEntropyLoss(ignore_index=n),
     "Generator": lambda n: ndl.Generator(n),
     "batch_size": lambda n: data.DataLoader(data.NDArrayDataset(np.ones(4)), n),

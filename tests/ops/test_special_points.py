@@ -97,7 +97,7 @@ def _pairs(torch: Any) -> Iterator[Corner]:
     yield Corner("minimum", ops.minimum, torch.minimum)
     # Infinite logits are tested below: the limits, where PyTorch gives NaN.
     yield Corner(
-        "bce", nn.BCEWithLogitsLoss("none"),
+        "bce", nn.BCEWithLogitsLoss(reduction="none"),
         lambda x, y: f.binary_cross_entropy_with_logits(x, y, reduction="none"),
         lambda x, y: (np.abs(x) > 1e38) | np.isinf(y),
     )  # fmt: skip
@@ -380,7 +380,7 @@ def test_bce_at_infinite_logits(compiled: bool, device: ndl.Device):
     x, y = (a.ravel() for a in np.meshgrid([inf, -inf, 0.0], [0.0, 1.0, 0.25]))
 
     def run(x: ndl.Tensor, y: ndl.Tensor) -> list[ndl.Tensor]:
-        loss = nn.BCEWithLogitsLoss("none")(x, y)
+        loss = nn.BCEWithLogitsLoss(reduction="none")(x, y)
         total = loss.sum()
         with ndl.no_grad():
             return [loss, ndl.grad(total, [x])[0]]

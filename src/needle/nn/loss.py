@@ -1,89 +1,35 @@
 """Losses: how far predictions are from targets, as a Tensor to call `backward()` on.
 
 `reduction` is "mean" (the default), "sum", or "none" for one loss per element or row. Predictions
-and targets never broadcast: shapes that do not fit raise ValueError.
+and targets never broadcast: shapes that do not fit raise ValueError. Here are the losses of
+classes, of numbers and of probabilities that most programs use; the rarer ones are beside them.
 """
 
 from __future__ import annotations
 
-import math
-
-from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
-from ..ops._common import as_tensors, widens
-from ..ops._comparison import logical_and
+from ..operands import ArrayLike
+from ..ops._common import as_tensor
+from ..ops._loss import whole_labels
 from ..synonyms import accepts_synonyms
-from .arguments import in_unit_interval, one_of
-from .module import Module
+from ._losses_classes import cross_entropy, nll_loss
+from ._losses_numbers import l1_loss, mse_loss
+from ._losses_probabilities import binary_cross_entropy_with_logits, kl_div
+from .arguments import in_unit_interval
+from .loss_base import ElementLoss, Loss
+
+# ---- classes ------------------------------------------------------------------------------------
 
 
-class _Loss(Module):
-    """What the losses share: the reduction."""
-
-    _reductions: tuple[str, ...] = ("mean", "sum", "none")
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = one_of(type(self).__name__, "reduction", reduction, self._reductions)
-
-    def _reduced(self, losses: Tensor) -> Tensor:
-        if self.reduction == "none":
-            return losses
-        return losses.mean() if self.reduction == "mean" else losses.sum()
-
-    def _check_same_shape(self, x: Tensor, target: Tensor) -> None:
-        if x.shape != target.shape:
-            raise ValueError(
-                f"[{type(self).__name__}] input and target must have one shape, "
-                f"got {x.shape} and {target.shape}"
-            )
-
-    def extra_repr(self) -> str:
-        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
-
-
-class _ElementLoss(_Loss):
-    """A loss with a number for each element."""
-
-    @accepts_synonyms
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss.
-
-        Parameters
-        ----------
-        input : Tensor, any shape
-            The predictions. `x` is another name of this argument.
-        target : Tensor or array, the shape of `input`
-            The targets.
-
-        Returns
-        -------
-        Tensor
-            A scalar, or with reduction "none" the loss of each element in the shape of `input`.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ.
-        """
-        x, target = as_tensors(input, target, type(self).__name__)
-        self._check_same_shape(x, target)
-        return self._reduced(widens(self._losses)(x, target))
-
-    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-# ---- classes --------------------------------------------------------------------------------
-
-
-class NLLLoss(_Loss):
+class NLLLoss(Loss):
     """Negative log-likelihood of the true classes, -log_probabilities[i, target[i]].
 
     Parameters
     ----------
+    weight : Tensor or array, shape (C,), optional
+        The weight of each class. The mean is divided by the sum of the weights of the targets.
     ignore_index : int, default -100
         Rows with this target have loss 0 and are not counted in the mean.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -97,9 +43,19 @@ class NLLLoss(_Loss):
     needle.Tensor(2.5)
     """
 
-    def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__(reduction)
-        self.ignore_index = whole(ignore_index, type(self).__name__, "ignore_index")
+        name = type(self).__name__
+        self._keep("weight", _class_weights(name, weight))
+        self.ignore_index = whole(ignore_index, name, "ignore_index")
 
     @accepts_synonyms
     def forward(self, log_probabilities: Tensor, target: Tensor) -> Tensor:
@@ -107,53 +63,47 @@ class NLLLoss(_Loss):
 
         Parameters
         ----------
-        log_probabilities : Tensor, shape (B, C)
-            The logarithms of the probabilities of C classes, as `log_softmax` gives them. `input`
-            is another name of this argument.
-        target : Tensor, shape (B,)
-            The true classes, integers or whole numbers of a floating-point dtype.
+        log_probabilities : Tensor, shape (B, C), (B, C, d…) or (C,)
+            The logarithms of the probabilities of C classes, as `log_softmax` gives them.
+        target : Tensor or array of integers
+            The true classes, of the shape of `log_probabilities` without C.
 
         Returns
         -------
         Tensor
-            A scalar, or with reduction "none" of shape (B,).
+            A scalar, or with reduction "none" of the shape of `target`.
 
         Raises
         ------
         IndexError
             If a target is outside 0 … C - 1 and is not `ignore_index`.
         TypeError
-            If a target is not a whole number.
+            If targets are floats.
         ValueError
             If the shapes do not fit.
         """
-        if not isinstance(target, Tensor):
-            target = Tensor(target, device=log_probabilities.device, requires_grad=False)
-        labels = target.realize_cached_data()
-        if not is_float(labels.dtype):
-            labels = labels.astype("int64")
-        kept = labels.compare("ne", self.ignore_index)
-        losses = ops.nll_loss(log_probabilities, labels * kept)
-        losses = ops.where(kept, losses, 0.0)
-        if self.reduction == "mean":
-            count = kept.sum().astype(losses.dtype)
-            return losses.sum() / Tensor.make_const(count)
-        return self._reduced(losses)
+        return nll_loss(
+            log_probabilities, target, self.weight,
+            ignore_index=self.ignore_index, reduction=self.reduction,
+        )  # fmt: skip
 
 
-class CrossEntropyLoss(_Loss):
-    """Cross-entropy of softmax(logits) with the true classes.
+class CrossEntropyLoss(Loss):
+    """Cross-entropy of softmax(logits) with classes or with probabilities of classes.
 
-    The loss of row i is logsumexp(logits[i]) - logits[i, target[i]]. `CrossEntropy` is an alias.
+    With classes the loss of row i is logsumexp(logits[i]) - logits[i, target[i]]. `CrossEntropy` is
+    an alias.
 
     Parameters
     ----------
-    label_smoothing : float, default 0.0
-        The part of each target's probability that is spread evenly over all classes, in [0, 1].
+    weight : Tensor or array, shape (C,), optional
+        The weight of each class. The mean is divided by the sum of the weights of the targets.
     ignore_index : int, default -100
         Rows with this target have loss 0 and are not counted in the mean.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined.
+    label_smoothing : float, default 0.0
+        The part of each target's probability that is spread evenly over all classes, in [0, 1].
 
     References
     ----------
@@ -168,13 +118,21 @@ class CrossEntropyLoss(_Loss):
     needle.Tensor(500.0)
     """
 
+    weight: Tensor | None
+
     def __init__(
-        self, label_smoothing: float = 0.0, ignore_index: int = -100, reduction: str = "mean"
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
         name = type(self).__name__
-        self.label_smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
+        self._keep("weight", _class_weights(name, weight))
         self.ignore_index = whole(ignore_index, name, "ignore_index")
+        self.label_smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
 
     @accepts_synonyms
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -182,42 +140,54 @@ class CrossEntropyLoss(_Loss):
 
         Parameters
         ----------
-        logits : Tensor, shape (B, C)
-            The unnormalized log-probabilities of C classes. `input` is another name of this
-            argument.
-        target : Tensor, shape (B,)
-            The true classes, integers or whole numbers of a floating-point dtype.
+        logits : Tensor, shape (B, C), (B, C, d…) or (C,)
+            The unnormalized log-probabilities of C classes.
+        target : Tensor or array
+            The classes, integers of the shape of `logits` without C; or probabilities, floats of
+            the shape of `logits`.
 
         Returns
         -------
         Tensor
-            A scalar, or with reduction "none" of shape (B,).
+            A scalar, or with reduction "none" of the shape of `logits` without C.
 
         Raises
         ------
         IndexError
-            If a target is outside 0 … C - 1 and is not `ignore_index`.
+            If a class is outside 0 … C - 1 and is not `ignore_index`.
         TypeError
-            If a target is not a whole number.
+            If classes are floats.
         ValueError
             If the shapes do not fit.
         """
-        return ops.cross_entropy(
-            logits, target, self.label_smoothing, self.ignore_index, self.reduction
+        return cross_entropy(
+            logits, target, self.weight, ignore_index=self.ignore_index,
+            reduction=self.reduction, label_smoothing=self.label_smoothing,
+        )  # fmt: skip
+
+
+def _class_weights(name: str, weight: ArrayLike | None) -> ArrayLike | None:
+    if isinstance(weight, (int, float)):
+        raise TypeError(
+            f"[{name}] weight must have a number for each class, got {weight!r}; "
+            "other options are given by name, as label_smoothing=0.1"
         )
+    return weight
 
 
 class SoftmaxLoss(CrossEntropyLoss):
-    """`CrossEntropyLoss` by the course's name.
+    """`CrossEntropyLoss` by the course's name, whose classes may be floats that are whole numbers.
 
     Parameters
     ----------
-    label_smoothing : float, default 0.0
-        The part of each target's probability that is spread evenly over all classes, in [0, 1].
+    weight : Tensor or array, shape (C,), optional
+        The weight of each class. The mean is divided by the sum of the weights of the targets.
     ignore_index : int, default -100
         Rows with this target have loss 0 and are not counted in the mean.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined.
+    label_smoothing : float, default 0.0
+        The part of each target's probability that is spread evenly over all classes, in [0, 1].
 
     Examples
     --------
@@ -226,14 +196,36 @@ class SoftmaxLoss(CrossEntropyLoss):
     needle.Tensor(1000.0)
     """
 
+    @accepts_synonyms
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss as `CrossEntropyLoss` does.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (B, C), (B, C, d…) or (C,)
+            The unnormalized log-probabilities of C classes.
+        target : Tensor or array
+            The classes, whole numbers of any dtype, as course programs store them; or
+            probabilities of the shape of `logits`.
+
+        Returns
+        -------
+        Tensor
+            A scalar, or with reduction "none" of the shape of `logits` without C.
+        """
+        target = as_tensor(target, logits)
+        if is_float(target.dtype) and target.shape != logits.shape:
+            target = Tensor.make_const(whole_labels(target.realize_cached_data()))
+        return super().forward(logits, target)
+
 
 CrossEntropy = CrossEntropyLoss
 
 
-# ---- numbers --------------------------------------------------------------------------------
+# ---- numbers ------------------------------------------------------------------------------------
 
 
-class MSELoss(_ElementLoss):
+class MSELoss(ElementLoss):
     """Squared error, (x - target)².
 
     Parameters
@@ -248,12 +240,11 @@ class MSELoss(_ElementLoss):
     needle.Tensor(2.0)
     """
 
-    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        difference = x - target
-        return difference * difference
+    def _loss(self, input: Tensor, target: ArrayLike) -> Tensor:
+        return mse_loss(input, target, reduction=self.reduction)
 
 
-class L1Loss(_ElementLoss):
+class L1Loss(ElementLoss):
     """Absolute error, |x - target|.
 
     Parameters
@@ -268,14 +259,14 @@ class L1Loss(_ElementLoss):
     needle.Tensor([0. 2.])
     """
 
-    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        return ops.abs(x - target)
+    def _loss(self, input: Tensor, target: ArrayLike) -> Tensor:
+        return l1_loss(input, target, reduction=self.reduction)
 
 
-# ---- probabilities --------------------------------------------------------------------------
+# ---- probabilities ------------------------------------------------------------------------------
 
 
-class BCEWithLogitsLoss(_ElementLoss):
+class BCEWithLogitsLoss(ElementLoss):
     """Binary cross-entropy of logits: -y·log p - (1 - y)·log(1 - p) for p = sigmoid(x).
 
     The loss is computed without overflow. At an infinite logit it is the limit: an impossible event
@@ -283,8 +274,13 @@ class BCEWithLogitsLoss(_ElementLoss):
 
     Parameters
     ----------
+    weight : Tensor or array, optional
+        Factors of the losses; they broadcast to the input.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the elements are combined.
+    pos_weight : Tensor or array, optional
+        The factor of the cost of the target 1, as the number of negatives over that of positives;
+        it broadcasts to the input.
 
     Examples
     --------
@@ -293,19 +289,27 @@ class BCEWithLogitsLoss(_ElementLoss):
     needle.Tensor(1000.0)
     """
 
-    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        wrong_one = _expected(1.0 - target, ops.maximum(x, 0.0))
-        wrong_zero = _expected(target, ops.maximum(-x, 0.0))
-        return wrong_one + wrong_zero + ops.log1p(ops.exp(-ops.abs(x)))
+    weight: Tensor | None
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self._keep("weight", weight)
+        self._keep("pos_weight", pos_weight)
+
+    def _loss(self, input: Tensor, target: ArrayLike) -> Tensor:
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
 
 
-def _expected(probability: Tensor, cost: Tensor) -> Tensor:
-    """probability · cost, where 0 · inf is 0."""
-    never = logical_and(probability == 0, cost == math.inf)
-    return probability * ops.where(never, 0.0, cost)
-
-
-class KLDivLoss(_ElementLoss):
+class KLDivLoss(ElementLoss):
     """Kullback-Leibler divergence, target·(log target - x), where `x` holds log-probabilities.
 
     Parameters
@@ -330,15 +334,5 @@ class KLDivLoss(_ElementLoss):
         super().__init__(reduction)
         self.log_target = log_target
 
-    def _losses(self, x: Tensor, target: Tensor) -> Tensor:
-        if self.log_target:
-            return ops.exp(target) * (target - x)
-        nonzero = ops.where(target == 0, 1.0, target)  # 0·log 0 is 0
-        return target * (ops.log(nonzero) - x)
-
-    def _reduced(self, losses: Tensor) -> Tensor:
-        if self.reduction != "batchmean":
-            return super()._reduced(losses)
-        if not losses.ndim:
-            raise ValueError("[KLDivLoss] batchmean needs an input with a batch axis, got shape ()")
-        return losses.sum() / losses.shape[0]
+    def _loss(self, input: Tensor, target: ArrayLike) -> Tensor:
+        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

@@ -81,14 +81,14 @@ def kept_rows(op: CrossEntropy) -> Tensor:
 def target_rows(op: CrossEntropy, logits: Tensor) -> Tensor:
     """The target distribution of every row as a constant of the shape of `logits`."""
     labels, classes = op.labels, logits.shape[1]
-    labels = _checked_labels(labels, classes, op.ignore_index)
+    labels = checked_labels(labels, classes, op.ignore_index)
     rows = one_hot(labels, classes, logits.dtype)
     if op.smoothing:
         rows = rows * (1.0 - op.smoothing) + op.smoothing / classes
     return Tensor.make_const(rows) * kept_rows(op).astype(logits.dtype)
 
 
-def _checked_labels(labels: NDArray, classes: int, ignore_index: int | None = None) -> NDArray:
+def checked_labels(labels: NDArray, classes: int, ignore_index: int | None = None) -> NDArray:
     """The labels. Raises IndexError for one outside 0 … classes-1 that is not `ignore_index`."""
     if is_traced(labels):
         inside = labels.compare("ge", 0)._binary("logical_and", labels.compare("lt", classes))
@@ -106,7 +106,7 @@ def _checked_labels(labels: NDArray, classes: int, ignore_index: int | None = No
     return labels
 
 
-def _whole(labels: NDArray) -> NDArray:
+def whole_labels(labels: NDArray) -> NDArray:
     """The labels as int64. Raises TypeError for a float that is no whole number."""
     rounded = labels.astype("int64")
     if not is_float(labels.dtype):
@@ -126,7 +126,7 @@ def _as_labels(labels: ArrayLike, logits: Tensor) -> NDArray:
         data = NDArray(
             host, device=logits.device, dtype="float64" if host.dtype.kind == "f" else "int64"
         )
-    data = _whole(data.to(logits.device))
+    data = whole_labels(data.to(logits.device))
     if data.shape != logits.shape[:1]:
         raise ValueError(
             f"[cross_entropy] logits of shape {logits.shape} need labels of shape "
@@ -239,7 +239,7 @@ def nll_loss(log_probs: Tensor, labels: ArrayLike) -> Tensor:
     """
     if log_probs.ndim != 2:
         raise ValueError(f"[nll_loss] log_probs must be (n, classes), got {log_probs.shape}")
-    index = _checked_labels(_as_labels(labels, log_probs), log_probs.shape[1])
+    index = checked_labels(_as_labels(labels, log_probs), log_probs.shape[1])
     return -reshape(gather(log_probs, 1, index.unsqueeze(1)), (log_probs.shape[0],))
 
 
