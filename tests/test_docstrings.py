@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from needle import data, nn, ops, optim
+from needle import data, linalg, nn, ops, optim
 
 LAYERS = {
     f"nn.{name}": value
@@ -23,6 +23,8 @@ OPS = {
     for name, value in ((name, getattr(ops, name)) for name in ops.__all__)
     if inspect.isfunction(value)
 }
+# Named tuples, and base classes.
+RESULTS = ("QR", "SVD", "Eigh", "LeastSquares", "SlogDet", "ImageTransform", "Compose")
 DATA = {
     f"data.{name}": getattr(data, name)
     for name in (
@@ -30,7 +32,13 @@ DATA = {
         "TensorDataset", "default_collate", "get_worker_info", "random_split",
     )
 }  # fmt: skip
-DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS | DATA
+FAMILIES = {
+    f"{module.__name__.removeprefix('needle.')}.{name}": getattr(module, name)
+    for module in (data.vision, linalg)
+    for name in module.__all__
+    if name not in RESULTS
+}
+DOCUMENTED: dict[str, Any] = LAYERS | OPTIM | OPS | DATA | FAMILIES
 
 
 def section(doc: str, title: str) -> str | None:

@@ -137,11 +137,17 @@ from .ops import (
 from .random import Generator
 
 if TYPE_CHECKING:
-    from . import io, models, simple_ml, train
+    from . import io, linalg, models, simple_ml, train
 
 __version__ = "0.1.0"
 
-_LAZY = ("io", "models", "simple_ml", "train")  # packages that are imported when they are asked for
+_LAZY = (
+    "io",
+    "linalg",
+    "models",
+    "simple_ml",
+    "train",
+)  # packages that are imported when they are asked for
 
 __all__ = [
     "Device",
@@ -214,6 +220,7 @@ __all__ = [
     "left_shift",
     "less",
     "less_equal",
+    "linalg",
     "linear",
     "log",
     "log1p",

@@ -1,5 +1,6 @@
 """Data sets, text, transforms, samplers and the loader that makes batches of them."""
 
+from . import vision
 from .collate import default_collate
 from .combined import ConcatDataset, StackDataset, TensorDataset, random_split
 from .dataset import Dataset, NDArrayDataset, Subset
@@ -93,4 +94,5 @@ __all__ = [
     "random_state",
     "shakespeare",
     "verify",
+    "vision",
 ]
