@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -139,6 +139,34 @@ def overlaps_itself(shape: Shape, strides: Shape) -> bool:
     for n, stride in zip(shape, strides, strict=True):
         places = np.add.outer(places, np.arange(n) * stride).ravel()
     return len(np.unique(places)) < len(places)
+
+
+Group = TypeVar("Group")
+
+
+def joined_axes(axes: Iterable[tuple[int, Shape, Group]]) -> list[tuple[int, Shape, Group]]:
+    """Axes of a loop over several arrays, with neighbours joined where every array allows it.
+
+    An axis is its length, the stride of each array along it, and a group. Two neighbours of one
+    group become one axis if every array is evenly strided over both. Axes of length 1 are dropped.
+
+    >>> joined_axes([(4, (15, 0), None), (3, (5, 0), None), (1, (7, 7), None), (5, (1, 1), None)])
+    [(12, (5, 0), None), (5, (1, 1), None)]
+    """
+    joined: list[tuple[int, Shape, Group]] = []
+    for axis in axes:
+        length, strides, group = axis
+        if length == 1:
+            continue
+        if joined:
+            outer, outer_strides, outer_group = joined[-1]
+            if outer_group == group and all(
+                a == b * length for a, b in zip(outer_strides, strides, strict=True)
+            ):
+                joined[-1] = outer * length, strides, group
+                continue
+        joined.append(axis)
+    return joined
 
 
 def normalize_axis(axis: int, ndim: int, what: str) -> int:

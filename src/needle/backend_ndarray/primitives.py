@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..typing import Shape
 from . import reference
@@ -44,6 +44,22 @@ class Primitive:
     reference: Callable[..., None] | None = None  # its definition; None: the method of cpu_numpy()
     # Floating-point operations, from the operands; None: a few for each element of the result.
     flops: Callable[..., int] | None = None
+
+
+class Reduction(NamedTuple):
+    """The names of an operation of `reduce`; its NumPy function is in `device_numpy`."""
+
+    cuda: str  # the struct in csrc/cuda/reduce.cuh
+    combine: str  # the function of two values in csrc/cpu
+    clause: str  # what a reduction clause of OpenMP calls it
+
+
+REDUCTIONS = {
+    "sum": Reduction("Sum", "f::add", "+"),
+    "prod": Reduction("Product", "f::mul", "*"),
+    "max": Reduction("Max", "larger", "larger"),
+    "min": Reduction("Min", "smaller", "smaller"),
+}
 
 
 # ---- floating-point operations ------------------------------------------------------------------

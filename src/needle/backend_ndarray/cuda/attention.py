@@ -1,7 +1,7 @@
-"""Attention and its gradient on `cuda()`, with the operands of those of `cpu()`.
+"""Attention and its gradient on `cuda()`; for the operands see `primitives`.
 
-The kernels are in attention.cuh; they are made for the type and for the widths of tiles. Numbers of
-16 bits go to tensor cores; of heads too wide for these there are float32 copies.
+The kernels are in attention.cuh, specialized for the element type and the sizes of tiles. 16-bit
+types run on tensor cores. Heads that are too wide for that are converted to float32.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .arrays import Array, address, scratch
 from .context import Context
 from .kernels import Operand, copy, launch, launcher, strided, type_of
 
-# Rows of a tile, and the widest tile of results whose sums fit a thread's registers.
+# The rows of a tile, and the most columns of results whose sums fit into registers.
 FMA_TILES = {"float": (64, 128), "double": (32, 64)}
 MMA_ROWS, MMA_DEEPEST = 128, 128
-MMA_WIDEST_PAIR = 64  # of two results at a time, or of dq where there is a mask
+MMA_WIDEST_PAIR = 64  # for two results at a time, or for dq with a mask
 NARROWEST = 16
 
 
@@ -28,7 +28,7 @@ def attention(
 ) -> None:  # fmt: skip
     """softmax(q·kᵀ·scale + mask)·v → out (B, H, T, e).
 
-    The terms of each row's logsumexp go to lse (B, H, T, 2).
+    The two terms of each row's logsumexp are written to lse (B, H, T, 2).
     """
     if _is_too_wide(q, v):
         q, k, v = (_in_float32(context, x) for x in (q, k, v))
@@ -54,7 +54,7 @@ def attention_grad(
     context: Context, g: Array, q: Array, k: Array, v: Array, mask: Array | None, out: Array,
     lse: Array, dq: Array, dk: Array, dv: Array, scale: float, causal: bool,
 ) -> None:  # fmt: skip
-    """dq, dk and dv from g (B, H, T, e) and what `attention` has left in out and lse."""
+    """dq, dk and dv from g (B, H, T, e), and from the out and lse of `attention`."""
     if _is_too_wide(q, v):
         g, q, k, v, out = (_in_float32(context, x) for x in (g, q, k, v, out))
         wide_q, wide_k, wide_v = (scratch(context, x._shape, FLOAT32) for x in (q, k, v))
@@ -88,7 +88,7 @@ def attention_grad(
 
 
 class _Tiles(NamedTuple):
-    """A struct of tiles.cuh, with its rows and the columns of its results."""
+    """A struct of tiles.cuh, the rows of a tile, and the columns of its results."""
 
     name: str
     rows: int
@@ -96,7 +96,7 @@ class _Tiles(NamedTuple):
 
 
 def _tiles(q: Array, v: Array, mask: Array | None, width: int, widest: int = MMA_DEEPEST) -> _Tiles:
-    """Tiles for results of `width` features, with tensor cores at most `widest` at a time."""
+    """The tiles for results of `width` features; on tensor cores at most `widest` at a time."""
     kind = type_of(q)
     if is_stored(q._dtype):
         depth = _padded(max(q._shape[3], v._shape[3]))
@@ -109,7 +109,7 @@ def _tiles(q: Array, v: Array, mask: Array | None, width: int, widest: int = MMA
 
 
 def _padded(features: int) -> int:
-    """The next power of two, so that few kernels serve all heads."""
+    """The next power of two, so that few kernels serve all sizes of heads."""
     return max(NARROWEST, 1 << (features - 1).bit_length())
 
 
@@ -124,7 +124,7 @@ def _in_float32(context: Context, x: Array) -> Array:
 
 
 def _input(q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool) -> Operand:
-    """What all three kernels take, as the struct AttentionInput."""
+    """The operands that all three kernels take, as the struct AttentionInput."""
     arrays = [(address(x), *x._strides) for x in (q, k, v)]
     arrays.append((0, 0, 0, 0, 0) if mask is None else (address(mask), *mask._strides))
     sizes = (q._shape[1], q._shape[2], k._shape[2], q._shape[3], v._shape[3], int(causal))
@@ -136,7 +136,7 @@ def _launch(
     context: Context, name: str, x: Array, width: int, tiles: _Tiles, operands: list[Operand],
     resident: str = "1",
 ) -> None:  # fmt: skip
-    """A kernel of attention.cuh: a block for each tile of rows of x and slice of `width`."""
+    """Launch a kernel of attention.cuh: a block for each tile of rows of x and slice of `width`."""
     b, heads, rows = x._shape[:3]
     blocks = prod((b, heads, -(-rows // tiles.rows), max(-(-width // tiles.width), 1)))
     if blocks:

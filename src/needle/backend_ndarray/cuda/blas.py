@@ -1,8 +1,8 @@
 """Matrix products by cuBLASLt, where it is installed.
 
-cuBLASLt reference: https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api. Its matrices lie
-column by column: a row-major product out = a · b is outᵀ = bᵀ · aᵀ there, with no copy. Which of
-its kernels to run is asked once for each shape, layout and alignment.
+cuBLASLt reference: https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api. Its matrices are
+column-major. A row-major product out = a · b is computed as outᵀ = bᵀ · aᵀ, without a copy. The
+library's heuristic chooses a kernel once for each shape, layout and alignment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 OLDEST_VERSION = 120000
-# cublasComputeType_t and cudaDataType. Products of 16-bit numbers are added and scaled in float32.
+# cublasComputeType_t and cudaDataType. Products of 16-bit types are accumulated in float32.
 COMPUTE_FLOAT, COMPUTE_DOUBLE, COMPUTE_TF32 = 68, 70, 77
 DATA_TYPES = {d.name: names.cuda for d, names in NAMES.items() if names.cuda is not None}
 # cublasLtMatmulDescAttributes_t, cublasLtEpilogue_t.
@@ -33,7 +33,7 @@ EPILOGUE_PLAIN, EPILOGUE_RELU, EPILOGUE_BIAS = 1, 2, 4
 # cublasLtMatrixLayoutAttribute_t, cublasLtMatmulPreferenceAttributes_t.
 LAYOUT_BATCH_COUNT, LAYOUT_BATCH_OFFSET = 5, 6
 PREFERENCE_WORKSPACE, PREFERENCE_ALIGNMENTS = 1, (5, 6, 7, 8)  # of A, B, C, D
-# What a product that is cut along its depth may add up its parts in (cublasLtReductionScheme_t).
+# The type in which split-k kernels may add up their parts (cublasLtReductionScheme_t).
 PREFERENCE_REDUCTION, REDUCTION_IN_COMPUTE_TYPE = 3, 2
 BEST_ALIGNMENT = 256
 WORKSPACE, WORKSPACE_HOPPER = 8 << 20, 32 << 20  # bytes; Hopper's kernels want more
@@ -68,7 +68,7 @@ class Choice(ctypes.Structure):
 
 
 class Layout(NamedTuple):
-    """A matrix as cuBLASLt sees it: rows that lie `step` apart, or columns if `by_columns`."""
+    """A matrix for cuBLASLt: `step` is the distance of its rows, or columns if `by_columns`."""
 
     by_columns: bool
     step: int
@@ -76,7 +76,7 @@ class Layout(NamedTuple):
 
 
 class Product(NamedTuple):
-    """All that decides which kernel multiplies (m, k) by (k, n)."""
+    """The key for the choice of a kernel for (m, k) times (k, n)."""
 
     kind: str
     m: int
@@ -121,7 +121,7 @@ def _readable(version: int) -> str:
 
 
 class Blas:
-    """cuBLASLt for one GPU; where it cannot be used, `missing` says why."""
+    """cuBLASLt for one GPU. `missing` says why it cannot be used, or is None."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -142,7 +142,7 @@ class Blas:
             self.missing = str(error).removeprefix("cuda() is not available: ")
 
     def status(self) -> str:
-        """Who multiplies matrices."""
+        """Which library multiplies matrices, in words."""
         if self.missing is None:
             return f"products by cuBLASLt {self.version}"
         return f"products by needle's own kernel: {self.missing}"
@@ -151,11 +151,11 @@ class Blas:
         self, a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False,
         tf32: bool = False,
     ) -> bool:  # fmt: skip
-        """out = a @ b + bias, no less than 0 with `relu`; False where it is left to others.
+        """out = a @ b + bias, followed by a ReLU with `relu`; returns whether it was computed.
 
-        All arrays have one float dtype; those of 16 bits are rounded once, at the end. It is left
-        to others for other dtypes, layouts that cuBLASLt does not have, and where it offers no
-        kernel. Raises CudaError where its kernel cannot be launched.
+        All arrays have one float dtype; 16-bit results are rounded once, at the end. Returns False
+        for other dtypes, for layouts that cuBLASLt does not support, and where it has no kernel.
+        Raises CudaError if the kernel cannot be launched.
         """
         product = None if self.missing else product_of(a, b, out, bias, relu, tf32)
         if product is None:
@@ -200,12 +200,12 @@ class Blas:
         self._call(name, handle, attribute, byref(value), ctypes.sizeof(value))
 
     def _plan(self, p: Product) -> _Plan | None:
-        """The library's kernel for a product, with descriptors; None if it has none."""
+        """The library's kernel for a product, and the descriptors; None if it has no kernel."""
         scale, compute = "float32", COMPUTE_TF32 if p.tf32 else COMPUTE_FLOAT
         if p.kind == "float64":
             scale, compute = "float64", COMPUTE_DOUBLE
         descriptor = self._create("cublasLtMatmulDescCreate", compute, DATA_TYPES[scale])
-        # The first operand is bᵀ, the second aᵀ: a matrix that lies row by row is its transpose.
+        # The first operand is bᵀ, the second aᵀ: a row-major matrix is a column-major transpose.
         self._set("MatmulDesc", descriptor, DESC_TRANSPOSE_A, c_int32(p.b.by_columns))
         self._set("MatmulDesc", descriptor, DESC_TRANSPOSE_B, c_int32(p.a.by_columns))
         self._set("MatmulDesc", descriptor, DESC_EPILOGUE, c_int32(p.epilogue))
@@ -223,7 +223,7 @@ class Blas:
         return _Plan(descriptor, a, b, out, choice)
 
     def _preference(self, p: Product, sums: str) -> _pointer:
-        """What the kernel may use and rely on, where it adds in the dtype `sums`."""
+        """The limits and guarantees for the choice of a kernel that accumulates in `sums`."""
         preference = self._create("cublasLtMatmulPreferenceCreate")
         self._set(
             "MatmulPreference", preference, PREFERENCE_WORKSPACE, c_uint64(self._workspace_bytes)
@@ -273,7 +273,7 @@ class Blas:
 def product_of(
     a: Array, b: Array, out: Array, bias: Array | None, relu: bool, tf32: bool
 ) -> Product | None:
-    """The product, if cuBLASLt has its dtype and layouts."""
+    """The key of a product; None where cuBLASLt does not support its dtype or layouts."""
     kind = out._dtype.name
     (m, n), k = out._shape[-2:], a._shape[-1]
     if kind not in DATA_TYPES or not out.size or not k:
@@ -296,12 +296,12 @@ def product_of(
 
 
 def alignment(x: Array) -> int:
-    """The power of two, up to the best, that divides the address of x."""
+    """The largest power of two, up to BEST_ALIGNMENT, that divides the address of x."""
     return min(address(x) & -address(x), BEST_ALIGNMENT)
 
 
 def layout_of(x: Array, batch_step: int) -> Layout | None:
-    """How the matrices of x lie, `batch_step` apart; None where neither rows nor columns do."""
+    """The layout of the matrices of x; None where neither rows nor columns are contiguous."""
     if batch_step < 0:
         return None
     for by_columns in (False, True):

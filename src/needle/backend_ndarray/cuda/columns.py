@@ -1,6 +1,7 @@
-"""What is summed over the rows of a matrix on `cuda()`: batch norm and gradients of weights.
+"""Kernels on `cuda()` that sum over the rows of a matrix: batch norm, gradients of norms' weights.
 
-The kernels are in columns.cuh. Each sum is one over parts of the rows, then one over the parts.
+The kernels are in columns.cuh. Each sum takes two launches: one sums parts of the rows, the other
+the parts.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from .kernels import (
     type_of,
 )
 
-WIDEST = 32  # columns of a strip
-LEAST_ROWS = 8  # of a thread
-BLOCKS_PER_MULTIPROCESSOR = 4  # they fit at the same time, and have enough rows in flight
+WIDEST = 32  # the most columns of a strip
+LEAST_ROWS = 8  # the least rows of a thread
+BLOCKS_PER_MULTIPROCESSOR = 4  # resident at the same time, with enough reads in flight
 
 
 class _Found(NamedTuple):
-    """What a kernel finds for a part of a column: a struct of columns.cuh."""
+    """The partial result for a part of a column: a struct of columns.cuh."""
 
     struct: str
     fields: int
-    sum: str  # the kernel that makes two results of those of all parts
+    sum: str  # the kernel that combines the partial results into two arrays
 
 
 MOMENTS = _Found("Moments", 3, "sum_moments")
@@ -67,7 +68,7 @@ def batch_norm_grad(
     context: Context, g: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float,
     dx: Array, dweight: Array, dbias: Array,
 ) -> None:  # fmt: skip
-    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `batch_norm` has left."""
+    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and the results of `batch_norm`."""
     data = [input_operand("g", g), input_operand("x", x)]
     statistics = [
         input_operand("mean", mean),
@@ -85,7 +86,7 @@ def batch_norm_grad(
 def layer_norm_weight_grads(
     context: Context, g: Array, x: Array, mean: Array, rstd: Array, dweight: Array, dbias: Array
 ) -> None:
-    """dweight (c,) and dbias (c,) from g and x (n, c), and the means and 1/deviations (n,)."""
+    """dweight (c,) and dbias (c,) from g and x (n, c), the means and the 1/deviations (n,)."""
     operands = [
         input_operand("g", g),
         input_operand("x", x),
@@ -100,7 +101,7 @@ def _sums(
     context: Context, name: str, x: Array, operands: Sequence[Operand], found: _Found, first: Array,
     second: Array,
 ) -> None:  # fmt: skip
-    """The two results (c,) of what kernel `name` finds in the parts of x (n, c)."""
+    """The two sums (c,) over the rows of x (n, c) whose parts the kernel `name` computes."""
     parts, cols = _parts(context, x._shape), x._shape[1]
     memory = scratch(context, (parts, cols, found.fields), x._dtype)
     pointer = f"{found.struct}<{type_of(x)}>* found", address(memory)
@@ -116,7 +117,7 @@ def _by_strips(context: Context, name: str, x: Array, operands: Sequence[Operand
 def _launch(
     context: Context, name: str, shape: Shape, parts: int, operands: Sequence[Operand]
 ) -> None:
-    """A kernel of columns.cuh for a matrix of that shape, a block a strip and part."""
+    """Launch a kernel of columns.cuh on a matrix, with a block for each strip and part."""
     width, strips = _strips(shape[1])
     if not strips:
         return
@@ -128,13 +129,13 @@ def _launch(
 
 
 def _strips(cols: int) -> tuple[int, int]:
-    """The columns of a strip, a power of two, and how many strips there are."""
+    """(columns of a strip, a power of two; number of strips)."""
     width = min(1 << max(cols - 1, 0).bit_length(), WIDEST)
     return width, -(-cols // width)
 
 
 def _parts(context: Context, shape: Shape) -> int:
-    """Into how many parts the rows are cut: as many as fill the GPU."""
+    """The number of parts that the rows are divided into: enough to fill the GPU."""
     width, strips = _strips(shape[1])
     wanted = context.multiprocessors * BLOCKS_PER_MULTIPROCESSOR // max(strips, 1)
     return max(min(wanted, shape[0] * width // (THREADS * LEAST_ROWS)), 1)

@@ -1,7 +1,7 @@
-"""Kernels from source, by NVRTC, for the GPU at hand, kept on disk (`disk_cache.py`).
+"""Compiling kernels with NVRTC; the machine code is kept on disk (`disk_cache.py`).
 
-NVRTC reference: https://docs.nvidia.com/cuda/nvrtc/. It needs no GPU: any architecture can be
-compiled for.
+NVRTC reference: https://docs.nvidia.com/cuda/nvrtc/. NVRTC needs no GPU and compiles for any
+architecture.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REMEDY = "Install it with pip install 'needle-dl[cuda]'"
 
 
 class KernelError(RuntimeError):
-    """NVRTC does not accept a kernel; the message has its first errors."""
+    """NVRTC refuses a kernel; the message has its log and the source."""
 
 
 @cache
@@ -49,7 +49,7 @@ def _nvrtc() -> ctypes.CDLL:
 
 
 def check_available() -> None:
-    """Raises CudaUnavailable where kernels cannot be compiled."""
+    """Raise CudaUnavailable where kernels cannot be compiled."""
     _nvrtc()
     if not (include_folder() / "cuda").is_dir():
         raise CudaUnavailable(
@@ -59,14 +59,14 @@ def check_available() -> None:
 
 
 def include_folder() -> Path:
-    """Where the kernels' sources are: csrc as it is installed with the core, or of a checkout."""
+    """The folder with the sources of kernels: csrc as installed with the core, or of a checkout."""
     installed = Path(__file__ if core is None else core.__file__).parent / "include"
     checkout = Path(__file__).resolve().parents[4] / "csrc"
     return installed if installed.is_dir() else checkout
 
 
 def cached_kernel(source: str, architecture: str) -> bytes:
-    """`compile_kernel`, from the disk where it was compiled before."""
+    """The machine code of a kernel: from the disk, or else from `compile_kernel`."""
     key = _key(source, architecture)
     try:
         folder = disk_cache.open_folder()
@@ -93,7 +93,7 @@ def _keep(folder: Path, key: str, cubin: bytes) -> None:
 
 
 def forget_kernel(source: str, architecture: str) -> None:
-    """Remove a kernel from the disk: the driver does not accept it."""
+    """Remove a kernel that the driver refuses from the disk."""
     with suppress(OSError):
         folder = disk_cache.open_folder()
         disk_cache.remove(folder.glob(f"{_key(source, architecture)}-*{disk_cache.KERNEL}"))
@@ -124,7 +124,7 @@ def compile_kernel(source: str, architecture: str) -> bytes:
 def compile_with_log(
     source: str, architecture: str, options: Sequence[str] = ()
 ) -> tuple[bytes, str]:
-    """`compile_kernel` with further options, and what the compiler has said."""
+    """`compile_kernel` with further options; returns the machine code and the compiler's log."""
     nvrtc = _nvrtc()
     standard = (f"--gpu-architecture={architecture}", f"-I{include_folder() / 'cuda'}", *OPTIONS)
     encoded = [option.encode() for option in (*standard, *options)]

@@ -1,7 +1,7 @@
-"""Convolution and its gradients on `cuda()`, with the operands of those of `cpu()`.
+"""Convolution and its gradients on `cuda()`; for the operands see `primitives`.
 
-The kernels are in convolution.cuh. They are made for the type, for how a block multiplies and the
-width of its tiles, and for whether channels lie in packs of 16 bytes.
+The kernels are in convolution.cuh. They are specialized for the element type, for the product and
+the tile width of a block, and for whether channels can be read 16 bytes at a time.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from .kernels import (
 if TYPE_CHECKING:
     from .device import CudaDevice
 
-WIDTHS = (32, 64, 128)  # of a tile, in columns
-NARROWEST = 5  # columns of a group for which a tile is worth it
-LEAST_PIXELS = 512  # of a part of the sums over all pixels
+WIDTHS = (32, 64, 128)  # the columns of a tile
+NARROWEST = 5  # the least columns of a group for which a tile is faster
+LEAST_PIXELS = 512  # the least pixels of a part of the sums over all pixels
 Pair = tuple[int, int]
 
 
 class Tile(NamedTuple):
-    """What is computed at a time, and how: a type of block_product.cuh, or OneByOne."""
+    """The results that a block computes, and how: a type of block_product.cuh, or OneByOne."""
 
     product: str
     rows: int
     columns: int
-    depth: int  # of a panel
+    depth: int  # the depth of a panel
     threads: int = THREADS
-    resident: int = 2  # blocks on a multiprocessor
+    resident: int = 2  # the blocks on a multiprocessor
 
     def tiles(self, rows: int, columns: int) -> int:
-        """How many there are of so many results."""
+        """The number of tiles for so many results."""
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
@@ -74,12 +74,12 @@ def conv2d_input_grad(
     device: CudaDevice, g: Array, w: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
 ) -> None:  # fmt: skip
-    """g (N, OH, OW, O) spread by w (KH, KW, C / groups, O) over the image, out (N, H, W, C)."""
+    """The gradient out (N, H, W, C) of the image from g (N, OH, OW, O) and w (KH, KW, …, O)."""
     if not out.size:
         return
     tile, (n, height, width, channels) = _tile(device, out, groups), out._shape
     filters = w._shape[3] // groups
-    pixels = n * -(-height // stride[0]) * -(-width // stride[1])  # of a class of residues
+    pixels = n * -(-height // stride[0]) * -(-width // stride[1])  # of one phase of the stride
     _launch(
         device.context, "conv2d_input_grad", tile, (_pack(g, filters), _pack(w, filters)),
         (out, w, g), (stride, dilation, padding, groups),
@@ -93,7 +93,7 @@ def conv2d_weight_grad(
     device: CudaDevice, x: Array, g: Array, out: Array, stride: Pair, dilation: Pair, padding: Pair,
     groups: int,
 ) -> None:  # fmt: skip
-    """Sums of x (N, H, W, C) times g (N, OH, OW, O) → out (KH, KW, C / groups, O)."""
+    """The gradient out (KH, KW, C / groups, O) of the weights from x (N, H, W, C) and g."""
     if not out.size:
         return
     tile, filters = _tile(device, out, groups), out._shape[3] // groups
@@ -124,7 +124,7 @@ def conv2d_weight_grad(
 
 
 def _tile(device: CudaDevice, out: Array, groups: int) -> Tile:
-    """What suits results (…, channels) of `groups`: tensor cores where they may be used."""
+    """The tile for results (…, channels) in `groups`; on tensor cores where they may be used."""
     kind, width = type_of(out), out._shape[3] // groups
     if groups > 1 and width < NARROWEST:
         return Tile(f"OneByOne<{kind}>", 1, 1, 1, threads=1, resident=8)
@@ -137,8 +137,11 @@ def _tile(device: CudaDevice, out: Array, groups: int) -> Tile:
 
 
 def _pack(x: Array, channels: int) -> int:
-    """How many of a group's channels of x can be read at a time: as many as one access moves, if
-    all groups, pixels and x itself begin where such an access may."""
+    """The number of channels that are read at a time.
+
+    It is what 16 bytes hold if all groups, all pixels and x itself start at multiples of 16 bytes,
+    else 1.
+    """
     length = ACCESS // x._dtype.itemsize
     steps = [step for n, step in zip(x._shape[:3], x._strides, strict=False) if n > 1]
     fits = x._strides[3] == 1 and not any(n % length for n in (channels, *steps))
@@ -149,8 +152,10 @@ def _launch(
     context: Context, name: str, tile: Tile, packs: Pair, arrays: Sequence[Array],
     geometry: tuple[Pair, Pair, Pair, int], operands: Sequence[Operand], tiles: int,
 ) -> None:  # fmt: skip
-    """A kernel of convolution.cuh for so many tiles a group; `arrays` are the image, the weights
-    and the image of results."""
+    """Launch a kernel of convolution.cuh on so many tiles a group.
+
+    `arrays` are the image, the weights and the image of results.
+    """
     image, weights, result = (a._shape for a in arrays)
     stride, dilation, padding, groups = geometry
     problem = (
@@ -159,7 +164,7 @@ def _launch(
     )  # fmt: skip
     if tile.rows == 1:
         packs = 1, 1
-    # Threads, rows, depths and offsets, and what the last tile and panel reach beyond them.
+    # The largest number of threads, rows, depths and offsets, with the excess of the last tile.
     threads = tiles * groups * tile.threads
     most = max(*map(_reach, arrays), threads if tile.rows == 1 else 0) + THREADS
     index = "int32_t" if most < 2**31 else "int64_t"
@@ -173,5 +178,5 @@ def _launch(
 
 
 def _reach(x: Array) -> int:
-    """How far the elements of x lie apart, and at least how many there are."""
+    """The largest offset in x, and at least its number of elements."""
     return max(x.size, sum((n - 1) * abs(s) for n, s in zip(x._shape, x._strides, strict=True)))

@@ -1,4 +1,4 @@
-"""Kernels of rows and of optimizers; for the operands see `primitives` and `reference`."""
+"""Kernels along rows and of optimizers on `cuda()`; for the operands see `primitives`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROW_THREADS = 128
 
 
 def _rows(context: Context, function: str, x: Array, operands: Sequence[Operand]) -> None:
-    """A kernel of rows.cuh, a block a row of x."""
+    """Launch a kernel of rows.cuh, with a block for each row of x."""
     rows, cols = x._shape
     if not rows or not cols:
         return
@@ -47,13 +47,13 @@ def _pointers(**arrays: Array) -> list[Operand]:
 
 @launcher
 def softmax(context: Context, x: Array, out: Array) -> None:
-    """exp(x) over its sum along the rows of x (n, c)."""
+    """softmax of each row of x (n, c)."""
     _rows(context, "softmax<false>", x, _pointers(x=x, out=out))
 
 
 @launcher
 def log_softmax(context: Context, x: Array, out: Array) -> None:
-    """x - logsumexp(x) along the rows of x (n, c)."""
+    """log_softmax of each row of x (n, c)."""
     _rows(context, "softmax<true>", x, _pointers(x=x, out=out))
 
 
@@ -114,7 +114,7 @@ def layer_norm_grad(
     context: Context, g: Array, x: Array, weight: Array, mean: Array, rstd: Array, dx: Array,
     dweight: Array, dbias: Array,
 ) -> None:  # fmt: skip
-    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and what `layer_norm` has left."""
+    """dx (n, c), dweight (c,) and dbias (c,) from g (n, c) and the results of `layer_norm`."""
     _rows(context, "layer_norm_grad", x,
           _pointers(g=g, x=x, weight=weight, mean=mean, rstd=rstd, dx=dx))  # fmt: skip
     layer_norm_weight_grads(context, g, x, mean, rstd, dweight, dbias)
@@ -123,12 +123,12 @@ def layer_norm_grad(
 # ---- optimizers -------------------------------------------------------------------------------
 
 
-# As in optimizer.cuh: the rows of a launch, and the bytes of an array that a block goes over.
+# As in optimizer.cuh: the most rows of a launch, and the bytes of an array that a block covers.
 TABLE, BLOCK_BYTES = 64, 16384
 
 
 class Table(NamedTuple):
-    """What a kernel of optimizer.cuh takes: rows of arrays of one size, and the blocks for them."""
+    """The operand of a kernel of optimizer.cuh: rows of arrays, each row of one size."""
 
     operand: Operand
     rows: int
@@ -136,9 +136,9 @@ class Table(NamedTuple):
 
 
 def _tables(*columns: list[Array]) -> Iterator[Table]:
-    """The arrays of the columns, row by row, as tables of a launch; empty ones are left out.
+    """The arrays of the columns, row by row, as one table for each launch, without empty arrays.
 
-    Each one's addresses are taken when it is asked for.
+    The addresses in a table are taken when the iterator yields it.
     """
     rows = [row for row in zip(*columns, strict=True) if row[0].size]
     for start in range(0, len(rows), TABLE):
@@ -159,7 +159,7 @@ def _table(rows: Sequence[Sequence[Array]]) -> Table:
 def _update(
     context: Context, step: str, arrays: Sequence[list[Array]], numbers: Sequence[Operand]
 ) -> None:
-    """A step of optimizer.cuh of all parameters."""
+    """Launch a step of optimizer.cuh on all parameters."""
     with context.streams.current.together():
         for table in _tables(*arrays):
             launch(
@@ -174,7 +174,7 @@ def sgd(
     outs: list[Array], lr: float, momentum: float, weight_decay: float, dampening: float,
     nesterov: bool,
 ) -> None:  # fmt: skip
-    """One step of each parameter into `outs`; momenta, where there are any, are updated."""
+    """Write one step of each parameter to `outs` and update `momenta`, which may be empty."""
     numbers = [
         ("double lr", float(lr)), ("double momentum", float(momentum)),
         ("double decay", float(weight_decay)), ("double dampening", float(dampening)),
@@ -190,7 +190,7 @@ def adam(
     outs: list[Array], lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
     step: int, decoupled: bool,
 ) -> None:  # fmt: skip
-    """One step of each parameter into `outs`; the moments `ms` and `vs` are updated."""
+    """Write one step of each parameter to `outs` and update the moments `ms` and `vs`."""
     l2, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
     unbias = [1 / (1 - float(np.float64(beta) ** step)) for beta in (beta1, beta2)]
     names = ("lr", "beta1", "beta2", "eps", "l2", "keep", "unbias1", "unbias2")
@@ -201,7 +201,7 @@ def adam(
 
 @launcher
 def sum_of_squares(context: Context, arrays: list[Array], out: Array) -> None:
-    """The sum of the squares of all numbers of compact arrays of one dtype → out (), float64."""
+    """The sum of squares of the elements of compact arrays of one dtype → out (), float64."""
     with context.streams.current.together():
         share = BLOCK_BYTES // arrays[0]._dtype.itemsize
         blocks = sum(-(-x.size // share) for x in arrays)

@@ -14,8 +14,8 @@ import numpy as np
 
 from ...typing import Shape
 from ..dtypes import INT64, c_type, is_stored, kernel_scalar, widened
-from ..layout import is_compact
-from ..primitives import PRIMITIVES
+from ..layout import is_compact, joined_axes
+from ..primitives import PRIMITIVES, REDUCTIONS
 from .arrays import Array, CudaBuffer, address, reshaped, scratch
 from .context import Context, Parameter
 from .pinned import NOTHING_BAD
@@ -33,7 +33,6 @@ WAVES = 4
 ACCESS = 16  # bytes of the widest memory access of a thread
 REDUCED_PER_PART = 1024  # the least elements of a part of a reduction
 MANY_PARTS = 32  # from so many parts on, a block adds them up instead of a thread
-REDUCTIONS = {"sum": "Sum", "prod": "Product", "max": "Max", "min": "Min"}
 
 # The functions that launch the fused kernels, by name. They take the device and the operands.
 LAUNCHERS: dict[str, Callable[..., None]] = {}
@@ -81,19 +80,13 @@ def merged(shape: Shape, *strides: Shape, sort: bool = True) -> Axes:
     Gives at least one axis. With `sort` the axes are in the memory order of the first operand, the
     fastest last.
     """
-    axes = [(n, tuple(s[i] for s in strides)) for i, n in enumerate(shape) if n != 1]
+    axes = [(n, tuple(s[i] for s in strides), None) for i, n in enumerate(shape) if n != 1]
     if sort:
         axes.sort(key=lambda axis: -abs(axis[1][0]))
-    joined: list[tuple[int, tuple[int, ...]]] = []
-    for n, steps in axes:
-        if joined and all(a == b * n for a, b in zip(joined[-1][1], steps, strict=True)):
-            joined[-1] = joined[-1][0] * n, steps
-        else:
-            joined.append((n, steps))
-    joined = joined or [(1, (0,) * len(strides))]
+    joined = joined_axes(axes) or [(1, (0,) * len(strides), None)]
     return Axes(
-        tuple(n for n, _ in joined),
-        tuple(tuple(steps[i] for _, steps in joined) for i in range(len(strides))),
+        tuple(n for n, _, _ in joined),
+        tuple(tuple(steps[i] for _, steps, _ in joined) for i in range(len(strides))),
     )
 
 
@@ -296,8 +289,8 @@ def _reduce_into(
             f"Shape<{r}> reduced", f"Array<const {kind}, {r}> along", "int64_t parts",
             f"{type_of(out)}* out",
         ),
-        f"{name}{REDUCTIONS[op]}, {type_of(out)}, {index_type(max(count, results))}>("
-        f"{REDUCTIONS[op]}{{}}, results, kept, x, count, reduced, along, parts, out);",
+        f"{name}{REDUCTIONS[op].cuda}, {type_of(out)}, {index_type(max(count, results))}>("
+        f"{REDUCTIONS[op].cuda}{{}}, results, kept, x, count, reduced, along, parts, out);",
     )  # fmt: skip
     jobs = results * parts
     threads = _threads_a_row(count // parts // width) if rows else THREADS

@@ -19,12 +19,12 @@ from .kernels import (
 )
 
 Pair = tuple[int, int]
-MOST_UNROLLED = 16  # positions of a kernel
+MOST_UNROLLED = 16  # the most positions of a window whose loop is unrolled
 
 
 @launcher
 def max_pool2d(context: Context, x: Array, out: Array, ties: Array, *window: Pair) -> None:
-    """The largest of x (N, H, W, C) below a kernel → out (N, OH, OW, C); how many → ties."""
+    """The maximum of each window of x (N, H, W, C) → out (N, OH, OW, C), its count → ties."""
     operands = [strided("x", x), output_operand("out", out), output_operand("ties", ties)]
     _launch(context, "max_pool2d", x, out, window, out, operands, _size(window))
 
@@ -33,7 +33,7 @@ def max_pool2d(context: Context, x: Array, out: Array, ties: Array, *window: Pai
 def max_pool2d_grad(
     context: Context, g: Array, x: Array, out: Array, ties: Array, dx: Array, *window: Pair
 ) -> None:
-    """dx (N, H, W, C) from g (N, OH, OW, C) and what `max_pool2d` has left in out and ties."""
+    """dx (N, H, W, C) from g (N, OH, OW, C), and from the out and ties of `max_pool2d`."""
     operands = [
         input_operand("g", g),
         strided("x", x),
@@ -46,14 +46,14 @@ def max_pool2d_grad(
 
 @launcher
 def avg_pool2d(context: Context, x: Array, out: Array, *window: Pair) -> None:
-    """The mean of x (N, H, W, C) below a kernel → out (N, OH, OW, C)."""
+    """The mean of each window of x (N, H, W, C) → out (N, OH, OW, C)."""
     operands = [strided("x", x), output_operand("out", out)]
     _launch(context, "avg_pool2d", x, out, window, out, operands, _size(window))
 
 
 @launcher
 def avg_pool2d_grad(context: Context, g: Array, dx: Array, *window: Pair) -> None:
-    """g (N, OH, OW, C) spread evenly over the images dx (N, H, W, C)."""
+    """dx (N, H, W, C): each element of g (N, OH, OW, C), spread evenly over its window."""
     _launch(
         context,
         "avg_pool2d_grad",
@@ -66,7 +66,7 @@ def avg_pool2d_grad(context: Context, g: Array, dx: Array, *window: Pair) -> Non
 
 
 def _size(window: Sequence[Pair]) -> str:
-    """The kernel's size as arguments of the code, where it is small."""
+    """The size of the window as template arguments, where it is small, else 0, 0."""
     height, width = window[0]
     return f"{height}, {width}, " if height * width <= MOST_UNROLLED else "0, 0, "
 
@@ -75,7 +75,7 @@ def _launch(
     context: Context, name: str, image: Array, result: Array, window: Sequence[Pair], made: Array,
     operands: Sequence[Operand], size: str = "",
 ) -> None:  # fmt: skip
-    """A kernel of pooling.cuh with a thread an element of `made`, the image or the result."""
+    """Launch a kernel of pooling.cuh with a thread for each element of `made`."""
     if not made.size:
         return
     problem = *image._shape, *result._shape, *(number for pair in window for number in pair)

@@ -1,15 +1,14 @@
-"""A program as C++: functions of its loop nests, and one that calls them and kernels in turn."""
+"""A program as C++: a function for each loop nest, and one that calls them and the kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ...backend_ndarray.dtypes import NAMES, c_type, kernel_scalar
-from ..ir.graph import Graph, Node, Value, View
+from ..ir.graph import Graph, Node, Number, Value, View
 from ..ir.products import ProductShape, product_shape
 from ..schedule.convolutions import ConvolutionShape, convolution_shape
 from ..schedule.memory_plan import Plan, aligned
@@ -25,7 +24,7 @@ HEADER = """\
 using namespace needle;
 using namespace needle::jit;
 """
-# The functions of nodes that get code made for their shapes, and where they are.
+# The headers and function templates of nodes that get code specialized for their shapes.
 TEMPLATES = {
     "matmul": ("static_gemm", "static_gemm"),
     "conv2d": ("static_convolution", "static_convolution"),
@@ -36,7 +35,7 @@ TEMPLATES = {
 
 @dataclass
 class Program:
-    """The text of a program, and what each of its units is called in it."""
+    """The text of a program, and the statement that runs each of its units."""
 
     source: str
     calls: list[str]
@@ -46,7 +45,7 @@ class Program:
 class _Writer:
     graph: Graph
     plan: Plan
-    names: dict[str, str] = field(default_factory=dict)  # of functions and structs, by text
+    names: dict[str, str] = field(default_factory=dict)  # of functions and structs, by their text
     loops: list[str] = field(default_factory=list)
     structs: list[str] = field(default_factory=list)
     includes: set[str] = field(default_factory=set)
@@ -54,7 +53,7 @@ class _Writer:
     # ---- places -----------------------------------------------------------------------------
 
     def _buffer(self, kind: str, number: int) -> int:
-        """The index among the buffers that the program is called with."""
+        """The index of a buffer among those that the program is called with."""
         graph = self.graph
         counts = len(graph.arguments), len(graph.states), len(graph.constants), len(graph.results)
         order = ("argument", "state", "constant", "result", "arena")
@@ -69,7 +68,7 @@ class _Writer:
         return f"b[{self._buffer(kind, number)}]" + (f" + {skip}" if skip else "")
 
     def view(self, x: View) -> str:
-        """A `View` of the kernels."""
+        """The expression of a `View` in C++."""
         n = len(x.shape)
         numbers = [f"{{{', '.join(map(str, v))}}}" for v in (x.shape, x.strides)]
         return (
@@ -80,7 +79,7 @@ class _Writer:
     # ---- units ------------------------------------------------------------------------------
 
     def name(self, text: str, among: list[str]) -> str:
-        """The name of the function or struct with this text; equal texts are one."""
+        """The name of the function or struct with this text. Equal texts share one definition."""
         if text not in self.names:
             self.names[text] = f"loop_{len(self.names)}"
             among.append(text.replace("NAME", self.names[text], 1))
@@ -94,7 +93,7 @@ class _Writer:
             shape = product_shape(unit.node) or convolution_shape(unit.node)
             if shape is None:
                 return kernel_call(unit.node, self.view)
-            return self.made_for_shape(unit, unit.node, shape, needed)
+            return self.specialized(unit, unit.node, shape, needed)
         assert unit.nest is not None
         code = write_loop(unit.nest, needed, self.graph.filled())
         return f"{self.name(code.text, self.loops)}({self.arguments(code)});"
@@ -158,10 +157,10 @@ class _Writer:
         """A typed pointer to the first element of a view."""
         return f"reinterpret_cast<{c_type(x.dtype)}*>({self.address(x.value, x.offset)})"
 
-    def made_for_shape(
+    def specialized(
         self, unit: Unit, node: Node, shape: ProductShape | ConvolutionShape, needed: set[int]
     ) -> str:
-        """A product or convolution made for its shape, with the unit's loop on each block of it."""
+        """A product or convolution specialized for its shape; the unit's nest is its epilogue."""
         header, name = TEMPLATES[node.op]
         self.includes.add(f'#include "kernels/{header}.h"\n')
         if isinstance(shape, ProductShape) and shape.batch > 1:
@@ -179,7 +178,7 @@ class _Writer:
         return f"{{ {made} {call}, epilogue); epilogue.finish(); }}"
 
     def shape(self, shape: ProductShape | ConvolutionShape) -> str:
-        """The name of the struct of a product's or a convolution's constants."""
+        """The name of the struct with the constants of a product or convolution."""
         base, numbers = type(shape).__name__, list(map(str, shape))
         if isinstance(shape, ProductShape):
             base, numbers = ("BatchedShape", numbers) if shape.batch > 1 else (base, numbers[:7])
@@ -187,15 +186,15 @@ class _Writer:
         return self.name(text, self.structs)
 
     def copy(self, view: View, kind: str, number: int) -> str:
-        """The statement that brings an output to its place."""
+        """The statement that copies an output to its buffer."""
         to = f"b[{self._buffer(kind, number)}]"
         return f"std::copy_n({self.address(view.value)}, {view.value.nbytes}, {to});"
 
 
 def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = False) -> Program:
-    """The C++ file of a graph whose nodes are in `units` and whose values are placed by `plan`.
+    """The C++ file of a graph that runs as `units`, with its values in the places of `plan`.
 
-    With `profile` it sums the seconds of unit i in `needle_times[i]`.
+    With `profile` it adds the seconds of unit i to `needle_times[i]`.
     """
     writer = _Writer(graph, plan)
     calls = timed = writer.calls(units)
@@ -219,7 +218,7 @@ def write_program(graph: Graph, units: list[Unit], plan: Plan, profile: bool = F
 # ---- kernels of the core --------------------------------------------------------------------
 
 
-def scalar(value: Any) -> str:
+def scalar(value: Number) -> str:
     """A Python number as the kernels' `Scalar`."""
     real, whole = kernel_scalar(value)
     text = real.hex() if np.isfinite(real) else f"{'-' if real < 0 else ''}__builtin_inf()"
@@ -232,7 +231,7 @@ def _enum(kind: str, name: str) -> str:
     return f"{kind}::{name}"
 
 
-def _number(value: Any) -> str:
+def _number(value: Number | tuple[Number, ...]) -> str:
     if isinstance(value, tuple):
         return f"Pair{{{', '.join(map(_number, value))}}}"
     if isinstance(value, (bool, np.bool_)):
@@ -242,36 +241,38 @@ def _number(value: Any) -> str:
 
 def kernel_call(node: Node, view: Callable[[View], str]) -> str:
     """The statement that runs a node through the core's table of kernels."""
-    at: list[Any] = [view(x) if isinstance(x, View) else x for x in node.operands]
-    op = node.op
+    op, x = node.op, node.operands
+    at = [view(operand) if isinstance(operand, View) else "" for operand in x]  # "" for the others
     if "?" in node.roles:
         return _with_optional(node, at)
     if op == "fill":
-        args = [at[0], scalar(at[1])]
+        args = [at[0], scalar(x[1])]
     elif op == "unary":
-        args = [_enum("UnaryOp", at[0]), *at[1:]]
+        args = [_enum("UnaryOp", x[0]), *at[1:]]
     elif op == "binary":
-        args = [_enum("BinaryOp", at[0]), *at[1:]]
+        args = [_enum("BinaryOp", x[0]), *at[1:]]
     elif op == "binary_scalar":
-        args = [_enum("BinaryOp", at[0]), at[1], scalar(at[2]), at[3], _number(at[4])]
+        args = [_enum("BinaryOp", x[0]), at[1], scalar(x[2]), at[3], _number(x[4])]
     elif op == "reduce":
-        mask = sum(1 << axis for axis in at[2])
-        args = [_enum("ReduceOp", at[0]), at[1], str(mask), at[3]]
+        mask = sum(1 << axis for axis in x[2])
+        args = [_enum("ReduceOp", x[0]), at[1], str(mask), at[3]]
     elif op == "argreduce":
-        args = [_number(at[0] == "argmax"), at[1], str(at[2]), at[3]]
+        args = [_number(x[0] == "argmax"), at[1], str(x[2]), at[3]]
     else:
         args = _arguments(node, at)
     return f"k->{op}({', '.join(args)});"
 
 
-def _arguments(node: Node, at: list[Any]) -> list[str]:
-    return [_number(x) if role == "a" else x for role, x in zip(node.roles, at, strict=True)]
+def _arguments(node: Node, at: list[str]) -> list[str]:
+    """The operands in order; `at` has the views."""
+    operands = zip(node.roles, node.operands, at, strict=True)
+    return [_number(x) if role == "a" else text for role, x, text in operands]
 
 
-def _with_optional(node: Node, at: list[Any]) -> str:
-    """Kernels with an operand that may be missing take a pointer to it."""
+def _with_optional(node: Node, at: list[str]) -> str:
+    """The call of a kernel that takes a pointer to an operand that may be missing."""
     which = node.roles.index("?")
-    missing = at[which] is None
+    missing = node.operands[which] is None
     args = _arguments(node, at)
     args[which] = "nullptr" if missing else "&extra"
     call = f"k->{node.op}({', '.join(args)});"

@@ -1,12 +1,12 @@
 """A loop nest as C++: one function whose pointers are parameters and whose sizes are constants.
 
-The rows of the nest are cut into parts for threads. Within a row, the columns are walked once for
-each *phase*: a new phase begins where a value of the whole row (a sum, a maximum) is needed. Values
-of one phase that a later one needs are kept in a buffer of one row.
+The rows of the nest are divided among threads. Within a row, the function passes over the columns
+once for each *phase* (`cpp_phases`): a phase ends where a value of the whole row is needed, such as
+a sum or a maximum.
 
-Sums of floats have errors that do not grow with their length, as those of `kernels/sums.h`: at most
-LONG numbers are added one after the other, and longer sums are made of parts (stretches of a row,
-groups of rows) that are added with compensation.
+The rounding error of a sum of floats does not grow with its length, as in `kernels/sums.h`. At most
+LONG numbers are added one after the other. Longer sums consist of parts (stretches of a row, groups
+of rows) that are added with compensation.
 """
 
 from __future__ import annotations
@@ -15,90 +15,87 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 from ...backend_ndarray.dtypes import c_type, is_float
-from ..ir.cost import CHEAP, cost_of
+from ...backend_ndarray.primitives import REDUCTIONS
+from ..ir.cost import cost_of
 from ..ir.domain import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL
-from ..ir.graph import Node, Value
+from ..ir.graph import Node, Number, Value
 from ..schedule.loop_nest import Nest
-from ..schedule.walk import Access, Walk, make_walk, phases_of
-from .scalars import REDUCTIONS, combine, expression, identity, literal
+from ..schedule.walk import Access, Walk, make_walk
+from .cpp_phases import Phases
+from .scalars import combine, expression, identity, literal
 
-# A nest without rows of its own is walked in blocks of this many points: a row of 16 KiB of floats.
+# A flat nest runs in blocks of this many points, as if they were rows: 16 KiB of floats.
 BLOCK = 4096
-# Points of a row that are summed, in the lanes of a vector, before their sum is added to the row's.
+# Points of a row that are summed in the lanes of a vector before the sum is added to the row's.
 STRETCH = 1024
-# Rows that are summed before they are added to the sums of columns. Where few columns leave a
-# processor waiting for one addition after the other, it begins with the next of shorter groups.
+# Rows that are summed before they are added to the sums of columns. With few columns each addition
+# waits for the one before; shorter groups give the processor independent ones.
 GROUP = 128
 GROUP_OF_NARROW = 32
 NARROW = 16  # columns
-# Rows whose sums are added before they are added to the sum of all: each end of a group is a branch
-# that is not foreseen.
+# Rows whose sums are added before they are added to a total: the end of a group is a branch that
+# the processor mispredicts.
 GROUP_OF_TOTALS = 256
-# The same of blocks, each of which takes longer than such a branch.
+# The same for blocks, each of which takes longer than such a branch.
 GROUP_OF_BLOCKS = 8
 # Sums of more rows than this are compensated.
 LONG = 1024
-# Sums of a group are local arrays up to this many columns: the compiler keeps a few columns of them
-# in registers, where sums in memory would wait for each other's stores (16 columns took 5 times as
-# long). Wider ones would fill a thread's stack.
+# The sums of a group are local arrays up to this many columns. The compiler keeps those of a few
+# columns in registers; in memory each addition would wait for the store before it (16 columns took
+# 5 times as long). Wider arrays would fill a thread's stack.
 LOCAL_COLUMNS = 1024
 
 
 def is_compensated(node: Node) -> bool:
-    """Whether a reduction is one whose rounding errors would add up."""
+    """Whether a reduction is a sum of floats, whose rounding errors would accumulate."""
     return node.attributes[0] == "sum" and is_float(node.outputs[0].dtype)
 
 
 @dataclass
 class LoopCode:
-    """A function `NAME(pointers…)`: its text with `NAME` in the place of its name."""
+    """A function `NAME(pointers…)`: its text, with `NAME` as a placeholder."""
 
     text: str
     parameters: list[tuple[Value, int]]  # (value, offset) of each pointer
-    size: int | None = None  # the last argument, of loops that are the same for all sizes
+    size: int | None = None  # the last argument of a function that serves all sizes
 
 
 @dataclass
 class _Writer:
-    """Writes one nest."""
+    """Writes one nest. A doubled brace in a line stands for one brace of C++."""
 
     nest: Nest
-    kept: set[int]  # ids of the values that other units need
-    filled: dict[int, Any]  # the number in values that are all one number, by id
-    cols: int | None = None  # the columns, where the nest leaves them open
+    kept: set[int]  # ids of the values that must be stored
+    filled: dict[int, Number]  # the number that fills a value, by id
+    cols: int | None = None  # the columns of a nest that does not determine them
     walk: Walk = field(init=False)
+    phases: Phases = field(init=False)
     pointers: dict[tuple[int, int], str] = field(default_factory=dict)
-    parameters: list[tuple[Any, int]] = field(default_factory=list)
+    parameters: list[tuple[Value, int]] = field(default_factory=list)
     signature: list[str] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)  # of values of the nest
-    makers: dict[int, tuple[Node, str]] = field(default_factory=dict)  # by the id of a value
     index: dict[int, int] = field(default_factory=dict)  # of nodes in the nest, by id
     loads: dict[Access, str] = field(default_factory=dict)
-    point_loads: dict[Access, str] = field(default_factory=dict)  # those of the phase in writing
-    members: dict[int, list[Node]] = field(default_factory=dict)  # by phase, see `_members`
-    block: bool = False  # whether the columns of a block are walked, not all
+    point_loads: dict[Access, str] = field(default_factory=dict)  # of the phase being written
+    block: bool = False  # whether the function covers the columns of a block only
     columns: list[Node] = field(default_factory=list)  # the sums of columns
     totals: list[Node] = field(default_factory=list)
     is_long: bool = field(init=False)  # whether sums over rows are compensated
+    row_buffers: dict[int, str] = field(default_factory=dict)  # the types of kept values, by id
 
     def __post_init__(self) -> None:
         self.walk = make_walk(self.nest, self.cols)
-        self.phase = phases_of(self.nest)
+        self.phases = Phases(self.nest)
         self.is_long = bool(self.walk.blocked) or prod(self.walk.rows) > LONG
         for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
             self.names[id(node.outputs[0].value)] = f"v{i}"
-            self.makers[id(node.outputs[0].value)] = node, kind
             self.index[id(node)] = i
             if kind == COLUMN_SUM:
                 self.columns.append(node)
             if kind == TOTAL:
                 self.totals.append(node)
-
-    def _made_by(self, value: Value) -> tuple[Node, str] | None:
-        return self.makers.get(id(value))
 
     # ---- memory ---------------------------------------------------------------------------
 
@@ -122,7 +119,7 @@ class _Writer:
         return "".join(f" + {n} * {s}" for n, s in steps_of_rows if s)
 
     def _width(self) -> str | int:
-        """The points of a row: a number, but in loops that are the same for all widths."""
+        """The points of a row: a number, or a parameter of epilogues, which serve all widths."""
         return "width" if self.block else BLOCK if self.walk.blocked else self.walk.width
 
     def _row_names(self) -> list[str]:
@@ -130,8 +127,11 @@ class _Writer:
         return ["r"] if n == 1 else [f"r{i}" for i in range(n)]
 
     def _load(self, access: Access) -> str:
-        """An input from memory at the present point: read at the start of the row where it does
-        not move along it, else at the start of the point, before anything is written there."""
+        """The name of an input at the present point.
+
+        An input that is constant along the row is read at the start of the row. Others are read at
+        the start of the point, before anything is written there.
+        """
         name = self.loads.setdefault(access, f"x{len(self.loads)}")
         if not any(access.cols):
             return name
@@ -139,7 +139,7 @@ class _Writer:
         return f"{name}_here"
 
     def _read_point(self) -> Iterator[str]:
-        """The reads of the loads that the nodes of a phase have asked for."""
+        """The statements that read the inputs of a phase at a point."""
         for access, name in self.point_loads.items():
             index = " + ".join(
                 (j if s == 1 else f"{j} * {s}")
@@ -178,12 +178,12 @@ class _Writer:
         index = self.index[id(node)]
         result = []
         for x, access in zip(node.inputs, self.walk.accesses[index], strict=True):
-            made = self._made_by(x.value)
+            made = self.phases.maker(x.value)
             if id(x.value) in self.filled:
                 result.append(literal(self.filled[id(x.value)], x.dtype))
             elif made is None:
                 result.append(self._load(access))
-            elif made[1] == FULL and self.phase[id(made[0])] < phase and not self._again(made[0]):
+            elif self.phases.is_kept(made, phase):
                 result.append(f"{self.names[id(x.value)]}_row[{self._flat_column()}]")
             else:
                 result.append(self.names[id(x.value)])
@@ -197,84 +197,23 @@ class _Writer:
 
     def _is_one_along_row(self, node: Node, i: int) -> bool:
         """Whether input `i` is the same at all points of a row."""
-        made = self._made_by(node.inputs[i].value)
+        made = self.phases.maker(node.inputs[i].value)
         if made is not None:
-            return made[1] != FULL
+            return made.kind != FULL
         return not any(self.walk.accesses[self.index[id(node)]][i].cols)
-
-    def _again(self, node: Node) -> bool:
-        """Whether a full value is computed anew in later phases."""
-        return self._rebuild_cost(node) <= CHEAP
-
-    def _rebuild_cost(self, node: Node) -> int:
-        total = 0 if node.op in ("fill", "copy") else cost_of(node)
-        for x in node.inputs:
-            made = self._made_by(x.value)
-            if made is not None and made[1] == FULL:
-                total += self._rebuild_cost(made[0])
-        return min(total, 1000)
-
-    def _members(self, phase: int) -> list[Node]:
-        """The full nodes and reductions of full values to compute in a phase, those that are
-        computed again among them, in order."""
-        if phase not in self.members:
-            self.members[phase] = self._find_members(phase)
-        return self.members[phase]
-
-    def _find_members(self, phase: int) -> list[Node]:
-        wanted: set[int] = set()
-
-        def want(node: Node) -> None:
-            if id(node) in wanted:
-                return
-            wanted.add(id(node))
-            for x in node.inputs:
-                made = self._made_by(x.value)
-                if made is None or made[1] != FULL:
-                    continue
-                if self.phase[id(made[0])] == phase or self._again(made[0]):
-                    want(made[0])
-
-        for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
-            if kind != ROW and self._walks_columns(i) and self.phase[id(node)] == phase:
-                want(node)
-        return [node for node in self.nest.nodes if id(node) in wanted]
-
-    def _walks_columns(self, i: int) -> bool:
-        return self.nest.domains[i].size == self.nest.size
-
-    def _kept_rows(self) -> dict[int, str]:
-        """Full values that a later phase reads from a buffer of one row: type by value id."""
-        kept: dict[int, str] = {}
-        for i, node in enumerate(self.nest.nodes):
-            if not self._walks_columns(i):
-                continue
-            for phase in range(self.phase[id(node)], self.last_phase + 1):
-                if node not in self._members(phase):
-                    continue
-                for x in node.inputs:
-                    made = self._made_by(x.value)
-                    if (
-                        made
-                        and made[1] == FULL
-                        and self.phase[id(made[0])] < phase
-                        and not self._again(made[0])
-                    ):
-                        kept[id(x.value)] = c_type(x.value.dtype)
-        return kept
 
     # ---- text -----------------------------------------------------------------------------
 
     def write(self) -> LoopCode:
-        """The function."""
+        """The code of the function."""
         nodes = self.nest.nodes
-        self.last_phase = max(self.phase.values(), default=0)
-        self.row_buffers = self._kept_rows()
+        last_phase = self.phases.last
+        self.row_buffers = {id(v): c_type(v.dtype) for v in self.phases.kept_values()}
         body: list[str] = []
-        for phase in range(self.last_phase + 1):
+        for phase in range(last_phase + 1):
             body += self._row_values(phase)
             body += self._column_loop(phase)
-        body += self._row_values(self.last_phase + 1)
+        body += self._row_values(last_phase + 1)
         rows, width = str(prod(self.walk.rows)), self.walk.width
         if self.walk.blocked:
             rows, width = f"(size + {BLOCK - 1}) / {BLOCK}", BLOCK
@@ -301,7 +240,7 @@ class _Writer:
         return LoopCode(joined.replace("{signature}", ", ".join(signature)), self.parameters, size)
 
     def _row_loop(self, begin: str, end: str, body: list[str]) -> Iterator[str]:
-        """A loop over rows, which go in groups where groups are summed."""
+        """A loop over rows, in groups where the sums of groups are needed."""
         if not self.columns and not self._groups_totals():
             yield f"for (int64_t r = {begin}; r < {end}; ++r) {{{{"
             yield from (f"  {line}" for line in body)
@@ -322,13 +261,12 @@ class _Writer:
         return GROUP_OF_NARROW if self.walk.width <= NARROW and not self.block else GROUP
 
     def write_epilogue(self, whole_rows: bool) -> LoopCode:
-        """A struct with the pointers, called with blocks of rows and columns, then finished.
+        """The code of a struct: it is called with blocks of rows and columns, then `finish`.
 
-        Column sums are kept for each thread, and joined at the end in the order of threads.
+        Each thread has column sums of its own. They are added at the end, in the order of threads.
         """
         assert len(self.walk.rows) == len(self.walk.cols) == 1
         assert not self.totals
-        self.last_phase, self.row_buffers = 0, {}
         self.block = not whole_rows
         body = self._column_loop(0)
         body = [*self._row_setup(), *body]
@@ -368,10 +306,10 @@ class _Writer:
                 yield f"const int64_t r{i} = {place if i == 0 else f'{place} % {length}'};"
 
     def _row_values(self, phase: int) -> list[str]:
-        """Values of the whole row that are known before the columns of a phase are walked."""
+        """The values per row that are computed before a phase passes over the columns."""
         lines = []
-        for i, (node, kind) in enumerate(zip(self.nest.nodes, self.nest.kinds, strict=True)):
-            if self._walks_columns(i) or self.phase[id(node)] != phase:
+        for node, kind in zip(self.nest.nodes, self.nest.kinds, strict=True):
+            if self.phases.covers_columns(node) or self.phases.of(node) != phase:
                 continue
             out = node.outputs[0].value
             operands = self._operands(node, phase)
@@ -389,7 +327,7 @@ class _Writer:
         return [f"{self._pointer(out, 0, True)}[r] = {self.names[id(out)]};"]
 
     def _column_loop(self, phase: int) -> list[str]:
-        members = self._members(phase)
+        members = self.phases.members(phase)
         if not members:
             return []
         reductions = [n for n in members if self._kind(n) in (ROW_SUM, TOTAL)]
@@ -398,7 +336,7 @@ class _Writer:
         lines = [self._declare(node, self._of_row(node)) for node in reductions]
         lines += [self._declare(node, f"{self._of_row(node)}_lost") for node in long]
         clauses = "".join(
-            f" reduction({REDUCTIONS[n.attributes[0]][0]}:"
+            f" reduction({REDUCTIONS[n.attributes[0]].clause}:"
             f"{self._of_row(n)}{'_stretch' if n in long else ''})"
             for n in reductions
         )
@@ -425,8 +363,10 @@ class _Writer:
         return lines
 
     def _loops(self, cut: int | None, step: int) -> Iterator[tuple[str, str, str, str]]:
-        """The variable of each loop over columns, where it starts and ends, its increment. Number
-        `cut` goes from stretch to stretch."""
+        """(variable, start, end, increment) of each loop over columns.
+
+        The axis number `cut` gets an outer loop from stretch to stretch.
+        """
         for axis, (name, length) in enumerate(zip(self._col_names(), self.walk.cols, strict=True)):
             first, bound = self._bounds_of(axis)
             if axis == cut and step > 1:
@@ -437,8 +377,10 @@ class _Writer:
             yield name, first, bound, f"++{name}"
 
     def _stretches(self, reductions: list[Node]) -> tuple[int | None, int]:
-        """The axis of the columns that is walked in stretches, and how far one goes along it;
-        no axis where no sum of a row is long."""
+        """The axis of the columns that is divided into stretches, and the length of a stretch.
+
+        None for the axis where no sum of a row is long.
+        """
         if any(map(is_compensated, reductions)):
             inner = 1
             for axis in reversed(range(len(self.walk.cols))):
@@ -452,14 +394,14 @@ class _Writer:
         return f"add_compensated({name}, {name}_lost, {name}_stretch);"
 
     def _of_row(self, node: Node) -> str:
-        """What a reduction of the points of a row is called."""
+        """The name of a reduction over the points of a row."""
         return f"{self._sum(node)[0]}{'' if self._kind(node) == ROW_SUM else '_sum'}"
 
     def _declare(self, node: Node, name: str) -> str:
         return f"{c_type(node.outputs[0].dtype)} {name} = {self._sum(node)[1]};"
 
     def _bounds_of(self, axis: int) -> tuple[str, str]:
-        """Where the walk along an axis of the columns starts and ends."""
+        """The start and the end of an axis of the columns."""
         if self.block:
             return "j0", "j1"
         return "0", "n" if self.walk.blocked else str(self.walk.cols[axis])
@@ -468,7 +410,7 @@ class _Writer:
         return self.nest.kinds[self.index[id(node)]]
 
     def _into(self, node: Node, target: str, x: str) -> str:
-        """`target` reduced with one more value."""
+        """The statement that adds one more value to the reduction `target`."""
         out = node.outputs[0].value
         value = f"static_cast<{c_type(out.dtype)}>({x})"
         return f"{target} = {combine(node.attributes[0], c_type(out.dtype))}({target}, {value});"
@@ -479,7 +421,7 @@ class _Writer:
         name = self.names[id(out)]
         if kind == FULL:
             yield f"const {c_type(out.dtype)} {name} = {self._value(node, operands)};"
-            if self.phase[id(node)] != phase:
+            if self.phases.of(node) != phase:
                 return
             if id(out) in self.row_buffers:
                 yield f"{name}_row[{self._flat_column()}] = {name};"
@@ -499,18 +441,18 @@ class _Writer:
         return self.walk.width <= LOCAL_COLUMNS
 
     def _compensates(self, node: Node) -> bool:
-        """Whether the sum of a column, or of all, is compensated over the groups of rows."""
+        """Whether a column sum or a total is compensated over the groups of rows."""
         return self.is_long and is_compensated(node)
 
     def _groups_totals(self) -> bool:
         return any(map(self._compensates, self.totals))
 
     def _total(self, node: Node) -> str:
-        """What a total is called while rows are walked."""
+        """The name of a total inside the loop over rows."""
         return f"{self._sum(node)[0]}_{'group' if self._groups_totals() else 'total'}"
 
     def _partial_memory(self) -> Iterator[str]:
-        """The rows of sums of each part; one total a part."""
+        """The memory for the column sums and the totals of each part."""
         for node, length in (
             *((n, self._part_length(n)) for n in self.columns),
             *((n, 1) for n in self.totals),
@@ -527,8 +469,10 @@ class _Writer:
         return f"{f'{rows} * ' if rows > 1 else ''}{self._width()}"
 
     def _rows_of_sums(self, node: Node) -> list[str]:
-        """The sums of columns; what they have lost, where they are compensated; those of a group
-        of rows, unless these are local."""
+        """The names of the arrays that a sum of columns needs, each of one row.
+
+        They are the sums, their compensation, and the sums of a group unless these are local.
+        """
         lost = ["lost"] if self._compensates(node) else []
         return ["columns", *lost, *([] if self._is_local() else ["group"])]
 
@@ -545,12 +489,12 @@ class _Writer:
                 yield self._declare(node, f"{name}_lost")
 
     def _sum(self, node: Node) -> tuple[str, str]:
-        """A reduction's name and what it starts from."""
+        """The name of a reduction and its neutral element."""
         out = node.outputs[0].value
         return self.names[id(out)], identity(node.attributes[0], out.dtype)
 
     def _sum_rows(self, node: Node, place: str) -> Iterator[str]:
-        """The rows of sums from a place on."""
+        """The declarations of the arrays of a sum, one after the other from `place` on."""
         name, kind = self._sum(node)[0], c_type(node.outputs[0].dtype)
         for row in self._rows_of_sums(node):
             yield f"{kind}* const {name}_{row} = {place};"
@@ -586,7 +530,7 @@ class _Writer:
         return self._into(node, target, x)
 
     def _bounds(self) -> tuple[str, str]:
-        """The columns that are walked."""
+        """The first column and the end of the columns."""
         return ("j0", "j1") if self.block else ("0", str(self.walk.width))
 
     def _part_end(self) -> Iterator[str]:
@@ -595,7 +539,7 @@ class _Writer:
             yield f"{name}_parts[part] = {name}_total;"
 
     def _finish(self) -> Iterator[str]:
-        """The parts' sums joined in order, which is the same at every run."""
+        """The statements that combine the sums of the parts, always in the same order."""
         for node in self.columns:
             out, w = node.outputs[0].value, self.walk.width
             name, pointer = self.names[id(out)], self._pointer(out, 0, True)
@@ -617,16 +561,19 @@ class _Writer:
 
 
 def write_epilogue(
-    nest: Nest, cols: int, whole_rows: bool, kept: set[int], filled: dict[int, Any]
+    nest: Nest, cols: int, whole_rows: bool, kept: set[int], filled: dict[int, Number]
 ) -> LoopCode:
-    """The C++ struct of a nest that is called on the blocks of a matrix of `cols` columns, which
-    are whole rows of it or not."""
+    """The C++ struct of a nest that is the epilogue of a matrix of `cols` columns.
+
+    It is called on blocks of the matrix, which are whole rows or not.
+    """
     return _Writer(nest, kept, filled, cols).write_epilogue(whole_rows)
 
 
-def write_loop(nest: Nest, kept: set[int], filled: dict[int, Any]) -> LoopCode:
+def write_loop(nest: Nest, kept: set[int], filled: dict[int, Number]) -> LoopCode:
     """The C++ function of a nest.
 
-    `kept` has the ids of the values that must reach memory, `filled` those that are all one number.
+    `kept` has the ids of the values that must be stored. `filled` maps ids of values whose elements
+    are all one number to that number.
     """
     return _Writer(nest, kept, filled).write()

@@ -15,21 +15,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ...backend_ndarray import Shape
 from ...backend_ndarray.cuda.kernels import (
     BLOCKS_PER_MULTIPROCESSOR,
-    REDUCTIONS,
     THREADS,
     WARP,
     index_type,
 )
 from ...backend_ndarray.dtypes import c_type
+from ...backend_ndarray.primitives import REDUCTIONS
 from ..ir.domain import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL, Domain, halves, is_linear
-from ..ir.graph import Node, Value, View
+from ..ir.graph import Node, Number, Value, View
 from ..schedule.gpu_nest import COLUMN, LINES, PART, SCALAR, SHORT_COLUMN, LineNest
 from ..schedule.walk import phases_of
 from .scalars import expression, literal
@@ -104,7 +104,7 @@ class _Writer:
     counters = 1  # how many groups of blocks combine their partial sums
 
     def __init__(
-        self, nest: LineNest, needed: set[int], filled: dict[int, Any], multiprocessors: int
+        self, nest: LineNest, needed: set[int], filled: dict[int, Number], multiprocessors: int
     ) -> None:
         self.nest, self.needed, self.filled = nest, needed, filled
         self.most = multiprocessors * BLOCKS_PER_MULTIPROCESSOR
@@ -534,7 +534,7 @@ WRITERS: dict[str | None, type[_Writer]] = {None: _Writer, ROW: _Rows, COLUMN: _
 
 
 def write_kernel(
-    nest: LineNest, needed: set[int], filled: dict[int, Any], multiprocessors: int
+    nest: LineNest, needed: set[int], filled: dict[int, Number], multiprocessors: int
 ) -> LoopKernel:
     """The kernel of a nest.
 
@@ -549,7 +549,7 @@ def _type(value: Value) -> str:
 
 
 def _combine(member: Member) -> str:
-    return REDUCTIONS[member.node.attributes[0]]
+    return REDUCTIONS[member.node.attributes[0]].cuda
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ...backend_ndarray.dtypes import c_type, is_float, is_stored, stored_bits
-from ..ir.graph import Node
+from ...backend_ndarray.primitives import REDUCTIONS
+from ..ir.graph import Node, Number
 
 
-def literal(value: Any, dtype: np.dtype) -> str:
-    """A Python number as C++ of a type; as the core's `scalar_as`."""
+def literal(value: Number, dtype: np.dtype) -> str:
+    """A Python number as C++ of a type, converted as the core's `scalar_as` does."""
     if is_stored(dtype):
         return f"{c_type(dtype)}{{{stored_bits(value, dtype):#06x}}}"
     if dtype.kind == "f":
@@ -27,13 +27,13 @@ def literal(value: Any, dtype: np.dtype) -> str:
     return f"static_cast<{c_type(dtype)}>({_integer(value)})"
 
 
-def _integer(value: Any) -> str:
-    number = int(value)  # C++ reads the smallest one as the negative of one that there is not
+def _integer(value: Number) -> str:
+    number = int(value)  # C++ has no literal of the smallest: it negates one that is too large
     return f"INT64_C({number})" if number > -(2**63) else f"(-INT64_C({2**63 - 1}) - 1)"
 
 
 def expression(node: Node, x: list[str]) -> str:
-    """The node's value at one point, given its inputs' there."""
+    """The C++ expression of a node's value at one point; `x` has those of its inputs."""
     (out,), attributes = node.outputs, node.attributes
     to = c_type(out.dtype)
     if node.op == "fill":
@@ -55,7 +55,9 @@ def expression(node: Node, x: list[str]) -> str:
     return f"static_cast<{to}>({result})"
 
 
-def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, reverse: bool) -> str:
+def _with_number(
+    name: str, kind: str, x: str, number: Number, dtype: np.dtype, reverse: bool
+) -> str:
     if name == "pow" and not reverse and number in (1, 2, 3):
         square = f"f::square<{kind}>({x})"
         return {1: x, 2: square, 3: f"f::mul<{kind}>({x}, {square})"}[int(number)]
@@ -65,22 +67,13 @@ def _with_number(name: str, kind: str, x: str, number: Any, dtype: np.dtype, rev
     return f"f::{name}<{kind}>({y}, {x})" if reverse else f"f::{name}<{kind}>({x}, {y})"
 
 
-# OpenMP's name of a reduction, and the function of two values.
-REDUCTIONS = {
-    "sum": ("+", "f::add"),
-    "prod": ("*", "f::mul"),
-    "max": ("larger", "larger"),
-    "min": ("smaller", "smaller"),
-}
-
-
 def combine(op: str, kind: str) -> str:
-    """The function that reduces two values to one."""
-    return f"{REDUCTIONS[op][1]}<{kind}>"
+    """The C++ function that combines two values of a reduction."""
+    return f"{REDUCTIONS[op].combine}<{kind}>"
 
 
 def identity(op: str, dtype: np.dtype) -> str:
-    """What a reduction starts from."""
+    """The neutral element of a reduction."""
     kind = c_type(dtype)
     if op in ("sum", "prod"):
         return f"{kind}({0 if op == 'sum' else 1})"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from ...backend_ndarray.layout import Shape, compact_strides
+from ...backend_ndarray.layout import Shape, compact_strides, joined_axes
 from .graph import Node, View
 
 Strides = tuple[int, ...]
@@ -108,27 +108,15 @@ def _memory_order(view: View) -> list[int]:
 
 
 def _collapsed(domain: Domain) -> Domain:
-    """The domain with axes merged where every input has even strides over both."""
-    shape: list[int] = []
-    reduced: list[bool] = []
-    accesses: list[list[int]] = [[] for _ in domain.accesses]
-    for axis, length in enumerate(domain.shape):
-        steps = [strides[axis] for strides in domain.accesses]
-        even = (
-            all(a[-1] == s * length for a, s in zip(accesses, steps, strict=True))
-            if shape
-            else False
-        )
-        if even and reduced[-1] == domain.reduced[axis]:
-            shape[-1] *= length
-            for access, step in zip(accesses, steps, strict=True):
-                access[-1] = step
-        else:
-            shape.append(length)
-            reduced.append(domain.reduced[axis])
-            for access, step in zip(accesses, steps, strict=True):
-                access.append(step)
-    return Domain(tuple(shape), tuple(reduced), tuple(map(tuple, accesses)))
+    """The domain with axes joined where every access is evenly strided over both."""
+    strides = zip(*domain.accesses, strict=True) if domain.accesses else itertools.repeat(())
+    axes = joined_axes(zip(domain.shape, strides, domain.reduced, strict=False))
+    by_access = tuple(zip(*(steps for _, steps, _ in axes), strict=True))
+    return Domain(
+        tuple(n for n, _, _ in axes),
+        tuple(reduced for _, _, reduced in axes),
+        by_access or ((),) * len(domain.accesses),
+    )
 
 
 FULL, ROW, ROW_SUM, COLUMN_SUM, TOTAL = "full", "row", "row sum", "column sum", "total"

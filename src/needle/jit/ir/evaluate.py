@@ -6,14 +6,14 @@ compiled code can be compared with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ...backend_ndarray import NDArray, cpu_numpy, is_float, is_stored
 from ...backend_ndarray.device_numpy import NumpyBuffer
 from ...backend_ndarray.primitives import PRIMITIVES
+from ...typing import HostArray
 from .graph import Graph, Loop, Node, Value, View
 
 Memory = dict[int, np.ndarray]  # the flat contents of values as NumPy stores them, by id
@@ -45,6 +45,7 @@ def run_node(node: Node, memory: Memory) -> None:
         run_loop(node, memory)
         return
     reference = PRIMITIVES[node.op].reference
+    as_operand: Callable[[View, Memory], NDArray | HostArray]
     as_operand = _array if reference is None else _in_float32
     operands = [
         x if role == "a" or x is None else as_operand(x, memory)
@@ -80,19 +81,21 @@ def contents_of(array: NDArray) -> np.ndarray:
 
 
 def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return NDArray(values, device=cpu_numpy(), dtype=dtype)._handle.array
+    buffer: NumpyBuffer = NDArray(values, device=cpu_numpy(), dtype=dtype)._handle
+    return buffer.array
 
 
 def _fresh(value: Value, node: Node, memory: Memory) -> np.ndarray:
     if value.base is not None:
         before = memory[id(value.base)]
         # A node that writes several parts of one buffer writes them into the same memory.
-        together = any(view.value is value.base for view in node.outputs)
-        return before if together else before.copy()
+        same_memory = any(view.value is value.base for view in node.outputs)
+        return before if same_memory else before.copy()
     fresh = cpu_numpy().empty(value.size, value.dtype)
     if is_float(value.dtype):
         fresh.fill(np.nan)  # reading what was never written shows
-    return fresh._handle.array
+    buffer: NumpyBuffer = fresh._handle
+    return buffer.array
 
 
 def _array(view: View, memory: Memory) -> NDArray:
@@ -101,12 +104,12 @@ def _array(view: View, memory: Memory) -> NDArray:
     return NDArray._view(view.shape, view.strides, view.offset, buffer, cpu_numpy(), view.dtype)
 
 
-def seen(view: View, memory: Memory) -> Any:
+def seen(view: View, memory: Memory) -> HostArray:
     """The view as a NumPy array, of float32 for bfloat16."""
     return cpu_numpy().view(_array(view, memory))
 
 
-def _in_float32(view: View, memory: Memory) -> Any:
+def _in_float32(view: View, memory: Memory) -> HostArray:
     """The elements without a copy; for 16-bit dtypes a float32 copy."""
     array = seen(view, memory)
     return array.astype(np.float32) if is_stored(view.dtype) else array

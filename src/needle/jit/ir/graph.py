@@ -20,6 +20,8 @@ from ...backend_ndarray import NDArray, Shape
 from ...backend_ndarray.layout import compact_strides, is_compact, is_dense
 from ...backend_ndarray.primitives import PRIMITIVES
 
+Number = int | float  # a scalar operand
+
 # ---- values, views, nodes -------------------------------------------------------------------
 
 
@@ -204,7 +206,7 @@ class Graph:
         values = (value for node in self.nodes for value in node.needed())
         return set(map(id, values)) | {id(view.value) for view in self.outputs()}
 
-    def filled(self) -> dict[int, Any]:
+    def filled(self) -> dict[int, Number]:
         """The number that fills a value, for those that are all one number, by the value's id."""
         return {
             id(node.outputs[0].value): node.attributes[0]
@@ -282,7 +284,7 @@ def _lines(graph: Graph) -> Iterator[str]:
         names.update({id(value): f"{letter}{i}" for i, value in enumerate(numbered)})
         return ", ".join(f"{names[id(v)]} {v.dtype}[{v.size}]" for v in numbered)
 
-    def shown(x: Any) -> str:
+    def shown(x: object) -> str:
         if not isinstance(x, View):
             return repr(x)
         name = names.setdefault(id(x.value), f"v{len(names)}")

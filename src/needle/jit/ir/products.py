@@ -1,4 +1,4 @@
-"""The matrix products that get code of their own."""
+"""The matrix products that get code specialized for their shape."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from math import prod
 from typing import NamedTuple
 
 from ...backend_ndarray import is_stored
+from ...backend_ndarray.layout import joined_axes
 from .graph import Node, View
 
 
 class ProductShape(NamedTuple):
-    """`batch` products C (m, n) = A (m, k) B (k, n) and the strides of the operands.
+    """`batch` products C (m, n) = A (m, k) B (k, n) and the strides of their operands.
 
-    `a_batch` and `b_batch` lie between the operands of one product and the next, 0 where they
-    share one.
+    `a_batch` and `b_batch` are the strides from one product's operand to the next one's; 0 where
+    the products share the operand.
     """
 
     m: int
@@ -29,8 +30,11 @@ class ProductShape(NamedTuple):
 
 
 def product_shape(node: Node) -> ProductShape | None:
-    """The shape of products of matrices of floats that are contiguous along an axis, evenly
-    spaced where there are several; None for others."""
+    """The shape of a product, or of a batch of products; None where it gets no code of its own.
+
+    The matrices must be of floats and contiguous along one axis, and those of a batch evenly
+    spaced.
+    """
     if node.op != "matmul":
         return None
     a, b, out, _ = node.operands
@@ -46,19 +50,20 @@ def product_shape(node: Node) -> ProductShape | None:
 
 
 def _even_step(x: View) -> int | None:
-    """How far apart the matrices of a batch lie, or None where they are not evenly spaced."""
-    step, count = 0, 1
-    for n, stride in zip(reversed(x.shape[:-2]), reversed(x.strides[:-2]), strict=True):
-        if n == 1:
-            continue
-        if count > 1 and stride != step * count:
-            return None
-        step, count = (stride, n) if count == 1 else (step, count * n)
+    """The stride from one matrix of a batch to the next; None where they are not evenly spaced."""
+    batch = zip(x.shape[:-2], x.strides[:-2], strict=True)
+    axes = joined_axes((n, (stride,), None) for n, stride in batch)
+    if len(axes) > 1:
+        return None
+    step = axes[0][1][0] if axes else 0
     return step if step >= 0 else None
 
 
 def _unit_stride(x: View) -> tuple[int, int] | None:
-    """The strides of a matrix, one of them 1; an axis of length 1 has what is convenient."""
+    """The strides of a matrix that is contiguous along an axis; None for other matrices.
+
+    An axis of length 1 gets a stride that makes it so.
+    """
     (rows, cols), (row, col) = x.shape[-2:], x.strides[-2:]
     if cols == 1:
         row, col = (row, 1) if rows > 1 else (1, 1)

@@ -1,4 +1,4 @@
-"""Passes on matrix products: biases apart, small products of one array's parts as a batch."""
+"""Passes on matrix products: biases become additions, small products become batches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from ..ir.graph import Graph, Node, Value, View, move_values, whole
 from ..ir.products import product_shape
 
-# Multiply-adds of a product that is large enough by itself: it keeps two threads busy, and the loop
-# that follows it runs on its blocks, which those of a batch have not.
+# Products of at least this many multiply-adds stay alone. Each keeps two threads busy, and a nest
+# can be its epilogue, which the products of a batch do not have.
 LARGE_PRODUCT = 1 << 18
 
 
 def split_biases(graph: Graph) -> Graph:
-    """With the bias of a product as an addition of its own, for loops to take in."""
+    """The graph with biases of products as additions, which can be fused into nests."""
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op != "matmul" or node.operands[3] is None or product_shape(node) is None:
@@ -30,14 +30,14 @@ def split_biases(graph: Graph) -> Graph:
 
 
 def batch_products(graph: Graph) -> Graph:
-    """With one product in the place of several small ones of the same two arrays' evenly spaced
-    parts.
+    """The graph with one product in place of several small products of parts of two arrays.
 
-    A Python loop over steps or heads makes such products, as those of x[t] with one weight. They
-    become a batch, or one product of all rows where the parts lie one after the other.
+    A Python loop over steps or heads makes such products, for example of each x[t] with one weight.
+    If the parts are evenly spaced, the products become a batch. If they are adjacent, they become
+    the rows of one product.
     """
     places: dict[int, tuple[Value, int]] = {}  # a batch and an offset for each old result
-    batches: dict[int, Node | None] = {}  # what is in the place of a node
+    batches: dict[int, Node | None] = {}  # what replaces the node at a position
     for members in _batches(graph):
         nodes = [graph.nodes[i] for i in members]
         batch = _batch(nodes)
@@ -50,7 +50,7 @@ def batch_products(graph: Graph) -> Graph:
 
 
 def _batches(graph: Graph) -> Iterator[list[int]]:
-    """The positions of products that can be one, in the order of their operands' memory."""
+    """The positions of products that can be batched, in the order of their operands' memory."""
     kept = {id(view.value) for view in graph.outputs()}
     kept |= {id(view.value.base) for node in graph.nodes for view in node.outputs}
     alike: dict[object, list[tuple[int, int, int]]] = {}  # the offsets of A and B, the position
@@ -68,7 +68,7 @@ def _batches(graph: Graph) -> Iterator[list[int]]:
 
 
 def _evenly_spaced(products: list[tuple[int, int, int]]) -> Iterator[list[int]]:
-    """Runs of at least two neighbours whose offsets grow in even steps."""
+    """The positions of runs of at least two products whose offsets grow in even steps."""
     run: list[tuple[int, int, int]] = []
     for product in products:
         steps = {(y[0] - x[0], y[1] - x[1]) for x, y in itertools.pairwise([*run, product])}
@@ -82,7 +82,7 @@ def _evenly_spaced(products: list[tuple[int, int, int]]) -> Iterator[list[int]]:
 
 
 def _batch(nodes: list[Node]) -> Node:
-    """One product for those of evenly spaced parts."""
+    """The product that replaces the products of evenly spaced parts."""
     (a, b, out, _), (next_a, next_b, _, _) = nodes[0].operands, nodes[1].operands
     count, (m, k), n = len(nodes), a.shape, b.shape[1]
     step_a, step_b = next_a.offset - a.offset, next_b.offset - b.offset

@@ -1,30 +1,31 @@
-"""Passes over loops over time: what a step need not do itself leaves the loop.
+"""Passes on loops over time ("scan" nodes): work that a step need not do itself leaves the loop.
 
-What every step does alike is done once before it. What the forward loop has computed, the backward
-loop reads instead of computing it again. And products whose operands are known before the loop, or
-whose results are needed only after it, become one product for all steps.
+- Values that are the same in all steps are computed once, before the loop.
+- The backward loop reads values that the forward loop has computed instead of recomputing them.
+- Products whose operands are known before the loop become one product before it, and products whose
+  results are read only after the loop become one product after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..ir.cost import CHEAP, cost_of
-from ..ir.graph import Graph, Loop, Node, Value, View, replace_values, whole
+from ..ir.graph import Graph, Loop, Node, Number, Value, View, replace_values, whole
 from .simplify import copied_value, expression, remove_dead_code, share_common_subexpressions
 
 
 class Pair(NamedTuple):
-    """A value of one step and the array outside of the loop that has it for all (or any) steps."""
+    """A value of a step, and the array outside the loop that has it for all steps."""
 
     inner: View
     outer: View
 
 
 class Carry(NamedTuple):
-    """What goes from step to step: a step's argument and result, the first one and the last."""
+    """A carry: the argument and the result of a step, and the first and the last value outside."""
 
     before: View
     after: View
@@ -34,7 +35,7 @@ class Carry(NamedTuple):
 
 @dataclass
 class Scan:
-    """A "scan" node taken apart, to be changed; see `Loop`."""
+    """A "scan" node in parts that a pass can change; see `Loop`."""
 
     loop: Loop
     run: int
@@ -43,8 +44,8 @@ class Scan:
     fixed: list[Pair]
     outs: list[Pair]
     nodes: list[Node]
-    earlier: list[Node] = field(default_factory=list)  # to run before and after the loop
-    later: list[Node] = field(default_factory=list)
+    earlier: list[Node] = field(default_factory=list)  # nodes that run before the loop
+    later: list[Node] = field(default_factory=list)  # nodes that run after it
 
     @classmethod
     def of(cls, node: Node) -> Scan:
@@ -58,8 +59,8 @@ class Scan:
         carries = [Carry(*ends) for ends in ends_of]
         return cls(loop, node.run, carries, pairs[n:ends], pairs[ends:], outs, body.nodes)
 
-    def together(self) -> Iterator[Node]:
-        """The node again, and those around it."""
+    def to_nodes(self) -> Iterator[Node]:
+        """The changed node, with the nodes before and after it."""
         yield from self.earlier
         if self.carries or self.outs:
             loop = Loop(
@@ -72,21 +73,21 @@ class Scan:
         yield from self.later
 
     def inputs(self) -> list[Pair]:
-        """The slices and what stays the same."""
+        """The slices and the values that are the same in all steps."""
         return [*self.slices, *self.fixed]
 
     def body(self) -> Graph:
-        """One step."""
+        """The graph of a step."""
         arguments = [*(c.before for c in self.carries), *(p.inner for p in self.inputs())]
         results = [*(c.after for c in self.carries), *(p.inner for p in self.outs)]
         return Graph(arguments=arguments, nodes=self.nodes, results=results)
 
     def results(self) -> set[int]:
-        """The ids of the values that a step puts out."""
+        """The ids of the values that a step returns."""
         return {id(view.value) for view in self.body().results}
 
     def overwritten(self) -> set[int]:
-        """The ids of values that later ones overwrite in part."""
+        """The ids of values that a later node overwrites in part."""
         return {id(v.value.base) for n in self.nodes for v in n.outputs if v.value.base is not None}
 
     def readers(self, value: Value) -> list[Node]:
@@ -94,7 +95,10 @@ class Scan:
         return [node for node in self.nodes if any(v is value for v in node.needed())]
 
     def stacked(self, value: Value) -> View | None:
-        """The value of all steps, (steps, size); it becomes an output of the loop where needed."""
+        """The value at all steps, as (steps, size); None where it cannot be an output of the loop.
+
+        The value becomes an output unless it is one already, or a slice.
+        """
         for pair in (*self.slices, *self.outs):
             if pair.inner.value is value:
                 return _rows(pair.outer.value, self.loop.length, value.size, pair.outer.offset)
@@ -107,7 +111,7 @@ class Scan:
         return rows
 
     def read(self, rows: View) -> Value:
-        """A step's part of an array (steps, size), as a value that the nodes can read."""
+        """The value of a step that is its row of an array (steps, size)."""
         for pair in self.slices:
             if _place(pair.outer) == _place(rows):
                 return pair.inner.value
@@ -121,14 +125,14 @@ def _rows(value: Value, length: int, size: int, offset: int) -> View:
 
 
 def _place(outer: View) -> tuple[int, int, int]:
-    """What slices of the same numbers have in common."""
+    """A key that is equal for arrays with the same elements."""
     return id(outer.value), outer.offset, outer.size
 
 
 def simplify_scans(graph: Graph, optimize: Callable[[Graph], Graph]) -> Graph:
-    """With loops that do only what a step must do; `optimize` is what their bodies go through."""
+    """The graph with its loops simplified; `optimize` simplifies their bodies."""
 
-    def optimize_body(scan: Scan, filled: dict[int, Any]) -> None:
+    def optimize_body(scan: Scan, filled: dict[int, Number]) -> None:
         scan.nodes = optimize(scan.body()).nodes
 
     if not any(node.op == "scan" for node in graph.nodes):
@@ -140,12 +144,12 @@ def simplify_scans(graph: Graph, optimize: Callable[[Graph], Graph]) -> Graph:
     graph = drop_unused_outputs(graph)
     for move in (move_out_fixed, move_out_inputs, move_out_outputs, move_out_sums):
         graph = _each(graph, move)
-    graph = share_common_subexpressions(graph)  # among what has left the loops
+    graph = share_common_subexpressions(graph)  # among the nodes that have left the loops
     return _each(drop_unused_outputs(graph), optimize_body)
 
 
-def _each(graph: Graph, change: Any) -> Graph:
-    """With every loop changed by `change(scan, what filled the values of the graph)`."""
+def _each(graph: Graph, change: Callable[[Scan, dict[int, Number]], None]) -> Graph:
+    """The graph with every loop changed by `change(scan, graph.filled())`."""
     filled, nodes = graph.filled(), []
     for node in graph.nodes:
         if node.op != "scan":
@@ -153,12 +157,12 @@ def _each(graph: Graph, change: Any) -> Graph:
             continue
         scan = Scan.of(node)
         change(scan, filled)
-        nodes += scan.together()
+        nodes += scan.to_nodes()
     return graph.with_nodes(nodes)
 
 
 def drop_unused_outputs(graph: Graph) -> Graph:
-    """Without the outputs of loops that nobody reads, and the carries that only they need."""
+    """The graph without outputs of loops that nothing reads, and without carries only for them."""
     needed = {id(view.value) for view in graph.outputs()}
     nodes: list[Node] = []
     for old in reversed(graph.nodes):
@@ -166,7 +170,7 @@ def drop_unused_outputs(graph: Graph) -> Graph:
         if old.op == "scan" and any(id(view.value) in needed for view in old.outputs):
             scan = Scan.of(old)
             _drop_unused(scan, needed)
-            (node,) = scan.together()
+            (node,) = scan.to_nodes()
         needed.update(id(value) for value in node.needed())
         nodes.append(node)
     return graph.with_nodes(reversed(nodes))
@@ -187,8 +191,8 @@ def _drop_unused(scan: Scan, needed: set[int]) -> None:
     scan.fixed = [pair for pair in scan.fixed if id(pair.inner.value) in used]
 
 
-def bring_in_fills(scan: Scan, filled: dict[int, Any]) -> None:
-    """Make inputs that are all one number values of the step, which passes can work with."""
+def bring_in_fills(scan: Scan, filled: dict[int, Number]) -> None:
+    """Move inputs that are filled with one number into the body, where passes can fold them."""
     fills = []
     for pairs in (scan.slices, scan.fixed):
         for pair in [p for p in pairs if id(p.outer.value) in filled]:
@@ -201,10 +205,11 @@ def bring_in_fills(scan: Scan, filled: dict[int, Any]) -> None:
 
 
 def read_forward_values(graph: Graph) -> Graph:
-    """With loops that read what an earlier one has computed from the same.
+    """The graph with loops that read what an earlier loop has computed from the same inputs.
 
-    The gradient of a scan runs the function again at every step. Of this only what the forward loop
-    has not computed stays; what the rest reads of it becomes an output of the forward loop.
+    The gradient of a scan recomputes the function at every step. Nodes that the forward loop has
+    computed too are removed, and the values that the other nodes read become outputs of the forward
+    loop.
     """
     scans: list[Scan] = []
     parts: list[Node | Scan] = []
@@ -220,7 +225,7 @@ def read_forward_values(graph: Graph) -> Graph:
         parts.append(scan)
     nodes: list[Node] = []
     for part in parts:
-        nodes += part.together() if isinstance(part, Scan) else [part]
+        nodes += part.to_nodes() if isinstance(part, Scan) else [part]
     return graph.with_nodes(nodes)
 
 
@@ -259,7 +264,7 @@ def _share(first: Scan, second: Scan) -> None:
 
 
 def _with_cheap(scan: Scan, kept: list[Node]) -> list[Node]:
-    """Also those nodes that compute cheaply, from what the others need anyway, what they read."""
+    """The kept nodes, and cheap nodes that compute what they read from what they need anyway."""
     needed = {id(view.value) for view in scan.body().arguments}
     needed |= {id(value) for node in kept for value in node.needed()}
     chosen = set(map(id, kept))
@@ -277,7 +282,7 @@ def _with_cheap(scan: Scan, kept: list[Node]) -> list[Node]:
 def _reading_stored(
     first: Scan, second: Scan, kept: list[Node], same: dict[int, Value], copies: dict[int, Value]
 ) -> Iterator[Node]:
-    """The nodes of `second` that stay, reading outputs of `first` in the place of the others."""
+    """The kept nodes of `second`, with outputs of `first` in place of the removed nodes' values."""
     mine = {id(view.value) for view in second.body().arguments}
     mine |= {id(view.value) for node in kept for view in node.outputs}
     filled, fixed = first.body().filled(), {id(p.inner.value): p for p in first.fixed}
@@ -302,7 +307,7 @@ def _reading_stored(
 
 def _stored(first: Scan, value: Value) -> View:
     rows = first.stacked(value)
-    if rows is None:  # a carry, or what is overwritten later
+    if rows is None:  # a carry, or a value that is overwritten later
         own = Value(value.size, value.dtype)
         copy = Node("copy", (whole(value), whole(own)), first.run)
         makers = [i for i, n in enumerate(first.nodes) if any(v.value is value for v in n.outputs)]
@@ -316,8 +321,8 @@ def _stored(first: Scan, value: Value) -> View:
 # ---- out of the loop --------------------------------------------------------------------------
 
 
-def move_out_fixed(scan: Scan, filled: dict[int, Any]) -> None:
-    """Compute once what is the same in all steps."""
+def move_out_fixed(scan: Scan, filled: dict[int, Number]) -> None:
+    """Move nodes whose inputs are the same in all steps before the loop."""
     outside = {id(p.inner.value): p.outer.value for p in scan.fixed}
     stay = scan.results() | scan.overwritten()
     instead: dict[int, Value] = {}
@@ -339,8 +344,8 @@ def move_out_fixed(scan: Scan, filled: dict[int, Any]) -> None:
     scan.nodes = nodes
 
 
-def move_out_inputs(scan: Scan, filled: dict[int, Any]) -> None:
-    """Make products of slices with what stays one product of all steps, before the loop."""
+def move_out_inputs(scan: Scan, filled: dict[int, Number]) -> None:
+    """Make products of slices with a fixed matrix one product of all steps, before the loop."""
     nodes: list[Node] = []
     instead: dict[int, Value] = {}
     for node in scan.nodes:
@@ -357,8 +362,8 @@ def move_out_inputs(scan: Scan, filled: dict[int, Any]) -> None:
     scan.nodes = nodes
 
 
-def move_out_outputs(scan: Scan, filled: dict[int, Any]) -> None:
-    """Make products with what stays, which no step reads, one product after the loop."""
+def move_out_outputs(scan: Scan, filled: dict[int, Number]) -> None:
+    """Make products with a fixed matrix that no step reads one product of all steps, after it."""
     for pair in list(scan.outs):
         maker = _only_maker(scan, pair.inner)
         if maker is None or maker.op != "matmul":
@@ -373,7 +378,7 @@ def move_out_outputs(scan: Scan, filled: dict[int, Any]) -> None:
 
 
 def _only_maker(scan: Scan, result: View) -> Node | None:
-    """The node whose value is nothing but this one result."""
+    """The node that computes a result; None where the value is also read or returned again."""
     value = result.value
     uses = [view for view in scan.body().results if view.value is value]
     if len(uses) > 1 or scan.readers(value):
@@ -382,10 +387,10 @@ def _only_maker(scan: Scan, result: View) -> Node | None:
 
 
 def _all_rows(scan: Scan, node: Node, left: Iterable[int]) -> View | None:
-    """The left operand of a product with all its steps as rows of one matrix.
+    """The left operand of a product, with the rows of all steps in one matrix.
 
-    None unless it is a part of one of the values in `left` that gives rows in steps of one stride,
-    and the right one is the same in all steps.
+    None unless the operand is a part of one of the values in `left`, its rows of all steps are
+    evenly spaced, and the right operand is the same in all steps.
     """
     if node.op != "matmul" or node.operands[3] is not None:
         return None
@@ -393,19 +398,19 @@ def _all_rows(scan: Scan, node: Node, left: Iterable[int]) -> View | None:
     fixed = {id(p.inner.value) for p in scan.fixed}
     if id(a.value) not in left or id(b.value) not in fixed or not out.is_compact:
         return None
-    if len(a.shape) != 2 or not _goes_on(a, 0) or out.value.base is not None:
+    if len(a.shape) != 2 or not _continues(a, 0) or out.value.base is not None:
         return None
     return _over_time(scan, a, 0)
 
 
-def _goes_on(x: View, axis: int) -> bool:
-    """Whether the next step's part of a matrix goes on along an axis where this one's ends."""
+def _continues(x: View, axis: int) -> bool:
+    """Whether the matrix of the next step continues the one of this step along an axis."""
     n = x.shape[axis]
     return n == 1 or x.strides[axis] * n == x.value.size
 
 
 def _over_time(scan: Scan, x: View, axis: int) -> View | None:
-    """A matrix of one step with all steps along an axis, see `_goes_on`."""
+    """The matrices of all steps, joined along an axis; see `_continues`."""
     stack = scan.stacked(x.value)
     if stack is None:
         return None
@@ -424,8 +429,8 @@ def _one_product(scan: Scan, node: Node, rows: View, result: Value) -> Node:
     return Node("matmul", (rows, fixed, product, None), node.run)
 
 
-def move_out_sums(scan: Scan, filled: dict[int, Any]) -> None:
-    """Make carries that only add up products, or sums, of each step one of all steps."""
+def move_out_sums(scan: Scan, filled: dict[int, Number]) -> None:
+    """Make a carry that only accumulates products or sums one product or sum of all steps."""
     for carry in list(scan.carries):
         term = _added_term(scan, carry)
         if term is None:
@@ -447,7 +452,7 @@ def move_out_sums(scan: Scan, filled: dict[int, Any]) -> None:
 
 
 def _added_term(scan: Scan, carry: Carry) -> tuple[Node, Node] | None:
-    """(the addition, what makes its other operand) of a carry that is only added to."""
+    """(the addition, the node of its other operand) of a carry that only accumulates, or None."""
     readers, add = scan.readers(carry.before.value), _only_maker(scan, carry.after)
     if add is None or readers != [add] or add.op != "binary" or add.attributes[0] != "add":
         return None
@@ -462,13 +467,13 @@ def _added_term(scan: Scan, carry: Carry) -> tuple[Node, Node] | None:
 
 
 def _total(scan: Scan, maker: Node) -> Callable[[Value], Node] | None:
-    """What makes the node that computes the sum of a node's results over all steps."""
+    """A function that makes the node for the sum of a node's results over all steps, or None."""
     out = maker.outputs[0]
     if not out.is_compact or out.value.base is not None:
         return None
     if maker.op == "matmul" and maker.operands[3] is None and len(out.shape) == 2:
         a, b = maker.inputs
-        if not (_goes_on(a, 1) and _goes_on(b, 0)):
+        if not (_continues(a, 1) and _continues(b, 0)):
             return None
         left, right = _over_time(scan, a, 1), _over_time(scan, b, 0)
         if left is None or right is None:

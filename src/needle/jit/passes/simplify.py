@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from ...backend_ndarray import cpu_numpy
 from ..ir.domain import elementwise_domain
-from ..ir.graph import Graph, Node, Value, View, replace_values
+from ..ir.graph import Graph, Node, Number, Value, View, replace_values
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -123,15 +122,16 @@ def fold_constants(graph: Graph) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def _with_numbers(node: Node, known: dict[int, Any]) -> Node:
+def _with_numbers(node: Node, known: dict[int, Number]) -> Node:
     if node.op not in ("copy", "unary", "binary", "binary_scalar"):
         return node
     numbers = [known.get(id(x.value)) for x in node.inputs]
     (out,) = node.outputs
     if not out.covers or out.value.base is not None:
         return node
-    if None not in numbers:
-        return Node("fill", (out, _computed(node, numbers)), node.run)
+    given = [number for number in numbers if number is not None]
+    if len(given) == len(numbers):
+        return Node("fill", (out, _computed(node, given)), node.run)
     if node.op != "binary" or numbers == [None, None]:
         return node
     reverse = numbers[1] is None
@@ -139,7 +139,7 @@ def _with_numbers(node: Node, known: dict[int, Any]) -> Node:
     return Node("binary_scalar", (node.attributes[0], x, number, out, reverse), node.run)
 
 
-def _computed(node: Node, numbers: list[Any]) -> Any:
+def _computed(node: Node, numbers: list[Number]) -> Number:
     """The number that fills the node's result, computed by the reference device."""
     device = cpu_numpy()
     scalars = [device.full((), n, x.dtype) for n, x in zip(numbers, node.inputs, strict=True)]
@@ -150,7 +150,8 @@ def _computed(node: Node, numbers: list[Any]) -> Any:
         for role, x in zip(node.roles, node.operands, strict=True)
     ]
     getattr(device, node.op)(*operands)
-    return out.item()
+    number: Number = out.item()
+    return number
 
 
 def simplify_algebra(graph: Graph) -> Graph:

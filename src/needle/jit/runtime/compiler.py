@@ -1,8 +1,8 @@
-"""The system's C++ compiler, and the libraries that it makes, kept on disk (`disk_cache.py`).
+"""Compiling programs with the system's C++ compiler, and loading the libraries.
 
-A program's library depends on its source, the headers it includes, the flags, and the compiler's
-predefined macros, which name its version and what `native` means on this processor. Its source lies
-beside it. CXX in the environment names the compiler.
+Libraries are kept on disk (`disk_cache.py`), each beside its source. The key of a library covers
+the source, the headers, the flags and the compiler's predefined macros, which tell the compiler's
+version and what `native` means on this processor. The environment variable CXX names the compiler.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ... import disk_cache
 from ...autograd import Value
-from ...backend_ndarray import simd_level
+from ...backend_ndarray import NDArray, simd_level
 from ...native import core
+from ...typing import DType, Shape
 
 __all__ = [
     "CompileError",
@@ -39,7 +39,7 @@ __all__ = [
 
 CANDIDATES = ("c++", "g++", "clang++")
 ERROR_LINES = 12
-# A compiler that hangs is none. The longest programs take it a minute.
+# A compiler that takes longer counts as hanging. The longest programs take a minute.
 PROBE_SECONDS = 30
 COMPILE_SECONDS = 600
 
@@ -47,14 +47,14 @@ FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
     "-Wno-psabi",
 )  # fmt: skip
-# Used where the compiler knows them. What two programs both define stays each one's own.
+# These keep definitions with one name in two programs apart. Not every compiler has them.
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
-# `#pragma omp simd`; there is no OpenMP library in it.
+# For `#pragma omp simd`, which needs no OpenMP library.
 VECTOR_FLAGS = ("-fopenmp-simd",)
-# Copies of functions for some of their arguments: a tenth of the compilation, for nothing.
+# Cloning functions for constant arguments takes a tenth of the compilation and gains nothing.
 HASTE_FLAGS = ("-fno-ipa-cp-clone",)
-WARNINGS_ARE_ERRORS = "-Werror"  # a flag that is ignored with a warning is not known
-NO_SPACE = "No space left on device"  # of a compiler whose messages are in no other language
+WARNINGS_ARE_ERRORS = "-Werror"  # so that a compiler refuses a flag that it does not know
+NO_SPACE = "No space left on device"  # the compiler runs with LC_ALL=C
 _HANGS = "it gave no answer in"
 PART = "NEEDLE_PART"  # the macro that chooses a part of a program
 
@@ -69,7 +69,7 @@ class NoCompiler(RuntimeError):
 
 
 class CompileError(RuntimeError):
-    """The compiler refused a program; `source` is the path of what it was given."""
+    """The compiler refused a program; `source` is the path of the C++ file."""
 
     def __init__(self, message: str, source: Path) -> None:
         super().__init__(message)
@@ -81,7 +81,7 @@ class CompileError(RuntimeError):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C++20 compiler: the command, the flags it accepts, its predefined macros under them."""
+    """A C++20 compiler: its command, the flags that it accepts, and its macros with these flags."""
 
     command: tuple[str, ...]
     flags: tuple[str, ...]
@@ -89,7 +89,7 @@ class Compiler:
 
 
 def find_compiler() -> Compiler:
-    """The system's compiler, looked for once. Raises NoCompiler."""
+    """The system's compiler, which is looked for once. Raises NoCompiler."""
     if core is None:
         raise NoCompiler(
             "[jit] needle was installed without its C++ core. Install a C++ compiler and "
@@ -131,7 +131,7 @@ def _command(cxx: str) -> tuple[str, ...]:
 
 
 def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None, str]:
-    """What the compiler predefines under `flags`, or None and why it does not accept them."""
+    """The predefined macros with `flags`, or None and the reason why the compiler refuses them."""
     done = _call([*command, *flags, "-dM", "-E", "-x", "c++", os.devnull], PROBE_SECONDS)
     if done.returncode:
         return None, _first_errors(done, 1)
@@ -139,7 +139,7 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
 
 
 def _wanted() -> tuple[str, ...]:
-    """The flags for this processor, vectors, isolation and haste."""
+    """The flags beyond FLAGS, some of which a compiler may not know."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
     processor = "-mcpu=native" if arm else "-march=native"
@@ -147,15 +147,15 @@ def _wanted() -> tuple[str, ...]:
 
 
 def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the wanted flags that the compiler knows."""
+    """The wanted flags that the compiler knows."""
     strict = (*FLAGS, WARNINGS_ARE_ERRORS)
     return tuple(flag for flag in _wanted() if _macros(command, (*strict, flag))[0] is not None)
 
 
 def _check_builds_libraries(compiler: Compiler) -> None:
-    """Raise NoCompiler for a compiler without linker or standard library, which is none.
+    """Raise NoCompiler for a compiler that has no linker or no standard library.
 
-    Checked where a program does not compile.
+    This is checked after a program did not compile.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = '#include <stdexcept>\nextern "C" void probe() {}\n'
@@ -171,7 +171,7 @@ def _check_builds_libraries(compiler: Compiler) -> None:
 def _library(
     compiler: Compiler, source: str, library: str, folder: str
 ) -> subprocess.CompletedProcess[str]:
-    """Compile a source to a library, its two parts in parallel (see program_runtime.h) if any."""
+    """Compile a source to a library; a source in two parts (see program_runtime.h) in parallel."""
     in_parts = PART in Path(folder, source).read_text(encoding="utf-8")
     if not in_parts or (os.cpu_count() or 1) < 2:
         return _link(compiler, [source], library, folder)
@@ -200,7 +200,7 @@ def _translate(
     command = [*compiler.command, *compiler.flags, *flags, "-o", output, *inputs]
     done = _call([*command, "-I", str(_include() / "cpu")], COMPILE_SECONDS, folder)
     if done.returncode == 0 and not Path(folder, output).is_file():
-        return subprocess.CompletedProcess(command, 1, "", "it ended well, but made no file")
+        return subprocess.CompletedProcess(command, 1, "", "it succeeded, but made no file")
     if done.returncode and NO_SPACE in done.stderr:
         raise OSError(errno.ENOSPC, f"the compiler says {NO_SPACE!r}", folder)
     return done
@@ -209,10 +209,10 @@ def _translate(
 def _call(
     command: list[str], seconds: float, folder: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command, in a folder that also takes its temporary files. Never raises OSError."""
+    """Run a command in a folder, which also takes its temporary files. Never raises OSError."""
     temporary = {} if folder is None else {"TMPDIR": folder}
-    # A compiler is several processes: a group of their own can be ended as a whole.
-    group: dict[str, Any] = {} if os.name == "nt" else {"process_group": 0}
+    # A compiler starts further processes. A process group of their own can be ended as a whole.
+    group = None if os.name == "nt" else 0
     try:
         process = subprocess.Popen(
             command,
@@ -223,7 +223,7 @@ def _call(
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            **group,
+            process_group=group,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -241,7 +241,7 @@ def _call(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and those that it started, which may hold its pipes open."""
+    """End a process and its children, which may hold its pipes open."""
     if os.name == "nt":
         process.kill()
     else:
@@ -256,7 +256,7 @@ def _first_errors(done: subprocess.CompletedProcess[str], count: int) -> str:
 
 
 def _include() -> Path:
-    """Where the headers of the core are: csrc as it is installed."""
+    """The folder with the headers of the core: csrc as it is installed."""
     return Path(core.__file__).parent / "include"
 
 
@@ -266,31 +266,45 @@ def _include() -> Path:
 def load(
     source: str,
     *,
-    arguments: Sequence[tuple[Any, Any]],
-    states: Sequence[tuple[Any, Any, bool, bool]],
-    constants: Sequence[Any],
-    results: Sequence[tuple[Any, Any]],
+    arguments: Sequence[tuple[Shape, DType]],
+    states: Sequence[tuple[Shape, DType, bool, bool]],
+    constants: Sequence[NDArray],
+    results: Sequence[tuple[Shape, DType]],
     arena_bytes: int,
-) -> Any:
-    """The `Program` (csrc/cpu/program.h) of a source, built if it has to be.
+) -> core.Program:
+    """Load the library of a source, and compile it first where it is not in the cache.
 
-    Raises NoCompiler, CompileError, OSError for a library that cannot be used.
+    Parameters
+    ----------
+    source : str
+        A file as `write_program` makes it.
+    arguments, results : sequence of (shape, dtype)
+    states : sequence of (shape, dtype, changes, in_place)
+        Whether the program changes a state, and whether it does so in the state's own memory.
+    constants : sequence of NDArray
+    arena_bytes : int
+        The memory that the program works in.
+
+    Raises
+    ------
+    NoCompiler, CompileError
+    OSError
+        For a library that cannot be used.
     """
     core.register_values(Value)
     library = built(source)
     try:
         return core.Program(str(library), arguments, states, constants, results, arena_bytes)
-    except OSError:  # removed by another process, or made for libraries that are no longer here
+    except OSError:  # another process removed it, or libraries that it was linked with are gone
         disk_cache.remove([library])
     library = built(source)
     return core.Program(str(library), arguments, states, constants, results, arena_bytes)
 
 
 def built(source: str) -> Path:
-    """The library of a source, in a temporary folder where that of the cache cannot be used.
+    """`build`, in a temporary folder where the cache cannot be used.
 
-    Raises NoCompiler, CompileError (whose `source` is the kept file), and OSError where there is no
-    such folder either.
+    Raises NoCompiler and CompileError, and OSError if there is no temporary folder either.
     """
     try:
         return build(source)
@@ -321,7 +335,7 @@ def _key(source: str, compiler: Compiler) -> str:
 
 @cache
 def _processor() -> str:
-    """The processor's name: `native` also means its timings, of which no macro tells."""
+    """The processor's name. `native` also chooses its timings, which no macro tells."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -27,7 +27,7 @@ class Executable(Protocol):
         """Whether the states have the shapes and dtypes of the trace."""
 
     def run(
-        self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], clock: int, /
     ) -> list[NDArray]:
         """Run the graph and return its results; states that change get their new data."""
 

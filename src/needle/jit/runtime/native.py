@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
 
 from ...autograd import Tensor
 from ...backend_ndarray import BackendDevice, NDArray
+from ...native import core
 from ..codegen.cpp import write_program
 from ..schedule.planned import Planned
 from . import compiler
 from .executable import Unavailable
 from .explain import read_times, table
+
+Run: TypeAlias = Callable[[Sequence[NDArray], Sequence[Tensor], int], list[NDArray]]
 
 
 class Native:
@@ -25,9 +28,12 @@ class Native:
             program = self._load(self.code.source)
         except (compiler.NoCompiler, compiler.CompileError, OSError) as error:
             raise Unavailable(str(error)) from None
-        self.fits, self.run = program.fits, program.run
+        # The functions of the core themselves: a method in between costs time at every call. `run`
+        # returns None where `fits` is false.
+        self.fits = program.fits
+        self.run = cast(Run, program.run)
 
-    def _load(self, source: str) -> Any:
+    def _load(self, source: str) -> core.Program:
         graph = self.graph
         return compiler.load(
             source,

@@ -1,4 +1,4 @@
-"""Convolutions that get code of their own: which they are, and their constants."""
+"""The convolutions that get code specialized for their shape, and the constants of that code."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ...backend_ndarray.layout import is_compact
 from ..ir.domain import is_linear
 from ..ir.graph import Node, View
 
-# Tiles of C are one pixel in some images, so that a batch of fewer images leaves them flat; see
-# static_convolution.h.
+# A tile of the result has one pixel of several images, so that a smaller batch does not fill it;
+# see static_convolution.h.
 MIN_IMAGES = 16
-# The gradient of an image with fewer channels would leave most of a vector empty.
+# With fewer channels the gradient of the image would leave most of a vector empty.
 MIN_CHANNELS_BACK = 8
-# A tile's images are packed into memory of a thread's own.
+# Each thread packs the images of a tile into memory of its own.
 TILE_IMAGES, MAX_TILE_BYTES = 14, 4 << 20
 
 
 class ConvolutionShape(NamedTuple):
-    """A convolution without the kernel positions that never lie over the image.
+    """A convolution, without the kernel positions that lie over padding only.
 
     The fields are those of `ConvolutionShape` in program_runtime.h; static_convolution.h explains
     them.
@@ -48,8 +48,7 @@ class ConvolutionShape(NamedTuple):
 
 
 def convolution_shape(node: Node) -> ConvolutionShape | None:
-    """The constants of a convolution, or of a gradient of one, of a batch of images; None for
-    others."""
+    """The constants of a convolution or of a gradient of one; None where it gets no own code."""
     if not node.op.startswith("conv2d"):
         return None
     image, kernel, result = convolution_views(node)
@@ -87,7 +86,7 @@ def _fits_tiles(image: View, result: View) -> bool:
 
 
 def convolution_views(node: Node) -> tuple[View, View, View]:
-    """(image, weights, result) of a convolution, whichever of them is computed."""
+    """(image, weights, result) of a convolution or of a gradient, which computes one of them."""
     a, b, c = node.operands[:3]
     return {"conv2d": (a, b, c), "conv2d_input_grad": (c, b, a), "conv2d_weight_grad": (a, c, b)}[
         node.op
@@ -95,8 +94,10 @@ def convolution_views(node: Node) -> tuple[View, View, View]:
 
 
 def _planes(image: View) -> tuple[int, int] | None:
-    """(how many matrices of pixels an image is, how far apart they lie): one that is channels last,
-    or one for each channel. None for other layouts."""
+    """(number of planes of an image, distance between them); None for other layouts.
+
+    An image is one plane of pixels with their channels (NHWC), or one plane for each channel.
+    """
     if is_linear(image.shape[1:], image.strides[1:]):
         return 1, 0
     if is_linear(image.shape[1:3], image.strides[1:3]):
@@ -105,7 +106,7 @@ def _planes(image: View) -> tuple[int, int] | None:
 
 
 def _taps_over_image(size: int, kernel: int, out: int, stride: int, padding: int) -> Sequence[int]:
-    """From the first to the last kernel position that lies over the image for some output."""
+    """The kernel positions, from the first to the last that some output has over the image."""
     used = [
         tap
         for tap in range(kernel)

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from math import prod
 
+from ...backend_ndarray.layout import joined_axes
 from ..ir.domain import COLUMN_SUM, ROW_SUM, Domain
 from ..ir.graph import Value
 from .loop_nest import Nest
@@ -91,29 +92,14 @@ def _along(domain: Domain, access: tuple[int, ...], boundaries: list[int], size:
 def _joined(
     lengths: list[int], strides: list[list[list[int]]], border: int
 ) -> tuple[list[int], list[list[list[int]]], int]:
-    axes: list[int] = []
-    out: list[list[list[int]]] = [[[] for _ in node] for node in strides]
-    new_border = border
-    for i, n in enumerate(lengths):
-        if n == 1:
-            new_border -= 1 if 0 <= i < border else 0
-            continue
-        even = bool(axes) and i != border and len(axes) != (new_border if i >= border >= 0 else -1)
-        for node, old in zip(out, strides, strict=True):
-            for access, s in zip(node, old, strict=True):
-                even = even and access[-1] == s[i] * n
-        if even:
-            axes[-1] *= n
-            new_border -= 1 if i < border else 0
-        else:
-            axes.append(n)
-        for node, old in zip(out, strides, strict=True):
-            for access, s in zip(node, old, strict=True):
-                if even:
-                    access[-1] = s[i]
-                else:
-                    access.append(s[i])
-    return axes, out, new_border
+    """The axes joined, but none of the rows (the first `border` axes) with one of the columns."""
+    accesses = [access for node in strides for access in node]
+    steps = zip(*accesses, strict=True) if accesses else itertools.repeat(())
+    in_rows = [i < border for i in range(len(lengths))]
+    axes = joined_axes(zip(lengths, steps, in_rows, strict=False))
+    joined = iter([[s[i] for _, s, _ in axes] for i in range(len(accesses))])
+    border = sum(is_row for _, _, is_row in axes) if border >= 0 else border
+    return [n for n, _, _ in axes], [[next(joined) for _ in node] for node in strides], border
 
 
 def phases_of(nest: Nest) -> dict[int, int]:
