@@ -6,7 +6,8 @@ from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray.layout import whole
 from ..synonyms import accepts_synonyms
-from .arguments import finite, positive
+from . import functional
+from .arguments import finite, one_of, positive
 from .module import Module
 
 
@@ -15,12 +16,20 @@ class ReLU(Module):
 
     The derivative at 0 is 0.
 
+    Parameters
+    ----------
+    inplace : bool, default False
+        Accepted as in PyTorch; the result is a new Tensor all the same.
+
     Examples
     --------
     >>> import needle as ndl
     >>> ndl.nn.ReLU()(ndl.Tensor([-1, 0, 2]))
     needle.Tensor([0. 0. 2.])
     """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of each element; the result has the shape of `x`."""
@@ -60,6 +69,11 @@ class Sigmoid(Module):
 class GELU(Module):
     """Gaussian error linear unit: x·Φ(x), where Φ is the standard normal distribution function.
 
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+        Whether Φ is approximated with tanh.
+
     References
     ----------
     Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
@@ -71,13 +85,22 @@ class GELU(Module):
     needle.Tensor([ -0.   0. 100.])
     """
 
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = one_of("GELU", "approximate", approximate, ("none", "tanh"))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of each element; the result has the shape of `x`."""
-        return ops.gelu(x)
+        return functional.gelu(x, self.approximate)
 
 
 class SiLU(Module):
     """Sigmoid linear unit, also called swish: x·sigmoid(x).
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        Accepted as in PyTorch; the result is a new Tensor all the same.
 
     Examples
     --------
@@ -86,13 +109,24 @@ class SiLU(Module):
     needle.Tensor([  0. 100.])
     """
 
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of each element; the result has the shape of `x`."""
         return ops.silu(x)
 
 
 class Softplus(Module):
-    """Smooth version of ReLU: log(1 + exp(x)), computed without overflow.
+    """Smooth version of ReLU: log(1 + exp(beta·x)) / beta, computed without overflow.
+
+    Parameters
+    ----------
+    beta : float, default 1.0
+        The sharpness; it must be positive.
+    threshold : float, default 20.0
+        Accepted as in PyTorch, which returns x itself where beta·x exceeds it; the formula holds
+        everywhere here.
 
     Examples
     --------
@@ -101,9 +135,14 @@ class Softplus(Module):
     needle.Tensor([   0. 1000.])
     """
 
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta = positive("Softplus", "beta", beta)
+        self.threshold = finite("Softplus", "threshold", threshold)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of each element; the result has the shape of `x`."""
-        return ops.softplus(x)
+        return functional.softplus(x, self.beta)
 
 
 class LeakyReLU(Module):
@@ -113,6 +152,8 @@ class LeakyReLU(Module):
     ----------
     negative_slope : float, default 0.01
         The slope for negative numbers; it must be finite.
+    inplace : bool, default False
+        Accepted as in PyTorch; the result is a new Tensor all the same.
 
     Examples
     --------
@@ -121,7 +162,7 @@ class LeakyReLU(Module):
     needle.Tensor([-1.  2.])
     """
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = finite("LeakyReLU", "negative_slope", negative_slope)
 
@@ -140,6 +181,8 @@ class ELU(Module):
     ----------
     alpha : float, default 1.0
         The limit for large negative numbers is -alpha; it must be positive.
+    inplace : bool, default False
+        Accepted as in PyTorch; the result is a new Tensor all the same.
 
     References
     ----------
@@ -153,7 +196,7 @@ class ELU(Module):
     needle.Tensor([-2.  3.])
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = positive("ELU", "alpha", alpha)
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar, overload
 
 from ..autograd import Tensor
 from .module import Module
+
+
+class Modules(tuple[Module, ...]):
+    """The modules of a Sequential: a tuple, as in the course, and a function, as in PyTorch."""
+
+    def __new__(cls, layers: Iterable[Module], owner: Module) -> Self:
+        self = super().__new__(cls, layers)
+        self.owner = owner
+        return self
+
+    owner: Module
+
+    def __call__(self) -> Iterator[Module]:
+        """The Sequential itself and every module below it, each once."""
+        return (module for _, module in self.owner.named_modules())
 
 
 class Sequential(Module):
@@ -18,12 +33,13 @@ class Sequential(Module):
     Parameters
     ----------
     *modules : Module
-        The modules in the order in which they are applied.
+        The modules in the order in which they are applied; or one dict of modules, whose keys are
+        their names, also as attributes.
 
     Attributes
     ----------
     modules : tuple of Module
-        The modules.
+        The modules. Called, as PyTorch's method is, it goes through this module and all below it.
 
     Raises
     ------
@@ -40,26 +56,80 @@ class Sequential(Module):
     2
     """
 
-    def __init__(self, *modules: Module) -> None:
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
-        for i, module in enumerate(modules):
+        # The names of modules that were given in a dict; the others are named by their positions.
+        self._names: dict[Module, str] = {}
+        layers: Iterable[Any] = modules
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            layers = modules[0].values()
+            self._names = {module: name for name, module in modules[0].items()}
+        for i, module in enumerate(layers):
             if not callable(module):
                 raise TypeError(
                     f"[Sequential] argument {i} must be a Module, got {type(module).__name__}"
                 )
-        self.modules = modules
+        self._layers: tuple[Module, ...] = tuple(layers)
+
+    def __getattr__(self, name: str) -> Module:
+        own = vars(self)
+        for module in own.get("_layers", ()):
+            if own["_names"].get(module) == name:
+                return module
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+        )
+
+    @property
+    def modules(self) -> Modules:
+        """The modules: a tuple, which can be called as `Module.modules` can."""
+        return Modules(self._layers, self)
+
+    @modules.setter
+    def modules(self, modules: Iterable[Module]) -> None:
+        self._layers = tuple(modules)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end. Returns this Sequential."""
+        self._layers = (*self._layers, module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end. Returns this Sequential."""
+        self._layers = (*self._layers, *modules)
+        return self
+
+    def insert(self, index: int, module: Module) -> Self:
+        """Put a module before the one at `index`. Returns this Sequential."""
+        layers = list(self._layers)
+        layers.insert(index, module)
+        self._layers = tuple(layers)
+        return self
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        layers = list(self._layers)
+        if layers[index] in self._names:  # the new one takes the place and the name
+            name = self._names[layers[index]]
+            self._names = {**self._names, module: name}
+        layers[index] = module
+        self._layers = tuple(layers)
+
+    def __delitem__(self, index: int | slice) -> None:
+        layers = list(self._layers)
+        del layers[index]
+        self._layers = tuple(layers)
 
     def forward(self, x: Any) -> Any:
         """Return the last module's result; without modules that is `x`."""
-        for module in self.modules:
+        for module in self._layers:
             x = module(x)
         return x
 
     def __len__(self) -> int:
-        return len(self.modules)
+        return len(self._layers)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self.modules)
+        return iter(self._layers)
 
     @overload
     def __getitem__(self, index: int) -> Module: ...
@@ -69,15 +139,16 @@ class Sequential(Module):
 
     def __getitem__(self, index: int | slice) -> Module:
         if isinstance(index, slice):
-            return Sequential(*self.modules[index])
-        return self.modules[index]
+            return Sequential(*self._layers[index])
+        return self._layers[index]
 
     def _attributes(self) -> Iterator[tuple[str, object]]:
-        # Paths read "0.weight", not "modules.0.weight".
+        # Paths read "0.weight", not "_layers.0.weight".
         for name, value in super()._attributes():
-            if name == "modules":
-                yield from ((str(i), module) for i, module in enumerate(self.modules))
-            else:
+            if name == "_layers":
+                for i, module in enumerate(self._layers):
+                    yield self._names.get(module, str(i)), module
+            elif name != "_names":
                 yield name, value
 
 

@@ -9,8 +9,11 @@ from ..autograd import Tensor
 from ..backend_selection import Device
 from ..ops._convolution import as_pair, make_geometry
 from ..typing import DTypeLike, Extent, Padding
-from .arguments import positive_int
+from . import functional
+from .arguments import one_of, positive_int
 from .module import Module, Parameter
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class Conv2d(Module):
@@ -40,6 +43,8 @@ class Conv2d(Module):
         The number of groups of channels that are convolved separately.
     bias : bool, default True
         Whether a bias is added.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}, default "zeros"
+        What is added around; see `needle.nn.functional.pad`.
     device : Device or str, optional
         The device of the parameters; `needle.default_device()` if it is None.
     dtype : str or dtype, default "float32"
@@ -77,6 +82,7 @@ class Conv2d(Module):
         dilation: Extent = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         device: Device | str | None = None,
         dtype: DTypeLike | None = "float32",
     ) -> None:
@@ -93,6 +99,7 @@ class Conv2d(Module):
                 f"[{name}] groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
             )
+        self.padding_mode = one_of(name, "padding_mode", padding_mode, PADDING_MODES)
         self._draw(bias, device, dtype)
 
     def _draw(self, bias: bool, device: Device | str | None, dtype: DTypeLike | None) -> None:
@@ -135,7 +142,18 @@ class Conv2d(Module):
         return ops.channels_first(y if self.bias is None else y + self.bias)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return ops.conv(x, self.weight, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x, padding = self._padded(x), 0
+        return ops.conv(x, self.weight, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """The images (N, H, W, C) with what `padding_mode` adds around them."""
+        (top, bottom), (left, right) = make_geometry(
+            type(self).__name__, self.stride, self.padding, self.dilation, self.groups,
+            self.kernel_size,
+        ).padding  # fmt: skip
+        return functional.pad(x, (0, 0, left, right, top, bottom), self.padding_mode)
 
     def extra_repr(self) -> str:
         return (
@@ -211,6 +229,8 @@ class Conv1d(Conv2d):
         The number of groups of channels that are convolved separately.
     bias : bool, default True
         Whether a bias is added.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}, default "zeros"
+        What is added around; see `needle.nn.functional.pad`.
     device : Device or str, optional
         The device of the parameters; `needle.default_device()` if it is None.
     dtype : str or dtype, default "float32"
@@ -240,13 +260,14 @@ class Conv1d(Conv2d):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         device: Device | str | None = None,
         dtype: DTypeLike | None = "float32",
     ) -> None:
         around = padding if isinstance(padding, str) else (0, padding)
         super().__init__(
             in_channels, out_channels, (1, kernel_size), (1, stride), around, (1, dilation), groups,
-            bias, device, dtype,
+            bias, padding_mode, device, dtype,
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -334,8 +355,8 @@ class ConvTranspose2d(Conv2d):
     ) -> None:
         self.output_padding = as_pair("ConvTranspose2d", "output_padding", output_padding, least=0)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device,
-            dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            device=device, dtype=dtype,
         )  # fmt: skip
 
     def _weight_shape(self) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ class Dropout(Module):
     generator : Generator, optional
         The source of the random numbers, on the device of the input. Without one, every call in
         training mode draws `numpy.random.rand(*x.shape)`.
+    inplace : bool, default False
+        Accepted as in PyTorch; the result is a new Tensor all the same.
 
     Raises
     ------
@@ -43,7 +45,9 @@ class Dropout(Module):
     needle.Tensor([1. 1.])
     """
 
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+    def __init__(
+        self, p: float = 0.5, generator: Generator | None = None, inplace: bool = False
+    ) -> None:
         super().__init__()
         self.p = in_unit_interval("Dropout", "p", p)
         self.generator = generator

@@ -7,7 +7,9 @@ from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, where
 from ..backend_selection import Device
 from ..typing import DTypeLike
+from . import functional
 from .arguments import positive_int
+from .distance import padding_row, without_row
 from .module import Module, Parameter
 
 
@@ -24,6 +26,15 @@ class Embedding(Module):
         The device of the parameters; `needle.default_device()` if it is None.
     dtype : str or dtype, default "float32"
         The floating-point dtype of the parameters.
+    padding_idx : int, optional
+        An index whose vector is zeros at first and gets no gradient.
+    max_norm : float, optional
+        Vectors that are longer are scaled down to this norm, in the table itself, when they are
+        looked up.
+    norm_type : float, default 2.0
+        Which norm `max_norm` is about.
+    scale_grad_by_freq, sparse : bool, default False
+        Must be False, as in PyTorch by default: gradients are dense.
 
     Attributes
     ----------
@@ -51,13 +62,23 @@ class Embedding(Module):
         embedding_dim: int,
         device: Device | str | None = None,
         dtype: DTypeLike | None = "float32",
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         self.num_embeddings = positive_int("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = positive_int("Embedding", "embedding_dim", embedding_dim)
-        self.weight = Parameter(
-            init.randn(num_embeddings, embedding_dim, device=device, dtype=dtype)
-        )
+        self.padding_idx = padding_row("Embedding", padding_idx, num_embeddings)
+        self.max_norm, self.norm_type = max_norm, norm_type
+        if scale_grad_by_freq or sparse:
+            raise NotImplementedError(
+                "[Embedding] scale_grad_by_freq and sparse must be False: gradients are dense"
+            )
+        table = init.randn(num_embeddings, embedding_dim, device=device, dtype=dtype)
+        self.weight = Parameter(without_row(table, self.padding_idx))
 
     def forward(self, x: Tensor) -> Tensor:
         """Look up the vectors.
@@ -78,7 +99,12 @@ class Embedding(Module):
         ValueError
             If an index is not a whole number.
         """
-        return ops.take(self.weight, self._rows(x))
+        rows = self._rows(x)
+        if self.padding_idx is None and self.max_norm is None:
+            return ops.take(self.weight, rows)
+        return functional.embedding(
+            Tensor.make_const(rows), self.weight, self.padding_idx, self.max_norm, self.norm_type
+        )
 
     def _rows(self, x: Tensor) -> NDArray:
         """The indices as a checked int64 array."""

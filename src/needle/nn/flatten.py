@@ -1,16 +1,24 @@
-"""Flatten: all axes but the first joined into one."""
+"""Flatten: neighbouring axes joined into one."""
 
 from __future__ import annotations
 
 from math import prod
 
 from ..autograd import Tensor
+from ..backend_ndarray.layout import normalize_axis, whole
 from ..ops import reshape
 from .module import Module
 
 
 class Flatten(Module):
-    """Join all axes but the first: (B, d1, d2, …) becomes (B, d1·d2·…).
+    """Join neighbouring axes, by default all but the first: (B, d1, d2, …) → (B, d1·d2·…).
+
+    Parameters
+    ----------
+    start_dim : int, default 1
+        The first axis to join.
+    end_dim : int, default -1
+        The last axis to join.
 
     Examples
     --------
@@ -19,15 +27,26 @@ class Flatten(Module):
     (2, 12)
     """
 
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim = whole(start_dim, "Flatten", "start_dim")
+        self.end_dim = whole(end_dim, "Flatten", "end_dim")
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` as a matrix with the first axis of `x` as its rows.
+        """Return `x` with fewer axes.
 
         Raises
         ------
         ValueError
-            If `x` has no axes.
+            If `x` does not have the axes.
         """
         shape = x.shape
         if not shape:
             raise ValueError("[Flatten] needs a tensor of at least 1 axis, got shape ()")
-        return reshape(x, (shape[0], prod(shape[1:])))
+        if (self.start_dim, self.end_dim) == (1, -1):  # a vector becomes a column
+            return reshape(x, (shape[0], prod(shape[1:])))
+        first = normalize_axis(self.start_dim, len(shape), "Flatten")
+        last = normalize_axis(self.end_dim, len(shape), "Flatten")
+        if first > last:
+            raise ValueError(f"[Flatten] start_dim {first} comes after end_dim {last}")
+        return reshape(x, (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))

@@ -19,6 +19,8 @@ from ..backend_ndarray import NDArray, as_device_or_dtype, as_dtype, is_float
 from ..backend_selection import Device
 from ..operands import ArrayLike
 from ..typing import DTypeLike
+from .backward_hook import tapped_inputs
+from .module_methods import Members, ModuleMethods
 
 
 class Parameter(Tensor):
@@ -53,8 +55,12 @@ class Hook:
             vars(self.module).pop("_hooks", None)
 
 
+class BackwardHook(Hook):
+    """A function that runs when gradients have passed a module, until `remove()`."""
+
+
 @autograd.watched
-class Module:
+class Module(ModuleMethods):
     """The base class of layers, models and losses.
 
     A subclass assigns its Parameters and submodules to attributes in `__init__` and computes in
@@ -126,9 +132,14 @@ class Module:
                 replaced = hook.function(self, args)
                 if replaced is not None:
                     args = replaced if isinstance(replaced, tuple) else (replaced,)
-        result = self.forward(*args, **kwargs)
+        gradients = [hook.function for hook in hooks if isinstance(hook, BackwardHook)]
+        if gradients:
+            args, around = tapped_inputs(self, args, gradients)
+            result = around(self.forward(*args, **kwargs))
+        else:
+            result = self.forward(*args, **kwargs)
         for hook in hooks:
-            if not hook.before:
+            if not hook.before and not isinstance(hook, BackwardHook):
                 replaced = hook.function(self, args, result)
                 result = result if replaced is None else replaced
         return result
@@ -146,6 +157,18 @@ class Module:
         Returns a handle whose `remove()` takes the hook away.
         """
         return Hook(self, hook, before=False)
+
+    def register_full_backward_hook(
+        self,
+        hook: Callable[[Module, tuple[Tensor | None, ...], tuple[Tensor | None, ...]], object],
+    ) -> Hook:
+        """Run `hook(module, grad_input, grad_output)` in each backward pass through this module.
+
+        `grad_input` and `grad_output` are tuples of the gradients of the Tensors among forward's
+        positional arguments and results. A tuple that the hook returns replaces `grad_input`.
+        Returns a handle whose `remove()` takes the hook away.
+        """
+        return BackwardHook(self, hook, before=False)
 
     # ---- the tree -------------------------------------------------------------------------------
 
@@ -169,15 +192,27 @@ class Module:
             if isinstance(member, Module):
                 yield from member._walk(f"{prefix}{name}.", done)
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """(path, parameter) for every parameter here and below; a shared one has its first path."""
-        for name, member in self._walk(_dotted(prefix), {id(self)}):
+        start = _dotted(prefix)
+        if not recurse:
+            members = {id(member): (start + name, member) for name, member in self._members()}
+            found = iter(members.values())
+        else:
+            found = self._walk(start, {id(self)})
+        for name, member in found:
             if isinstance(member, Parameter):
                 yield name, member
 
-    def parameters(self) -> list[Parameter]:
-        """Every parameter of this module and the modules in it, each once."""
-        return [parameter for _, parameter in self.named_parameters()]
+    def parameters(self, recurse: bool = True) -> Members[Parameter]:
+        """Every parameter of this module and the modules in it, each once.
+
+        The list is an iterator, too: `next(model.parameters())` is the first parameter. With
+        `recurse=False` the modules in this one are left out.
+        """
+        return Members(parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, module) for this module (its path is `prefix`) and for every module below it."""
@@ -234,9 +269,9 @@ class Module:
                 if isinstance(tensor, Tensor) and (persistent or not persistent_only):
                     yield _dotted(path) + name, tensor
 
-    def buffers(self) -> list[Tensor]:
+    def buffers(self) -> Members[Tensor]:
         """Every buffer of this module and the modules in it."""
-        return [tensor for _, tensor in self.named_buffers()]
+        return Members(tensor for _, tensor in self.named_buffers())
 
     # ---- modes and places -----------------------------------------------------------------------
 
@@ -250,6 +285,9 @@ class Module:
     def eval(self) -> Self:
         """`train(False)`."""
         return self.train(False)
+
+    def _to(self, device: Device | str | None, dtype: DTypeLike | None) -> None:
+        self.to(device=device, dtype=dtype)
 
     def to(
         self,

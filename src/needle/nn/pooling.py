@@ -1,192 +1,253 @@
-"""Pooling of N×C×H×W images."""
+"""Pooling of (N, C, …) tensors below a kernel that moves over one to three axes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
-from .. import ops
 from ..autograd import Tensor
-from ..ops._convolution import as_pair
 from ..typing import Extent
+from . import functional
+from .arguments import positive_int
+from .functional._pooling import each
 from .module import Module
 
 
-class _Pool2d(Module):
-    """Pooling below a kernel that moves over images (N, C, H, W)."""
+class _Pool(Module):
+    """The geometry of a kernel that moves over `axes` axes."""
 
-    pool: Callable[..., Tensor]
+    axes: ClassVar[int]
 
-    def __init__(
-        self, kernel_size: Extent, stride: Extent | None = None, padding: Extent = 0
-    ) -> None:
-        super().__init__()
+    def _set(self, kernel_size: Extent, stride: Extent | None, padding: Extent = 0) -> None:
         name = type(self).__name__
-        as_pair(name, "kernel_size", kernel_size)
-        as_pair(name, "stride", kernel_size if stride is None else stride)
-        as_pair(name, "padding", padding, least=0)
+        each(name, "kernel_size", kernel_size, self.axes)
+        each(name, "stride", kernel_size if stride is None else stride, self.axes)
+        each(name, "padding", padding, self.axes, least=0)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool the images.
-
-        Parameters
-        ----------
-        x : Tensor, shape (N, C, H, W)
-            The images.
-
-        Returns
-        -------
-        Tensor, shape (N, C, H', W')
-            H' = ⌊(H + 2·padding - kernel_size) / stride⌋ + 1, and W' likewise.
-
-        Raises
-        ------
-        ValueError
-            If `x` does not have four axes, the padded image is smaller than the kernel, or the
-            padding exceeds half of the kernel.
-        """
-        _check_ndim(self, x)
-        pool = type(self).pool
-        pixels = ops.channels_last(x)
-        return ops.channels_first(pool(pixels, self.kernel_size, self.stride, self.padding))
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class MaxPool2d(_Pool2d):
-    """Maximum below a kernel at each of its positions on an image.
+class _MaxPool(_Pool):
+    """The maximum below a kernel."""
 
-    Parameters
-    ----------
-    kernel_size : int or (int, int)
-        The height and width of the kernel.
-    stride : int or (int, int), optional
-        The step between positions; `kernel_size` if it is None.
-    padding : int or (int, int), default 0
-        Padding on each side; it never is the maximum.
+    pool: Callable[..., Tensor | tuple[Tensor, Tensor]]
 
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> x = ndl.Tensor([[1, 2, 3, 4], [5, 6, 7, 8]]).reshape(1, 1, 2, 4)
-    >>> ndl.nn.MaxPool2d(2)(x).tolist()
-    [[[[6.0, 8.0]]]]
-    """
+    def __init__(
+        self,
+        kernel_size: Extent,
+        stride: Extent | None = None,
+        padding: Extent = 0,
+        dilation: Extent = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self._set(kernel_size, stride, padding)
+        each(type(self).__name__, "dilation", dilation, self.axes)
+        self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
 
-    pool = staticmethod(ops.max_pool2d)
-
-
-class AvgPool2d(_Pool2d):
-    """Mean below a kernel at each of its positions on an image.
-
-    Parameters
-    ----------
-    kernel_size : int or (int, int)
-        The height and width of the kernel.
-    stride : int or (int, int), optional
-        The step between positions; `kernel_size` if it is None.
-    padding : int or (int, int), default 0
-        Padding on each side, which counts as zeros in the mean.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> x = ndl.Tensor([[1, 2, 3, 4], [5, 6, 7, 8]]).reshape(1, 1, 2, 4)
-    >>> ndl.nn.AvgPool2d(2)(x).tolist()
-    [[[[3.5, 5.5]]]]
-    """
-
-    pool = staticmethod(ops.avg_pool2d)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the maxima, or with `return_indices` (maxima, indices into the flat images)."""
+        return type(self).pool(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+            self.return_indices,
+        )  # fmt: skip
 
 
-class _AdaptivePool2d(Module):
-    """Pooling of images (N, C, H, W) over bins, as many as the result has pixels."""
+class _AvgPool(_Pool):
+    """The mean below a kernel."""
 
-    reduce: Callable[..., Tensor]
     pool: Callable[..., Tensor]
 
-    def __init__(self, output_size: Extent) -> None:
+    def __init__(
+        self,
+        kernel_size: Extent,
+        stride: Extent | None = None,
+        padding: Extent = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
         super().__init__()
-        self.output_size = as_pair(type(self).__name__, "output_size", output_size)
+        self._set(kernel_size, stride, padding)
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self.divisor_override = divisor_override
+        if divisor_override is not None:
+            positive_int(type(self).__name__, "divisor_override", divisor_override)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool the images.
-
-        Bin i of h along an axis of length H covers the pixels ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ - 1.
-
-        Parameters
-        ----------
-        x : Tensor, shape (N, C, H, W)
-            The images.
-
-        Returns
-        -------
-        Tensor, shape (N, C, *output_size)
-
-        Raises
-        ------
-        ValueError
-            If `x` does not have four axes or has no pixels.
-        """
-        _check_ndim(self, x)
-        reduce, pool = type(self).reduce, type(self).pool
-        size = x.shape[2:]
-        if self.output_size == (1, 1):
-            return reduce(x, (2, 3), keepdims=True)
-        if all(n % m == 0 for n, m in zip(size, self.output_size, strict=True)):
-            kernel = tuple(n // m for n, m in zip(size, self.output_size, strict=True))
-            return ops.channels_first(pool(ops.channels_last(x), kernel))
-        rows, columns = (_bins(n, m) for n, m in zip(size, self.output_size, strict=True))
-        cells = [[reduce(x[:, :, i, j], (2, 3)) for j in columns] for i in rows]
-        return ops.stack([ops.stack(row, 2) for row in cells], 2)
-
-    def extra_repr(self) -> str:
-        return f"{self.output_size}"
+        """Return the means; an image that is smaller than the kernel is a ValueError."""
+        return type(self).pool(
+            x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
+            self.divisor_override,
+        )  # fmt: skip
 
 
-class AdaptiveAvgPool2d(_AdaptivePool2d):
-    """Mean over bins of an image, with the number of bins given.
+class MaxPool1d(_MaxPool):
+    """Maximum below a kernel at each of its positions on sequences (N, C, L).
 
     Parameters
     ----------
-    output_size : int or (int, int)
-        The height and width of the result.
+    kernel_size : int
+        The lengths of the kernel.
+    stride : int, optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int, default 0
+        Padding on each side, up to half of the kernel; it never is the maximum.
+    dilation : int, default 1
+        The distance between neighbouring places below the kernel.
+    return_indices : bool, default False
+        Whether the result is (maxima, their indices into the flat images).
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.nn.AdaptiveAvgPool2d((1, 2))(ndl.ones(2, 3, 7, 5)).shape
-    (2, 3, 1, 2)
+    >>> ndl.nn.MaxPool1d(2)(ndl.ones(2, 3, 8)).shape
+    (2, 3, 4)
     """
 
-    reduce, pool = staticmethod(ops.mean), staticmethod(ops.avg_pool2d)
+    axes, pool = 1, staticmethod(functional.max_pool1d)
 
 
-class AdaptiveMaxPool2d(_AdaptivePool2d):
-    """Maximum over bins of an image, with the number of bins given.
+class MaxPool2d(_MaxPool):
+    """Maximum below a kernel at each of its positions on images (N, C, H, W).
 
     Parameters
     ----------
-    output_size : int or (int, int)
-        The height and width of the result.
+    kernel_size : int or (int, int)
+        The lengths of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Padding on each side, up to half of the kernel; it never is the maximum.
+    dilation : int or (int, int), default 1
+        The distance between neighbouring places below the kernel.
+    return_indices : bool, default False
+        Whether the result is (maxima, their indices into the flat images).
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.nn.AdaptiveMaxPool2d((1, 2))(ndl.ones(2, 3, 7, 5)).shape
-    (2, 3, 1, 2)
+    >>> ndl.nn.MaxPool2d(2)(ndl.ones(2, 3, 8, 8)).shape
+    (2, 3, 4, 4)
     """
 
-    reduce, pool = staticmethod(ops.max), staticmethod(ops.max_pool2d)
+    axes, pool = 2, staticmethod(functional.max_pool2d)
 
 
-def _bins(n: int, parts: int) -> list[slice]:
-    return [slice(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+class MaxPool3d(_MaxPool):
+    """Maximum below a kernel at each of its positions on volumes (N, C, D, H, W).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int, int)
+        The lengths of the kernel.
+    stride : int or (int, int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int, int), default 0
+        Padding on each side, up to half of the kernel; it never is the maximum.
+    dilation : int or (int, int, int), default 1
+        The distance between neighbouring places below the kernel.
+    return_indices : bool, default False
+        Must be False: indices are implemented for one and two axes.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.MaxPool3d(2)(ndl.ones(2, 3, 8, 8, 8)).shape
+    (2, 3, 4, 4, 4)
+    """
+
+    axes, pool = 3, staticmethod(functional.max_pool3d)
 
 
-def _check_ndim(layer: Module, x: Tensor) -> None:
-    if x.ndim != 4 or 0 in x.shape[2:]:
-        raise ValueError(
-            f"[{type(layer).__name__}] needs input (N, C, H, W) with pixels, got shape {x.shape}"
-        )
+class AvgPool1d(_AvgPool):
+    """Mean below a kernel at each of its positions on sequences (N, C, L).
+
+    Parameters
+    ----------
+    kernel_size : int
+        The lengths of the kernel.
+    stride : int, optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int, default 0
+        Padding on each side, up to half of the kernel; see `count_include_pad`.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+    count_include_pad : bool, default True
+        Whether padding counts as zeros, or not at all.
+    divisor_override : int, optional
+        What the sums are divided by, instead of the number of places below the kernel.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AvgPool1d(2)(ndl.ones(2, 3, 8)).shape
+    (2, 3, 4)
+    """
+
+    axes, pool = 1, staticmethod(functional.avg_pool1d)
+
+
+class AvgPool2d(_AvgPool):
+    """Mean below a kernel at each of its positions on images (N, C, H, W).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        The lengths of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        Padding on each side, up to half of the kernel; see `count_include_pad`.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+    count_include_pad : bool, default True
+        Whether padding counts as zeros, or not at all.
+    divisor_override : int, optional
+        What the sums are divided by, instead of the number of places below the kernel.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AvgPool2d(2)(ndl.ones(2, 3, 8, 8)).shape
+    (2, 3, 4, 4)
+    """
+
+    axes, pool = 2, staticmethod(functional.avg_pool2d)
+
+
+class AvgPool3d(_AvgPool):
+    """Mean below a kernel at each of its positions on volumes (N, C, D, H, W).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int, int)
+        The lengths of the kernel.
+    stride : int or (int, int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int, int), default 0
+        Padding on each side, up to half of the kernel; see `count_include_pad`.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+    count_include_pad : bool, default True
+        Whether padding counts as zeros, or not at all.
+    divisor_override : int, optional
+        What the sums are divided by, instead of the number of places below the kernel.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AvgPool3d(2)(ndl.ones(2, 3, 8, 8, 8)).shape
+    (2, 3, 4, 4, 4)
+    """
+
+    axes, pool = 3, staticmethod(functional.avg_pool3d)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
 
 from .. import ops
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
-from .arguments import one_of, positive_int
+from .arguments import in_unit_interval, one_of, positive_int
+from .functional._dropout import dropout as dropped
 from .module import Module
+from .packed import Cell, PackedSequence, run_packed
 from .recurrent_cell import GRUCell, LSTMCell, RNNCell, _Cell
+
+# Runs a cell over all steps of the input from first states, forwards or backwards; gives all
+# outputs and the last states.
+Over: TypeAlias = Callable[[Cell, Tensor, list[Tensor], bool], tuple[Tensor, Sequence[Tensor]]]
 
 
 class _Recurrent(Module):
@@ -36,6 +42,7 @@ class _Recurrent(Module):
         dtype: DTypeLike | None = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -45,6 +52,7 @@ class _Recurrent(Module):
         self.input_size, self.hidden_size = input_size, hidden_size
         self.num_layers = num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
+        self.dropout = in_unit_interval(name, "dropout", dropout)
         directions = 2 if bidirectional else 1
         widths = [input_size, *[directions * hidden_size] * (num_layers - 1)]
         layers = [
@@ -61,9 +69,11 @@ class _Recurrent(Module):
         return self.cell(input_size, self.hidden_size, bias, device, dtype)
 
     def _run(
-        self, x: Tensor, first: Tensor | Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
+        self, x: Tensor | PackedSequence, first: Tensor | Sequence[Tensor] | None
+    ) -> tuple[Tensor | PackedSequence, list[Tensor]]:
         """(output, the last states, one (layers, B, H) tensor each)."""
+        if isinstance(x, PackedSequence):
+            return self._run_packed(x, first)
         if self.batch_first and x.ndim == 3:
             x = ops.transpose(x, (0, 1))
         if x.ndim != 3 or x.shape[2] != self.input_size:
@@ -71,30 +81,74 @@ class _Recurrent(Module):
                 f"[{type(self).__name__}] needs input (T, B, {self.input_size}), or (B, T, "
                 f"{self.input_size}) with batch_first, got shape {x.shape}"
             )
+
+        def over(
+            cell: Cell, x: Tensor, states: list[Tensor], backwards: bool
+        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+            steps, ends = cell.sequence(ops.flip(x, (0,)) if backwards else x, *states)
+            return ops.flip(steps, (0,)) if backwards else steps, ends
+
+        output, last = self._through_layers(x, x.shape[1], first, over)
+        return ops.transpose(output, (0, 1)) if self.batch_first else output, last
+
+    def _run_packed(
+        self, x: PackedSequence, first: Tensor | Sequence[Tensor] | None
+    ) -> tuple[PackedSequence, list[Tensor]]:
+        """The same for sequences of several lengths."""
+        if x.data.ndim != 2 or x.data.shape[1] != self.input_size:
+            raise ValueError(
+                f"[{type(self).__name__}] needs packed steps (n, {self.input_size}), got shape "
+                f"{x.data.shape}"
+            )
+        if first is not None and x.sorted_indices is not None:
+            order = list(x.sorted_indices)
+            given = [first] if isinstance(first, Tensor) else list(first)
+            states = tuple(ops.take(state, order, 1) for state in given)
+            first = states[0] if self.states == 1 else states
+
+        def over(
+            cell: Cell, data: Tensor, states: list[Tensor], backwards: bool
+        ) -> tuple[Tensor, list[Tensor]]:
+            return run_packed(cell, x.with_data(data), states, backwards)
+
+        output, last = self._through_layers(x.data, x.batch_sizes[0], first, over)
+        if x.unsorted_indices is not None:
+            last = [ops.take(state, list(x.unsorted_indices), 1) for state in last]
+        return x.with_data(output), last
+
+    def _through_layers(
+        self, x: Tensor, batch: int, first: Tensor | Sequence[Tensor] | None, over: Over
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The last layer's output and all last states, where `over` runs a cell over the input."""
         last: list[list[Tensor]] = [[] for _ in range(self.states)]
         for layer, cell in enumerate(getattr(self, self.cells)):
             outputs = []
             for k, way in enumerate(self._ways(cell, layer)):
-                row = len(last[0])
-                state = self._first_state(first, row, way, x)
-                steps, ends = way.sequence(ops.flip(x, (0,)) if k else x, *state)
-                outputs.append(ops.flip(steps, (0,)) if k else steps)
+                state = self._first_state(first, len(last[0]), way, x, batch)
+                steps, ends = over(way, x, state, k == 1)
+                outputs.append(steps)
                 for collected, end in zip(last, ends, strict=True):
                     collected.append(end)
-            x = outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, 2)
-        output = ops.transpose(x, (0, 1)) if self.batch_first else x
-        return output, [ops.stack(states, 0) for states in last]
+            x = outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, x.ndim - 1)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                x = dropped(x, self.dropout)
+        return x, [ops.stack(states, 0) for states in last]
 
     def _ways(self, cell: _Cell, layer: int) -> list[_Cell]:
         return [cell, self.backward_cells[layer]] if self.bidirectional else [cell]
 
     def _first_state(
-        self, first: Tensor | Sequence[Tensor] | None, row: int, cell: _Cell, x: Tensor
+        self,
+        first: Tensor | Sequence[Tensor] | None,
+        row: int,
+        cell: _Cell,
+        x: Tensor,
+        batch: int,
     ) -> list[Tensor]:
         if first is None:
-            return [cell.initial_state(x, x.shape[1]) for _ in range(self.states)]
+            return [cell.initial_state(x, batch) for _ in range(self.states)]
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        expected = (rows, x.shape[1], self.hidden_size)
+        expected = (rows, batch, self.hidden_size)
         states = [first] if isinstance(first, Tensor) else list(first)
         for state in states:
             if state.shape != expected:
@@ -131,6 +185,9 @@ class RNN(_Recurrent):
         Whether the input and the output are (B, T, features) instead of (T, B, features).
     bidirectional : bool, default False
         Whether each layer has a second cell, which reads the sequence backwards.
+    dropout : float, default 0.0
+        The probability that an element of a layer's output, other than the last layer's, becomes 0
+        in training. With 0 no random numbers are drawn.
 
     Attributes
     ----------
@@ -165,23 +222,27 @@ class RNN(_Recurrent):
         dtype: DTypeLike | None = "float32",
         batch_first: bool = False,
         bidirectional: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         self.nonlinearity = one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
-            input_size, hidden_size, num_layers, bias, device, dtype, batch_first, bidirectional
-        )
+            input_size, hidden_size, num_layers, bias, device, dtype, batch_first, bidirectional,
+            dropout,
+        )  # fmt: skip
 
     def _make_cell(
         self, input_size: int, bias: bool, device: Device | str | None, dtype: DTypeLike | None
     ) -> RNNCell:
         return RNNCell(input_size, self.hidden_size, bias, self.nonlinearity, device, dtype)
 
-    def forward(self, X: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, X: Tensor | PackedSequence, h0: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Run the layers over a sequence.
 
         Parameters
         ----------
-        X : Tensor, shape (T, B, input_size)
+        X : Tensor, shape (T, B, input_size), or PackedSequence
             The sequences; (B, T, input_size) with `batch_first`.
         h0 : Tensor, shape (L, B, H), optional
             The initial states; zeros if it is None. L is `num_layers`, twice that if
@@ -191,7 +252,7 @@ class RNN(_Recurrent):
         -------
         output : Tensor, shape (T, B, H)
             The states of the last layer at every step; (B, T, H) with `batch_first`, and 2·H
-            features if `bidirectional`.
+            features if `bidirectional`. Packed as `X` is.
         h_n : Tensor, shape (L, B, H)
             The last states.
 
@@ -225,6 +286,9 @@ class LSTM(_Recurrent):
         Whether the input and the output are (B, T, features) instead of (T, B, features).
     bidirectional : bool, default False
         Whether each layer has a second cell, which reads the sequence backwards.
+    dropout : float, default 0.0
+        The probability that an element of a layer's output, other than the last layer's, becomes 0
+        in training. With 0 no random numbers are drawn.
 
     Attributes
     ----------
@@ -251,13 +315,13 @@ class LSTM(_Recurrent):
     lstm_cells: list[LSTMCell]
 
     def forward(
-        self, X: Tensor, h: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, X: Tensor | PackedSequence, h: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Run the layers over a sequence.
 
         Parameters
         ----------
-        X : Tensor, shape (T, B, input_size)
+        X : Tensor, shape (T, B, input_size), or PackedSequence
             The sequences; (B, T, input_size) with `batch_first`.
         h : (Tensor, Tensor), shapes (L, B, H), optional
             The initial states (h0, c0); zeros if it is None. L is `num_layers`, twice that if
@@ -267,7 +331,7 @@ class LSTM(_Recurrent):
         -------
         output : Tensor, shape (T, B, H)
             The states of the last layer at every step; (B, T, H) with `batch_first`, and 2·H
-            features if `bidirectional`.
+            features if `bidirectional`. Packed as `X` is.
         (h_n, c_n) : (Tensor, Tensor), shapes (L, B, H)
             The last states.
 
@@ -301,6 +365,9 @@ class GRU(_Recurrent):
         Whether the input and the output are (B, T, features) instead of (T, B, features).
     bidirectional : bool, default False
         Whether each layer has a second cell, which reads the sequence backwards.
+    dropout : float, default 0.0
+        The probability that an element of a layer's output, other than the last layer's, becomes 0
+        in training. With 0 no random numbers are drawn.
 
     Attributes
     ----------
@@ -325,12 +392,14 @@ class GRU(_Recurrent):
     cell, cells = GRUCell, "gru_cells"
     gru_cells: list[GRUCell]
 
-    def forward(self, X: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, X: Tensor | PackedSequence, h0: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Run the layers over a sequence.
 
         Parameters
         ----------
-        X : Tensor, shape (T, B, input_size)
+        X : Tensor, shape (T, B, input_size), or PackedSequence
             The sequences; (B, T, input_size) with `batch_first`.
         h0 : Tensor, shape (L, B, H), optional
             The initial states; zeros if it is None. L is `num_layers`, twice that if
@@ -340,7 +409,7 @@ class GRU(_Recurrent):
         -------
         output : Tensor, shape (T, B, H)
             The states of the last layer at every step; (B, T, H) with `batch_first`, and 2·H
-            features if `bidirectional`.
+            features if `bidirectional`. Packed as `X` is.
         h_n : Tensor, shape (L, B, H)
             The last states.
 

@@ -1,0 +1,306 @@
+"""Pooling over a given number of bins, by a power mean, and back from the maxima."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from ..autograd import Tensor
+from ..typing import Extent
+from . import functional
+from .arguments import positive, positive_int
+from .functional._pooling import OutputSize, each
+from .module import Module
+
+
+class _AdaptivePool(Module):
+    """Pooling over bins: bin i of m along n places covers ⌊i·n/m⌋ … ⌈(i + 1)·n/m⌉ - 1."""
+
+    axes: ClassVar[int]
+    pool: Callable[..., Tensor]
+
+    def __init__(self, output_size: OutputSize) -> None:
+        super().__init__()
+        name = type(self).__name__
+        given = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
+        if len(given) not in (1, self.axes):
+            raise ValueError(
+                f"[{name}] output_size must be an int or {self.axes} ints, got {output_size!r}"
+            )
+        for size in given:
+            if size is not None:
+                positive_int(name, "output_size", size)
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the bins' values; input without places to pool is a ValueError."""
+        return type(self).pool(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"{self.output_size}"
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Mean over bins of sequences (N, C, L), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveAvgPool1d(2)(ndl.ones(2, 3, 7)).shape
+    (2, 3, 2)
+    """
+
+    axes, pool = 1, staticmethod(functional.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """Mean over bins of images (N, C, H, W), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int)
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveAvgPool2d(2)(ndl.ones(2, 3, 7, 7)).shape
+    (2, 3, 2, 2)
+    """
+
+    axes, pool = 2, staticmethod(functional.adaptive_avg_pool2d)
+
+
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """Mean over bins of volumes (N, C, D, H, W), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int, int)
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveAvgPool3d(2)(ndl.ones(2, 3, 7, 7, 7)).shape
+    (2, 3, 2, 2, 2)
+    """
+
+    axes, pool = 3, staticmethod(functional.adaptive_avg_pool3d)
+
+
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """Maximum over bins of sequences (N, C, L), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveMaxPool1d(2)(ndl.ones(2, 3, 7)).shape
+    (2, 3, 2)
+    """
+
+    axes, pool = 1, staticmethod(functional.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """Maximum over bins of images (N, C, H, W), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int)
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveMaxPool2d(2)(ndl.ones(2, 3, 7, 7)).shape
+    (2, 3, 2, 2)
+    """
+
+    axes, pool = 2, staticmethod(functional.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptivePool):
+    """Maximum over bins of volumes (N, C, D, H, W), with the number of bins given.
+
+    Parameters
+    ----------
+    output_size : int or (int, int, int)
+        The numbers of bins; None keeps the length of an axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.AdaptiveMaxPool3d(2)(ndl.ones(2, 3, 7, 7, 7)).shape
+    (2, 3, 2, 2, 2)
+    """
+
+    axes, pool = 3, staticmethod(functional.adaptive_max_pool3d)
+
+
+class _LPPool(Module):
+    """(Σ xᵖ)^(1/p) below a kernel."""
+
+    axes: ClassVar[int]
+    pool: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Extent,
+        stride: Extent | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.norm_type = positive(name, "norm_type", norm_type)
+        self.kernel_size = each(name, "kernel_size", kernel_size, self.axes)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = each(name, "stride", stride, self.axes)
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the power means; an image that is smaller than the kernel is a ValueError."""
+        return type(self).pool(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return f"{self.norm_type}, {self.kernel_size}, stride={self.stride}"
+
+
+class LPPool1d(_LPPool):
+    """(Σ xᵖ)^(1/p) below a kernel at each of its positions on sequences (N, C, L).
+
+    Parameters
+    ----------
+    norm_type : float
+        The power p; it must be positive.
+    kernel_size : int
+        The lengths of the kernel.
+    stride : int, optional
+        The step between positions; `kernel_size` if it is None.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LPPool1d(2, 4)(ndl.ones(2, 3, 8)).shape
+    (2, 3, 2)
+    """
+
+    axes, pool = 1, staticmethod(functional.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """(Σ xᵖ)^(1/p) below a kernel at each of its positions on images (N, C, H, W).
+
+    Parameters
+    ----------
+    norm_type : float
+        The power p; it must be positive.
+    kernel_size : int or (int, int)
+        The lengths of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LPPool2d(2, 4)(ndl.ones(2, 3, 8, 8)).shape
+    (2, 3, 2, 2)
+    """
+
+    axes, pool = 2, staticmethod(functional.lp_pool2d)
+
+
+class LPPool3d(_LPPool):
+    """(Σ xᵖ)^(1/p) below a kernel at each of its positions on volumes (N, C, D, H, W).
+
+    Parameters
+    ----------
+    norm_type : float
+        The power p; it must be positive.
+    kernel_size : int or (int, int, int)
+        The lengths of the kernel.
+    stride : int or (int, int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    ceil_mode : bool, default False
+        Whether the last position of the kernel may reach beyond the image.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nn.LPPool3d(2, 4)(ndl.ones(2, 3, 8, 8, 8)).shape
+    (2, 3, 2, 2, 2)
+    """
+
+    axes, pool = 3, staticmethod(functional.lp_pool3d)
+
+
+class MaxUnpool2d(Module):
+    """Put maxima back where `MaxPool2d(return_indices=True)` took them from, between zeros.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        The height and width of the kernel.
+    stride : int or (int, int), optional
+        The step between positions; `kernel_size` if it is None.
+    padding : int or (int, int), default 0
+        The padding of the pooling.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> y, indices = ndl.nn.MaxPool2d(2, return_indices=True)(ndl.ones(1, 1, 4, 4))
+    >>> ndl.nn.MaxUnpool2d(2)(y, indices).shape
+    (1, 1, 4, 4)
+    """
+
+    def __init__(
+        self, kernel_size: Extent, stride: Extent | None = None, padding: Extent = 0
+    ) -> None:
+        super().__init__()
+        self.kernel_size = each("MaxUnpool2d", "kernel_size", kernel_size, 2)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = each("MaxUnpool2d", "stride", stride, 2)
+        self.padding = each("MaxUnpool2d", "padding", padding, 2, least=0)
+
+    def forward(
+        self, x: Tensor, indices: Tensor, output_size: tuple[int, ...] | None = None
+    ) -> Tensor:
+        """Put the maxima back.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H', W')
+            The maxima.
+        indices : Tensor, the shape of `x`
+            Their indices into the flat images.
+        output_size : tuple of int, optional
+            The height and width of the images, or their whole shape; the smallest that fit if None.
+
+        Returns
+        -------
+        Tensor, shape (N, C, H, W)
+        """
+        return functional.max_unpool2d(
+            x, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

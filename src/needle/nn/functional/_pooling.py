@@ -1,0 +1,425 @@
+"""Pooling of (N, C, …) tensors below a moving kernel and over a given number of bins.
+
+Pooling over three axes is pooling over the last two and then over the first: the maximum of maxima,
+and the sum of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from ... import ops
+from ...autograd import Tensor
+from ...backend_ndarray import is_float
+from ...backend_ndarray.layout import wholes
+from ...ops._pooling import _lowest
+from ...typing import Extent, HostArray, Shape
+from ..arguments import positive_int
+from ._padding import pad
+
+
+def each(what: str, name: str, value: Extent, axes: int, least: int = 1) -> Shape:
+    """An int for each of `axes` axes. Raises TypeError or ValueError."""
+    numbers = tuple(wholes(value, what, name))
+    if not isinstance(value, (tuple, list)) or len(numbers) == 1:
+        numbers = numbers * axes
+    if len(numbers) != axes:
+        raise ValueError(f"[{what}] {name} must be an int or {axes} ints, got {value!r}")
+    if min(numbers) < least:
+        raise ValueError(f"[{what}] {name} must be at least {least}, got {value!r}")
+    return numbers
+
+
+class Pooling:
+    """The checked geometry of a kernel on an image whose axes are given."""
+
+    def __init__(
+        self, what: str, x: Tensor, axes: int, kernel_size: Extent, stride: Extent | None,
+        padding: Extent, dilation: Extent, ceil_mode: bool,
+    ) -> None:  # fmt: skip
+        if x.ndim != axes + 2:
+            wanted = ("L", "H, W", "D, H, W")[axes - 1]
+            raise ValueError(f"[{what}] needs input (N, C, {wanted}), got shape {x.shape}")
+        self.kernel = each(what, "kernel_size", kernel_size, axes)
+        self.stride = self.kernel if stride is None else each(what, "stride", stride, axes)
+        self.padding = each(what, "padding", padding, axes, least=0)
+        self.dilation = each(what, "dilation", dilation, axes)
+        self.size = x.shape[2:]
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel, strict=True)):
+            raise ValueError(
+                f"[{what}] padding {self.padding} exceeds half of the kernel {self.kernel}"
+            )
+        self.out = tuple(self._positions(i, ceil_mode) for i in range(axes))
+        if min(self.out) < 1:
+            raise ValueError(
+                f"[{what}] the kernel {self.kernel} with dilation {self.dilation} is larger than "
+                f"the image {self.size} padded by {self.padding}"
+            )
+        # With ceil_mode the last position may reach beyond the padding.
+        self.beyond = tuple(
+            max(0, (out - 1) * self.stride[i] + self._reach(i) - self._padded(i))
+            for i, out in enumerate(self.out)
+        )
+
+    def _reach(self, i: int) -> int:
+        return self.dilation[i] * (self.kernel[i] - 1) + 1
+
+    def _padded(self, i: int) -> int:
+        return self.size[i] + 2 * self.padding[i]
+
+    def _positions(self, i: int, ceil_mode: bool) -> int:
+        room = self._padded(i) - self._reach(i)
+        if room < 0:
+            return 0
+        if not ceil_mode:
+            return room // self.stride[i] + 1
+        number = -(-room // self.stride[i]) + 1
+        # A position that starts in the padding after the image would see nothing of it.
+        starts = (number - 1) * self.stride[i]
+        return number - (starts >= self.size[i] + self.padding[i])
+
+    def counts(self, i: int, include_pad: bool) -> HostArray:
+        """How many places along axis i count below the kernel at each position."""
+        start = np.arange(self.out[i]) * self.stride[i] - self.padding[i]
+        end = np.minimum(start + self.kernel[i], self.size[i] + self.padding[i])
+        if not include_pad:
+            start, end = np.maximum(start, 0), np.minimum(end, self.size[i])
+        return end - start
+
+    def extended(self, x: Tensor, value: float) -> Tensor:
+        """`x` with what the last positions reach beyond the padding."""
+        if not any(self.beyond):
+            return x
+        return pad(x, [n for extra in reversed(self.beyond) for n in (0, extra)], value=value)
+
+    def apply(self, pool: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """A pooling of (N, H, W, C) images applied along all axes."""
+        n, channels, *size = x.shape
+        if len(size) == 1:
+            x = _flat(pool, x.reshape((n, channels, 1, *size)), *self._pairs(None, 0))
+        elif len(size) == 2:
+            x = _flat(pool, x, *self._pairs(0, 1))
+        else:
+            x = _flat(pool, x.reshape((n, channels * size[0], *size[1:])), *self._pairs(1, 2))
+            x = x.reshape((n, channels, size[0], prod(x.shape[2:])))
+            x = _flat(pool, x, *self._pairs(0, None))
+        return x.reshape((n, channels, *self.out))
+
+    def _pairs(self, rows: int | None, columns: int | None) -> tuple[tuple[int, ...], ...]:
+        """Kernel, stride, padding and dilation along two of the axes; None has length 1."""
+        return tuple(
+            tuple(neutral if i is None else values[i] for i in (rows, columns))
+            for values, neutral in (
+                (self.kernel, 1), (self.stride, 1), (self.padding, 0), (self.dilation, 1)
+            )
+        )  # fmt: skip
+
+
+def _flat(pool: Callable[..., Tensor], x: Tensor, *geometry: tuple[int, ...]) -> Tensor:
+    return ops.channels_first(pool(ops.channels_last(x), *geometry))
+
+
+# ---- maximum --------------------------------------------------------------------------------
+
+
+def _max_pool(
+    axes: int, x: Tensor, kernel_size: Extent, stride: Extent | None, padding: Extent,
+    dilation: Extent, ceil_mode: bool, return_indices: bool,
+) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
+    what = f"max_pool{axes}d"
+    geometry = Pooling(what, x, axes, kernel_size, stride, padding, dilation, ceil_mode)
+    extended = geometry.extended(x, _lowest(x.dtype))
+    out = geometry.apply(ops.max_pool2d, extended)
+    if not return_indices:
+        return out
+    if axes == 3:
+        raise NotImplementedError("[max_pool3d] return_indices=True is not implemented")
+    return out, _indices_of_largest(geometry, extended, out)
+
+
+def _indices_of_largest(geometry: Pooling, x: Tensor, out: Tensor) -> Tensor:
+    """The index into each flat image of the first largest pixel below the kernel."""
+    size = (1,) * (2 - len(geometry.size)) + geometry.size
+    rows = 0 if len(geometry.size) == 2 else None
+    kernel, stride, padding, dilation = geometry._pairs(rows, len(geometry.size) - 1)
+    numbers = np.arange(prod(size)).reshape((1, 1, *size))
+    image = Tensor(numbers, device=x.device, dtype="int64", requires_grad=False)
+    top, left = padding
+    low, right = ((0,) * (2 - len(geometry.beyond)) + geometry.beyond)[-2:]
+    places = pad(image, (left, left + right, top, top + low), value=prod(size))
+    pixels = x.detach().reshape((*x.shape[:2], *((1,) * (4 - x.ndim)), *x.shape[2:]))
+    pixels = pad(pixels, (left, left, top, top), value=_lowest(x.dtype))
+    below, where_from = (
+        ops.windows(t, kernel, stride, 0, dilation, (2, 3)) for t in (pixels, places)
+    )
+    largest = out.detach().reshape((*below.shape[:4], 1, 1))
+    found = ops.where(below == largest, where_from, prod(size))
+    return ops.min(found, (4, 5)).reshape(out.shape)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The maximum below a kernel that moves over sequences (N, C, L); see `max_pool2d`."""
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The maximum below a kernel that moves over images (N, C, H, W).
+
+    `stride` defaults to `kernel_size`; padding never is the maximum. With `ceil_mode` the last
+    position may reach beyond the image. With `return_indices` the result is (maxima, indices into
+    the flat images). Equal maxima share the gradient.
+    """
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The maximum below a kernel that moves over volumes (N, C, D, H, W); see `max_pool2d`."""
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    output_size: tuple[int, ...] | None = None,
+) -> Tensor:
+    """Maxima put back at their `indices`, zeros elsewhere: the partial inverse of `max_pool2d`.
+
+    Values of equal indices add up, which happens where kernels overlap.
+    """
+    kernel = each("max_unpool2d", "kernel_size", kernel_size, 2)
+    step = kernel if stride is None else each("max_unpool2d", "stride", stride, 2)
+    around = each("max_unpool2d", "padding", padding, 2, least=0)
+    if input.ndim != 4 or indices.shape != input.shape:
+        raise ValueError(
+            f"[max_unpool2d] needs input (N, C, H, W) and indices alike, got {input.shape} and "
+            f"{indices.shape}"
+        )
+    n, channels, *size = input.shape
+    if output_size is None:
+        height, width = ((size[i] - 1) * step[i] - 2 * around[i] + kernel[i] for i in (0, 1))
+    else:
+        height, width = output_size[-2:]
+    flat = n, channels, prod(size)
+    empty = ops.broadcast_to(input.detach()[:, :, :1, :1] * 0, (n, channels, height, width))
+    spread = ops.scatter_add(
+        empty.reshape((n, channels, height * width)), 2, indices.reshape(flat), input.reshape(flat)
+    )
+    return spread.reshape((n, channels, height, width))
+
+
+# ---- mean -----------------------------------------------------------------------------------
+
+
+def _avg_pool(
+    axes: int, x: Tensor, kernel_size: Extent, stride: Extent | None, padding: Extent,
+    ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
+) -> Tensor:  # fmt: skip
+    what = f"avg_pool{axes}d"
+    geometry = Pooling(what, x, axes, kernel_size, stride, padding, 1, ceil_mode)
+    if not is_float(x.dtype):
+        raise TypeError(f"[{what}] needs a floating-point dtype, got {x.dtype}")
+    means = geometry.apply(ops.avg_pool2d, geometry.extended(x, 0.0))
+    size = prod(geometry.kernel)
+    if divisor_override is not None:
+        return means * (size / positive_int(what, "divisor_override", divisor_override))
+    if (count_include_pad or not any(geometry.padding)) and not any(geometry.beyond):
+        return means
+    counts = np.ones(())
+    for i in range(axes):
+        counts = np.multiply.outer(counts, geometry.counts(i, count_include_pad))
+    return means * Tensor(size / counts, device=x.device, dtype=x.dtype, requires_grad=False)
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean below a kernel that moves over sequences (N, C, L); see `avg_pool2d`."""
+    return _avg_pool(
+        1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean below a kernel that moves over images (N, C, H, W).
+
+    `stride` defaults to `kernel_size`. Padding counts as zeros, or with `count_include_pad=False`
+    not at all. `divisor_override` divides the sums instead of the number of pixels.
+    """
+    return _avg_pool(
+        2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Extent = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean below a kernel that moves over volumes (N, C, D, H, W); see `avg_pool2d`."""
+    return _avg_pool(
+        3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def _lp_pool(
+    axes: int, x: Tensor, norm_type: float, kernel_size: Extent, stride: Extent | None,
+    ceil_mode: bool,
+) -> Tensor:  # fmt: skip
+    if not norm_type > 0:
+        raise ValueError(f"[lp_pool{axes}d] norm_type must be positive, got {norm_type}")
+    size = prod(each(f"lp_pool{axes}d", "kernel_size", kernel_size, axes))
+    powers = x**norm_type
+    means = _avg_pool(axes, powers, kernel_size, stride, 0, ceil_mode, True, None)
+    return (ops.relu(means) * size) ** (1 / norm_type)
+
+
+def lp_pool1d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """(Σ xᵖ)^(1/p) below a kernel that moves over sequences (N, C, L), for p = `norm_type`."""
+    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """(Σ xᵖ)^(1/p) below a kernel that moves over images (N, C, H, W), for p = `norm_type`."""
+    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """(Σ xᵖ)^(1/p) below a kernel that moves over volumes (N, C, D, H, W), for p = `norm_type`."""
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+# ---- bins -----------------------------------------------------------------------------------
+
+OutputSize = int | None | tuple[int | None, ...]
+
+
+def _adaptive(
+    reduce: Callable[..., Tensor], pool: Callable[..., Tensor], axes: int, x: Tensor,
+    output_size: OutputSize,
+) -> Tensor:  # fmt: skip
+    """Pool over bins: bin i of m along n pixels covers ⌊i·n/m⌋ … ⌈(i + 1)·n/m⌉ - 1."""
+    what = f"adaptive pooling of {axes} axes"
+    if x.ndim != axes + 2 or 0 in x.shape[2:]:
+        raise ValueError(f"[{what}] needs input (N, C, …) with pixels, got shape {x.shape}")
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+    if len(given) != axes:
+        raise ValueError(f"[{what}] output_size must be an int or {axes} ints, got {output_size}")
+    sizes = [
+        n if m is None else positive_int(what, "output_size", m)
+        for n, m in zip(x.shape[2:], given, strict=True)
+    ]
+    if all(m == 1 for m in sizes):
+        return reduce(x, tuple(range(2, x.ndim)), keepdims=True)
+    if axes == 2 and all(n % m == 0 for n, m in zip(x.shape[2:], sizes, strict=True)):
+        kernel = tuple(n // m for n, m in zip(x.shape[2:], sizes, strict=True))
+        return _flat(pool, x, kernel)
+    for i, m in enumerate(sizes):
+        x = _reduce_bins(reduce, x, 2 + i, m)
+    return x
+
+
+def _reduce_bins(reduce: Callable[..., Tensor], x: Tensor, axis: int, m: int) -> Tensor:
+    n = x.shape[axis]
+    if n == m:
+        return x
+    if n % m == 0:
+        return reduce(x.reshape((*x.shape[:axis], m, n // m, *x.shape[axis + 1 :])), axis + 1)
+    bins = (slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m))
+    before = (slice(None),) * axis
+    return ops.stack([reduce(x[(*before, cells)], axis) for cells in bins], axis)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The mean over `output_size` bins of sequences (N, C, L)."""
+    return _adaptive(ops.mean, ops.avg_pool2d, 1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The mean over bins of images (N, C, H, W); None in `output_size` keeps the length."""
+    return _adaptive(ops.mean, ops.avg_pool2d, 2, input, output_size)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The mean over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
+    return _adaptive(ops.mean, ops.avg_pool2d, 3, input, output_size)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The maximum over `output_size` bins of sequences (N, C, L)."""
+    return _adaptive(ops.max, ops.max_pool2d, 1, input, output_size)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The maximum over bins of images (N, C, H, W); None in `output_size` keeps the length."""
+    return _adaptive(ops.max, ops.max_pool2d, 2, input, output_size)
+
+
+def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """The maximum over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
+    return _adaptive(ops.max, ops.max_pool2d, 3, input, output_size)
