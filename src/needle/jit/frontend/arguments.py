@@ -12,7 +12,10 @@ from ...tree import copied
 from .errors import AliasedArgument
 from .places import Container, Contents, is_same, snapshot
 
-Action: TypeAlias = Callable[[], Any]  # what it returns depends on who uses it
+# Nested tuples, lists and dicts with leaves of any kind.
+Nesting: TypeAlias = Any
+Returned: TypeAlias = Any  # depends on who uses the action
+Action: TypeAlias = Callable[[], Returned]
 
 
 class Arguments:
@@ -57,9 +60,9 @@ class Arguments:
                 stand_in._grad = stand_ins[id(gradient)]
         return stand_ins
 
-    def with_stand_ins(self, call: Any, stand_ins: dict[int, Tensor]) -> Any:
+    def with_stand_ins(self, call: Nesting, stand_ins: dict[int, Tensor]) -> Nesting:
         """The arguments of a call with stand-ins, in containers that the function may change."""
-        instead: dict[int, Any] = dict(stand_ins)
+        instead: dict[int, object] = dict(stand_ins)
         instead.update((id(c), c) for c in self._containers if id(c) in self._aliased)
         call = copied(call, instead)
         for i, container in enumerate(self._containers):
@@ -109,7 +112,7 @@ class Arguments:
             return action
         method = weakref.WeakMethod(action)
 
-        def call() -> Any:
+        def call() -> Returned:
             bound = method()
             assert bound is not None, "the programs of an object die with it"
             return bound()

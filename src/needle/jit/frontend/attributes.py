@@ -44,12 +44,13 @@ def is_slot(cls: type, name: str) -> bool:
     return isinstance(in_class(cls, name), types.MemberDescriptorType)
 
 
-def in_slot(obj: object, name: str) -> Any:
+def in_slot(obj: object, name: str) -> object:
     """What is in a slot; MISSING for nothing."""
     try:
-        return in_class(type(obj), name).__get__(obj)
+        value: object = in_class(type(obj), name).__get__(obj)
     except AttributeError:
         return MISSING
+    return value
 
 
 def slots_of(obj: object) -> Attributes:

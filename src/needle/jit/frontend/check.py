@@ -18,20 +18,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ... import autograd, tree
+from ... import tree
 from ...autograd import Tensor, TensorTuple
+from ...autograd.modes import rollback
 from ...backend_ndarray import NDArray
+from ...typing import HostArray
 from ..ir.graph import Graph, Value
-from .places import put, read
-from .templates import ArgumentContainer, NewContainer, Output, Source, Trace
-
-if TYPE_CHECKING:
-    from .function import CompiledProgram
-    from .signature import Signature
+from .compiled import CompiledProgram
+from .generators import State
+from .instantiate import find
+from .places import Holder, Key, put, read
+from .program import Call, Result
+from .signature import Signature
+from .templates import ArgumentContainer, NewContainer, Output, Source, Template, Trace
 
 # |compiled - eager| may be RTOL·|eager| + ATOL·max |eager| + SWAY·max |eager - moved|, maxima over
 # the array, where `moved` are eager results with each float of the inputs changed by MOVE roundings
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 RTOL = {"float32": 1e-4, "float64": 1e-10, "bfloat16": 2e-2, "float16": 2e-3}
 ATOL = {"float32": 1e-5, "float64": 1e-10, "bfloat16": 1e-2, "float16": 1e-3}
 SWAY, MOVE, SEEDS = 16.0, 8.0, (1, 2)
+# A leaf of what a function returns, or a nesting of them: an array, or any object of Python.
+Leaf: TypeAlias = Any
+
 EXACT = ("float64", "float32", "float16", "bfloat16")  # from the most exact one on
 
 
@@ -58,8 +64,8 @@ class CheckError(AssertionError):
 
 
 def checked(
-    program: CompiledProgram, name: str, function: Callable[[], Any], given: Signature
-) -> tuple[bool, Any]:
+    program: CompiledProgram, name: str, function: Call, given: Signature
+) -> tuple[bool, Result]:
     """`program(given, function)`, compared with `function()`, the same call run eagerly.
 
     Raises CheckError where they differ; the program's changes have been made then.
@@ -91,9 +97,7 @@ def checked(
     return done, result
 
 
-def rehearse(
-    program: CompiledProgram, function: Callable[[], Any], arguments: Sequence[Tensor]
-) -> None:
+def rehearse(program: CompiledProgram, function: Call, arguments: Sequence[Tensor]) -> None:
     """Call `function()` on copies of the Tensors that `program` knows."""
     known = _known(program, arguments)
     if known is not None:
@@ -121,7 +125,7 @@ def _known(program: CompiledProgram, arguments: Sequence[Tensor]) -> list[_Known
     changed = [source for source, *_ in changes]
     known: dict[int, _Known] = {}
     for source in (*trace.states, *changed):
-        tensor = program.target(source, arguments)
+        tensor = find(source, arguments)
         if tensor is None:
             return None
         if id(tensor) not in known:
@@ -138,7 +142,7 @@ _SLOTS = ("cached_data", "grad", "inputs", "op", "requires_grad", "_modified")
 def _rehearsal(
     known: Iterable[_Known],
     copied: Callable[[NDArray], NDArray],
-    places: Iterable[tuple[Any, Any]] = (),
+    places: Iterable[tuple[Holder, Key]] = (),
 ) -> Iterator[None]:
     """Inside, the Tensors have `copied` data; afterwards everything is as before, also what is at
     `places` of the host, as (holder, key)."""
@@ -157,7 +161,7 @@ def _rehearsal(
         tensor.cached_data = copies[id(tensor.cached_data)]
     here.rehearsing = True
     try:
-        with autograd.rollback():
+        with rollback():
             yield
     finally:
         here.rehearsing = False
@@ -190,22 +194,22 @@ def _moved(seed: int, data: NDArray) -> NDArray:
 class _Outcome:
     """What one call returned and what the known Tensors were after it."""
 
-    result: Any  # the returned nesting with arrays in the place of Tensors
+    result: Leaf  # the returned nesting with arrays in the place of Tensors
     data: list[NDArray]
     grads: list[NDArray | None]
-    random: Any
+    random: State  # of NumPy's generator
 
 
 class _Part(NamedTuple):
     """A value of an outcome and what a message says of it."""
 
-    leaf: Any
+    leaf: Leaf
     value: Value | None  # of the graph, where it was computed
     what: str
     known: _Known | None = None  # completes `what`
 
 
-def _outcome(result: Any, known: Sequence[_Known]) -> _Outcome:
+def _outcome(result: Result, known: Sequence[_Known]) -> _Outcome:
     return _Outcome(
         tree.map_leaves(_data, result),
         [_data(k.tensor) for k in known],
@@ -214,7 +218,7 @@ def _outcome(result: Any, known: Sequence[_Known]) -> _Outcome:
     )
 
 
-def _data(leaf: Any) -> Any:
+def _data(leaf: Leaf) -> Leaf:
     return leaf.realize_cached_data() if isinstance(leaf, (Tensor, TensorTuple)) else leaf
 
 
@@ -237,7 +241,7 @@ def _parts(trace: Trace, known: Sequence[_Known], outcome: _Outcome) -> Iterator
             yield _Part(grad, None if i < 0 else results[i].value, "the gradient of ", k)
 
 
-def _leaves(path: str, place: Any, result: Any) -> Iterator[tuple[str, Any, Any]]:
+def _leaves(path: str, place: Template, result: Leaf) -> Iterator[tuple[str, Template, Leaf]]:
     """(path, leaf of the template `place`, leaf of the result), from left to right."""
     if isinstance(place, NewContainer) and isinstance(place.empty, (dict, list)):
         place = place.contents
@@ -269,7 +273,8 @@ def _name(known: _Known, trace: Trace) -> str:
 
 # ---- comparing ------------------------------------------------------------------------------
 
-Pairs = Sequence[tuple[Any, Any]]  # compiled and eager: of the call itself, then of moved ones
+# (compiled, eager) of the call itself, then of the calls with moved inputs.
+Pairs: TypeAlias = Sequence[tuple[Leaf, Leaf]]
 
 
 def _difference(
@@ -279,25 +284,29 @@ def _difference(
     outcomes = [outcome for run in runs for outcome in run]
     exactness = _exactness(trace.graph)
     for parts in zip(*(_parts(trace, known, outcome) for outcome in outcomes), strict=True):
-        leaves, part = [part.leaf for part in parts], parts[0]
+        part: _Part = parts[0]
+        leaves = [each.leaf for each in parts]
         pairs = list(zip(leaves[::2], leaves[1::2], strict=True))
         problem = _compared(pairs, exactness.get(id(part.value)))
         if problem is not None:
             return part.what + ("" if part.known is None else _name(part.known, trace)) + problem
     compiled, eager = runs[0]
-    if not all(map(np.array_equal, compiled.random, eager.random)):
+    states = zip(compiled.random, eager.random, strict=True)
+    if not all(np.array_equal(a, b) for a, b in states):
         return "NumPy's random state differs: the compiled program draws other numbers"
     return None
 
 
 def _compared(pairs: Pairs, kind: str | None) -> str | None:
-    """How the first pair differs, by more than floats of a kind may, if all of them do: the rest
-    of a sentence about it."""
+    """How the first pair differs, as the rest of a sentence; None where it does not.
+
+    Arrays differ if all pairs do, by more than floats of a kind may.
+    """
     compiled, eager = pairs[0]
     if not isinstance(compiled, NDArray):
         plain = (bool, int, float, complex, str, bytes, type(None), np.generic, NDArray)
         if isinstance(compiled, plain) or isinstance(eager, plain):
-            same = type(eager) is type(compiled) and (eager == compiled or eager != eager)
+            same = type(eager) is type(compiled) and bool(eager == compiled or eager != eager)
             return None if same else f" is {compiled!r} compiled, {eager!r} eagerly"
         return None  # other Python objects: whether they are equal cannot be told
     if not isinstance(eager, (NDArray, float, int)):
@@ -314,16 +323,16 @@ def _compared(pairs: Pairs, kind: str | None) -> str | None:
     return f", {a.dtype} {a.shape}, differs at {problem}"
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
+def _distance(a: HostArray, b: HostArray) -> float:
     """The largest finite difference of two arrays of numbers."""
     if a.shape != b.shape or not a.dtype.kind == b.dtype.kind == "f":
         return 0.0
     with np.errstate(invalid="ignore"):
-        off = np.abs(a.astype(np.float64) - b)
+        off = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return float(off[np.isfinite(off)].max(initial=0.0))
 
 
-def _elements(a: np.ndarray, b: np.ndarray, kind: str, sway: float) -> str | None:
+def _elements(a: HostArray, b: HostArray, kind: str, sway: float) -> str | None:
     """Where and by how much `a` (compiled) is farther from `b` than `kind` of number allows."""
     rtol, atol = RTOL.get(kind, 0.0), ATOL.get(kind, 0.0)
     x, y = a.astype(np.float64), b.astype(np.float64)

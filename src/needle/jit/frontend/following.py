@@ -17,7 +17,7 @@ from .attributes import Attributes, is_mutable
 from .places import MISSING
 
 # A class's `__getattribute__`; an attribute may be anything.
-Getter: TypeAlias = Callable[[Any, str], Any]
+Getter: TypeAlias = Callable[[object, str], Any]
 
 # Methods that are replaced in the classes that are followed.
 REPLACED = frozenset(("__getattribute__", "__setattr__", "__delattr__"))
@@ -61,10 +61,10 @@ def follow(cls: type) -> None:
             setattr(cls, name, function)
 
 
-def _replacements(cls: type) -> dict[str, Callable[..., Any]]:
+def _replacements(cls: type) -> dict[str, Callable[..., object]]:
     read: Getter = cls.__getattribute__  # type: ignore[assignment]
-    write: Callable[[Any, str, object], None] = cls.__setattr__  # type: ignore[assignment]
-    remove: Callable[[Any, str], None] = cls.__delattr__  # type: ignore[assignment]
+    write: Callable[[object, str, object], None] = cls.__setattr__  # type: ignore[assignment]
+    remove: Callable[[object, str], None] = cls.__delattr__  # type: ignore[assignment]
 
     def get(obj: object, name: str) -> Any:
         observer = _observers.get(threading.get_ident())

@@ -8,7 +8,6 @@ another object is there the values are compared in Python.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,11 @@ from .places import CONTENTS, MISSING, Entry, Holder, Key, Nesting, is_same, rea
 
 
 def _first_changed(
-    holders: Sequence[Holder], keys: Sequence[Key], values: Sequence[Any], missing: Any, start: int
+    holders: Sequence[Holder],
+    keys: Sequence[Key],
+    values: Sequence[object],
+    missing: object,
+    start: int,
 ) -> int:
     """Without the core every guard is compared in Python."""
     return start if start < len(holders) else -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Host:
             self._repeated.pop()
 
     def draw(
-        self, device: BackendDevice, original: Callable[..., NDArray], draw: Callable[..., Any],
+        self, device: BackendDevice, original: Callable[..., NDArray], draw: Callable[..., object],
         shape: Shape, dtype: DTypeLike, on_host: bool = True,
     ) -> NDArray:  # fmt: skip
         """Random numbers that every call draws, in the order of the program."""

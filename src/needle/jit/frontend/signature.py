@@ -6,14 +6,20 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import EllipsisType, MethodType, NoneType, NotImplementedType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...autograd import Tensor, TensorTuple
 from ...backend_ndarray import BackendDevice, NDArray
+from .places import Container
+
+# An argument, or a part of one.
+Argument: TypeAlias = Any
+# A part of a key: what an argument is.
+Part: TypeAlias = Hashable
 
 # Types whose values are equal only where nothing can tell them apart.
 _PLAIN = frozenset((int, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, range))
@@ -30,17 +36,17 @@ class Signature:
 
     __slots__ = ("_has_gradients", "containers", "ids", "key", "objects", "tensors")
 
-    def __init__(self, arguments: Any) -> None:
+    def __init__(self, arguments: object) -> None:
         """Raises TypeError for an array that is no Tensor and for a leaf that may change."""
         self.tensors: list[Tensor] = []  # from left to right
-        self.objects: list[Any] = []
-        self.containers: list[Any] = []  # the lists and dicts, which may change
+        self.objects: list[object] = []
+        self.containers: list[Container] = []  # the lists and dicts, which may change
         self._has_gradients = False
         described = self._described(arguments)
         self.ids = set(map(id, self.tensors))
         self.key = described, self._sharing()
 
-    def _sharing(self) -> Any:
+    def _sharing(self) -> Part:
         """Which Tensors and containers are the same object, and which Tensors are gradients."""
         tensors = self.tensors
         containers = [*map(id, self.containers)] if self.containers else []
@@ -56,7 +62,7 @@ class Signature:
             return None
         return tuple(same), tuple(gradients), tuple(map(containers.index, containers))
 
-    def _described(self, tree: Any) -> Any:
+    def _described(self, tree: Argument) -> Part:
         kind = type(tree)
         if isinstance(tree, Tensor):
             self.tensors.append(tree)
@@ -83,10 +89,10 @@ class Signature:
             return (kind, *[self._item(key, item) for key, item in tree.items()])
         return self._described_leaf(tree)
 
-    def _item(self, key: Any, item: Any) -> Any:
+    def _item(self, key: object, item: object) -> Part:
         return (key if type(key) is str else self._described(key), self._described(item))
 
-    def _described_leaf(self, leaf: Any) -> Any:
+    def _described_leaf(self, leaf: Argument) -> Part:
         kind = type(leaf)
         for types, describe in _VALUES:
             if isinstance(leaf, types):
@@ -113,17 +119,17 @@ class Signature:
         return (kind, id(leaf))
 
 
-def _exact(x: float) -> Any:
+def _exact(x: float) -> Part:
     """A float as a key: 0.0 and -0.0 are two, every NaN is the same."""
     return (float, x, math.copysign(1.0, x)) if x == x else (float, None)
 
 
-def _members(signature: Signature, values: frozenset[Any]) -> Any:
+def _members(signature: Signature, values: frozenset[object]) -> Part:
     return frozenset(map(signature._described, values))
 
 
 # Other leaves that are known by their value: of which types, and what tells their values apart.
-_VALUES: tuple[tuple[Any, Callable[[Signature, Any], Any]], ...] = (
+_VALUES: tuple[tuple[type | tuple[type, ...], Callable[[Signature, Argument], Part]], ...] = (
     (np.generic, lambda _, x: (x.dtype.str, x.tobytes())),
     (np.dtype, lambda _, x: x),
     (BackendDevice, lambda _, x: x.name),

@@ -81,7 +81,7 @@ class ArgumentContainer:
 class ArgumentObject:
     """A placeholder for another object among the arguments, which no program may keep alive."""
 
-    object: weakref.ref[Any]
+    object: weakref.ref[object]
 
 
 @dataclass(eq=False)

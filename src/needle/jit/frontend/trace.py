@@ -10,7 +10,6 @@ by identity; every later call updates the states whose data the function replace
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from ...autograd import Tensor
 from ...autograd.modes import timestamp
@@ -66,8 +65,8 @@ class Tracing:
     def run(
         self,
         function: Callable[..., object],
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
+        args: Sequence[object],
+        kwargs: dict[str, object],
         tensors: Sequence[Tensor],
     ) -> Trace:
         """Trace `function(*args, **kwargs)`; `tensors` are the Tensors in them, in order.
@@ -98,7 +97,9 @@ class Tracing:
             self._tracer.release()
 
 
-def _called(function: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> object:
+def _called(
+    function: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
+) -> object:
     """What the function returns. Raises FunctionRaised for an exception of its own."""
     try:
         return function(*args, **kwargs)
@@ -110,8 +111,8 @@ def _called(function: Callable[..., object], args: Sequence[Any], kwargs: dict[s
 
 def traced(
     function: Callable[..., object],
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
+    args: Sequence[object],
+    kwargs: dict[str, object],
     tensors: Sequence[Tensor],
     objects: Sequence[object] = (),
     containers: Sequence[Container] = (),

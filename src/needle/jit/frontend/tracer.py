@@ -22,7 +22,7 @@ from .errors import AliasedArgument, LeakedValue, TraceError, user_frame, user_l
 from .guards import Guards
 from .host import Host
 from .loops import Arrays, Body, record_loop
-from .places import CONTENTS, Holder, Key
+from .places import CONTENTS, Container, Holder, Key
 from .recompute import Run, Runs
 from .recorder import Recorder
 from .templates import Source
@@ -43,7 +43,7 @@ class Tracer:
         self.states: list[Source] = []  # in the order of `Graph.states`
         self.empty: list[Source] = []  # sources whose gradient was read as None
         self.taken: list[int] = []  # the numbers of the arguments with a stand-in
-        self.modules: dict[int, weakref.ref[object]] = {}  # the called modules, by id
+        self.modules: dict[int, weakref.ref[Any]] = {}  # the called modules, by id
         self.continued: list[tuple[Source, AutogradValue]] = []  # see `leaves`
         self._recorder, self._runs, self._host = recorder, runs, host
         self._watch, self._arguments = watch, arguments
@@ -188,12 +188,12 @@ class Tracer:
         """A context in which primitives run eagerly and Tensors give their real data."""
         return self._recorder.paused()
 
-    def guard_items(self, holder: dict[Any, Any], keys: Iterable[object]) -> None:
+    def guard_items(self, holder: Container, keys: Iterable[object]) -> None:
         """The trace holds only while these items are what they are at its end."""
         self._guarded += [(holder, key) for key in keys]
         self._watch.journal.manage(holder)
 
-    def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
+    def guard_contents(self, container: Container) -> None:
         """The trace holds only while the objects are in `container` that are there at its end."""
         self._guarded.append((container, CONTENTS))
         self._watch.journal.manage(container)
@@ -207,7 +207,7 @@ class Tracer:
         self._runs.check_mode(module)
         self.modules.setdefault(id(module), weakref.ref(module))
 
-    def is_set(self, holder: dict[Any, Any], key: object) -> bool:
+    def is_set(self, holder: Container, key: Key) -> bool:
         """Whether the function has replaced an item of a dict, or increments it."""
         self._watch.journal.find_changed()
         return self._watch.journal.is_written(holder, key) or isinstance(holder[key], HostNumber)

@@ -102,7 +102,7 @@ class Watch:
         self._explorer.item(attributes, name)
         return read(obj, name)
 
-    def _counter(self, attributes: Attributes, name: str) -> Any:
+    def _counter(self, attributes: Attributes, name: str) -> object:
         """The HostNumber of an attribute that the function increments."""
         reads, place = self.journal.reads, (id(attributes), name)
         if place not in reads:
@@ -110,7 +110,7 @@ class Watch:
             reads[place] = (attributes, name, number)
         return reads[place][2]
 
-    def _slot(self, obj: object, name: str, read: Getter) -> Any:
+    def _slot(self, obj: object, name: str, read: Getter) -> object:
         reads, place = self.journal.reads, place_id(obj, name)
         is_known = self.journal.knows(place)
         if not is_known:
