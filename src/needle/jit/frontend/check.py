@@ -1,14 +1,15 @@
 """NEEDLE_JIT=check: every call also runs eagerly, and the first value that differs is an error.
 
-What rounding decides is no error: Adam divides a gradient by its own size, so that one that is zero
-but for rounding, as that of a bias before a BatchNorm, becomes a step of any sign; a number next to
-zero may pass a ReLU or not. So each call is run as it is and again with inputs moved by a few
-roundings. A value may differ as far as that moves it, and is wrong if it differs every time.
+Rounding may decide a result. Adam divides a gradient by its own size, so a gradient that is zero
+but for rounding, such as that of a bias before a BatchNorm, becomes a step of either sign; a number
+near zero may pass a ReLU or not. So each call runs as it is, and again with inputs perturbed by a
+few roundings. A value may differ as far as the perturbation changes it, and is wrong if it differs
+in every run.
 
-All but one of these runs are rehearsals: they work on copies of the Tensors that the program knows,
-and what they change beside them (NumPy's random state, counts of steps, learning rates) is put
-back. Then the program runs on the Tensors themselves. What else the function does in Python
-(printing, appending to a list) happens in every eager run.
+All runs but one are rehearsals: they work on copies of the Tensors that the program knows, and
+their side effects (NumPy's random state, counts of steps, learning rates) are undone. Then the
+program runs on the Tensors themselves. Other effects in Python (printing, appending to a list)
+happen in every eager run.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ from .program import Call, Result
 from .signature import Signature
 from .templates import ArgumentContainer, NewContainer, Output, Source, Template, Trace
 
-# |compiled - eager| may be RTOL·|eager| + ATOL·max |eager| + SWAY·max |eager - moved|, maxima over
-# the array, where `moved` are eager results with each float of the inputs changed by MOVE roundings
-# (ε) up or down, drawn anew for each of SEEDS. Sums of thousands of float32 products in another
-# order differ by some 1e-6 of their largest term, and a training step multiplies that a few times.
-# Integers and booleans must be equal.
+# |compiled - eager| may be RTOL·|eager| + ATOL·max |eager| + SENSITIVITY·max |eager - perturbed|,
+# with the maxima over the array. `perturbed` are eager results for inputs whose floats are each
+# changed by PERTURBATION roundings (ε) up or down, at random for each of SEEDS. Sums of thousands
+# of float32 products in another order differ by some 1e-6 of their largest term, and a training
+# step multiplies that a few times. Integers and booleans must be equal.
 RTOL = {"float32": 1e-4, "float64": 1e-10, "bfloat16": 2e-2, "float16": 2e-3}
 ATOL = {"float32": 1e-5, "float64": 1e-10, "bfloat16": 1e-2, "float16": 1e-3}
-SWAY, MOVE, SEEDS = 16.0, 8.0, (1, 2)
+SENSITIVITY, PERTURBATION, SEEDS = 16.0, 8.0, (1, 2)
 # A leaf of what a function returns, or a nesting of them: an array, or any object of Python.
 Leaf: TypeAlias = Any
 
-EXACT = ("float64", "float32", "float16", "bfloat16")  # from the most exact one on
+EXACT = ("float64", "float32", "float16", "bfloat16")  # from the most exact one to the least
 
 
 class _Here(threading.local):
-    """Of this thread: whether a rehearsal goes on. Compiled functions inside of it run eagerly."""
+    """Whether this thread is in a rehearsal, where compiled functions run eagerly."""
 
     rehearsing = False
 
@@ -64,33 +65,38 @@ class CheckError(AssertionError):
 
 
 def checked(
-    program: CompiledProgram, name: str, function: Call, given: Signature
+    program: CompiledProgram, name: str, function: Call, signature: Signature
 ) -> tuple[bool, Result]:
-    """`program(given, function)`, compared with `function()`, the same call run eagerly.
+    """`program(signature, function)`, compared with `function()`, the same call run eagerly.
 
     Raises CheckError where they differ; the program's changes have been made then.
     """
-    known = _known(program, given.tensors)
+    known = _known(program, signature.tensors)
     if known is None:
         return False, None
     places = [
-        (given.containers[holder.number] if isinstance(holder, ArgumentContainer) else holder, key)
+        (
+            signature.containers[holder.number]
+            if isinstance(holder, ArgumentContainer)
+            else holder,
+            key,
+        )
         for holder, key, _ in program.trace.effects.places
     ]
     with _rehearsal(known, NDArray.copy, places):
         eager = _outcome(function(), known)
-    moved = []
+    perturbed = []
     for seed in SEEDS:
-        with _rehearsal(known, partial(_moved, seed), places):
-            eager_moved = _outcome(function(), known)
-        with _rehearsal(known, partial(_moved, seed), places):
-            done, result = program(given, function)
+        with _rehearsal(known, partial(_perturbed, seed), places):
+            eager_perturbed = _outcome(function(), known)
+        with _rehearsal(known, partial(_perturbed, seed), places):
+            done, result = program(signature, function)
             if not done:
                 return False, None
-            moved.append((_outcome(result, known), eager_moved))
-    done, result = program(given, function)
+            perturbed.append((_outcome(result, known), eager_perturbed))
+    done, result = program(signature, function)
     if done:
-        runs = [(_outcome(result, known), eager), *moved]
+        runs = [(_outcome(result, known), eager), *perturbed]
         problem = _difference(program.trace, known, runs)
         if problem is not None:
             raise CheckError(f"[check] {name}: {problem}")
@@ -109,7 +115,7 @@ def rehearse(program: CompiledProgram, function: Call, arguments: Sequence[Tenso
 
 
 @dataclass
-class _Known:
+class _FoundTensor:
     """A Tensor that a program reads or changes, as it is found at one call."""
 
     tensor: Tensor
@@ -117,21 +123,21 @@ class _Known:
     argument: int = -1
 
 
-def _known(program: CompiledProgram, arguments: Sequence[Tensor]) -> list[_Known] | None:
+def _known(program: CompiledProgram, arguments: Sequence[Tensor]) -> list[_FoundTensor] | None:
     """The Tensors that `program` knows, each once; None where a state is gone."""
     trace = program.trace
     effects = trace.effects
     changes = (*effects.data, *effects.shared, *effects.written, *effects.grads)
     changed = [source for source, *_ in changes]
-    known: dict[int, _Known] = {}
+    known: dict[int, _FoundTensor] = {}
     for source in (*trace.states, *changed):
         tensor = find(source, arguments)
         if tensor is None:
             return None
         if id(tensor) not in known:
-            known[id(tensor)] = _Known(tensor, source)
+            known[id(tensor)] = _FoundTensor(tensor, source)
     for i, tensor in enumerate(arguments):
-        known.setdefault(id(tensor), _Known(tensor, None, i))
+        known.setdefault(id(tensor), _FoundTensor(tensor, None, i))
     return list(known.values())
 
 
@@ -140,17 +146,19 @@ _SLOTS = ("cached_data", "grad", "inputs", "op", "requires_grad", "_modified")
 
 @contextmanager
 def _rehearsal(
-    known: Iterable[_Known],
+    known: Iterable[_FoundTensor],
     copied: Callable[[NDArray], NDArray],
     places: Iterable[tuple[Holder, Key]] = (),
 ) -> Iterator[None]:
-    """Inside, the Tensors have `copied` data; afterwards everything is as before, also what is at
-    `places` of the host, as (holder, key)."""
+    """A context in which the Tensors have `copied` data; it undoes all changes at its end.
+
+    `places` are (holder, key) of values on the host that a call may change.
+    """
     kept = [(holder, key, read(holder, key)) for holder, key in places]
     tensors = {id(k.tensor): k.tensor for k in known}
     gradients = [t.grad for t in tensors.values() if t.grad is not None]
     tensors.update((id(gradient), gradient) for gradient in gradients)
-    copies: dict[int, NDArray] = {}  # Tensors over the same array go on to share it
+    copies: dict[int, NDArray] = {}  # Tensors that share an array share its copy
     for tensor in tensors.values():
         data = tensor.realize_cached_data()
         if id(data) not in copies:
@@ -173,8 +181,8 @@ def _rehearsal(
                 setattr(tensor, slot, value)
 
 
-def _moved(seed: int, data: NDArray) -> NDArray:
-    """A copy with every float multiplied by 1 ± MOVE·ε at random.
+def _perturbed(seed: int, data: NDArray) -> NDArray:
+    """A copy with every float multiplied by 1 ± PERTURBATION·ε at random.
 
     Whole numbers, which may be labels or indices, stay.
     """
@@ -182,7 +190,7 @@ def _moved(seed: int, data: NDArray) -> NDArray:
     if array.dtype.kind == "f":
         signs = np.random.RandomState(seed).choice([-1.0, 1.0], array.shape)
         epsilon = 2.0**-7 if data.dtype == "bfloat16" else np.finfo(array.dtype).eps
-        near = array * (1 + MOVE * signs * epsilon)
+        near = array * (1 + PERTURBATION * signs * epsilon)
         array = np.where(array == np.rint(array), array, near).astype(array.dtype)
     return NDArray(array, device=data.device, dtype=data.dtype)
 
@@ -192,24 +200,24 @@ def _moved(seed: int, data: NDArray) -> NDArray:
 
 @dataclass
 class _Outcome:
-    """What one call returned and what the known Tensors were after it."""
+    """What one call returned, and the data and gradients of the known Tensors after it."""
 
-    result: Leaf  # the returned nesting with arrays in the place of Tensors
+    result: Leaf  # the returned nesting, with arrays instead of Tensors
     data: list[NDArray]
     grads: list[NDArray | None]
     random: State  # of NumPy's generator
 
 
 class _Part(NamedTuple):
-    """A value of an outcome and what a message says of it."""
+    """A value of an outcome, and what a message calls it."""
 
     leaf: Leaf
-    value: Value | None  # of the graph, where it was computed
+    value: Value | None  # of the graph, if a node computed it
     what: str
-    known: _Known | None = None  # completes `what`
+    known: _FoundTensor | None = None  # completes `what`
 
 
-def _outcome(result: Result, known: Sequence[_Known]) -> _Outcome:
+def _outcome(result: Result, known: Sequence[_FoundTensor]) -> _Outcome:
     return _Outcome(
         tree.map_leaves(_data, result),
         [_data(k.tensor) for k in known],
@@ -222,11 +230,11 @@ def _data(leaf: Leaf) -> Leaf:
     return leaf.realize_cached_data() if isinstance(leaf, (Tensor, TensorTuple)) else leaf
 
 
-def _parts(trace: Trace, known: Sequence[_Known], outcome: _Outcome) -> Iterator[_Part]:
-    """All of an outcome that can be compared, in an order that depends on the trace alone."""
+def _parts(trace: Trace, known: Sequence[_FoundTensor], outcome: _Outcome) -> Iterator[_Part]:
+    """The comparable values of an outcome, in an order that depends only on the trace."""
     results, updates = trace.graph.results, trace.graph.updates
     for path, place, leaf in _leaves("result", trace.returned, outcome.result):
-        if not isinstance(place, Source):  # which is among the known Tensors
+        if not isinstance(place, Source):  # that one is among the known Tensors
             value = results[place.index].value if isinstance(place, Output) else None
             yield _Part(leaf, value, path)
     written = {id(trace.states[i]): view.value for i, view in updates.items()}
@@ -256,13 +264,15 @@ def _leaves(path: str, place: Template, result: Leaf) -> Iterator[tuple[str, Tem
         yield from _leaves(f"{path}[{key!r}]", place[key], inner)
 
 
-def _name(known: _Known, trace: Trace) -> str:
-    """What a message calls a Tensor: its path in a module, if one that ran has it."""
+def _name(known: _FoundTensor, trace: Trace) -> str:
+    """What a message calls a Tensor: its path in a module that ran, if there is one."""
     source = known.source
     if source is None or source.argument is not None:
         return f"argument {known.argument if source is None else source.argument}"
     if source.grad_of is not None:
-        return f"the gradient of {_name(_Known(source.grad_of.tensor, source.grad_of), trace)}"
+        return (
+            f"the gradient of {_name(_FoundTensor(source.grad_of.tensor, source.grad_of), trace)}"
+        )
     modules = [module for reference in trace.modules if (module := reference()) is not None]
     for module in modules:  # in the order of their calls: the outermost first
         for path, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -273,12 +283,12 @@ def _name(known: _Known, trace: Trace) -> str:
 
 # ---- comparing ------------------------------------------------------------------------------
 
-# (compiled, eager) of the call itself, then of the calls with moved inputs.
+# (compiled, eager) of the call itself, then of the calls with perturbed inputs.
 Pairs: TypeAlias = Sequence[tuple[Leaf, Leaf]]
 
 
 def _difference(
-    trace: Trace, known: Sequence[_Known], runs: Sequence[tuple[_Outcome, _Outcome]]
+    trace: Trace, known: Sequence[_FoundTensor], runs: Sequence[tuple[_Outcome, _Outcome]]
 ) -> str | None:
     """The first difference, as a sentence; None where there is none."""
     outcomes = [outcome for run in runs for outcome in run]
@@ -311,14 +321,14 @@ def _compared(pairs: Pairs, kind: str | None) -> str | None:
         return None  # other Python objects: whether they are equal cannot be told
     if not isinstance(eager, (NDArray, float, int)):
         return f" is an array {compiled.shape} compiled, {eager!r} eagerly"
-    (a, b), *moved = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    (a, b), *perturbed = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
     if a.shape != b.shape or (isinstance(eager, NDArray) and compiled.dtype != eager.dtype):
         expected = eager.dtype if isinstance(eager, NDArray) else b.dtype
         return f" is {compiled.dtype} {a.shape} compiled, {expected} {b.shape} eagerly"
     kind = compiled.dtype.name if kind is None else kind
-    sway = max(_distance(b, near) for _, near in moved)
-    problem = _elements(a, b, kind, sway)
-    if problem is None or not all(_elements(*pair, kind, sway) for pair in moved):
+    sensitivity = max(_distance(b, near) for _, near in perturbed)
+    problem = _elements(a, b, kind, sensitivity)
+    if problem is None or not all(_elements(*pair, kind, sensitivity) for pair in perturbed):
         return None
     return f", {a.dtype} {a.shape}, differs at {problem}"
 
@@ -332,7 +342,7 @@ def _distance(a: HostArray, b: HostArray) -> float:
     return float(off[np.isfinite(off)].max(initial=0.0))
 
 
-def _elements(a: HostArray, b: HostArray, kind: str, sway: float) -> str | None:
+def _elements(a: HostArray, b: HostArray, kind: str, sensitivity: float) -> str | None:
     """Where and by how much `a` (compiled) is farther from `b` than `kind` of number allows."""
     rtol, atol = RTOL.get(kind, 0.0), ATOL.get(kind, 0.0)
     x, y = a.astype(np.float64), b.astype(np.float64)
@@ -340,7 +350,7 @@ def _elements(a: HostArray, b: HostArray, kind: str, sway: float) -> str | None:
     largest = float(size[np.isfinite(size)].max(initial=0.0))
     with np.errstate(invalid="ignore"):
         off = np.abs(x - y)
-        near = off <= rtol * size + atol * largest + SWAY * sway
+        near = off <= rtol * size + atol * largest + SENSITIVITY * sensitivity
     wrong = ~((a == b) | near | (np.isnan(x) & np.isnan(y)))
     if not wrong.any():
         return None
@@ -349,14 +359,16 @@ def _elements(a: HostArray, b: HostArray, kind: str, sway: float) -> str | None:
     return (
         f"{[int(i) for i in at]}: {a[at]!s} compiled, {b[at]!s} eagerly. The difference "
         f"{off[at]:.3g} is the largest of {int(wrong.sum())} above rtol {rtol:g} of the value + "
-        f"atol {atol:g} of the array's largest magnitude {largest:.3g} + {SWAY:g} times the "
-        f"{sway:.3g} that rounding moves it"
+        f"atol {atol:g} of the array's largest magnitude {largest:.3g} + {SENSITIVITY:g} times the "
+        f"{sensitivity:.3g} that rounding moves it"
     )
 
 
 def _exactness(graph: Graph) -> dict[int, str]:
-    """The floating dtype by the id of each value that it is no more exact than: its own, or a
-    coarser one that it was computed from."""
+    """The least exact floating dtype behind each value, by the value's id.
+
+    It is the value's own dtype or that of a value from which it was computed.
+    """
     coarsest: dict[int, str] = {}
     for value in graph.sources():
         if value.dtype.name in EXACT:

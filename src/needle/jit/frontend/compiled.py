@@ -33,18 +33,19 @@ class CompiledProgram(Program):
         for draw in trace.actions:
             if isinstance(draw, Draw):
                 draw.is_needed = draw.read in self._reads
-        # The very memory of the arrays; a GPU's program uploads it.
+        # These share the memory of the host arrays; a GPU's program uploads it.
         on_gpu = isinstance(executable.device, CudaDevice)
         host = cpu_numpy() if on_gpu else executable.device
         self._host_inputs = [from_numpy(a, host) for a in self._host_arrays]
         self._states = tuple(source.tensor for source in trace.states)
+        # States that every call finds anew.
         self._moving = [i for i, s in enumerate(trace.states) if s.grad_of or s.place]
         self.holds = trace.guards.hold  # type: ignore[method-assign]
-        self._for_any = not (trace.fixed or trace.empty or self._moving)
+        self._takes_any_tensors = not (trace.fixed or trace.empty or self._moving)
         self._overlaps = Overlaps(trace)
         self._overwrites = bool(self._overlaps)
         self._sharing = trace.effects.shared
-        # Most gradients are those of parameters, applied: a short way to forget them.
+        # Most gradients are those of parameters, which an optimizer has applied: the fast path.
         self._forgotten = [
             source.tensor
             for source, number in trace.effects.grads
@@ -56,19 +57,21 @@ class CompiledProgram(Program):
             if number is not None or not source.is_fixed
         ]
         effects = trace.effects
-        self._changes_more = bool(
+        self._has_effects = bool(
             effects.written or effects.shared or effects.data or effects.places
             or effects.continued or self._new_grads
         )  # fmt: skip
         returned = trace.returned  # a loss, mostly
-        is_one = type(returned) is Output and returned.kind is Tensor and not returned.requires_grad
-        self._returns_one = is_one and not self._changes_more
+        is_tensor = (
+            type(returned) is Output and returned.kind is Tensor and not returned.requires_grad
+        )
+        self._returns_tensor = is_tensor and not self._has_effects
 
-    def __call__(self, given: Signature, eagerly: Call) -> tuple[bool, Result]:
+    def __call__(self, signature: Signature, eagerly: Call) -> tuple[bool, Result]:
         """See `Program`."""
-        arguments = given.tensors
+        arguments = signature.tensors
         states = self._states if not self._moving else self._found_states(arguments)
-        if states is None or not self._takes(given, states):
+        if states is None or not self._matches(signature, states):
             return False, None
         in_place = [states[i] for i in self.executable.graph.in_place]
         for tensor in in_place:
@@ -80,21 +83,21 @@ class CompiledProgram(Program):
             states, copies = self._made_compact(states)
             if not self.executable.fits(states):
                 return False, None
-        # Held, so that the program replaces them instead of writing into them.
+        # While these are referenced, the program replaces the data instead of overwriting it.
         shared = [_present(find(other, arguments)).cached_data for _, other in self._sharing]
         results = self._results(arguments, states)
         for tensor in in_place:
             versions.written(tensor.cached_data._handle)
         for tensor, row_major in copies:
             overwrite(tensor, row_major.cached_data)
-        if self._returns_one:
+        if self._returns_tensor:
             self._forget_gradients()
             return True, Tensor.make_const(results[self.trace.returned.index])
-        # Before the effects, which may put others in the places where Tensors are found.
-        instantiate = Instantiation(given, results)
+        # Before the effects, which may store other Tensors where this call finds its own.
+        instantiate = Instantiation(signature, results)
         returned = instantiate(self.trace.returned)
-        if self._changes_more:
-            self._apply_effects(given, shared, instantiate)
+        if self._has_effects:
+            self._apply_effects(signature, shared, instantiate)
         else:
             self._forget_gradients()
         return True, returned
@@ -107,13 +110,13 @@ class CompiledProgram(Program):
         states = tuple(state for state in found if state is not None)
         return states if len(states) == len(found) else None
 
-    def _takes(self, given: Signature, states: Sequence[Tensor]) -> bool:
+    def _matches(self, signature: Signature, states: Sequence[Tensor]) -> bool:
         """Whether the same arguments and states are one object as in the trace."""
-        if given.containers and not self._takes_containers(given.containers):
+        if signature.containers and not self._containers_match(signature.containers):
             return False
-        if self._for_any:
-            return self.trace.outside.isdisjoint(given.ids)
-        arguments, ids = given.tensors, given.ids
+        if self._takes_any_tensors:
+            return self.trace.outside.isdisjoint(signature.ids)
+        arguments, ids = signature.tensors, signature.ids
         for i, source in self.trace.fixed:
             if arguments[i] is not find(source, arguments):
                 return False
@@ -125,7 +128,7 @@ class CompiledProgram(Program):
         owners = [find(source, arguments) for source in self.trace.empty]
         return all(owner is not None and owner.grad is None for owner in owners)
 
-    def _takes_containers(self, containers: list[Container]) -> bool:
+    def _containers_match(self, containers: list[Container]) -> bool:
         """Whether the same lists and dicts as in the trace are those that the function finds."""
         fixed = self.trace.fixed_containers
         if any(containers[i] is not container for i, container in fixed):
@@ -148,7 +151,7 @@ class CompiledProgram(Program):
             if data.is_compact():
                 continue
             if i in graph.updates and i not in graph.in_place:
-                tensor.cached_data = data.copy()  # it is to have new memory anyway
+                tensor.cached_data = data.copy()  # it gets new memory anyway
                 continue
             compact[i] = Tensor.make_const(data.copy())
             if i in graph.in_place:
@@ -183,10 +186,10 @@ class CompiledProgram(Program):
             tensor._grad = None
 
     def _apply_effects(
-        self, given: Signature, shared: list[NDArray], instantiate: Instantiation
+        self, signature: Signature, shared: list[NDArray], instantiate: Instantiation
     ) -> None:
-        effects, arguments, results = self.trace.effects, given.tensors, instantiate.results
-        # Found before anything is put anywhere.
+        effects, arguments, results = self.trace.effects, signature.tensors, instantiate.results
+        # Everything is found before anything is stored.
         places = [
             (instantiate.holder(holder), key, instantiate(value))
             for holder, key, value in effects.places

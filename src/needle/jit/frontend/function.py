@@ -33,10 +33,11 @@ LARGE_GRAPH = 20_000
 
 
 class JitFunction(ProgramOwner):
-    """What `jit` makes of a function; called like it.
+    """A compiled function; it is called like the function itself.
 
-    Threads may call it at the same time: their calls run one after the other. A method's programs
-    belong to the instance, and go with it; so do those for arguments that are no plain values.
+    Threads may call it at the same time: their calls run one after the other. The programs of a
+    method belong to its instance and are freed with it, and so are programs that are specialized to
+    an object among the arguments.
     """
 
     def __init__(self, function: Function) -> None:
@@ -65,9 +66,9 @@ class JitFunction(ProgramOwner):
         if chosen == "off" or current_trace() is not None or check.here.rehearsing:
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
-        given = Signature((described, kwargs) if kwargs else (described,))
+        signature = Signature((described, kwargs) if kwargs else (described,))
         native = chosen == "on" or (chosen == "check" and not self._reported)
-        key = (given.key, is_grad_enabled(), autocast_dtype(), native, default_device().name)
+        key = (signature.key, is_grad_enabled(), autocast_dtype(), native, default_device().name)
 
         def eagerly() -> Result:
             return self._function(*args, **kwargs)
@@ -76,38 +77,38 @@ class JitFunction(ProgramOwner):
             for reference in self._programs.get(key, ()):
                 program = reference()
                 if program is not None and program.holds():
-                    done, result = self._run(program, given, eagerly, chosen)
+                    done, result = self._run(program, signature, eagerly, chosen)
                     if done:
                         self._programs.move_to_end(key)
                         return result
-            objects = [*args[:own], *given.objects]
+            objects = [*args[:own], *signature.objects]
             error: Exception | None = None
             try:
-                made = self._compile(args, kwargs, key, given, objects, native)
+                made = self._compile(args, kwargs, key, signature, objects, native)
             except FunctionRaised as raised:
                 made, error = None, raised.error
-            if error is not None:  # the trace has left no mark: eager code leaves its own
+            if error is not None:  # the trace has changed nothing; eager code does, up to its error
                 result = eagerly()
                 reason = f"a trace of it raises {type(error).__name__}: {error}"
-                self._remember(key, self._eager_program(reason), given.objects)
+                self._remember(key, self._eager_program(reason), signature.objects)
                 return result
             if made is None:  # to be checked with the evaluator
                 return self._call(args, kwargs, own)
-            self._remember(key, made, given.objects)
-            done, result = self._run(made, given, eagerly, chosen)
+            self._remember(key, made, signature.objects)
+            done, result = self._run(made, signature, eagerly, chosen)
             assert done, "a fresh program does not fit its own states"
             return result
 
     def _run(
-        self, program: Program, given: Signature, eagerly: Call, chosen: str
+        self, program: Program, signature: Signature, eagerly: Call, chosen: str
     ) -> tuple[bool, Result]:
         if chosen == "check" and isinstance(program, CompiledProgram):
-            return check.checked(program, self.name, eagerly, given)
+            return check.checked(program, self.name, eagerly, signature)
         try:
-            return program(given, eagerly)
+            return program(signature, eagerly)
         except IndexError:  # before anything was updated
             if isinstance(program, CompiledProgram):
-                check.rehearse(program, eagerly, given.tensors)  # raises what eager code raises
+                check.rehearse(program, eagerly, signature.tensors)  # raises what eager code raises
             raise
 
     def explain(self, profile: bool = False) -> str:
@@ -156,7 +157,7 @@ class JitFunction(ProgramOwner):
                 del function._instances[number]
 
         function = JitFunction(self._function)
-        # One thread's, where two ask at the same time.
+        # If two threads ask at the same time, both get the same function.
         return self._instances.setdefault(number, (weakref.ref(instance, forget), function))[1]
 
     def __copy__(self) -> JitFunction:
@@ -180,7 +181,7 @@ class JitFunction(ProgramOwner):
         args: tuple[object, ...],
         kwargs: dict[str, object],
         key: CallKey,
-        given: Signature,
+        signature: Signature,
         objects: list[object],
         native: bool,
     ) -> Program | None:
@@ -189,7 +190,9 @@ class JitFunction(ProgramOwner):
         Without native code there is a warning; None if that is to be checked with the evaluator.
         """
         try:
-            trace = traced(self._function, args, kwargs, given.tensors, objects, given.containers)
+            trace = traced(
+                self._function, args, kwargs, signature.tensors, objects, signature.containers
+            )
             self._refuse_growth(key, trace)
         except Unrepeatable as reason:
             return self._eager_program(str(reason))
@@ -254,7 +257,7 @@ class JitFunction(ProgramOwner):
 
 
 class JitMethod:
-    """A compiled function bound to an instance, as a method is; called like it."""
+    """A compiled method: a compiled function bound to an instance."""
 
     def __init__(self, function: JitFunction, instance: object) -> None:
         functools.update_wrapper(self, function)
@@ -283,6 +286,6 @@ class JitMethod:
 
 
 def _has_identity(instance: object) -> bool:
-    """Whether an instance is told from others by what it is, and can be referred to weakly."""
+    """Whether an instance counts by its identity, and weak references to it are possible."""
     is_nesting = isinstance(instance, (Tensor, list, tuple, dict))
     return not is_nesting and type(instance).__weakrefoffset__ != 0

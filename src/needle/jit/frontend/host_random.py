@@ -14,8 +14,8 @@ from ...typing import Shape
 class Draw:
     """One draw of `numpy.random.rand` or `randn`.
 
-    Where the program does without the numbers, as with dropout of p = 0, the generator is moved on
-    as if they had been drawn.
+    If the program does not read the numbers, as with dropout of p = 0, the generator advances as if
+    they had been drawn.
     """
 
     def __init__(self, function: Callable[..., object], shape: Shape) -> None:
@@ -33,9 +33,9 @@ class Draw:
         return self._now
 
     def _skip(self) -> bool:
-        """Move the generator on; returns whether it could be done."""
+        """Advance the generator without drawing; returns whether that is possible."""
         generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
-        # What randn takes depends on the numbers. A uniform double is made of two words.
+        # How far randn advances depends on the numbers. A uniform double takes two words.
         if core is None or self.function is not np.random.rand:
             return False
         if type(generator) is not np.random.MT19937:

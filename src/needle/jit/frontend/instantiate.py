@@ -25,11 +25,11 @@ from .templates import (
 class Instantiation:
     """The objects of one call. What is one object in the templates is one object in the call."""
 
-    __slots__ = ("_given", "_made", "_tensors", "results")
+    __slots__ = ("_made", "_signature", "_tensors", "results")
 
-    def __init__(self, given: Signature, results: list[NDArray]) -> None:
+    def __init__(self, signature: Signature, results: list[NDArray]) -> None:
         self.results = results
-        self._given = given
+        self._signature = signature
         self._tensors: dict[int, Tensor] = {}  # by the numbers of results
         self._made: dict[object, object] = {}  # containers and objects, by their placeholders
 
@@ -46,7 +46,7 @@ class Instantiation:
     def holder(self, holder: Holder) -> Holder:
         """The object that has a place."""
         is_argument = type(holder) is ArgumentContainer
-        return self._given.containers[holder.number] if is_argument else holder
+        return self._signature.containers[holder.number] if is_argument else holder
 
     def __call__(self, template: Template) -> Any:
         """The value that a template stands for."""
@@ -56,7 +56,7 @@ class Instantiation:
                 return self.results[template.index]
             return self.tensor(template.index, template.kind, template.requires_grad)
         if kind is Source:
-            return find(template, self._given.tensors)
+            return find(template, self._signature.tensors)
         if kind is HostNumber:
             return template.read()
         if kind is NewContainer:
@@ -64,7 +64,7 @@ class Instantiation:
         if kind is NewObject:
             return self._object(template)
         if kind is ArgumentContainer:
-            return self._given.containers[template.number]
+            return self._signature.containers[template.number]
         if kind is ArgumentObject:
             return template.object()
         if isinstance(template, tuple):
@@ -111,6 +111,6 @@ def _find_in_place(source: Source) -> Tensor | None:
     found = read(holder, key)
     for step in path:
         found = found[step]
-    if not isinstance(found, Tensor) or not found.is_leaf():
+    if not isinstance(found, Tensor) or found.op is not None:
         return None
     return found if found.requires_grad == source.tensor.requires_grad else None

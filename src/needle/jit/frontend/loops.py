@@ -54,10 +54,10 @@ def _traced(
     shapes = [*(x._shape for x in carries), *(x._shape[1:] for x in xs)]
     inputs = []
     with recorder.body(graph):
-        for shape, given in zip(shapes, (*carries, *xs), strict=True):
-            value = recorder.input(graph, prod(shape), given._dtype)
+        for shape, array in zip(shapes, (*carries, *xs), strict=True):
+            value = recorder.input(graph, prod(shape), array._dtype)
             graph.arguments.append(whole(value, shape))
-            inputs.append(recorder.symbolic(shape, given._device, value))
+            inputs.append(recorder.symbolic(shape, array._device, value))
         try:
             new, ys = body(inputs[: len(carries)], inputs[len(carries) :])
             for array in (*new, *ys):

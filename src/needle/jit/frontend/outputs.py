@@ -95,14 +95,14 @@ class Outputs:
         graph, tracer, recorder = self._graph, self._tracer, self._recorder
         used = graph.used()
         needed = [id(view.value) in used for view in graph.arguments]
-        given = [s.before._device for s in tracer.sources.values() if s.argument is not None]
+        devices = [s.before._device for s in tracer.sources.values() if s.argument is not None]
         states = [s.before._device for s in tracer.states]
         constants = [array._device for value, array in graph.constants if id(value) in used]
-        for device in (*compress(given, needed), *states, *constants):
+        for device in (*compress(devices, needed), *states, *constants):
             recorder.check_device(device, "what the function returns or keeps")
         kept = [
             is_needed or device is recorder.device
-            for device, is_needed in zip(given, needed, strict=True)
+            for device, is_needed in zip(devices, needed, strict=True)
         ]
         tracer.taken = list(compress(tracer.taken, kept))
         graph.arguments[:] = compress(graph.arguments, kept)
@@ -209,7 +209,7 @@ class Outputs:
         if isinstance(leaf, Tensor):
             if leaf._created < self._tracer.since or not self._recorder.is_inside(leaf.cached_data):
                 return self._tracer.source(leaf)
-            is_trained = leaf.requires_grad and leaf.is_leaf()
+            is_trained = leaf.requires_grad and leaf.op is None
             return Output(self._number(leaf), type(leaf) if is_trained else Tensor, is_trained)
         if isinstance(leaf, NDArray):
             return Output(self._recorder.result(leaf), NDArray)

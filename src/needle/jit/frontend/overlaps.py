@@ -35,13 +35,13 @@ class Overlaps:
     def found(self, arguments: Sequence[Tensor], states: Sequence[Tensor]) -> bool:
         """Whether there are such Tensors among those of a call."""
         kept = [state.cached_data for state in states]
-        given = [arguments[i].cached_data for i in self._taken]
+        taken = [arguments[i].cached_data for i in self._taken]
         spans = _spans(kept, self._states)
         if len(kept) != len(self._apart) or any(map(operator.is_not, kept, self._apart)):
             if _is_any_overwritten(spans):
                 return True
             self._apart = kept
-        return bool(given) and _is_any_overwritten(spans + _spans(given, self._arguments))
+        return bool(taken) and _is_any_overwritten(spans + _spans(taken, self._arguments))
 
 
 def _spans(arrays: Sequence[NDArray], written: Sequence[bool]) -> list[_Span]:

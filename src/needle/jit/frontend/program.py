@@ -62,7 +62,7 @@ class Program:
         """Whether what the program depends on, beside the arguments, is as it was."""
         raise NotImplementedError
 
-    def __call__(self, given: Signature, eagerly: Call) -> tuple[bool, Result]:
+    def __call__(self, signature: Signature, eagerly: Call) -> tuple[bool, Result]:
         """(True, the function's result), or (False, None) where the program does not fit.
 
         It does not fit where other Tensors are the same object than in the trace, or the states
@@ -89,7 +89,7 @@ class EagerProgram(Program):
         """Whether the states are on the devices that they were on."""
         return all(tensor.device is device for tensor, device in self._states)
 
-    def __call__(self, given: Signature, eagerly: Call) -> tuple[bool, Result]:
+    def __call__(self, signature: Signature, eagerly: Call) -> tuple[bool, Result]:
         """See `Program`."""
         return True, eagerly()
 
@@ -120,7 +120,7 @@ def keeper_of(objects: Sequence[object], trace: Trace) -> Tensor | None:
                 continue
             seen.add(id(thing))
             if trained is None and isinstance(thing, Tensor) and thing.requires_grad:
-                trained = thing if thing.is_leaf() else None
+                trained = thing if thing.op is None else None
             if isinstance(thing, types.FunctionType):
                 following.append(thing.__closure__)
             else:

@@ -21,23 +21,23 @@ Argument: TypeAlias = Any
 # A part of a key: what an argument is.
 Part: TypeAlias = Hashable
 
-# Types whose values are equal only where nothing can tell them apart.
+# Types whose values are equal only if nothing can tell them apart.
 _PLAIN = frozenset((int, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, range))
 
 
 class Signature:
-    """The arguments of one call: what they are, and which of them are one.
+    """The arguments of one call: what they are, and which of them are the same object.
 
     Two calls may run the same program only if their `key`s are equal. It says how the arguments
     are nested, which kinds of Tensors there are, which of these are the same object or the gradient
     of another, and what the other leaves are: plain values by their value, other `objects` by their
-    identity. Nothing is kept alive by a key: whoever has one must forget it when an object dies.
+    identity. A key keeps nothing alive: its owner must forget it when one of the objects dies.
     """
 
     __slots__ = ("_has_gradients", "containers", "ids", "key", "objects", "tensors")
 
     def __init__(self, arguments: object) -> None:
-        """Raises TypeError for an array that is no Tensor and for a leaf that may change."""
+        """Raises TypeError for an array that is not a Tensor, and for a leaf without a hash."""
         self.tensors: list[Tensor] = []  # from left to right
         self.objects: list[object] = []
         self.containers: list[Container] = []  # the lists and dicts, which may change
@@ -120,7 +120,7 @@ class Signature:
 
 
 def _exact(x: float) -> Part:
-    """A float as a key: 0.0 and -0.0 are two, every NaN is the same."""
+    """A float as a key: 0.0 and -0.0 differ, all NaNs are equal."""
     return (float, x, math.copysign(1.0, x)) if x == x else (float, None)
 
 
@@ -128,7 +128,7 @@ def _members(signature: Signature, values: frozenset[object]) -> Part:
     return frozenset(map(signature._described, values))
 
 
-# Other leaves that are known by their value: of which types, and what tells their values apart.
+# Other leaves that are described by their value: their types, and the part of the key.
 _VALUES: tuple[tuple[type | tuple[type, ...], Callable[[Signature, Argument], Part]], ...] = (
     (np.generic, lambda _, x: (x.dtype.str, x.tobytes())),
     (np.dtype, lambda _, x: x),
