@@ -14,11 +14,25 @@ Transforms = Sequence[Callable[[np.ndarray], np.ndarray]]
 
 
 class Dataset:
-    """Samples by index: subclasses define `__getitem__` and `__len__`.
+    """Base class of data sets: samples by index.
 
-    `transforms` are functions of one sample's array, applied in order by `apply_transforms`.
-    `takes_index_arrays` says that `__getitem__` also accepts an array of indices and returns every
-    field stacked; the DataLoader then fetches a batch in one call.
+    A subclass defines `__getitem__` and `__len__`. With the class attribute `takes_index_arrays` it
+    says that `__getitem__` also takes an array of indices and returns every field stacked; the
+    DataLoader then fetches a batch in one call.
+
+    Parameters
+    ----------
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> class Squares(ndl.data.Dataset):
+    ...     def __getitem__(self, i): return i * i
+    ...     def __len__(self): return 4
+    >>> list(Squares())
+    [0, 1, 4, 9]
     """
 
     takes_index_arrays = False
@@ -56,7 +70,22 @@ class Dataset:
 class NDArrayDataset(Dataset):
     """Arrays of equal length side by side; an item is the tuple of their entries.
 
-    Takes NumPy arrays, NDArrays or Tensors. Raises ValueError for none or for unequal lengths.
+    Parameters
+    ----------
+    *arrays : numpy.ndarray, NDArray or Tensor
+        The fields, of one length.
+
+    Raises
+    ------
+    ValueError
+        If there are no arrays or their lengths differ.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> data = ndl.data.NDArrayDataset([[1, 2], [3, 4]], [0, 1])
+    >>> len(data), data[1][0].tolist()
+    (2, [3, 4])
     """
 
     takes_index_arrays = True
@@ -79,7 +108,27 @@ class NDArrayDataset(Dataset):
 
 
 class Subset(Dataset):
-    """The samples of `dataset` at `indices`, in that order. Raises IndexError outside of it."""
+    """The samples of a data set at given indices, in that order.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    indices : sequence of int
+        Which samples.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> part = ndl.data.Subset(ndl.data.DigitsDataset(), [3, 5])
+    >>> len(part)
+    2
+    """
 
     def __init__(self, dataset: Dataset, indices: ArrayLike) -> None:
         super().__init__()

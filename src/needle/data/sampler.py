@@ -23,7 +23,18 @@ def as_indices(indices: ArrayLike, what: str) -> np.ndarray:
 
 
 class Sampler:
-    """Indices in the order to visit; a fresh order at each `iter()`."""
+    """Base class of samplers: indices in the order to visit, a fresh order at each `iter()`.
+
+    A subclass defines `__iter__` and, unless it is endless, `__len__`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> class Backwards(ndl.data.Sampler):
+    ...     def __iter__(self): return iter([2, 1, 0])
+    >>> [i for i in Backwards()]
+    [2, 1, 0]
+    """
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__")
@@ -33,7 +44,19 @@ class Sampler:
 
 
 class SequentialSampler(Sampler):
-    """0, 1, … n - 1."""
+    """The indices 0, 1, … n - 1.
+
+    Parameters
+    ----------
+    data_source : Dataset or other object with a length
+        What the indices are for.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> list(ndl.data.SequentialSampler([5, 6, 7]))
+    [0, 1, 2]
+    """
 
     def __init__(self, data_source: Sized) -> None:
         self.data_source = data_source
@@ -46,9 +69,27 @@ class SequentialSampler(Sampler):
 
 
 class RandomSampler(Sampler):
-    """A permutation of all indices; draws one `permutation(n)` at each `iter()`.
+    """A permutation of all indices, drawn anew at each `iter()`.
 
-    `generator` is a numpy.random.Generator or RandomState; NumPy's global one by default.
+    It draws one `permutation(n)`.
+
+    Parameters
+    ----------
+    data_source : Dataset or other object with a length
+        What the indices are for.
+    generator : numpy.random.Generator or RandomState, optional
+        What is drawn from; NumPy's global generator if it is None.
+
+    Raises
+    ------
+    TypeError
+        If `generator` is of another kind.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> sorted(int(i) for i in ndl.data.RandomSampler([5, 6, 7]))
+    [0, 1, 2]
     """
 
     def __init__(self, data_source: Sized, generator: HostGenerator | None = None) -> None:
@@ -63,7 +104,26 @@ class RandomSampler(Sampler):
 
 
 class SubsetRandomSampler(Sampler):
-    """The given indices in random order."""
+    """Given indices in random order.
+
+    Parameters
+    ----------
+    indices : sequence of int
+        The indices.
+    generator : numpy.random.Generator or RandomState, optional
+        What is drawn from; NumPy's global generator if it is None.
+
+    Raises
+    ------
+    TypeError
+        If the indices are not integers or `generator` is of another kind.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> sorted(int(i) for i in ndl.data.SubsetRandomSampler([4, 9]))
+    [4, 9]
+    """
 
     def __init__(self, indices: ArrayLike, generator: HostGenerator | None = None) -> None:
         self.indices = as_indices(indices, "SubsetRandomSampler")
@@ -77,10 +137,30 @@ class SubsetRandomSampler(Sampler):
 
 
 class WeightedRandomSampler(Sampler):
-    """`num_samples` indices drawn with probabilities proportional to `weights`.
+    """Indices drawn with probabilities proportional to weights.
 
-    Raises ValueError for weights that are negative, not finite or all zero, and for more samples
-    than nonzero weights without replacement.
+    Parameters
+    ----------
+    weights : sequence of float
+        The weights of the indices.
+    num_samples : int
+        How many indices to draw.
+    replacement : bool, default True
+        Whether an index may be drawn again.
+    generator : numpy.random.Generator or RandomState, optional
+        What is drawn from; NumPy's global generator if it is None.
+
+    Raises
+    ------
+    ValueError
+        If the weights are negative, not finite or all zero, or if without replacement there are
+        fewer nonzero weights than samples.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [int(i) for i in ndl.data.WeightedRandomSampler([0, 1, 0], 3)]
+    [1, 1, 1]
     """
 
     def __init__(
@@ -118,9 +198,29 @@ class WeightedRandomSampler(Sampler):
 
 
 class BatchSampler(Sampler):
-    """Groups a sampler's indices into arrays of `batch_size`; the last one may be shorter.
+    """A sampler's indices in arrays of `batch_size`.
 
-    The sampler may be endless, or have no length; then this has none either.
+    Parameters
+    ----------
+    sampler : iterable of int
+        The indices. It may be endless; the BatchSampler has no length then.
+    batch_size : int
+        The length of an array; at least 1.
+    drop_last : bool, default False
+        Whether a last shorter array is left out.
+
+    Raises
+    ------
+    TypeError
+        If `batch_size` is not an int.
+    ValueError
+        If `batch_size` is below 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [part.tolist() for part in ndl.data.BatchSampler(range(3), 2)]
+    [[0, 1], [2]]
     """
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False) -> None:

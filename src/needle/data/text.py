@@ -21,7 +21,17 @@ END_OF_LINE = "<eos>"
 
 
 class Dictionary:
-    """Words and their ids: `word2idx` (word → id) and `idx2word` (the words in order of id)."""
+    """Words and their ids.
+
+    `word2idx` gives the id of a word, `idx2word` the words in the order of their ids.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> words = ndl.data.Dictionary()
+    >>> words.add_word('to'), words.add_word('be'), words.add_word('to')
+    (0, 1, 0)
+    """
 
     def __init__(self) -> None:
         self.word2idx: dict[str, int] = {}
@@ -39,12 +49,24 @@ class Dictionary:
 
 
 class Corpus:
-    """`train.txt` and `test.txt` of a folder as lists of word ids, `train` and `test`.
+    """The files `train.txt` and `test.txt` of a folder as lists of word ids.
 
-    Words are what white space separates; each line ends with the word `<eos>`. At most `max_lines`
-    lines of each file are read. `dictionary` numbers the words in order of appearance.
+    Words are what white space separates; each line ends with the word `<eos>`. `train` and `test`
+    are the ids, `dictionary` numbers the words in the order of appearance.
 
-    Raises FileNotFoundError, or ValueError for a negative `max_lines` or a file that is not UTF-8.
+    Parameters
+    ----------
+    base_dir : str or path
+        The folder.
+    max_lines : int, optional
+        The most lines of each file that are read; None reads all.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If `max_lines` is negative or a file is not UTF-8.
     """
 
     def __init__(self, base_dir: str | os.PathLike[str], max_lines: int | None = None) -> None:
@@ -72,11 +94,34 @@ def batchify(
     device: Device | str | None = None,
     dtype: DTypeLike | None = None,
 ) -> np.ndarray:
-    """The ids `data` (n,) as an array (n // batch_size, batch_size); what is left over is cut off.
+    """Arrange ids in columns, each with a contiguous piece of them, from top to bottom.
 
-    Each column holds a contiguous piece of `data`, from top to bottom. The result is a NumPy array
-    of `dtype` (by default the ids' own), whatever the `device`: `get_batch` moves the parts.
-    Raises ValueError for a batch_size below 1 or above n.
+    Parameters
+    ----------
+    data : sequence of int, shape (n,)
+        The ids.
+    batch_size : int
+        The number of columns.
+    device : Device or str, optional
+        Ignored: `get_batch` moves the parts.
+    dtype : str or dtype, optional
+        The dtype of the result; that of the ids if it is None.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n // batch_size, batch_size)
+        What is left over is cut off.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1 or above n.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.batchify([0, 1, 2, 3, 4], 2).tolist()
+    [[0, 2], [1, 3]]
     """
     ids = np.asarray(data, dtype=dtype).reshape(-1)
     batch_size = whole(batch_size, "batchify", "batch_size")
@@ -96,10 +141,37 @@ def get_batch(
     device: Device | str | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows i to i + T of `batches` (L, bs) and what follows each id, T = min(bptt, L - 1 - i).
+    """Take consecutive rows of `batchify`'s result, and the ids that follow each.
 
-    Returns Tensors that need no gradient: the data (T, bs) and the target (T·bs,), which is the
-    data one row later, flattened. Raises ValueError for an i outside [0, L - 1) or a bptt below 1.
+    Parameters
+    ----------
+    batches : numpy.ndarray, shape (L, bs)
+        The ids.
+    i : int
+        The first row.
+    bptt : int
+        The most rows, T; fewer at the end.
+    device : Device or str, optional
+        The device of the Tensors; `needle.default_device()` if it is None.
+    dtype : str or dtype, optional
+        The dtype of the Tensors.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+        The data (T, bs), and the target (T·bs,): the data one row later, flattened.
+
+    Raises
+    ------
+    ValueError
+        If `i` is outside [0, L - 1) or `bptt` below 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> data, target = ndl.data.get_batch(ndl.data.batchify(range(6), 2), 0, 2)
+    >>> data.tolist(), target.tolist()
+    ([[0, 3], [1, 4]], [1, 4, 2, 5])
     """
     i, bptt = whole(i, "get_batch", "i"), whole(bptt, "get_batch", "bptt")
     last = len(batches) - 1
@@ -116,9 +188,24 @@ def get_batch(
 
 
 class CharTokenizer:
-    """Characters as ids: a character's id is its place in `vocabulary`, which is sorted.
+    """Characters as ids: the id of a character is its place in the sorted vocabulary.
 
-    Raises ValueError for a vocabulary that is empty or has something else than characters.
+    Parameters
+    ----------
+    vocabulary : sequence of str
+        The characters.
+
+    Raises
+    ------
+    ValueError
+        If the vocabulary is empty or holds anything but characters.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> tokenizer = ndl.data.CharTokenizer.from_text('to be')
+    >>> tokenizer.decode(tokenizer.encode('beet'))
+    'beet'
     """
 
     kind = "characters"
@@ -173,12 +260,28 @@ class CharTokenizer:
 
 
 class BytePairTokenizer:
-    """Frequent runs of bytes as ids (byte-level byte-pair encoding), by the library `tokenizers`.
+    """Frequent runs of bytes as ids: byte-level byte-pair encoding.
 
-    Every text has an encoding: all 256 bytes are in `vocabulary`, the tokens in order of id, in
-    which GPT-2's letters stand for bytes. Made by `from_text` or `from_state`; both raise
-    ImportError without the library. Source: R. Sennrich, B. Haddow, A. Birch, Neural Machine
-    Translation of Rare Words with Subword Units, 2016.
+    Every text has an encoding: all 256 bytes are in `vocabulary`, the tokens in the order of their
+    ids, in which GPT-2's letters stand for bytes. `from_text` and `from_state` raise ImportError
+    without the library `tokenizers`.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The library's tokenizer; `from_text` and `from_state` make one.
+
+    References
+    ----------
+    Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units",
+    2016.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> tokenizer = ndl.data.BytePairTokenizer.from_text('to be or not to be', 260)
+    >>> tokenizer.decode(tokenizer.encode('to be'))
+    'to be'
     """
 
     kind = "byte pairs"
@@ -254,11 +357,28 @@ class BytePairTokenizer:
 
 
 class TextDataset(Dataset):
-    """All windows of a text: item i is (ids[i : i + length], ids[i + 1 : i + length + 1]), int64.
+    """All windows of a text, and the same windows one id later.
 
-    A slice or an array of n indices gives two arrays (n, length). `ids` (n,) are kept in their own
-    integer dtype. Raises ValueError for ids that are not one row of integers, and unless
-    1 <= length < n.
+    Item i is (ids[i : i + length], ids[i + 1 : i + length + 1]), int64. A slice or an array of m
+    indices gives two arrays (m, length).
+
+    Parameters
+    ----------
+    ids : sequence of int, shape (n,)
+        The text; kept in its own dtype.
+    length : int
+        The length of a window, in [1, n).
+
+    Raises
+    ------
+    ValueError
+        If the ids are not one row of integers or `length` is out of range.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [part.tolist() for part in ndl.data.TextDataset([5, 6, 7, 8], 2)[1]]
+    [[6, 7], [7, 8]]
     """
 
     takes_index_arrays = True
@@ -289,9 +409,23 @@ class TextDataset(Dataset):
 
 
 def shakespeare(folder: str | os.PathLike[str]) -> tuple[str, str]:
-    """(training text, validation text): the first 90 % and the last 10 % of folder/input.txt.
+    """Read folder/input.txt: the first 90 % for training, the last 10 % for validation.
 
-    Raises FileNotFoundError, or ValueError for a file that is empty or not UTF-8.
+    Parameters
+    ----------
+    folder : str or path
+        The folder of the file.
+
+    Returns
+    -------
+    (str, str)
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If it is empty or not UTF-8.
     """
     path = Path(folder) / "input.txt"
     try:

@@ -15,7 +15,19 @@ _local = threading.local()
 
 
 def random_state() -> Any:
-    """What transforms draw from: NumPy's global generator, or a loader worker's own one."""
+    """Return what transforms draw from.
+
+    Returns
+    -------
+    numpy.random or numpy.random.RandomState
+        NumPy's global generator, or in a loader's worker a generator of its own.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.random_state().__name__
+    'numpy.random'
+    """
     return getattr(_local, "state", np.random)
 
 
@@ -30,14 +42,37 @@ def use_random_state(state: np.random.RandomState) -> Iterator[None]:
 
 
 class Transform:
-    """A function of one image."""
+    """Base class of transforms: a function of one image, H×W×C.
+
+    A subclass defines `__call__`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> class Negative(ndl.data.Transform):
+    ...     def __call__(self, x): return 1 - x
+    >>> Negative()(0.25)
+    0.75
+    """
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
 class Compose(Transform):
-    """The given transforms, one after the other."""
+    """Transforms one after the other.
+
+    Parameters
+    ----------
+    transforms : sequence of callable
+        The transforms in the order in which they are applied.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.Compose([abs, abs])(-2)
+    2
+    """
 
     def __init__(self, transforms: Sequence[Callable[[np.ndarray], np.ndarray]]) -> None:
         self.transforms = tuple(transforms)
@@ -49,7 +84,27 @@ class Compose(Transform):
 
 
 class RandomFlipHorizontal(Transform):
-    """Mirror the image (its W axis) with probability p; draws `rand()`."""
+    """Mirror an image H×W×C along its W axis with a probability.
+
+    It draws one `rand()`.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        The probability.
+
+    Raises
+    ------
+    ValueError
+        If `p` is not in [0, 1].
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> image = ndl.ones(1, 2, 1).numpy()
+    >>> ndl.data.RandomFlipHorizontal(1.0)(image).shape
+    (1, 2, 1)
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
@@ -62,10 +117,29 @@ class RandomFlipHorizontal(Transform):
 
 
 class RandomCrop(Transform):
-    """Shift the image by up to `padding` pixels a side, zeros coming in.
+    """Shift an image H×W×C by a random number of pixels; zeros come in.
 
-    Draws (shift_x, shift_y) = `randint(low=-padding, high=padding + 1, size=2)`; the result at
+    It draws (shift_x, shift_y) = `randint(low=-padding, high=padding + 1, size=2)`; the result at
     [i, j] is the zero-padded image at [i + shift_x, j + shift_y].
+
+    Parameters
+    ----------
+    padding : int, default 3
+        The largest shift, in both directions.
+
+    Raises
+    ------
+    TypeError
+        If `padding` is not an int.
+    ValueError
+        If `padding` is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> image = ndl.ones(4, 4, 1).numpy()
+    >>> ndl.data.RandomCrop(2)(image).shape
+    (4, 4, 1)
     """
 
     def __init__(self, padding: int = 3) -> None:
@@ -86,7 +160,26 @@ class RandomCrop(Transform):
 
 
 class Normalize(Transform):
-    """(x - mean) / std for every channel (the last axis), as float32."""
+    """Subtract a mean and divide by a standard deviation, for every channel.
+
+    Parameters
+    ----------
+    mean : float or sequence of float
+        The mean of each channel, the last axis.
+    std : float or sequence of float
+        The standard deviation of each channel.
+
+    Raises
+    ------
+    ValueError
+        If `std` is not positive.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.Normalize(0.5, 0.5)(ndl.ones(1, 1, 1).numpy()).item()
+    1.0
+    """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean = np.asarray(mean, dtype=np.float32)

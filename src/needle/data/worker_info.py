@@ -8,10 +8,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """The worker `id` of `num_workers`, its `seed` and its `dataset`.
+    """What code in a loader's worker knows of that worker.
 
-    In a worker process `dataset` is that process's own copy. The seed differs from worker to worker
-    and from pass to pass. It follows from the loader's `generator`, or from NumPy's global one.
+    The seed differs from worker to worker and from pass to pass. It follows from the loader's
+    `generator`, or from NumPy's global one.
+
+    Parameters
+    ----------
+    id : int
+        The number of the worker.
+    num_workers : int
+        The number of workers.
+    seed : int
+        The seed of the worker.
+    dataset : Dataset
+        The data set; in a worker process that process's own copy.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.WorkerInfo(0, 2, 7, None).num_workers
+    2
     """
 
     id: int

@@ -30,7 +30,43 @@ def rand(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform numbers from `low` on, below `high`. Draws `numpy.random.rand(*shape)`."""
+    """Tensor of uniform random numbers in [low, high).
+
+    It draws `numpy.random.rand(*shape)`.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    low, high : float, default 0.0 and 1.0
+        The ends of the interval.
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+    generator : Generator, optional
+        The `needle.Generator` that is drawn from; NumPy's global generator if it is None.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers or the dtype is not floating.
+    ValueError
+        If the shape is negative or the generator is on another device.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.init.rand(2, 3, low=-1)
+    >>> x.shape, bool((x.numpy() < 1).all())
+    ((2, 3), True)
+    """
     low, high = python_number(low), python_number(high)
     source = _source("rand", device, generator)
     data = source.rand(*checked_shape("rand", shape), dtype=_float("rand", dtype))
@@ -50,7 +86,44 @@ def randn(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal numbers of the given mean and deviation. Draws `numpy.random.randn(*shape)`."""
+    """Tensor of normal random numbers.
+
+    It draws `numpy.random.randn(*shape)`.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    mean : float, default 0.0
+        The mean.
+    std : float, default 1.0
+        The standard deviation.
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+    generator : Generator, optional
+        The `needle.Generator` that is drawn from; NumPy's global generator if it is None.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers or the dtype is not floating.
+    ValueError
+        If the shape is negative or the generator is on another device.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.randn(2, 3, generator=ndl.Generator(0)).shape
+    (2, 3)
+    """
     source = _source("randn", device, generator)
     data = source.randn(*checked_shape("randn", shape), dtype=_float("randn", dtype))
     return _tensor(_affine(data, std, mean), requires_grad)
@@ -64,9 +137,41 @@ def randb(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """True with probability `p` (1 in numeric dtypes). Draws `numpy.random.rand(*shape)`.
+    """Tensor of bools that are True with a probability.
 
-    Raises ValueError unless 0 ≤ p ≤ 1.
+    It draws `numpy.random.rand(*shape)`.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    p : float, default 0.5
+        The probability, in [0, 1].
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "bool"
+        The dtype; numbers are 1 and 0. None is bool.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+    generator : Generator, optional
+        The `needle.Generator` that is drawn from; NumPy's global generator if it is None.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers.
+    ValueError
+        If `p` is out of range, the shape is negative or the generator is on another device.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.randb(3, p=1.0).tolist()
+    [True, True, True]
     """
     if not 0 <= p <= 1:
         raise ValueError(f"[randb] p must be in [0, 1], got {p}")
@@ -81,7 +186,38 @@ def constant(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """Every element `c`."""
+    """Tensor whose elements are all one number.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    c : float, default 1.0
+        The number.
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers.
+    ValueError
+        If the shape is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.constant(2, c=0.5)
+    needle.Tensor([0.5 0.5])
+    """
     data = as_device(device).full(checked_shape("constant", shape), c, _dtype(dtype))
     return _tensor(data, requires_grad)
 
@@ -92,7 +228,36 @@ def ones(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """Every element 1."""
+    """Tensor of ones.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers.
+    ValueError
+        If the shape is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.ones(2)
+    needle.Tensor([1. 1.])
+    """
     return constant(*shape, c=1, device=device, dtype=dtype, requires_grad=requires_grad)
 
 
@@ -102,7 +267,36 @@ def zeros(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """Every element 0."""
+    """Tensor of zeros.
+
+    Parameters
+    ----------
+    *shape : int
+        The shape, as separate integers or as one tuple.
+    device : Device or str, optional
+        The device; `needle.default_device()` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, shape `shape`
+
+    Raises
+    ------
+    TypeError
+        If the shape is not made of integers.
+    ValueError
+        If the shape is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.zeros(2)
+    needle.Tensor([0. 0.])
+    """
     return constant(*shape, c=0, device=device, dtype=dtype, requires_grad=requires_grad)
 
 
@@ -113,7 +307,29 @@ def ones_like(
     dtype: DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Ones of the shape of `array`, and of its dtype and device unless they are given."""
+    """Tensor of ones of the shape of another one.
+
+    Parameters
+    ----------
+    array : Tensor
+        The other one.
+    device : Device or str, optional
+        The device; that of `array` if it is None.
+    dtype : str or dtype, optional
+        The dtype; that of `array` if it is None.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, the shape of `array`
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.ones_like(ndl.Tensor([5, 6]))
+    needle.Tensor([1. 1.])
+    """
     return _constant_like(array, 1, device, dtype, requires_grad)
 
 
@@ -124,7 +340,29 @@ def zeros_like(
     dtype: DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Zeros of the shape of `array`, and of its dtype and device unless they are given."""
+    """Tensor of zeros of the shape of another one.
+
+    Parameters
+    ----------
+    array : Tensor
+        The other one.
+    device : Device or str, optional
+        The device; that of `array` if it is None.
+    dtype : str or dtype, optional
+        The dtype; that of `array` if it is None.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, the shape of `array`
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.zeros_like(ndl.Tensor([5, 6]))
+    needle.Tensor([0. 0.])
+    """
     return _constant_like(array, 0, device, dtype, requires_grad)
 
 
@@ -135,9 +373,35 @@ def one_hot(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """Rows of the n by n identity chosen by the integers `i`, a Tensor or array; i.shape + (n,).
+    """Rows of the n×n identity matrix, chosen by integers.
 
-    Raises ValueError if an entry of `i` is outside 0 … n-1.
+    Parameters
+    ----------
+    n : int
+        The length of the rows.
+    i : Tensor or array of integers
+        The position of the 1 in each row.
+    device : Device or str, optional
+        The device; that of `i` if it is None.
+    dtype : str or dtype, default "float32"
+        The dtype; None is the backend's default.
+    requires_grad : bool, default False
+        Whether the Tensor requires a gradient. Only floating-point ones can.
+
+    Returns
+    -------
+    Tensor, shape (*i.shape, n)
+
+    Raises
+    ------
+    ValueError
+        If an entry of `i` is outside 0 … n - 1.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.one_hot(3, [0, 2]).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     if isinstance(i, (Tensor, NDArray)) and device is None:
         device = i.device

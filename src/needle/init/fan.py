@@ -34,7 +34,41 @@ def xavier_uniform(
     shape: Sequence[int] | None = None,
     **kwargs: Unpack[Options],
 ) -> Tensor:
-    """U(-a, a) with a = gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Uniform weights in ±gain·√(6 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    fan_in : int
+        The number of inputs of a unit.
+    fan_out : int
+        The number of outputs of a unit.
+    gain : float, default 1.0
+        The factor.
+    shape : sequence of int, optional
+        The shape; (fan_in, fan_out) if it is None.
+    **kwargs : Options
+        `device`, `dtype`, `requires_grad` and `generator`, as `rand` takes them.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If a number of inputs or outputs is below 1.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.xavier_uniform(3, 4).shape
+    (3, 4)
+    """
     _check_fans("xavier_uniform", fan_in, fan_out)
     a = gain * math.sqrt(6 / (fan_in + fan_out))
     return rand(*_or_fans(shape, fan_in, fan_out), low=-a, high=a, **kwargs)
@@ -47,7 +81,41 @@ def xavier_normal(
     shape: Sequence[int] | None = None,
     **kwargs: Unpack[Options],
 ) -> Tensor:
-    """N(0, std²) with std = gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Normal weights with standard deviation gain·√(2 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    fan_in : int
+        The number of inputs of a unit.
+    fan_out : int
+        The number of outputs of a unit.
+    gain : float, default 1.0
+        The factor.
+    shape : sequence of int, optional
+        The shape; (fan_in, fan_out) if it is None.
+    **kwargs : Options
+        `device`, `dtype`, `requires_grad` and `generator`, as `randn` takes them.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If a number of inputs or outputs is below 1.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.xavier_normal(3, 4).shape
+    (3, 4)
+    """
     _check_fans("xavier_normal", fan_in, fan_out)
     std = gain * math.sqrt(2 / (fan_in + fan_out))
     return randn(*_or_fans(shape, fan_in, fan_out), mean=0, std=std, **kwargs)
@@ -60,7 +128,40 @@ def kaiming_uniform(
     nonlinearity: str = "relu",
     **kwargs: Unpack[Options],
 ) -> Tensor:
-    """U(-a, a) with a = √2·√(3 / fan_in), √2 being the gain of ReLU (He et al., 2015)."""
+    """Uniform weights in ±√2·√(3 / fan_in), where √2 is the gain of ReLU.
+
+    Parameters
+    ----------
+    fan_in : int
+        The number of inputs of a unit.
+    fan_out : int
+        The number of outputs of a unit.
+    shape : sequence of int, optional
+        The shape; (fan_in, fan_out) if it is None.
+    nonlinearity : str, default "relu"
+        The activation that follows; only "relu", whose gain is √2.
+    **kwargs : Options
+        `device`, `dtype`, `requires_grad` and `generator`, as `rand` takes them.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If a number of inputs or outputs is below 1 or the nonlinearity is unknown.
+
+    References
+    ----------
+    He et al., "Delving Deep into Rectifiers", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.kaiming_uniform(3, 4).shape
+    (3, 4)
+    """
     _check_fans("kaiming_uniform", fan_in, fan_out)
     a = _gain("kaiming_uniform", nonlinearity) * math.sqrt(3 / fan_in)
     return rand(*_or_fans(shape, fan_in, fan_out), low=-a, high=a, **kwargs)
@@ -73,7 +174,40 @@ def kaiming_normal(
     nonlinearity: str = "relu",
     **kwargs: Unpack[Options],
 ) -> Tensor:
-    """N(0, std²) with std = √2 / √fan_in, √2 being the gain of ReLU (He et al., 2015)."""
+    """Normal weights with standard deviation √2 / √fan_in, where √2 is the gain of ReLU.
+
+    Parameters
+    ----------
+    fan_in : int
+        The number of inputs of a unit.
+    fan_out : int
+        The number of outputs of a unit.
+    shape : sequence of int, optional
+        The shape; (fan_in, fan_out) if it is None.
+    nonlinearity : str, default "relu"
+        The activation that follows; only "relu", whose gain is √2.
+    **kwargs : Options
+        `device`, `dtype`, `requires_grad` and `generator`, as `randn` takes them.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        If a number of inputs or outputs is below 1 or the nonlinearity is unknown.
+
+    References
+    ----------
+    He et al., "Delving Deep into Rectifiers", 2015.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.init.kaiming_normal(3, 4).shape
+    (3, 4)
+    """
     _check_fans("kaiming_normal", fan_in, fan_out)
     std = _gain("kaiming_normal", nonlinearity) / math.sqrt(fan_in)
     return randn(*_or_fans(shape, fan_in, fan_out), mean=0, std=std, **kwargs)

@@ -24,7 +24,15 @@ from .module_methods import Members, ModuleMethods
 
 
 class Parameter(Tensor):
-    """A Tensor that a module trains: found by `Module.parameters()`."""
+    """Tensor that a module trains: `Module.parameters()` finds it.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> weight = ndl.nn.Parameter([1.0, 2.0])
+    >>> weight.requires_grad
+    True
+    """
 
     __slots__ = ()
 
@@ -38,7 +46,17 @@ class IncompatibleKeys(NamedTuple):
 
 @autograd.watched
 class Hook:
-    """A function that runs around a module's forward, until `remove()`."""
+    """A function that runs around a module's forward pass, until `remove()`.
+
+    Parameters
+    ----------
+    module : Module
+        The module.
+    function : callable
+        The function; see `Module.register_forward_hook`.
+    before : bool
+        Whether it runs before the forward pass.
+    """
 
     def __init__(self, module: Module, function: Callable[..., object], before: bool) -> None:
         self.module = module
@@ -61,10 +79,20 @@ class BackwardHook(Hook):
 
 @autograd.watched
 class Module(ModuleMethods):
-    """The base class of layers, models and losses.
+    """Base class of layers, models and losses.
 
     A subclass assigns its Parameters and submodules to attributes in `__init__` and computes in
-    `forward`. `training` tells layers such as Dropout which way to behave.
+    `forward`. Lists, tuples and dicts of them are found, too. `training` tells layers such as
+    Dropout which way to behave; `train` and `eval` set it.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> class Scale(ndl.nn.Module):
+    ...     def __init__(self): self.factor = ndl.nn.Parameter([2.0])
+    ...     def forward(self, x): return x * self.factor
+    >>> Scale()(ndl.Tensor([3]))
+    needle.Tensor([6.])
     """
 
     training: bool = True
@@ -106,7 +134,23 @@ class Module(ModuleMethods):
     # ---- calling --------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward(*args, **kwargs)`, with the hooks around it."""
+        """Compute `forward(*args, **kwargs)`, with the hooks around it.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            What `forward` takes.
+
+        Returns
+        -------
+        object
+            What `forward` returns, unless a hook replaces it.
+
+        Raises
+        ------
+        TypeError
+            If an argument should be a Tensor and is a number or an array.
+        """
         trace = autograd.current_trace()
         if trace is not None:
             trace.calls(self)
@@ -122,7 +166,23 @@ class Module(ModuleMethods):
             raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the module's result; every subclass defines it."""
+        """Compute the module's result; every subclass defines it.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            What the subclass takes.
+
+        Returns
+        -------
+        object
+            Mostly a Tensor.
+
+        Raises
+        ------
+        NotImplementedError
+            If the class defines none.
+        """
         raise NotImplementedError(f"[{type(self).__name__}] defines no forward method")
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -145,16 +205,49 @@ class Module(ModuleMethods):
         return result
 
     def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], object]) -> Hook:
-        """Run `hook(module, args)` before each forward; what it returns (not None) replaces args.
+        """Run a function before each forward pass.
 
-        Returns a handle whose `remove()` takes the hook away.
+        Parameters
+        ----------
+        hook : callable
+            Called as hook(module, args); what it returns (not None) replaces the positional
+            arguments.
+
+        Returns
+        -------
+        Hook
+            A handle; its `remove()` takes the hook away.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer = ndl.nn.Identity()
+        >>> hook = layer.register_forward_pre_hook(lambda module, args: args[0] + 1)
+        >>> layer(ndl.Tensor([1]))
+        needle.Tensor([2.])
         """
         return Hook(self, hook, before=True)
 
     def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], object]) -> Hook:
-        """Run `hook(module, args, result)` after each forward; a result it returns replaces it.
+        """Run a function after each forward pass.
 
-        Returns a handle whose `remove()` takes the hook away.
+        Parameters
+        ----------
+        hook : callable
+            Called as hook(module, args, result); what it returns (not None) replaces the result.
+
+        Returns
+        -------
+        Hook
+            A handle; its `remove()` takes the hook away.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer = ndl.nn.Identity()
+        >>> hook = layer.register_forward_hook(lambda module, args, result: result * 2)
+        >>> layer(ndl.Tensor([1]))
+        needle.Tensor([2.])
         """
         return Hook(self, hook, before=False)
 
@@ -162,11 +255,28 @@ class Module(ModuleMethods):
         self,
         hook: Callable[[Module, tuple[Tensor | None, ...], tuple[Tensor | None, ...]], object],
     ) -> Hook:
-        """Run `hook(module, grad_input, grad_output)` in each backward pass through this module.
+        """Run a function in each backward pass through this module.
 
-        `grad_input` and `grad_output` are tuples of the gradients of the Tensors among forward's
-        positional arguments and results. A tuple that the hook returns replaces `grad_input`.
-        Returns a handle whose `remove()` takes the hook away.
+        Parameters
+        ----------
+        hook : callable
+            Called as hook(module, grad_input, grad_output) with tuples of the gradients of the
+            Tensors among forward's positional arguments and results. A tuple that it returns
+            replaces `grad_input`.
+
+        Returns
+        -------
+        Hook
+            A handle; its `remove()` takes the hook away.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer, x = ndl.nn.Identity(), ndl.Tensor([1.0])
+        >>> hook = layer.register_full_backward_hook(lambda module, dx, dy: (dx[0] * 2,))
+        >>> layer(x * 1).sum().backward()
+        >>> x.grad
+        needle.Tensor([2.])
         """
         return BackwardHook(self, hook, before=False)
 
@@ -195,7 +305,27 @@ class Module(ModuleMethods):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """(path, parameter) for every parameter here and below; a shared one has its first path."""
+        """Iterate over the parameters here and below, with their paths.
+
+        Parameters
+        ----------
+        prefix : str, default ""
+            What the paths begin with.
+        recurse : bool, default True
+            Whether the modules in this one are included.
+
+        Returns
+        -------
+        iterator of (str, Parameter)
+            Each once; a shared one has its first path.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> model = ndl.nn.Sequential(ndl.nn.Linear(2, 3))
+        >>> [name for name, _ in model.named_parameters()]
+        ['0.weight', '0.bias']
+        """
         start = _dotted(prefix)
         if not recurse:
             members = {id(member): (start + name, member) for name, member in self._members()}
@@ -207,22 +337,63 @@ class Module(ModuleMethods):
                 yield name, member
 
     def parameters(self, recurse: bool = True) -> Members[Parameter]:
-        """Every parameter of this module and the modules in it, each once.
+        """List the parameters of this module and the modules in it, each once.
 
-        The list is an iterator, too: `next(model.parameters())` is the first parameter. With
-        `recurse=False` the modules in this one are left out.
+        Parameters
+        ----------
+        recurse : bool, default True
+            Whether the modules in this one are included.
+
+        Returns
+        -------
+        list of Parameter
+            It is an iterator, too: `next(model.parameters())` is the first parameter.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> [p.shape for p in ndl.nn.Linear(2, 3).parameters()]
+        [(2, 3), (1, 3)]
         """
         return Members(parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(path, module) for this module (its path is `prefix`) and for every module below it."""
+        """Iterate over this module and every module below it, with their paths.
+
+        Parameters
+        ----------
+        prefix : str, default ""
+            The path of this module.
+
+        Returns
+        -------
+        iterator of (str, Module)
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> model = ndl.nn.Sequential(ndl.nn.ReLU(), ndl.nn.Tanh())
+        >>> [name for name, _ in model.named_modules()]
+        ['', '0', '1']
+        """
         yield prefix, self
         for name, member in self._walk(_dotted(prefix), {id(self)}):
             if isinstance(member, Module):
                 yield name, member
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) for the modules directly in this one, each once."""
+        """Iterate over the modules directly in this one, with their names, each once.
+
+        Returns
+        -------
+        iterator of (str, Module)
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> [name for name, _ in ndl.nn.Sequential(ndl.nn.ReLU()).named_children()]
+        ['0']
+        """
         done: set[int] = set()
         for name, member in self._members():
             if isinstance(member, Module) and id(member) not in done:
@@ -230,7 +401,18 @@ class Module(ModuleMethods):
                 yield name, member
 
     def children(self) -> Iterator[Module]:
-        """The modules directly in this one, each once."""
+        """Iterate over the modules directly in this one, each once.
+
+        Returns
+        -------
+        iterator of Module
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> list(ndl.nn.Sequential(ndl.nn.ReLU()).children())
+        [ReLU()]
+        """
         return (module for _, module in self.named_children())
 
     def _children(self) -> list[Module]:
@@ -238,7 +420,26 @@ class Module(ModuleMethods):
         return [module for _, module in self.named_modules()][1:]
 
     def apply(self, function: Callable[[Module], object]) -> Self:
-        """Call `function` with every module below this one and then with this one."""
+        """Call a function with every module below this one and then with this one.
+
+        Parameters
+        ----------
+        function : callable
+            Called as function(module).
+
+        Returns
+        -------
+        Module
+            This module.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> model = ndl.nn.Sequential(ndl.nn.ReLU())
+        >>> _ = model.apply(lambda module: print(type(module).__name__))
+        ReLU
+        Sequential
+        """
         for child in self.children():
             child.apply(function)
         function(self)
@@ -247,9 +448,29 @@ class Module(ModuleMethods):
     # ---- buffers --------------------------------------------------------------------------------
 
     def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
-        """Make `tensor` the attribute `name`: state that is saved and moved but not trained.
+        """Make a Tensor an attribute that is saved and moved but not trained.
 
-        A buffer that is not `persistent` is left out of `state_dict`.
+        Parameters
+        ----------
+        name : str
+            The name of the attribute.
+        tensor : Tensor
+            The buffer.
+        persistent : bool, default True
+            Whether `state_dict` has it.
+
+        Raises
+        ------
+        TypeError
+            If `tensor` is a Parameter or not a Tensor.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer = ndl.nn.Identity()
+        >>> layer.register_buffer('mean', ndl.zeros(2))
+        >>> list(layer.state_dict())
+        ['mean']
         """
         if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
             raise TypeError(
@@ -262,7 +483,25 @@ class Module(ModuleMethods):
     def named_buffers(
         self, prefix: str = "", persistent_only: bool = False
     ) -> Iterator[tuple[str, Tensor]]:
-        """(path, tensor) for the buffers of this module and the modules in it."""
+        """Iterate over the buffers of this module and the modules in it, with their paths.
+
+        Parameters
+        ----------
+        prefix : str, default ""
+            What the paths begin with.
+        persistent_only : bool, default False
+            Whether those that `state_dict` leaves out are left out here, too.
+
+        Returns
+        -------
+        iterator of (str, Tensor)
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> [name for name, _ in ndl.nn.BatchNorm1d(2).named_buffers()]
+        ['running_mean', 'running_var']
+        """
         for path, module in self.named_modules(prefix):
             for name, persistent in module._buffer_names.items():
                 tensor = getattr(module, name, None)
@@ -270,20 +509,60 @@ class Module(ModuleMethods):
                     yield _dotted(path) + name, tensor
 
     def buffers(self) -> Members[Tensor]:
-        """Every buffer of this module and the modules in it."""
+        """List the buffers of this module and the modules in it.
+
+        Returns
+        -------
+        list of Tensor
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> len(ndl.nn.BatchNorm1d(2).buffers())
+        2
+        """
         return Members(tensor for _, tensor in self.named_buffers())
 
     # ---- modes and places -----------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Set `training` here and in every module below. Returns this module."""
+        """Put this module and every module below it into training mode.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            False means evaluation mode.
+
+        Returns
+        -------
+        Module
+            This module.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.nn.Dropout(0.5).train(False).training
+        False
+        """
         self.training = mode
         for module in self._children():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """`train(False)`."""
+        """Put this module and every module below it into evaluation mode: `train(False)`.
+
+        Returns
+        -------
+        Module
+            This module.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.nn.Dropout(0.5).eval().training
+        False
+        """
         return self.train(False)
 
     def _to(self, device: Device | str | None, dtype: DTypeLike | None) -> None:
@@ -297,9 +576,32 @@ class Module(ModuleMethods):
     ) -> Self:
         """Move parameters, their gradients and buffers to a device, a float dtype, or both.
 
-        `targets` are devices, dtypes or their names, in any order. Returns this module. Raises
-        TypeError for a dtype that is not floating, ValueError for an unknown device; nothing is
-        moved then.
+        Parameters
+        ----------
+        *targets : Device, dtype or str
+            Devices, dtypes or their names, in any order.
+        device : Device or str, optional
+            The device.
+        dtype : str or dtype, optional
+            The dtype. Integer buffers keep theirs.
+
+        Returns
+        -------
+        Module
+            This module.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is not floating. Nothing has been moved then.
+        ValueError
+            If a device is unknown.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.nn.Linear(2, 3).to('float16').weight.dtype.name
+        'float16'
         """
         for target in targets:
             given = as_device_or_dtype(target)
@@ -333,21 +635,52 @@ class Module(ModuleMethods):
         return state
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and persistent buffer by its path, as detached Tensors.
+        """Collect every parameter and persistent buffer by its path, as detached Tensors.
 
-        Optimizers replace the data of parameters, so that the result keeps today's values; what is
-        updated in place (`p -= …`) shows in it.
+        Returns
+        -------
+        dict of str to Tensor
+            Optimizers replace the data of parameters, so that the result keeps today's values; an
+            update in place (`p -= …`) shows in it.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> list(ndl.nn.Linear(2, 3).state_dict())
+        ['weight', 'bias']
         """
         return {name: tensor.detach() for name, tensor in self._named_state().items()}
 
     def load_state_dict(
         self, state: Mapping[str, ArrayLike], strict: bool = True
     ) -> IncompatibleKeys:
-        """Copy the values of `state` (Tensors or arrays by path) into this module.
+        """Copy the values of a `state_dict` into this module.
 
-        They are converted to each tensor's device and dtype. Raises ValueError that lists missing
-        and unexpected names (unless `strict` is False) and shapes that differ, and TypeError for
-        values that are not numeric; nothing is changed then.
+        Parameters
+        ----------
+        state : dict of str to Tensor or array
+            The values by path; they are converted to each tensor's device and dtype.
+        strict : bool, default True
+            Whether missing and unexpected names are errors.
+
+        Returns
+        -------
+        IncompatibleKeys
+            The names that are missing and those that are unexpected.
+
+        Raises
+        ------
+        ValueError
+            If a shape differs or, with `strict`, a name. Nothing has been changed then.
+        TypeError
+            If a value is not numeric.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer = ndl.nn.Linear(2, 3)
+        >>> layer.load_state_dict(ndl.nn.Linear(2, 3).state_dict())
+        IncompatibleKeys(missing=[], unexpected=[])
         """
         own = self._named_state()
         missing = [name for name in own if name not in state]
@@ -374,7 +707,18 @@ class Module(ModuleMethods):
     # ---- printing -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What `repr` shows between the parentheses: the arguments that made the module."""
+        """Return what `repr` shows between the parentheses: the arguments that made the module.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.nn.Dropout(0.5).extra_repr()
+        'p=0.5'
+        """
         return ""
 
     def __repr__(self) -> str:

@@ -19,18 +19,31 @@ MAX_BYTES = 64 << 20  # the official files have 31 MB; nothing much larger is re
 
 
 class CIFAR10Dataset(Dataset):
-    """CIFAR-10 from its files: an item is (3×32×32 float32 in [0, 1] after transforms, label int).
+    """CIFAR-10 from its files, pickled or binary.
 
-    `base_folder` holds `data_batch_1` to `data_batch_5` (`train`) or `test_batch`, pickled as on
-    CIFAR-10's page, or the binary version, with `.bin` after each name; any number of images a
-    file. `X` are the images (n×3×32×32 uint8), `y` the labels (n int64). A slice or an array of
-    indices gives (n×3×32×32, n labels).
+    An item is (3×32×32 float32 in [0, 1] after transforms, label). `X` are the images (n×3×32×32
+    uint8) and `y` the labels (n int64). A slice or an array of n indices gives (n×3×32×32, n
+    labels). Pickles are read without running anything that they name.
 
-    Transforms see each image as H×W×C. `p` is kept for programs that pass it; give
-    `RandomFlipHorizontal(p)` as a transform to flip images.
+    Parameters
+    ----------
+    base_folder : str or path
+        The folder of `data_batch_1` to `data_batch_5` and `test_batch`, pickled as on CIFAR-10's
+        page, or of the binary version, with `.bin` after each name.
+    train : bool
+        Whether the training set is wanted; False gives the test set.
+    p : float, default 0.5
+        Kept for programs that pass it; give `RandomFlipHorizontal(p)` as a transform to flip
+        images.
+    transforms : sequence of callable, optional
+        Functions of one image, H×W×C, applied in order.
 
-    Raises FileNotFoundError, or ValueError naming the file and what was expected. Pickles are read
-    without running anything that they name.
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is not what was expected; the error names it.
     """
 
     takes_index_arrays = True
@@ -73,7 +86,28 @@ class CIFAR10Dataset(Dataset):
 def cifar10(
     folder: str | os.PathLike[str], train: bool = True, transforms: Transforms | None = None
 ) -> CIFAR10Dataset:
-    """The training or the test set whose files are in `folder`."""
+    """CIFAR-10's training or test set from a folder.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder of the files.
+    train : bool, default True
+        Whether the training set is wanted; False gives the test set.
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+
+    Returns
+    -------
+    CIFAR10Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is not what was expected; the error names it.
+    """
     return CIFAR10Dataset(folder, train, transforms=transforms)
 
 

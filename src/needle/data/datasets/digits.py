@@ -15,11 +15,29 @@ HELD_OUT = 5  # one sample in this many is held out for testing
 
 
 class DigitsDataset(Dataset):
-    """Handwritten digits: an item is (8×8×1 float32 in [0, 1] after transforms, label uint8).
+    """Handwritten digits of 8×8 pixels, which come with needle.
 
-    `train` chooses between four fifths and the held-out fifth, the same split every time and with
-    the same share of each digit. Source: E. Alpaydin and C. Kaynak, Optical Recognition of
-    Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0.
+    An item is (8×8×1 float32 in [0, 1] after transforms, label uint8).
+
+    Parameters
+    ----------
+    train : bool, default True
+        Whether four fifths are wanted, or the held-out fifth. The split is always the same, with
+        the same share of each digit.
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+
+    References
+    ----------
+    E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, CC BY 4.0.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> image, label = ndl.data.DigitsDataset()[0]
+    >>> image.shape, int(label)
+    ((8, 8, 1), 0)
     """
 
     takes_index_arrays = True

@@ -17,15 +17,32 @@ SUFFIXES = frozenset(
 
 
 class ImageFolder(Dataset):
-    """The images in `root`'s subfolders: an item is (H×W×3 float32 in [0, 1], label int).
+    """The images in the subfolders of a folder; each subfolder is a class.
 
-    Each subfolder is a class; `classes` are their names, sorted, and a label is a place in it.
-    `paths` and `labels` (n int64) list the samples, class by class, sorted by name. Hidden files
-    and files whose names do not end like an image's are passed over. `size`, an int or
-    (height, width), scales every image to it before the transforms; without, images keep theirs.
+    An item is (H×W×3 float32 in [0, 1] after transforms, label). `classes` are the names of the
+    classes, sorted; a label is a place in it. `paths` and `labels` (n int64) list the samples,
+    class by class, sorted by name. Hidden files and files whose names do not end like an image's
+    are passed over.
 
-    Raises ImportError without Pillow, OSError or ValueError for a root without classes or a class
-    without images; reading an item raises ValueError naming an image that cannot be read.
+    Parameters
+    ----------
+    root : str or path
+        The folder.
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+    size : int or (int, int), optional
+        The (height, width) that every image is scaled to before the transforms; None keeps the
+        sizes.
+
+    Raises
+    ------
+    ImportError
+        If Pillow is not installed.
+    OSError
+        If the folder cannot be read.
+    ValueError
+        If there are no classes or a class has no images, and on reading an item that is not an
+        image.
     """
 
     def __init__(

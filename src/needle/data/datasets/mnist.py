@@ -43,18 +43,52 @@ def read_mnist(
 def parse_mnist(
     image_filename: str | os.PathLike[str], label_filename: str | os.PathLike[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(images float32 (n, 784) in [0, 1], labels uint8 (n,)) of two gzip-compressed IDX files.
+    """Read MNIST's two files as arrays.
 
-    Raises FileNotFoundError, or ValueError naming the file and what was expected.
+    Parameters
+    ----------
+    image_filename : str or path
+        The images, a gzip-compressed IDX file.
+    label_filename : str or path
+        The labels, a gzip-compressed IDX file.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray)
+        Images (n, 784) float32 in [0, 1], and labels (n,) uint8.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is not what was expected; the error names it.
     """
     images, labels = read_mnist(image_filename, label_filename)
     return _as_float(images.reshape(len(images), SIDE * SIDE)), labels
 
 
 class MNISTDataset(Dataset):
-    """MNIST from two IDX files: an item is (28×28×1 float32 in [0, 1] after transforms, label).
+    """MNIST from two IDX files.
 
-    A slice or an array of indices gives (n×28×28×1, n labels), transforms applied to each image.
+    An item is (28×28×1 float32 in [0, 1] after transforms, label). A slice or an array of n indices
+    gives (n×28×28×1, n labels), with the transforms applied to each image.
+
+    Parameters
+    ----------
+    image_filename : str or path
+        The images, a gzip-compressed IDX file.
+    label_filename : str or path
+        The labels, a gzip-compressed IDX file.
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is not what was expected; the error names it.
     """
 
     takes_index_arrays = True
@@ -82,7 +116,28 @@ class MNISTDataset(Dataset):
 def mnist(
     folder: str | os.PathLike[str], train: bool = True, transforms: Transforms | None = None
 ) -> MNISTDataset:
-    """The training or the test set whose two files are in `folder`."""
+    """MNIST's training or test set from a folder.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder of the files.
+    train : bool, default True
+        Whether the training set is wanted; False gives the test set.
+    transforms : sequence of callable, optional
+        Functions of one sample's array, applied in order.
+
+    Returns
+    -------
+    MNISTDataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is not what was expected; the error names it.
+    """
     images, labels = (Path(folder) / name for name in FILES[train])
     return MNISTDataset(images, labels, transforms)
 

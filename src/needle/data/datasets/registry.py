@@ -43,7 +43,25 @@ class _Source:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set as `list_datasets` shows it."""
+    """A data set as `list_datasets` shows it.
+
+    Parameters
+    ----------
+    name : str
+        Its name, which `get` takes.
+    summary : str
+        What it is, in one line.
+    folder : Path
+        Where its files are.
+    present : bool
+        Whether they are there.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.list_datasets()[0].name
+    'digits'
+    """
 
     name: str
     summary: str
@@ -97,12 +115,31 @@ _SOURCES = {
 
 
 def default_folder(name: str) -> Path:
-    """Where a data set's files lie unless a folder is given: in NEEDLE_DATA, or in the cache.
+    """Return the folder of a data set's files, unless another is given.
 
-    Those that come with needle lie in the package.
+    Parameters
+    ----------
+    name : str
+        A name that `list_datasets` has.
 
-    The cache is XDG_CACHE_HOME/needle/data, with ~/.cache for XDG_CACHE_HOME (on Windows,
-    LOCALAPPDATA). Raises OSError where the user has no home.
+    Returns
+    -------
+    Path
+        In NEEDLE_DATA, or in the user's cache: XDG_CACHE_HOME/needle/data, with ~/.cache for
+        XDG_CACHE_HOME (on Windows LOCALAPPDATA). Files that come with needle are in the package.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    OSError
+        If the user has no home.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.default_folder('digits').name
+    'files'
     """
     source = _source(name)
     if not source.files:
@@ -114,7 +151,18 @@ def default_folder(name: str) -> Path:
 
 
 def list_datasets() -> list[DatasetEntry]:
-    """Every known data set and whether its files are here."""
+    """List every known data set and whether its files are here.
+
+    Returns
+    -------
+    list of DatasetEntry
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [entry.name for entry in ndl.data.list_datasets()][:2]
+    ['digits', 'mnist']
+    """
     entries = []
     for source in _SOURCES.values():
         folder = default_folder(source.name)
@@ -126,10 +174,35 @@ def list_datasets() -> list[DatasetEntry]:
 def get(
     name: str, folder: str | os.PathLike[str] | None = None, report: Report | None = None
 ) -> Path:
-    """Download what is missing of a data set into `folder` and return that folder.
+    """Download the missing files of a data set.
 
-    `report(file, bytes so far, bytes in all)` is called as data arrives. Raises ValueError for an
-    unknown name, DownloadError (an OSError) saying in one line what is missing.
+    Parameters
+    ----------
+    name : str
+        A name that `list_datasets` has.
+    folder : str or path, optional
+        The folder of the files; `default_folder(name)` if it is None.
+    report : callable, optional
+        Called as report(file, bytes so far, bytes in all) while data arrives.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    OSError
+        If a file cannot be had (`DownloadError`, which says in one line what is missing) or
+        written.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.get('digits').name
+    'files'
     """
     from .download import DownloadError  # slow to import
 
@@ -150,7 +223,31 @@ def get(
 
 
 def verify(name: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
-    """What is wrong with a data set's files, one line each; empty when all are right."""
+    """Check the files of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A name that `list_datasets` has.
+    folder : str or path, optional
+        The folder of the files; `default_folder(name)` if it is None.
+
+    Returns
+    -------
+    list of str
+        What is wrong, one line each; empty if all files are right.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.data.verify('digits')
+    []
+    """
     source = _source(name)
     target = default_folder(name) if folder is None else Path(folder)
     problems = (_problem(source.find(target, file), sha) for file, sha in source.files.items())
