@@ -24,7 +24,7 @@ Group: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
 Saved: TypeAlias = Mapping[str, Any]
 # The parameters, or groups of them with options of their own.
-Params: TypeAlias = Iterable[Tensor] | Iterable[Mapping[str, Any]]
+Params: TypeAlias = Iterable[Tensor | Mapping[str, Any]]
 
 
 @dataclass
