@@ -337,7 +337,8 @@ class BytePairTokenizer:
         Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
         """
         known = _checked_ids(ids, len(self), "BytePairTokenizer")
-        return self._tokenizer.decode(known.tolist(), skip_special_tokens=False)
+        text: str = self._tokenizer.decode(known.tolist(), skip_special_tokens=False)
+        return text
 
     def state(self) -> Json:
         """What `from_state` needs to make this tokenizer again, fit for JSON."""

@@ -43,7 +43,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """All positions at once."""
         x = x + self.attention(self.norm1(x), causal=True)
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
     def extend(self, x: Tensor, past: KeysAndValues | None) -> tuple[Tensor, KeysAndValues]:
         """New positions x (B, T, width) after those whose keys and values are in `past`.
@@ -120,17 +121,20 @@ class GPT(nn.Module):
                 f"[GPT] needs ids (B, T) with T at most length={self.length}, got shape {ids.shape}"
                 + (f" after {start} positions" if start else "")
             )
-        return self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
+        out: Tensor = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
+        return out
 
     def _logits(self, x: Tensor) -> Tensor:
         x = self.norm(x)
         if self.head is not None:
-            return self.head(x)
+            out: Tensor = self.head(x)
+            return out
         return ops.linear(x, self.tokens.weight.transpose())  # one product for the whole batch
 
     def predict_tokens(self, x: Tensor) -> Tensor:
         """x (B, T) of token ids → logits (B·T, vocabulary)."""
-        return self(x).reshape((-1, self.vocabulary))
+        logits: Tensor = self(x)
+        return logits.reshape((-1, self.vocabulary))
 
     @no_grad()
     def next_logits(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:

@@ -68,6 +68,7 @@ class LanguageModel(nn.Module):
     def predict_tokens(self, x: Tensor) -> Tensor:
         """x (B, T) of token ids → logits (B·T, output_size)."""
         b, t = x.shape
+        logits: Tensor
         logits, _ = self(x.transpose((0, 1)))
         return logits.reshape((t, b, -1)).transpose((0, 1)).reshape((b * t, -1))
 

@@ -196,7 +196,8 @@ class AttentionLayer(Module):
             ops.split_heads(self.k_projection(self.prenorm_k(k)), self.num_heads),
             ops.split_heads(self.v_projection(self.prenorm_v(v)), self.num_heads),
         )
-        return self.out_projection(ops.join_heads(self.attn.attend(*heads)))
+        out: Tensor = self.out_projection(ops.join_heads(self.attn.attend(*heads)))
+        return out
 
 
 class RotaryEmbedding(Module):
@@ -356,7 +357,8 @@ class SelfAttention(Module):
             If a shape does not fit.
         """
         seen = ops.self_attention(self.in_proj(x), self.num_heads, mask, causal)
-        return self.dropout(self.out_proj(seen))
+        out: Tensor = self.dropout(self.out_proj(seen))
+        return out
 
 
 class CrossAttention(Module):
@@ -454,4 +456,5 @@ class CrossAttention(Module):
             ops.split_heads(part, self.num_heads) for part in ops.chunk(self.kv_proj(memory), 2, 2)
         )
         seen = ops.scaled_dot_product_attention(q, k, v, mask)
-        return self.dropout(self.out_proj(ops.join_heads(seen)))
+        out: Tensor = self.dropout(self.out_proj(ops.join_heads(seen)))
+        return out

@@ -184,7 +184,8 @@ class Residual(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return fn(x) + x, normally of the shape of `x`."""
-        return self.fn(x) + x
+        out: Tensor = self.fn(x) + x
+        return out
 
 
 Value = TypeVar("Value")

@@ -83,7 +83,8 @@ class TransformerLayer(Module):
         """Return the new sequences, (B, T, q_features) as `x`."""
         x = x + self.dropout1(self.attention(x))
         hidden = self.dropout2(ops.relu(self.linear1(self.layernorm(x))))
-        return x + self.dropout3(self.linear2(hidden))
+        out: Tensor = x + self.dropout3(self.linear2(hidden))
+        return out
 
 
 class Transformer(Module):
@@ -267,7 +268,8 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **placement)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        out: Tensor = self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return out
 
     @accepts_synonyms
     def forward(self, x: Tensor, mask: Mask = None, causal: bool = False) -> Tensor:

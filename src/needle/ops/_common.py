@@ -275,6 +275,14 @@ class Fused(Op):
 class FusedOp(Fused, TensorOp):
     """A fused op whose result is a Tensor."""
 
+    def compute_by_parts(self, *arrays: NDArray) -> NDArray:
+        out: NDArray = super().compute_by_parts(*arrays)
+        return out
+
 
 class FusedTupleOp(Fused, TensorTupleOp):
     """A fused op whose result is a TensorTuple."""
+
+    def compute_by_parts(self, *arrays: NDArray) -> tuple[NDArray, ...]:
+        out: tuple[NDArray, ...] = super().compute_by_parts(*arrays)
+        return out

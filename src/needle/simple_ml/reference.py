@@ -37,7 +37,8 @@ def softmax_loss(Z: np.ndarray, y: np.ndarray) -> np.floating:
     logits = Z if Z.dtype.kind == "f" else Z.astype(np.float64)  # differences of integers may wrap
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
-    return (log_sum - shifted[np.arange(len(y)), y]).mean()
+    loss: np.floating = (log_sum - shifted[np.arange(len(y)), y]).mean()
+    return loss
 
 
 def softmax_regression_epoch(
@@ -152,7 +153,8 @@ def train_nn(
     W2 = np.random.randn(hidden_dim, classes).astype(np.float32) / np.float32(classes**0.5)
 
     def logits(X: np.ndarray) -> np.ndarray:
-        return np.maximum(X @ W1, 0) @ W2
+        logits: np.ndarray = np.maximum(X @ W1, 0) @ W2
+        return logits
 
     _train(lambda: nn_epoch(X_tr, y_tr, W1, W2, lr, batch), logits, epochs, X_tr, y_tr, X_te, y_te)
     return W1, W2
