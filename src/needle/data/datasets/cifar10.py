@@ -111,7 +111,7 @@ def cifar10(
     return CIFAR10Dataset(folder, train, transforms=transforms)
 
 
-def read_batch(path: Path) -> tuple[np.ndarray, Any]:
+def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(images uint8 (n, 3, 32, 32), labels int64 (n,)) of one file, pickled or binary (`.bin`).
 
     Raises OSError, or ValueError naming the file and what was expected.
@@ -155,7 +155,7 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _parse_binary(content: bytes) -> tuple[np.ndarray, Any]:
+def _parse_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Rows of one label byte and 3072 pixels."""
     if len(content) % (1 + PIXELS):
         raise ValueError(f"expected rows of {1 + PIXELS} bytes, found {len(content):,} bytes")
@@ -163,7 +163,7 @@ def _parse_binary(content: bytes) -> tuple[np.ndarray, Any]:
     return rows[:, 1:], rows[:, 0]
 
 
-def _parse_pickle(content: bytes) -> tuple[np.ndarray, Any]:
+def _parse_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """A pickled dict with `data` (n×3072 uint8) and `labels` (n integers)."""
     from .batch_pickle import load_pickled_batch  # imports pickle
 
