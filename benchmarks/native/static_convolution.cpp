@@ -110,20 +110,26 @@ void row(const char* name) {
   const auto result = [&](std::vector<T>& memory) {
     return view_of(memory, S::IMAGES, S::OUT_HEIGHT, S::OUT_WIDTH, S::FILTERS);
   };
-  const Convolution geometry{{S::STRIDE_Y, S::STRIDE_X}, {1, 1}, {S::TOP, S::LEFT}, 1};
+  constexpr Pair STRIDE{S::STRIDE_Y, S::STRIDE_X}, DILATION{1, 1}, PADDING{S::TOP, S::LEFT};
   const double flops = 2.0 * OUT * S::KERNEL_HEIGHT * S::KERNEL_WIDTH * S::CHANNELS;
   if (repetitions > 0) std::printf("%s\n", name);
   compare(
       "convolution", flops, y, core_y, [&] { static_convolution<S>(x.data(), w.data(), y.data()); },
-      [&] { conv2d(image(x, PLANAR), kernel(w), result(core_y), geometry); });
+      [&] { conv2d(image(x, PLANAR), kernel(w), result(core_y), STRIDE, DILATION, PADDING, 1); });
   compare(
       "image gradient", flops, dx, core_dx,
       [&] { static_convolution_input_gradient<S>(g.data(), w.data(), dx.data()); },
-      [&] { conv2d_input_grad(result(g), kernel(w), image(core_dx, false), geometry); });
+      [&] {
+        conv2d_input_grad(result(g), kernel(w), image(core_dx, false), STRIDE, DILATION, PADDING,
+                          1);
+      });
   compare(
       "weight gradient", flops, dw, core_dw,
       [&] { static_convolution_weight_gradient<S>(x.data(), g.data(), dw.data()); },
-      [&] { conv2d_weight_grad(image(x, PLANAR), result(g), kernel(core_dw), geometry); });
+      [&] {
+        conv2d_weight_grad(image(x, PLANAR), result(g), kernel(core_dw), STRIDE, DILATION, PADDING,
+                           1);
+      });
 }
 
 }  // namespace

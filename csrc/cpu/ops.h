@@ -28,5 +28,6 @@ enum class BinaryOp {
       NEEDLE_COMPARISONS(NEEDLE_ENUMERATOR)
 };
 enum class ReduceOp { NEEDLE_REDUCE_OPS(NEEDLE_ENUMERATOR) };
+#undef NEEDLE_ENUMERATOR
 
 }  // namespace needle

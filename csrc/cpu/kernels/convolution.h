@@ -229,7 +229,7 @@ void for_each_chunk(const Problem<T>& p, int64_t begin, int64_t end, const Body&
 template <typename T>
 int64_t threads_for(const Problem<T>& p) {
   const int64_t work = p.images * p.pixels() * p.patch() * p.filters * p.groups;
-  return std::clamp<int64_t>(work / gemm_detail::MIN_WORK_PER_THREAD, 1, num_threads());
+  return gemm_detail::threads_for(work, gemm_detail::MIN_WORK_PER_THREAD);
 }
 
 template <typename T>

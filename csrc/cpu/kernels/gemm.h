@@ -8,9 +8,9 @@
 //
 // Idea (Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"; BLIS, Van
 // Zee & van de Geijn 2015): C is cut into tiles of ROWS x COLS vectors that fit into the registers.
-// One tile is a loop over k of outer products, a column of A times a row of B, each read once for
-// the whole tile. Around it, blocks are sized so that the operands of that loop are in cache, and
-// are packed: copied into the order in which the loop reads them.
+// One tile is the loop over k of gemm/micro_kernel.h. Around it, blocks are sized so that the
+// operands of that loop are in cache, and operands that are read often are packed: copied into the
+// order in which the loop reads them (gemm/pack.h).
 //
 //   for each slab of B, SLAB_K x SLAB_N              packed (L3)
 //     for each block of rows of C
@@ -27,53 +27,38 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
-#include "../scratch.h"
-#include "../simd.h"
 #include "../threads.h"
-#include "vectors.h"
+#include "gemm/matrix_vector.h"
+#include "gemm/micro_kernel.h"
+#include "gemm/pack.h"
+#include "gemm/scratch.h"
+#include "gemm/sizes.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace gemm_detail {
 
-using vectors::load, vectors::store, vectors::swap_lanes, vectors::transpose;
-
 // ---- Sizes ------------------------------------------------------------------------------------
 
-// The tile fills the register file: ROWS * COLS accumulators, COLS vectors of B and one broadcast
-// element of A. AVX-512 and NEON have 32 registers, AVX2 and SSE2 have 16.
-#if defined(__AVX512F__)
-constexpr int TILE_ROWS = 14, TILE_VECTORS = 2;
-#elif defined(__AVX2__)
-constexpr int TILE_ROWS = 6, TILE_VECTORS = 2;
-#elif defined(__ARM_NEON)
-constexpr int TILE_ROWS = 8, TILE_VECTORS = 3;
+// The tile fills the register file; NEON was fastest with wider and lower tiles.
+#if defined(__ARM_NEON)
+constexpr int TILE_VECTORS = 3, TILE_ROWS = 8;
 #else
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 2;
+constexpr int TILE_VECTORS = 2, TILE_ROWS = tile_rows(TILE_VECTORS);
 #endif
-
-constexpr int CACHE_LINE = 64;
-
-constexpr int VECTOR_BYTES = REGISTER_BYTES;
-
-// The narrowest vector, for tiles at the right edge.
-constexpr int MIN_VECTOR_BYTES = 16;
 
 template <typename T>
 struct Sizes {
-  static constexpr int LANES = VECTOR_BYTES / sizeof(T);
-  static constexpr int TILE_COLS = TILE_VECTORS * LANES;
   // A panel of B (KC x TILE_COLS) is half of a 32 KiB L1 data cache; with AVX-512, whose tiles read
   // it more slowly, longer runs over k gain more than L1 does.
-  static constexpr int64_t KC = VECTOR_BYTES == 64 ? 512 : 256;
-  // A block of A (MC x KC) takes at most a quarter of a 1 MiB L2, in whole panels.
+  static constexpr int64_t KC = REGISTER_BYTES == 64 ? 512 : 256;
+  static constexpr int LANES = REGISTER_BYTES / sizeof(T);
+  static constexpr int TILE_COLS = TILE_VECTORS * LANES;
+  // A block of A takes at most a quarter of a 1 MiB L2, in whole panels.
   static constexpr int64_t BLOCK_PANELS = (256 << 10) / (TILE_ROWS * KC * sizeof(T));
   // A packed slab of B takes at most 8 MiB, a share of L3.
   static constexpr int64_t SLAB_K = 2048;
@@ -84,24 +69,6 @@ struct Sizes {
 constexpr int64_t MIN_WORK_PER_THREAD = 1 << 19;
 // k is cut among threads only in parts at least this long; each part ends in a sum over C.
 constexpr int64_t MIN_SPLIT_K = 1024;
-// An operand that is reused by at most this many rows (B) or columns (A) of C is read in place.
-constexpr int64_t MAX_ROWS_DIRECT_B = 96, MAX_COLS_DIRECT_A = 128;
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Start of part `i` of `parts` almost equal parts of `total`.
-constexpr int64_t part_start(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
-
-// ---- Operands and scratch ---------------------------------------------------------------------
-
-// A matrix in memory: element (i, j) is data[i * row + j * col].
-template <typename T>
-struct Matrix {
-  const T* data;
-  int64_t row, col;
-
-  const T* at(int64_t i, int64_t j) const { return data + i * row + j * col; }
-};
 
 template <typename T>
 struct Product {
@@ -113,151 +80,17 @@ struct Product {
   bool accumulate;  // C = C + A B, the later parts of a product cut along k
 };
 
-// A 64-byte aligned buffer that grows and is freed with its thread.
-class Scratch {
- public:
-  Scratch() = default;
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::free(memory_); }
-
-  template <typename T>
-  T* reserve(int64_t count) {
-    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-    if (bytes > capacity_) {
-      std::free(memory_);
-      memory_ = nullptr, capacity_ = 0;
-      memory_ = allocate_scratch(bytes, 64);
-      capacity_ = bytes;
-    }
-    return static_cast<T*>(memory_);
-  }
-
- private:
-  void* memory_ = nullptr;
-  size_t capacity_ = 0;
-};
-
-// Those after PARTIAL_SUMS belong to kernels that are built on this one.
-enum ScratchUse {
-  PACKED_A,
-  PACKED_B,
-  BIAS,
-  VECTOR,
-  PARTIAL_SUMS,
-  PATCHES,
-  TRANSPOSED,
-  TRIMMED,
-  SCORES,
-  SCORE_GRADIENTS,
-  SCRATCH_USES
-};
+// ---- Kernels for tiles of any size --------------------------------------------------------------
 
 template <typename T>
-T* scratch(ScratchUse use, int64_t count) {
-  thread_local Scratch buffers[SCRATCH_USES];
-  return buffers[use].reserve<T>(count);
-}
-
-template <typename F>
-void for_each_task(int threads, int64_t tasks, F&& task) {
-  if (threads > 1) {
-    parallel_for(static_cast<int>(tasks), task);
-  } else {
-    for (int64_t i = 0; i < tasks; ++i) task(static_cast<int>(i));
-  }
-}
-
-// ---- Vectors ----------------------------------------------------------------------------------
-
-template <typename T, int BYTES = VECTOR_BYTES>
-using Vector = vectors::Vector<T, BYTES>;
-
-// ---- The micro-kernel: one tile of C ------------------------------------------------------------
-
-// Where a tile goes: c = init + sum. `init` is the bias (stride 0), C itself while later parts of k
-// are added, or null for zero.
-template <typename T>
-struct TileTarget {
-  T* c;
-  int64_t c_row;
-  const T* init;
-  int64_t init_row;
-  int64_t cols;  // columns of the tile that exist in C
-};
-
-// c[0:WIDTH] = init[0:WIDTH] + sum[0:WIDTH] in `rows` rows.
-template <typename T, int WIDTH>
-inline void finish_columns(int rows, const T* sum, int64_t sum_row, const TileTarget<T>& to,
-                           int64_t column) {
-  using V = Vector<T, WIDTH * sizeof(T)>;
-  for (int r = 0; r < rows; ++r) {
-    V v = load<V>(sum + r * sum_row + column);
-    if (to.init) v += load<V>(to.init + r * to.init_row + column);
-    store(to.c + r * to.c_row + column, v);
-  }
-}
-
-// A tile at the right edge: its `cols` columns in pieces of 16, 8, 4, 2 and 1.
-template <typename T, int WIDTH>
-inline void finish_edge(int rows, const T* sum, int64_t sum_row, const TileTarget<T>& to,
-                        int64_t column = 0) {
-  for (; to.cols - column >= WIDTH; column += WIDTH)
-    finish_columns<T, WIDTH>(rows, sum, sum_row, to, column);
-  if constexpr (WIDTH > 1) finish_edge<T, WIDTH / 2>(rows, sum, sum_row, to, column);
-}
-
-// sum over k of a[:, p] b[p, :], a column of ROWS elements times a row of COLS vectors. Column p
-// of A starts at a + p * a_step, row p of B at b + p * b_step, both contiguous.
-template <typename T, int ROWS, int COLS, int BYTES>
-void micro_kernel(int64_t k, const T* a, int64_t a_step, const T* b, int64_t b_step,
-                  const TileTarget<T>& to) {
-  using V = Vector<T, BYTES>;
-  constexpr int LANES = BYTES / sizeof(T);
-  V sum[ROWS][COLS] = {};
-  for (int64_t p = 0; p < k; ++p, a += a_step, b += b_step) {
-    // The panels come from L2; asked for ahead, 512^3 to 2048^3 gained 5 % with AVX-512.
-    __builtin_prefetch(a + 16 * a_step);
-    __builtin_prefetch(b + 8 * b_step);
-    if (COLS * BYTES > CACHE_LINE) __builtin_prefetch(b + 8 * b_step + CACHE_LINE / sizeof(T));
-    V row[COLS];
-#pragma GCC unroll 16
-    for (int j = 0; j < COLS; ++j) row[j] = load<V>(b + j * LANES);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < COLS; ++j) sum[i][j] += a[i] * row[j];
-    }
-  }
-  if (to.cols == COLS * LANES) {
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < COLS; ++j) {
-        if (to.init) sum[i][j] += load<V>(to.init + i * to.init_row + j * LANES);
-        store(to.c + i * to.c_row + j * LANES, sum[i][j]);
-      }
-    }
-  } else {
-    alignas(VECTOR_BYTES) T edge[ROWS * COLS * LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < COLS; ++j) store(edge + (i * COLS + j) * LANES, sum[i][j]);
-    }
-    finish_edge<T, LANES>(ROWS, edge, COLS * LANES, to);
-  }
-}
-
-template <typename T>
-using MicroKernel = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const TileTarget<T>&);
+using MicroKernel = void (*)(const Tile<T>&);
 
 // Calls `f` with the narrowest tile that holds `cols` columns, as its number of vectors and the
-// bytes of one: (1, 16), (1, 32), (1, 64), (2, 64) with AVX-512. Four columns cost a quarter of
+// bytes of one: (1, 16), (1, 32), (1, 64), (2, 64) with AVX-512. So four columns cost a quarter of
 // sixteen.
 template <typename T, int COLS = 1, int BYTES = MIN_VECTOR_BYTES>
 decltype(auto) with_tile(int64_t cols, auto&& f) {
-  if constexpr (BYTES < VECTOR_BYTES) {
+  if constexpr (BYTES < REGISTER_BYTES) {
     if (cols * sizeof(T) > BYTES) return with_tile<T, COLS, BYTES * 2>(cols, f);
   } else if constexpr (COLS < TILE_VECTORS) {
     if (cols * sizeof(T) > COLS * BYTES) return with_tile<T, COLS + 1, BYTES>(cols, f);
@@ -272,84 +105,63 @@ int64_t tile_cols(int64_t cols) {
   });
 }
 
-template <typename T, int COLS, int BYTES, int... ROWS>
+template <typename T, int COLS, bool NEIGHBOURS, int... ROWS>
 constexpr auto kernels_by_height(std::integer_sequence<int, ROWS...>) {
-  return std::array<MicroKernel<T>, sizeof...(ROWS)>{&micro_kernel<T, ROWS + 1, COLS, BYTES>...};
+  return std::array<MicroKernel<T>, sizeof...(ROWS)>{
+      &micro_kernel<T, ROWS + 1, COLS, NEIGHBOURS>...};
 }
 
-// Kernels for tiles of `cols` columns; element h - 1 is the one for h rows.
-template <typename T>
+// Kernels for tiles of `cols` columns; element h - 1 is the one for h rows. The elements of a
+// column of A are NEIGHBOURS, or lie in rows.
+template <typename T, bool NEIGHBOURS = true>
 const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
   return with_tile<T>(cols, [](auto vectors, auto bytes) -> const auto& {
     static constexpr auto KERNELS =
-        kernels_by_height<T, vectors(), bytes()>(std::make_integer_sequence<int, TILE_ROWS>{});
+        kernels_by_height<T, vectors() * bytes() / sizeof(T), NEIGHBOURS>(
+            std::make_integer_sequence<int, TILE_ROWS>{});
     return KERNELS;
   });
 }
 
-// ---- Packing ----------------------------------------------------------------------------------
-
-// A panel to pack: `steps` vectors of `lanes` elements each. Packed, step p is the WIDTH elements
-// at p * WIDTH; those past `lanes` are finite padding that never reaches C.
-template <typename T>
-struct Panel {
-  const T* data;
-  int64_t lane_stride, step_stride;
-  int64_t lanes, steps;
-
-  const T* lane(int64_t i) const { return data + std::min(i, lanes - 1) * lane_stride; }
-};
-
+// Columns from `column` on of c = sum, or addend + sum, in pieces of WIDTH, WIDTH / 2, ..., 1.
 template <typename T, int WIDTH>
-void pack_strided(const Panel<T>& from, int64_t first_step, T* to) {
-  for (int i = 0; i < WIDTH; ++i) {
-    const T* lane = from.lane(i);
-    for (int64_t p = first_step; p < from.steps; ++p)
-      to[p * WIDTH + i] = lane[p * from.step_stride];
-  }
-}
-
-// Copies `lanes` of every step in pieces of WIDTH, WIDTH / 2, ..., 1.
-template <typename T, int WIDTH, int STEP = WIDTH>
-void pack_contiguous_lanes(const Panel<T>& from, T* to, int64_t first = 0) {
-  for (; from.lanes - first >= WIDTH; first += WIDTH) {
-    for (int64_t p = 0; p < from.steps; ++p)
-      std::memcpy(to + p * STEP + first, from.data + p * from.step_stride + first,
-                  WIDTH * sizeof(T));
-  }
-  if constexpr (WIDTH > 1) pack_contiguous_lanes<T, WIDTH / 2, STEP>(from, to, first);
-}
-
-template <typename T, int WIDTH>
-void pack_contiguous_steps(const Panel<T>& from, T* to) {
-  constexpr int SIDE =
-      std::bit_floor(std::min<unsigned>(WIDTH, std::min(VECTOR_BYTES, 32) / sizeof(T)));
-  const int64_t whole = from.steps / SIDE * SIDE;
-  for (int block = 0; block < WIDTH; block += SIDE) {
-    const int first = std::min(block, WIDTH - SIDE);  // the last square may overlap its neighbour
-    const T* lanes[SIDE];
-    for (int i = 0; i < SIDE; ++i) lanes[i] = from.lane(first + i);
-    for (int64_t p = 0; p < whole; p += SIDE) {
-      using V = Vector<T, SIDE * sizeof(T)>;
-      V square[SIDE];
-#pragma GCC unroll 16
-      for (int i = 0; i < SIDE; ++i) square[i] = load<V>(lanes[i] + p);
-      transpose(square);
-#pragma GCC unroll 16
-      for (int i = 0; i < SIDE; ++i) store(to + (p + i) * WIDTH + first, square[i]);
+void finish_edge(const Tile<T>& x, int64_t rows, int64_t cols, const T* sum, int64_t sum_row,
+                 int64_t column = 0) {
+  using V = Vector<T, WIDTH * sizeof(T)>;
+  const T* const addend = x.bias ? x.bias : x.c;
+  const int64_t addend_row = x.bias ? 0 : x.c_row;
+  for (; cols - column >= WIDTH; column += WIDTH) {
+    for (int64_t r = 0; r < rows; ++r) {
+      V v = load<V>(sum + r * sum_row + column);
+      if (x.accumulate) v += load<V>(addend + r * addend_row + column);
+      store(x.c + r * x.c_row + column, v);
     }
   }
-  pack_strided<T, WIDTH>(from, whole, to);
+  if constexpr (WIDTH > 1) finish_edge<T, WIDTH / 2>(x, rows, cols, sum, sum_row, column);
 }
 
-template <typename T, int WIDTH>
-void pack_panel(const Panel<T>& from, T* to) {
-  if (from.lane_stride == 1) {
-    if (from.lanes < WIDTH) std::fill_n(to, from.steps * WIDTH, T(0));
-    return pack_contiguous_lanes<T, WIDTH>(from, to);
-  }
-  if (from.step_stride == 1) return pack_contiguous_steps<T, WIDTH>(from, to);
-  pack_strided<T, WIDTH>(from, 0, to);
+// A tile at the right edge: only `cols` of its `width` columns exist in C.
+template <typename T>
+[[gnu::noinline]] void multiply_edge(MicroKernel<T> kernel, Tile<T>& x, int64_t rows, int64_t cols,
+                                     int64_t width) {
+  alignas(64) T sum[TILE_ROWS * Sizes<T>::TILE_COLS];
+  T* const c = std::exchange(x.c, sum);
+  const int64_t c_row = std::exchange(x.c_row, width);
+  const bool accumulate = std::exchange(x.accumulate, false);
+  kernel(x);
+  x.c = c, x.c_row = c_row, x.accumulate = accumulate;
+  finish_edge<T, Sizes<T>::LANES>(x, rows, cols, sum, width);
+}
+
+template <typename T>
+using KernelsByHeight = std::array<MicroKernel<T>, TILE_ROWS>;
+
+// A tile of `rows` rows and `cols` columns, with kernels for `width` columns.
+template <typename T>
+[[gnu::always_inline]] inline void multiply_tile(const KernelsByHeight<T>& kernels, Tile<T>& x,
+                                                 int64_t rows, int64_t cols, int64_t width) {
+  if (cols == width) return kernels[rows - 1](x);
+  multiply_edge(kernels[rows - 1], x, rows, cols, width);
 }
 
 // ---- Blocks -----------------------------------------------------------------------------------
@@ -379,24 +191,30 @@ Slab<T> pack_b(const Product<T>& x, int64_t first) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
   const int64_t panels = ceil_div(x.n, WIDTH), stride = x.k * WIDTH;
   T* packed = scratch<T>(PACKED_B, (panels - first) * stride);
-  const auto source = [&](int64_t panel) {
-    return Panel<T>{x.b.at(0, panel * WIDTH), x.b.col, x.b.row,
-                    std::min(WIDTH, x.n - panel * WIDTH), x.k};
+  // Rows in memory are read a few at a time along their whole length, as hardware prefetches them.
+  const int64_t run = x.b.col == 1 ? 4 : x.k;
+  const auto source = [&](int64_t panel, int64_t p) {
+    return Panel<T>{x.b.at(p, panel * WIDTH), x.b.col, x.b.row,
+                    std::min(WIDTH, x.n - panel * WIDTH), std::min(run, x.k - p)};
   };
-  for (int64_t panel = first; panel < panels - 1; ++panel)
-    pack_panel<T, WIDTH>(source(panel), packed + (panel - first) * stride);
-  const Panel<T> last = source(panels - 1);
+  for (int64_t p = 0; p < x.k; p += run) {
+    for (int64_t panel = first; panel < panels - 1; ++panel)
+      pack_lanes<T, WIDTH>(source(panel, p), packed + (panel - first) * stride + p * WIDTH);
+  }
   T* packed_last = packed + (panels - 1 - first) * stride;
-  with_tile<T>(last.lanes, [&](auto vectors, auto bytes) {
+  const int64_t last_cols = x.n - (panels - 1) * WIDTH;
+  with_tile<T>(last_cols, [&](auto vectors, auto bytes) {
+    Panel<T> last = source(panels - 1, 0);
+    last.steps = x.k;
     pack_panel<T, vectors() * bytes() / sizeof(T)>(last, packed_last);
   });
-  return {panels, {packed, stride, WIDTH}, {packed_last, 0, tile_cols<T>(last.lanes)}};
+  return {panels, {packed, stride, WIDTH}, {packed_last, 0, tile_cols<T>(last_cols)}};
 }
 
 template <typename T>
 Slab<T> make_slab(const Product<T>& x) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
-  if (x.b.col != 1 || x.m > MAX_ROWS_DIRECT_B) return pack_b(x, 0);
+  if (x.b.col != 1 || !reads_b_in_place(x.m, x.n, x.k, x.b.row * sizeof(T))) return pack_b(x, 0);
   const int64_t panels = ceil_div(x.n, WIDTH), last = panels - 1, last_cols = x.n - last * WIDTH;
   const Panels<T> in_place{x.b.data, WIDTH, x.b.row};
   if (tile_cols<T>(last_cols) == last_cols) {
@@ -405,34 +223,60 @@ Slab<T> make_slab(const Product<T>& x) {
   return {panels, in_place, pack_b(x, last).last};
 }
 
+// How a block of rows reads A. The panels of a packed A have TILE_ROWS rows.
+template <typename T>
+struct BlockOfA {
+  bool packed, neighbours;
+
+  explicit BlockOfA(const Product<T>& x) {
+    const bool by_columns = x.a.row == 1, by_rows = x.a.col == 1;
+    const int64_t stride = (by_columns ? x.a.col : x.a.row) * static_cast<int64_t>(sizeof(T));
+    packed =
+        !(by_columns || by_rows) || !reads_a_in_place(x.n, Sizes<T>::TILE_COLS, by_columns, stride);
+    neighbours = packed || by_columns;
+  }
+};
+
+template <typename T>
+const T* pack_a(const Product<T>& x, int64_t p, int64_t steps) {
+  const int64_t panels = ceil_div(x.m, TILE_ROWS);
+  T* packed = scratch<T>(PACKED_A, panels * TILE_ROWS * Sizes<T>::KC);
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t i = part_start(x.m, panels, panel), end = part_start(x.m, panels, panel + 1);
+    pack_lanes<T, TILE_ROWS>({x.a.at(i, p), x.a.row, x.a.col, end - i, steps},
+                             packed + panel * TILE_ROWS * steps);
+  }
+  return packed;
+}
+
 // One block of rows, all of k and all columns: x.m is at most BLOCK_PANELS panels.
 template <typename T>
 void multiply_block(const Product<T>& x, const Slab<T>& slab) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
   const int64_t panels = ceil_div(x.m, TILE_ROWS), k_parts = ceil_div(x.k, Sizes<T>::KC);
-  const bool direct = x.a.row == 1 && x.n <= MAX_COLS_DIRECT_A;
-  T* packed = direct ? nullptr : scratch<T>(PACKED_A, panels * TILE_ROWS * Sizes<T>::KC);
+  const BlockOfA<T> block(x);
+  Tile<T> tile{};
+  tile.a_row = x.a.row, tile.a_step = block.packed ? TILE_ROWS : x.a.col;
+  tile.c_row = x.c_row;
   for (int64_t part = 0; part < k_parts; ++part) {
     const int64_t p = part_start(x.k, k_parts, part);
-    const int64_t steps = part_start(x.k, k_parts, part + 1) - p;
-    for (int64_t panel = 0; panel < panels && !direct; ++panel) {
-      const int64_t i = part_start(x.m, panels, panel);
-      pack_panel<T, TILE_ROWS>(
-          {x.a.at(i, p), x.a.row, x.a.col, std::min<int64_t>(TILE_ROWS, x.m - i), steps},
-          packed + panel * TILE_ROWS * steps);
-    }
+    tile.k = part_start(x.k, k_parts, part + 1) - p;
+    const T* const bias = part > 0 || x.accumulate ? nullptr : x.bias;
+    tile.accumulate = part > 0 || x.accumulate || bias;
+    const T* a = block.packed ? pack_a(x, p, tile.k) : x.a.at(0, p);
     for (int64_t b_panel = 0; b_panel < slab.panels; ++b_panel) {
       const Panels<T>& b = slab.of(b_panel);
-      const int64_t j = b_panel * WIDTH, cols = std::min(WIDTH, x.n - j);
-      const auto& kernels = kernels_for<T>(cols);
+      const int64_t j = b_panel * WIDTH, cols = std::min(WIDTH, x.n - j),
+                    width = tile_cols<T>(cols);
+      const auto& kernels = block.neighbours ? kernels_for<T>(cols) : kernels_for<T, false>(cols);
+      tile.b = b.at(b_panel, p), tile.b_step = b.step;
+      tile.bias = bias ? bias + j : nullptr;
       for (int64_t panel = 0; panel < panels; ++panel) {
         const int64_t i = part_start(x.m, panels, panel);
         const int64_t rows = part_start(x.m, panels, panel + 1) - i;
-        T* c = x.c + i * x.c_row + j;
-        const T* init = part > 0 || x.accumulate ? c : x.bias ? x.bias + j : nullptr;
-        const TileTarget<T> to{c, x.c_row, init, init == c ? x.c_row : 0, cols};
-        const T* a = direct ? x.a.at(i, p) : packed + panel * TILE_ROWS * steps;
-        kernels[rows - 1](steps, a, direct ? x.a.col : TILE_ROWS, b.at(b_panel, p), b.step, to);
+        tile.a = a + (block.packed ? panel * TILE_ROWS * tile.k : i * x.a.row);
+        tile.c = x.c + i * x.c_row + j;
+        multiply_tile(kernels, tile, rows, cols, width);
       }
     }
   }
@@ -454,7 +298,7 @@ Product<T> part_of(const Product<T>& x, int64_t i, int64_t m, int64_t j, int64_t
 }
 
 template <typename T>
-void multiply(const Product<T>& x) {
+void multiply_slabs(const Product<T>& x) {
   using S = Sizes<T>;
   const int64_t blocks = ceil_div(ceil_div(x.m, TILE_ROWS), S::BLOCK_PANELS);
   for (int64_t j = 0; j < x.n; j += S::SLAB_N) {
@@ -470,6 +314,36 @@ void multiply(const Product<T>& x) {
       }
     }
   }
+}
+
+// The product with its operands swapped (see is_swapped), a chunk of rows of C at a time.
+template <typename T>
+void multiply_swapped(const Product<T>& x) {
+  constexpr int64_t CHUNK = 1024;
+  T* const transposed = scratch<T>(TRANSPOSED_C, x.n * std::min(CHUNK, x.m));
+  for (int64_t first = 0; first < x.m; first += CHUNK) {
+    const int64_t rows = std::min(CHUNK, x.m - first);
+    multiply_slabs<T>({x.n,
+                       rows,
+                       x.k,
+                       {x.b.data, x.b.col, x.b.row},
+                       {x.a.at(first, 0), x.a.col, x.a.row},
+                       transposed,
+                       rows,
+                       nullptr,
+                       false});
+    T* const c = x.c + first * x.c_row;
+    transpose_matrix<T, square_side<T>(4)>(x.n, rows, transposed, rows, c, x.c_row);
+    if (!x.bias) continue;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < x.n; ++j) c[i * x.c_row + j] += x.bias[j];
+  }
+}
+
+template <typename T>
+void multiply(const Product<T>& x) {
+  if (!x.accumulate && is_swapped(x.m, x.n, x.a.row == 1)) return multiply_swapped(x);
+  multiply_slabs(x);
 }
 
 // ---- Threads ----------------------------------------------------------------------------------
@@ -537,76 +411,6 @@ void multiply_on_threads(const Product<T>& x, int threads) {
     for (int64_t i = 0; i < x.m; ++i)
       for (int64_t j = 0; j < x.n; ++j) x.c[i * x.c_row + j] += sum[i * x.n + j];
   }
-}
-
-// ---- Matrix times vector ------------------------------------------------------------------------
-
-// y = M v + bias, the products with m = 1 or n = 1, bound by reading M once.
-template <typename T>
-struct MatrixVector {
-  int64_t rows, k;
-  Matrix<T> matrix;
-  const T* v;  // k consecutive elements
-  T* y;
-  int64_t y_stride;
-  const T* bias;
-  int64_t bias_stride;
-
-  T init(int64_t i) const { return bias ? bias[i * bias_stride] : T(0); }
-};
-
-// Rows of consecutive elements: dot products, ROWS at a time.
-template <typename T, int ROWS>
-void dot_rows(const MatrixVector<T>& x, int64_t i) {
-  using V = Vector<T>;
-  constexpr int LANES = Sizes<T>::LANES;
-  V sum[ROWS] = {};
-  int64_t p = 0;
-  for (; p + LANES <= x.k; p += LANES) {
-    const V v = load<V>(x.v + p);
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) sum[r] += load<V>(x.matrix.at(i + r, p)) * v;
-  }
-  for (int r = 0; r < ROWS; ++r) {
-    T total = 0;
-    for (int lane = 0; lane < LANES; ++lane) total += sum[r][lane];
-    for (int64_t q = p; q < x.k; ++q) total += *x.matrix.at(i + r, q) * x.v[q];
-    x.y[(i + r) * x.y_stride] = total + x.init(i + r);
-  }
-}
-
-// Columns of consecutive elements: a sum of columns, four at a time, in a strip that stays in L1.
-template <typename T>
-void sum_columns(const MatrixVector<T>& x, int64_t first, int64_t last) {
-  constexpr int64_t STRIP = 2048;
-  alignas(64) T sum[STRIP];
-  for (int64_t i = first; i < last; i += STRIP) {
-    const int64_t rows = std::min(STRIP, last - i);
-    std::fill_n(sum, rows, T(0));
-    int64_t p = 0;
-    for (; p + 4 <= x.k; p += 4) {
-      const T *m0 = x.matrix.at(i, p), *m1 = x.matrix.at(i, p + 1), *m2 = x.matrix.at(i, p + 2),
-              *m3 = x.matrix.at(i, p + 3);
-      const T v0 = x.v[p], v1 = x.v[p + 1], v2 = x.v[p + 2], v3 = x.v[p + 3];
-      for (int64_t r = 0; r < rows; ++r)
-        sum[r] += m0[r] * v0 + m1[r] * v1 + m2[r] * v2 + m3[r] * v3;
-    }
-    for (; p < x.k; ++p)
-      for (int64_t r = 0; r < rows; ++r) sum[r] += *x.matrix.at(i + r, p) * x.v[p];
-    for (int64_t r = 0; r < rows; ++r) x.y[(i + r) * x.y_stride] = sum[r] + x.init(i + r);
-  }
-}
-
-template <typename T>
-void multiply_vector(const MatrixVector<T>& x, int threads) {
-  const int64_t parts = std::min<int64_t>(threads, x.rows);
-  for_each_task(threads, parts, [&](int part) {
-    int64_t i = part_start(x.rows, parts, part);
-    const int64_t last = part_start(x.rows, parts, part + 1);
-    if (x.matrix.col != 1) return sum_columns(x, i, last);
-    for (; i + 4 <= last; i += 4) dot_rows<T, 4>(x, i);
-    for (; i < last; ++i) dot_rows<T, 1>(x, i);
-  });
 }
 
 // ---- Integers and bool ------------------------------------------------------------------------
@@ -686,8 +490,7 @@ void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_
   if (m == 0 || n == 0) return;
   const T* bias_row = contiguous(bias, bias_stride, n, BIAS);
   const Product<T> x{m, n, k, {a, a_row, a_col}, {b, b_row, b_col}, c, c_row, bias_row, false};
-  const int threads =
-      static_cast<int>(std::clamp<int64_t>(m * n * k / MIN_WORK_PER_THREAD, 1, num_threads()));
+  const int threads = static_cast<int>(threads_for(m * n * k, MIN_WORK_PER_THREAD));
   if constexpr (std::is_floating_point_v<T>) {
     if (k == 0) return fill_with_bias(x);
     multiply_floats(x, threads);

@@ -18,22 +18,21 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 #include "../view.h"
-#include "functions.h"
 #include "gemm.h"
+#include "recurrent/cells.h"
+#include "recurrent/steps.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace recurrent_detail {
 
 using gemm_detail::ceil_div;
+using gemm_detail::pack_lanes;
 using gemm_detail::pack_panel;
 using gemm_detail::part_start;
 using gemm_detail::scratch;
@@ -47,102 +46,10 @@ constexpr int64_t WIDTH = gemm_detail::Sizes<T>::TILE_COLS;
 template <typename T>
 constexpr int64_t MAX_GROUP = 4 * LANES<T>;
 
-// ---- Threads ----------------------------------------------------------------------------------
-
-// A thread is worth while if it has this many multiply-adds to do.
-constexpr int64_t MIN_THREAD_WORK = 1 << 17;
 // The batch is split among threads if w has at most so many bytes, and a part this many rows.
 constexpr int64_t MAX_SHARED_BYTES = 512 << 10, MIN_PART_ROWS = 4;
 
-// Who computes which group of units in which step. A thread first takes its own groups, the same in
-// every step; when it has waited long for the others, it takes what they have not begun: a thread
-// that does not run, on a machine with fewer free cores than threads, stops nobody.
-class Groups {
- public:
-  Groups(int64_t count, int threads) : taken_(count), done_(threads) {}
-
-  // Calls work(step, group, first) for all groups in each of `steps` steps, on the calling threads
-  // together; `first` for a thread's first group of a step. A step begins when the one before is
-  // complete. If one throws, the others return.
-  template <typename Work>
-  void run(int64_t steps, int thread, int threads, const Work& work) {
-    try {
-      run_groups(steps, thread, threads, work);
-    } catch (...) {
-      abandoned_ = true;
-      throw;
-    }
-  }
-
- private:
-  static constexpr int PATIENCE = 1 << 12;
-
-  template <typename Work>
-  void run_groups(int64_t steps, int thread, int threads, const Work& work) {
-    const int64_t count = taken_.size();
-    for (int64_t step = 0; step < steps; ++step) {
-      bool first = true;
-      const auto compute = [&](int64_t begin, int64_t end) {
-        for (int64_t group = begin; group < end; ++group) {
-          if (!take(step, group)) continue;
-          work(step, group, first);
-          first = false;
-          done_[thread].value.fetch_add(1, std::memory_order_release);
-        }
-      };
-      compute(part_start(count, threads, thread), part_start(count, threads, thread + 1));
-      for (int tries = 0; groups_done() < (step + 1) * count; ++tries) {
-        if (abandoned_.load(std::memory_order_relaxed)) return;
-        if (tries < PATIENCE) continue;
-        compute(0, count);
-        std::this_thread::yield();
-      }
-    }
-  }
-
-  // Alone on its cache line: what one thread writes often does not slow what others do.
-  struct alignas(64) Counter {
-    std::atomic<int64_t> value{0};
-  };
-
-  bool take(int64_t step, int64_t group) {
-    std::atomic<int64_t>& steps_taken = taken_[group].value;
-    return steps_taken.load(std::memory_order_relaxed) == step &&
-           steps_taken.compare_exchange_strong(step, step + 1, std::memory_order_relaxed);
-  }
-  int64_t groups_done() const {
-    int64_t sum = 0;
-    for (const Counter& done : done_) sum += done.value.load(std::memory_order_acquire);
-    return sum;
-  }
-
-  std::vector<Counter> taken_;  // of each group: how many steps have been taken
-  std::vector<Counter> done_;   // of each thread: how many groups it has computed
-  std::atomic<bool> abandoned_{false};
-};
-
-// As many threads as are worth while for `work` multiply-adds.
-inline int useful_threads(int64_t work) {
-  return static_cast<int>(std::clamp<int64_t>(work / MIN_THREAD_WORK, 1, num_threads()));
-}
-
-// Groups::run on as many threads as are worth while for a step of `step_work` multiply-adds.
-template <typename Work>
-void run_steps(int64_t steps, int64_t groups, int64_t step_work, const Work& work) {
-  const int threads = static_cast<int>(std::min<int64_t>(useful_threads(step_work), groups));
-  Groups all(groups, threads);
-  parallel_for(threads,
-               [&](int64_t thread) { all.run(steps, static_cast<int>(thread), threads, work); });
-}
-
 // ---- Products ---------------------------------------------------------------------------------
-
-// The units of one group.
-struct Units {
-  int64_t first, last;
-
-  int64_t count() const { return last - first; }
-};
 
 // Group `i` of groups of `size` units.
 inline Units group_of(int64_t hidden, int64_t size, int64_t i) {
@@ -166,7 +73,7 @@ PackedRows<T> pack_rows(const T* x, int64_t rows, int64_t k, bool changed) {
   if (!changed) return {to, rows, k};
   for (int64_t panel = 0; panel < panels; ++panel) {
     const int64_t i = part_start(rows, panels, panel), end = part_start(rows, panels, panel + 1);
-    pack_panel<T, TILE_ROWS>({x + i * k, k, 1, end - i, k}, to + panel * TILE_ROWS * k);
+    pack_lanes<T, TILE_ROWS>({x + i * k, k, 1, end - i, k}, to + panel * TILE_ROWS * k);
   }
   return {to, rows, k};
 }
@@ -176,13 +83,16 @@ template <typename T>
 void multiply_panel(const PackedRows<T>& x, const T* w, int64_t cols, T* c, int64_t c_row,
                     bool accumulate) {
   const auto& kernels = gemm_detail::kernels_for<T>(cols);
-  const int64_t step = gemm_detail::tile_cols<T>(cols), panels = x.panels();
+  const int64_t width = gemm_detail::tile_cols<T>(cols), panels = x.panels();
+  gemm_detail::Tile<T> tile{};
+  tile.k = x.k, tile.a_step = TILE_ROWS, tile.b = w, tile.b_step = width;
+  tile.c_row = c_row, tile.accumulate = accumulate;
   for (int64_t panel = 0; panel < panels; ++panel) {
     const int64_t i = part_start(x.rows, panels, panel);
     const int64_t height = part_start(x.rows, panels, panel + 1) - i;
-    T* to = c + i * c_row;
-    kernels[height - 1](x.k, x.data + panel * TILE_ROWS * x.k, TILE_ROWS, w, step,
-                        {to, c_row, accumulate ? to : nullptr, c_row, cols});
+    tile.a = x.data + panel * TILE_ROWS * x.k;
+    tile.c = c + i * c_row;
+    gemm_detail::multiply_tile(kernels, tile, height, cols, width);
   }
 }
 
@@ -216,7 +126,7 @@ T* room_for_panels(int64_t hidden, int64_t k) {
   return scratch<T>(gemm_detail::TRANSPOSED, (hidden + WIDTH<T>)*k);
 }
 
-// ---- Cells ------------------------------------------------------------------------------------
+// ---- Sequences --------------------------------------------------------------------------------
 
 // Some or all rows of the batch over all of time.
 template <typename T>
@@ -258,134 +168,6 @@ void split_batch(const Sequence<T>& s, int64_t columns, const Run& run) {
     if (s.c) part.c += row * s.hidden;
     run(part, row);
   });
-}
-
-// A vector of any width, and its type of element.
-template <typename V>
-using ElementOf = std::decay_t<decltype(V{}[0])>;
-
-// 1 / (1 + exp(-x)), with the polynomial of functions.h. What that does to round numbers near the
-// smallest is not needed next to 1: the exponent is cut off at ±87, where 2^n is one normal number.
-template <typename V>
-[[gnu::always_inline]] inline V sigmoid(V x) {
-  if constexpr (std::is_same_v<ElementOf<V>, float>) {
-    V y = x < -87.0f ? V{} + 87.0f : -x;
-    y = y < -87.0f ? V{} - 87.0f : y;
-    const V shifted = y * 1.44269504088896341f + 12583039.0f;  // 1.5 · 2^23 + 127
-    const V n = shifted - 12583039.0f;
-    const V r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
-    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return 1.0f / (1.0f + p * (V)((gemm_detail::Vector<int32_t, sizeof(V)>)shifted << 23));
-  } else {
-    for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f::sigmoid<ElementOf<V>>(x[i]);
-    return x;
-  }
-}
-
-// The rational minimax fit of Eigen (MathFunctionsImpl.h, generic_fast_tanh_float): one division
-// and no exponential.
-template <typename V>
-[[gnu::always_inline]] inline V tanh(V x) {
-  if constexpr (std::is_same_v<ElementOf<V>, float>) {
-    constexpr float END = 7.90531110763549805f;
-    V y = x > END ? V{} + END : x;
-    y = y < -END ? V{} - END : y;
-    const V z = y * y;
-    V p = z * -2.76076847742355e-16f + 2.00018790482477e-13f;
-    p = p * z - 8.60467152213735e-11f;
-    p = p * z + 5.12229709037114e-08f;
-    p = p * z + 1.48572235717979e-05f;
-    p = p * z + 6.37261928875436e-04f;
-    p = p * z + 4.89352455891786e-03f;
-    V q = z * 1.19825839466702e-06f + 1.18534705686654e-04f;
-    q = q * z + 2.26843463243900e-03f;
-    q = q * z + 4.89352518554385e-03f;
-    return y * p / q;
-  } else {
-    for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f::tanh<ElementOf<V>>(x[i]);
-    return x;
-  }
-}
-
-// Vectors in memory, of which COUNT elements exist.
-template <typename V, int COUNT = sizeof(V) / sizeof(V{}[0])>
-struct Lanes {
-  using T = ElementOf<V>;
-
-  [[gnu::always_inline]] static V load(const T* from) {
-    V v{};
-    std::memcpy(&v, from, COUNT * sizeof(T));
-    return v;
-  }
-  [[gnu::always_inline]] static void store(T* to, V v) { std::memcpy(to, &v, COUNT * sizeof(T)); }
-};
-
-// A vector of units of one row. The four gates are `gate` apart in gates and `sum` apart in sums,
-// which is added to them; before: c of the step before.
-template <typename Lanes, typename T>
-[[gnu::always_inline]] inline void lstm_cell(Lanes lanes, int64_t gate, T* gates, int64_t sum,
-                                             const T* sums, const T* before, T* c, T* h) {
-  const auto input = [&](int64_t k) __attribute__((always_inline)) {
-    return lanes.load(gates + k * gate) + lanes.load(sums + k * sum);
-  };
-  const auto i = sigmoid(input(0)), f = sigmoid(input(1)), g = tanh(input(2)),
-             o = sigmoid(input(3));
-  lanes.store(gates, i);
-  lanes.store(gates + gate, f);
-  lanes.store(gates + 2 * gate, g);
-  lanes.store(gates + 3 * gate, o);
-  const auto cell = f * lanes.load(before) + i * g;
-  lanes.store(c, cell);
-  lanes.store(h, o * tanh(cell));
-}
-
-// gates: activated, overwritten with their gradients; dc: of c, overwritten with that of `before`.
-template <typename Lanes, typename T>
-[[gnu::always_inline]] inline void lstm_cell_gradient(Lanes lanes, int64_t gate, T* gates,
-                                                      const T* before, const T* c, const T* dh,
-                                                      const T* later, T* dc) {
-  const auto i = lanes.load(gates), f = lanes.load(gates + gate), g = lanes.load(gates + 2 * gate),
-             o = lanes.load(gates + 3 * gate);
-  const auto tanh_c = tanh(lanes.load(c)), d = lanes.load(dh) + lanes.load(later);
-  const auto total = lanes.load(dc) + d * o * (1 - tanh_c * tanh_c);
-  lanes.store(gates, total * g * i * (1 - i));
-  lanes.store(gates + gate, total * lanes.load(before) * f * (1 - f));
-  lanes.store(gates + 2 * gate, total * i * (1 - g * g));
-  lanes.store(gates + 3 * gate, d * tanh_c * o * (1 - o));
-  lanes.store(dc, total * f);
-}
-
-// Calls f(lanes, u) for the units in vectors, those left over in narrower ones.
-template <typename T, int BYTES = REGISTER_BYTES>
-[[gnu::always_inline]] inline void for_each_vector(Units units, auto&& f) {
-  constexpr int64_t COUNT = BYTES / sizeof(T);
-  int64_t u = units.first;
-  for (; u + COUNT <= units.last; u += COUNT) f(Lanes<gemm_detail::Vector<T, BYTES>>{}, u);
-  if constexpr (BYTES > gemm_detail::MIN_VECTOR_BYTES) {
-    for_each_vector<T, BYTES / 2>({u, units.last}, f);
-  } else {
-    for (; u < units.last; ++u) f(Lanes<gemm_detail::Vector<T, BYTES>, 1>{}, u);
-  }
-}
-
-template <typename Lanes, typename T>
-[[gnu::always_inline]] inline void rnn_cell(Lanes lanes, bool relu, const T* gates, T* h) {
-  const auto sum = lanes.load(gates);
-  lanes.store(h, relu ? sum < 0 ? std::decay_t<decltype(sum)>{} : sum : tanh(sum));  // NaN stays
-}
-
-template <typename T>
-void rnn_cell_gradient(int64_t n, bool relu, T* __restrict gates, const T* __restrict h,
-                       const T* __restrict dh, const T* __restrict later) {
-  for (int64_t j = 0; j < n; ++j) {
-    const T slope = relu ? h[j] <= 0 ? T(0) : T(1) : 1 - h[j] * h[j];
-    gates[j] = (dh[j] + later[j]) * slope;
-  }
 }
 
 // ---- LSTM forward -----------------------------------------------------------------------------

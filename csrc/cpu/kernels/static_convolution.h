@@ -84,7 +84,7 @@ constexpr Problem PROBLEM = {
 
 // How many threads `most` tasks are worth.
 inline int64_t useful_threads(int64_t work, int64_t most) {
-  return std::clamp<int64_t>(work / MIN_WORK_PER_THREAD, 1, std::min<int64_t>(num_threads(), most));
+  return std::min(threads_for(work, MIN_WORK_PER_THREAD), most);
 }
 
 // The kernel positions with a remainder, and those with a smaller one.

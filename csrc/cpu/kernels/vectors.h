@@ -21,9 +21,27 @@ inline V load(const T* from) {
   return v;
 }
 
+// The first COUNT lanes; the others are 0.
+template <typename V, int COUNT, typename T>
+inline V load_first(const T* from) {
+  V v{};
+  std::memcpy(&v, from, COUNT * sizeof(T));
+  return v;
+}
+
 template <typename V, typename T>
 inline void store(T* to, V v) {
   std::memcpy(to, &v, sizeof(V));
+}
+
+// Makes `v` a register: GCC would rather read it from memory again at each of its uses.
+template <typename V>
+[[gnu::always_inline]] inline void keep_in_register([[maybe_unused]] V& v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__ARM_NEON)
+  asm("" : "+w"(v));
+#endif
 }
 
 template <int DISTANCE, int... LANE>
