@@ -267,6 +267,16 @@ def test_embedding_with_padding_and_norm(device):
     np.testing.assert_allclose(bag(flat, offsets).numpy(), [table[1], table[5], table[0] * 0])
 
 
+def test_embedding_from_pretrained(device):
+    table = ndl.Tensor(arrays(case("Embedding", (5, 3)))[0], device=device)
+    layer = nn.Embedding.from_pretrained(table)
+    np.testing.assert_array_equal(layer(ndl.Tensor([4], device=device)).numpy(), table.numpy()[4:])
+    assert not layer.weight.requires_grad
+    assert nn.Embedding.from_pretrained(table, freeze=False).weight.requires_grad
+    with pytest.raises(ValueError, match="a table of 2 axes"):
+        nn.Embedding.from_pretrained(table[0])
+
+
 WRONG = [
     (lambda: nn.PReLU(0), ValueError, "num_parameters must be at least 1"),
     (lambda: nn.Hardtanh(2.0, 1.0), ValueError, "min_val < max_val"),

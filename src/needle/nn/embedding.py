@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float, is_traced, where
@@ -79,6 +81,29 @@ class Embedding(Module):
             )
         table = init.randn(num_embeddings, embedding_dim, device=device, dtype=dtype)
         self.weight = Parameter(without_row(table, self.padding_idx))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+    ) -> Self:
+        """The layer whose table is `embeddings` (num_embeddings, embedding_dim).
+
+        With `freeze` the table is not trained. Raises ValueError for another number of axes.
+        """
+        if embeddings.ndim != 2:
+            raise ValueError(f"[Embedding] needs a table of 2 axes, got shape {embeddings.shape}")
+        rows, columns = embeddings.shape
+        layer = cls(
+            rows, columns, device=embeddings.device, dtype=embeddings.dtype,
+            padding_idx=padding_idx, max_norm=max_norm, norm_type=norm_type,
+        )  # fmt: skip
+        layer.weight = Parameter(embeddings.detach(), requires_grad=not freeze)
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Look up the vectors.
