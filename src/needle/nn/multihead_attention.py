@@ -7,6 +7,7 @@ import math
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike
 from .arguments import in_unit_interval, positive_int
 from .functional._attention import attention_weights, joined_mask
@@ -25,7 +26,7 @@ class MultiheadAttention(Module):
     embed_dim : int
         The number of features of the queries and of the result, a multiple of `num_heads`.
     num_heads : int
-        The number of heads.
+        The number of heads; `num_head` and `nhead` are other names of this argument.
     dropout : float, default 0.0
         The probability that an attention weight becomes 0 in training.
     bias : bool, default True
@@ -66,6 +67,7 @@ class MultiheadAttention(Module):
     ((3, 5, 8), (3, 5, 5))
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         embed_dim: int,
