@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from needle import data, init, linalg, nn, ops, optim
+from needle import data, fft, init, linalg, nn, ops, optim
 
 LAYERS = {
     f"nn.{name}": value
@@ -27,7 +27,7 @@ OPS = {
 RESULTS = ("QR", "SVD", "Eigh", "LeastSquares", "SlogDet", "ImageTransform", "Compose")
 FAMILIES = {
     f"{module.__name__.removeprefix('needle.')}.{name}": getattr(module, name)
-    for module in (data.vision, linalg)
+    for module in (data.vision, fft, linalg)
     for name in module.__all__
     if name not in RESULTS
 }

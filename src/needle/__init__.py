@@ -137,11 +137,12 @@ from .ops import (
 from .random import Generator
 
 if TYPE_CHECKING:
-    from . import io, linalg, models, simple_ml, train
+    from . import fft, io, linalg, models, simple_ml, train
 
 __version__ = "0.1.0"
 
 _LAZY = (
+    "fft",
     "io",
     "linalg",
     "models",
@@ -200,6 +201,7 @@ __all__ = [
     "erf",
     "exp",
     "expm1",
+    "fft",
     "flip",
     "floor",
     "floor_divide",

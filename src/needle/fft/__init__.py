@@ -1,0 +1,46 @@
+"""Fourier transforms under the names of `torch.fft`, on NumPy's through the host.
+
+A spectrum is a `ComplexTensor`: a pair of real Tensors. Transforms take Tensors and ComplexTensors.
+They are linear maps, and the gradient of each is another transform, so that gradients of gradients
+exist. They run on the host: arrays of a GPU are copied there and back, and a function that
+`ndl.jit` compiles cannot contain them.
+"""
+
+from .complex import ComplexTensor, view_as_complex, view_as_real
+from .frequencies import fftfreq, fftshift, ifftshift, rfftfreq
+from .functions import (
+    fft,
+    fft2,
+    fftn,
+    ifft,
+    ifft2,
+    ifftn,
+    irfft,
+    irfft2,
+    irfftn,
+    rfft,
+    rfft2,
+    rfftn,
+)
+
+__all__ = [
+    "ComplexTensor",
+    "fft",
+    "fft2",
+    "fftfreq",
+    "fftn",
+    "fftshift",
+    "ifft",
+    "ifft2",
+    "ifftn",
+    "ifftshift",
+    "irfft",
+    "irfft2",
+    "irfftn",
+    "rfft",
+    "rfft2",
+    "rfftfreq",
+    "rfftn",
+    "view_as_complex",
+    "view_as_real",
+]
