@@ -35,7 +35,10 @@ ORDINARY = (
 )  # fmt: skip
 FLOATS = ("float32", "float64")
 COMPUTED = (*FLOATS, "int32", "int64", "uint8", "bool")
-UNARY = ("neg", "abs", "sign", "exp", "sin", "tanh", "erf", "relu", "floor", "round", "square")
+UNARY = (
+    "neg", "abs", "sign", "exp", "sin", "tanh", "erf", "relu", "floor", "round", "square", "atan",
+    "erfc",
+)  # fmt: skip
 PREDICATES = ("isnan", "isfinite", "logical_not")
 BINARY = (
     "add", "sub", "mul", "div", "floor_div", "mod", "pow", "maximum", "minimum", "relu_grad",

@@ -1,7 +1,10 @@
 // ops.h: the names of element-wise operations and reductions, in one place.
 //
-// Adding a unary op: a line here and its function in kernels/functions.h.
+// Adding a unary op: a line here and its function in kernels/functions.h, or, for a function of the
+// C library, a line in common/library.h.
 #pragma once
+
+#include "../common/library.h"
 
 namespace needle {
 
@@ -9,7 +12,8 @@ namespace needle {
 // The result has the argument's type.
 #define NEEDLE_UNARY_OPS(X)                                                              \
   X(neg) X(abs) X(sign) X(exp) X(log) X(log1p) X(expm1) X(sqrt) X(rsqrt) X(reciprocal)   \
-  X(square) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)
+  X(square) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round)     \
+  NEEDLE_LIBRARY_FUNCTIONS(X)
 // clang-format on
 // The result is bool.
 #define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)

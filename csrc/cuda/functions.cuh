@@ -2,6 +2,7 @@
 // in csrc/cpu/kernels/functions.h. Those that need nothing of CUDA are in csrc/common.
 #pragma once
 
+#include "../common/library.h"
 #include "common.cuh"
 
 namespace needle::f {
@@ -32,6 +33,9 @@ NEEDLE_FLOAT_FUNCTION(reciprocal, 1.0f / x, 1.0 / d)
 NEEDLE_FLOAT_FUNCTION(floor, ::floorf(x), ::floor(d))
 NEEDLE_FLOAT_FUNCTION(ceil, ::ceilf(x), ::ceil(d))
 NEEDLE_FLOAT_FUNCTION(round, ::rintf(x), ::rint(d))
+#define NEEDLE_LIBRARY_FUNCTION(name) NEEDLE_FLOAT_FUNCTION(name, ::name##f(x), ::name(d))
+NEEDLE_LIBRARY_FUNCTIONS(NEEDLE_LIBRARY_FUNCTION)
+#undef NEEDLE_LIBRARY_FUNCTION
 #undef NEEDLE_FLOAT_FUNCTION
 
 template <class T>

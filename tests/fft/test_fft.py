@@ -122,6 +122,7 @@ OPERATIONS = [
     lambda a, b, r: (2j) * a, lambda a, b, r: (1 + 1j) / a, lambda a, b, r: a / 3j,
     lambda a, b, r: 2 - a, lambda a, b, r: a * 3.0, lambda a, b, r: -a, lambda a, b, r: a**3,
     lambda a, b, r: a.conj() * b, lambda a, b, r: a.abs(), lambda a, b, r: abs(a * b),
+    lambda a, b, r: a.angle(),
     lambda a, b, r: a[1:, 0], lambda a, b, r: a.reshape(2, 6), lambda a, b, r: a.permute(1, 0),
     lambda a, b, r: a.sum(0), lambda a, b, r: a.mean(1), lambda a, b, r: a[0] + r,
     lambda a, b, r: a + b[0],

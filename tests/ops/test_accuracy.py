@@ -22,6 +22,10 @@ FUNCTIONS = {
     "exp": (np.exp, 2), "log": (np.log, 2), "log1p": (np.log1p, 4), "expm1": (np.expm1, 4),
     "tanh": (np.tanh, 2), "sigmoid": (_sigmoid, 4), "sin": (np.sin, 2), "cos": (np.cos, 2),
     "erf": (np.vectorize(math.erf, otypes=[float]), 4), "sqrt": (np.sqrt, 1),
+    "tan": (np.tan, 2), "asin": (np.arcsin, 2), "acos": (np.arccos, 2), "atan": (np.arctan, 2),
+    "sinh": (np.sinh, 3), "cosh": (np.cosh, 3), "asinh": (np.arcsinh, 3), "acosh": (np.arccosh, 3),
+    "atanh": (np.arctanh, 3), "erfc": (np.vectorize(math.erfc, otypes=[float]), 4),
+    "exp2": (np.exp2, 2), "log2": (np.log2, 2), "log10": (np.log10, 2),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 2), "reciprocal": (lambda x: 1 / x, 1),
 }  # fmt: skip
 NUMPY_ULPS = 4  # what NumPy promises of its own functions, which `cpu_numpy()` is made of

@@ -52,7 +52,8 @@ def _unary(torch: Any) -> Iterator[Corner]:
     f = torch.nn.functional
     for name in (
         "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "floor", "ceil", "round", "tanh",
-        "sigmoid", "erf", "relu",
+        "sigmoid", "erf", "relu", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
+        "atanh", "erfc", "exp2", "log2", "log10",
     ):  # fmt: skip
         yield Corner(name, getattr(ops, name), getattr(torch, name))
     # NaN has no sign: the derivatives of what depends on it are NaN.

@@ -14,6 +14,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "../../common/library.h"
 #include "../view.h"
 
 namespace needle::NEEDLE_ISA {
@@ -254,6 +255,12 @@ NEEDLE_FLOAT_FUNCTION(reciprocal, 1.0f / x, 1.0 / static_cast<double>(x))
 NEEDLE_FLOAT_FUNCTION(floor, std::floor(x), std::floor(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(ceil, std::ceil(x), std::ceil(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(round, std::nearbyint(x), std::nearbyint(static_cast<double>(x)))
+
+// As accurate as the C library; loops over them do not vectorize.
+#define NEEDLE_LIBRARY_FUNCTION(name) \
+  NEEDLE_FLOAT_FUNCTION(name, std::name(x), std::name(static_cast<double>(x)))
+NEEDLE_LIBRARY_FUNCTIONS(NEEDLE_LIBRARY_FUNCTION)
+#undef NEEDLE_LIBRARY_FUNCTION
 
 template <typename T>
 inline T magnitude(T x) {

@@ -50,6 +50,12 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x
 
 
+def _erfc(x: np.ndarray) -> np.ndarray:
+    import math
+
+    return np.vectorize(math.erfc, otypes=[x.dtype])(x) if x.size else x
+
+
 def _in_float64(function: Callable[..., np.ndarray]) -> _Unary:
     """NumPy's own float32 loops differ from processor to processor, by up to 4 ulp."""
     return lambda x: function(x, dtype=np.float64).astype(x.dtype)
@@ -95,6 +101,9 @@ UNARY: dict[str, _Unary] = {
     "tanh": np.tanh, "sigmoid": _sigmoid, "erf": _erf, "relu": lambda x: np.maximum(x, 0),
     "floor": np.floor, "ceil": np.ceil, "round": np.round, "isnan": np.isnan,
     "isfinite": np.isfinite, "logical_not": np.logical_not,
+    "tan": _in_float64(np.tan), "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
+    "atanh": np.arctanh, "erfc": _erfc, "exp2": np.exp2, "log2": np.log2, "log10": np.log10,
 }  # fmt: skip
 BINARY: dict[str, _Binary] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,

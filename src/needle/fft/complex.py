@@ -17,7 +17,7 @@ class ComplexTensor:
     """Complex numbers: a Tensor of their real parts and one of their imaginary parts.
 
     needle's arrays are real. This pair has what spectra need: `+ - * /` and `**` by an integer with
-    complex and real Tensors and numbers, `abs`, `conj`, sums, indexing and changes of
+    complex and real Tensors and numbers, `abs`, `angle`, `conj`, sums, indexing and changes of
     shape. Each is a composition of operations on the two parts, so that it is differentiable,
     compiled and on every device. A real Tensor stands on the right of an operator: `z * x`. For
     anything else use the parts. A loss must be real; the gradients of the parts are what PyTorch
@@ -163,6 +163,10 @@ class ComplexTensor:
         return ops.norm(ops.stack([self.real, self.imag], 0), 0)
 
     __abs__ = abs
+
+    def angle(self) -> Tensor:
+        """The angles within [-π, π]; the gradient at 0 is not finite."""
+        return ops.atan2(self.imag, self.real)
 
     # ---- shapes ---------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from ._pooling import AvgPool, AvgPoolGrad
 from ._recurrent import LSTM, RNN
 from ._reduction import CumSum, LogSumExp, Prod, Summation
 from ._scalar_arithmetic import PowerScalar, RDivScalar, RPowScalar
+from ._transcendental import Acos, Asin, Cosh, Exp2, Log2, Log10, Sinh, Tan
 
 
 class Precision(Enum):
@@ -57,7 +58,8 @@ TABLE: dict[Precision, tuple[type[Op], ...]] = {
     Precision.PRODUCT: (MatMul, Linear, Conv, ConvInputGrad, ConvWeightGrad),
     Precision.WIDE_PRODUCT: (Attention, LSTM, RNN),
     Precision.WIDE: (
-        Exp, Expm1, Log, Log1p, Rsqrt, EWisePow, PowerScalar, RPowScalar, RDivScalar,
+        Exp, Exp2, Expm1, Log, Log2, Log10, Log1p, Tan, Asin, Acos, Sinh, Cosh, Rsqrt,
+        EWisePow, PowerScalar, RPowScalar, RDivScalar,
         Summation, Prod, CumSum, LogSumExp, AvgPool, AvgPoolGrad,
         Softmax, LogSoftmax, CrossEntropy, CrossEntropyGrad, BatchNorm, LayerNorm,
     ),

@@ -9,6 +9,10 @@ COSTS = {
     "exp": 8, "log": 8, "log1p": 10, "expm1": 8, "tanh": 10, "sigmoid": 8, "erf": 12, "sin": 10,
     "cos": 10, "pow": 40, "mod": 20, "floor_div": 20, "sqrt": 4, "rsqrt": 6, "div": 3,
     "reciprocal": 3,
+    **dict.fromkeys(
+        ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "exp2",
+         "log2", "log10"), 40,
+    ),
 }  # fmt: skip
 
 

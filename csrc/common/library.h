@@ -1,0 +1,11 @@
+// library.h: the functions of one floating-point number that the C library of every device has.
+//
+// A further one is a line here, its NumPy counterpart in backend_ndarray/device_numpy.py and its op
+// in needle/ops. Kernels, compiled code and the GPU's kernels take it from this list.
+#pragma once
+
+// clang-format off
+#define NEEDLE_LIBRARY_FUNCTIONS(X)                                                        \
+  X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh) X(acosh) X(atanh) X(erfc) X(exp2) \
+  X(log2) X(log10)
+// clang-format on
