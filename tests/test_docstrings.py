@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from needle import data, fft, init, linalg, nn, ops, optim
+from needle.autograd import Tensor
 
 LAYERS = {
     f"nn.{name}": value
@@ -54,6 +55,12 @@ WITHOUT_EXAMPLE = {
     "data.mnist", "data.parse_mnist", "data.shakespeare", "nn.Hook",
     "nn.Module.__call__", "nn.Module.forward",
 }  # fmt: skip
+METHODS = {
+    f"Tensor.{name}": value
+    for name, value in vars(Tensor).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+}
+DOCUMENTED |= METHODS
 
 
 def section(doc: str, title: str) -> str | None:
@@ -72,8 +79,9 @@ def documented_parameters(doc: str) -> list[str] | None:
 
 
 def parameters(function: Any) -> list[str]:
-    """The names in the signature, in order."""
-    return [name for name in inspect.signature(function).parameters if name != "self"]
+    """The names in the signature, in order, without the object that a method is called on."""
+    names = list(inspect.signature(function).parameters)
+    return names[1:] if names[:1] == ["self"] or function in METHODS.values() else names
 
 
 def methods(name: str, value: Any) -> Iterator[tuple[str, Any]]:

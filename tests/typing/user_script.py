@@ -105,6 +105,15 @@ def model() -> nn.Module:
     return chain
 
 
+def methods(x: ndl.Tensor) -> tuple[ndl.Tensor, list[float]]:
+    y: ndl.Tensor = (2 - x.T @ x[0]).clip(0, 1).softmax(axis=-1).astype("float64")
+    y += y.max() // 2
+    shape: tuple[int, ...] = y.reshape(-1, 1).shape
+    array: ndl.NDArray = y.realize_cached_data() * len(shape)
+    host: np.ndarray = (array.sum(axis=0) >= 1).numpy()
+    return y, host.tolist()
+
+
 def main() -> None:
     net = Net()
     print(train(net, epochs=1), accuracy(net), len(Squares()), model())

@@ -4,7 +4,8 @@ A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks
 in reverse topological order and asks each op for the gradients of its inputs; those are computed
 with Tensor operations, so that a gradient can itself be differentiated.
 
-Each file imports from those before it: `tracing`, `modes`, `value`, `tensor`, `op`, `reverse`.
+Each file imports from those before it: `tracing`, `modes`, `value`, `operators`,
+`reductions` and `methods` (functions that `Tensor` lists), `tensor`, `tuples`, `op`, `reverse`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from . import modes, op, tensor
+from . import methods, modes, op, operators, reductions, tensor, tuples
 from .modes import (
     autocast_dtype,
     autocasting,
@@ -34,7 +35,7 @@ from .reverse import (
     values_from_before,
     vjp,
 )
-from .tensor import SparseGradients, Tensor, TensorTuple
+from .tensor import Tensor
 from .tracing import (
     Tracer,
     Untraceable,
@@ -45,6 +46,7 @@ from .tracing import (
     watched,
     watched_classes,
 )
+from .tuples import SparseGradients, TensorTuple
 from .value import Value, find_topo_sort, values_alive
 
 __all__ = [
@@ -64,6 +66,29 @@ __all__ = [
     "no_grad",
     "vjp",
 ]
+# Other packages of needle use these.
+__all__ += [
+    "SparseGradients",
+    "Tracer",
+    "Untraceable",
+    "autocast_dtype",
+    "autocasting",
+    "check_recomputed",
+    "continue_backward",
+    "current_trace",
+    "last_change",
+    "log_undo",
+    "rollback",
+    "rollback_on_error",
+    "timestamp",
+    "trace_with",
+    "untraced",
+    "unwatched",
+    "values_alive",
+    "values_from_before",
+    "watched",
+    "watched_classes",
+]
 
 LAZY_MODE: bool
 TENSOR_COUNTER: int
@@ -72,7 +97,8 @@ _counted_from = 0
 
 def set_operations(ops: ModuleType) -> None:
     """Tensor's operators and methods are the functions of `ops`, a package above this one."""
-    tensor.ops = op.ops = ops
+    for module in (methods, op, operators, reductions, tensor, tuples):
+        vars(module)["ops"] = ops
 
 
 class _Autograd(ModuleType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from ..contexts import Setting, decorated
 LAZY_MODE = False
 
 
+_Function = TypeVar("_Function")
+
+
 class _Mode(threading.local):
     recording = True
     autocast: np.dtype | None = None
     # The undo log: functions that take back changes of Python state, in the order of the changes.
     # None outside of `rollback` and `rollback_on_error`.
-    undo_log: list[Callable[[], Any]] | None = None
+    undo_log: list[Callable[[], object]] | None = None
 
     def __init__(self) -> None:
         # `recording` and `autocast` outside of the contexts that this thread is in.
@@ -67,7 +70,7 @@ class rollback_on_error:
             self._outer.extend(log)
 
 
-def log_undo(undo: Callable[[], Any]) -> None:
+def log_undo(undo: Callable[[], object]) -> None:
     """Log that a host action has changed Python state, such as a count of steps.
 
     `undo` takes the change back.
@@ -78,20 +81,21 @@ def log_undo(undo: Callable[[], Any]) -> None:
 
 class _SetRecording(Setting):
     recording: ClassVar[bool]
-    _context: ClassVar[Any]  # the only object of the class: all state is in `_mode`
+    _context: ClassVar[_SetRecording]  # the only object of the class: all state is in `_mode`
 
     def __init_subclass__(cls) -> None:
         cls._context = super().__new__(cls)
         super().__init__(cls._context, _mode, "recording", cls.recording, "outer_recording")
 
-    def __new__(cls, function: Any = None) -> Any:
+    def __new__(cls, function: object = None) -> Any:
         return cls._context if function is None else cls._context(function)
 
     def __init__(self) -> None:
         """Does nothing: the only object was initialized when its class was defined."""
 
-    def __call__(self, function: Any) -> Any:
-        return decorated(function, type(self), type(self).__name__)
+    def __call__(self, function: _Function) -> _Function:
+        wrapped: _Function = decorated(function, type(self), type(self).__name__)
+        return wrapped
 
 
 class no_grad(_SetRecording):

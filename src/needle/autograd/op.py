@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backend_ndarray.dtypes import FLOAT32, FLOAT64
 from .modes import _mode
-from .tensor import Tensor, TensorTuple
+from .tensor import Tensor
+from .tuples import TensorTuple
 from .value import Value
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Op:
     # Whether `gradient` takes `SparseGradients` where only some members of the output, a
     # TensorTuple, have a gradient.
     takes_sparse_gradients = False
-    precision: ClassVar[Any] = None
+    precision: ClassVar[object] = None
     takes_integers: ClassVar[bool] = True
 
     def __call__(self, *args: Value) -> Any:
@@ -45,11 +46,11 @@ class Op:
         """
         raise NotImplementedError
 
-    def take_memory(self, node: Any) -> None:
+    def take_memory(self, node: Value) -> None:
         """Give a deferred gradient memory of its own."""
         raise NotImplementedError
 
-    def resolve(self, node: Any) -> None:
+    def resolve(self, node: Value) -> None:
         """Replace a deferred gradient's op and inputs by the recorded ones."""
         raise NotImplementedError
 
@@ -61,7 +62,7 @@ class Op:
         return tuple(result) if isinstance(result, list) else (result,)
 
 
-def _check_inputs(op: Op, inputs: Iterable[Any]) -> None:
+def _check_inputs(op: Op, inputs: Iterable[object]) -> None:
     """Raises TypeError for an input that is no Tensor. Called only after an op has failed."""
     for x in inputs:
         if not isinstance(x, Value):
@@ -87,7 +88,8 @@ class TensorOp(Op):
     def __call__(self, *args: Value) -> Tensor:
         try:
             if self.precision is not None and _is_mixed(args):
-                return ops.precision.call(self, args)
+                tensor: Tensor = ops.precision.call(self, args)
+                return tensor
             return Tensor.make_from_op(self, args)
         except AttributeError:
             _check_inputs(self, args)
@@ -100,7 +102,8 @@ class TensorTupleOp(Op):
     def __call__(self, *args: Value) -> TensorTuple:
         try:
             if self.precision is not None and _is_mixed(args):
-                return ops.precision.call(self, args)
+                members: TensorTuple = ops.precision.call(self, args)
+                return members
             return TensorTuple.make_from_op(self, args)
         except AttributeError:
             _check_inputs(self, args)

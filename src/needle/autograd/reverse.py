@@ -10,8 +10,9 @@ from typing import Any
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
-from .tensor import SparseGradients, Tensor
+from .tensor import Tensor
 from .tracing import _traces, current_trace
+from .tuples import SparseGradients
 from .value import Value, find_topo_sort, topological_order
 
 
@@ -126,7 +127,7 @@ def check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
             raise _changed_since(x, node.op, what)
 
 
-def _changed_since(x: Any, op: Any, what: str) -> RuntimeError:
+def _changed_since(x: Value | NDArray, op: Op | None, what: str) -> RuntimeError:
     return RuntimeError(
         f"[{what}] {type(op).__name__} needs the value of a tensor of shape "
         f"{getattr(x, 'shape', '?')} that was changed or replaced after the forward pass; "
@@ -153,15 +154,17 @@ def check_recomputed(output: Value, forward: int, recomputed: int) -> None:
         stack.extend(value.inputs)
 
 
-def last_change(x: Any) -> int:
+def last_change(x: Value | NDArray) -> int:
     """When the data of a Value, or an array, was last changed or replaced."""
     if isinstance(x, NDArray):
-        return x._handle.version
+        version: int = x._handle.version
+        return version
     data = x.realize_cached_data() if _traces and current_trace() else x.cached_data
     if data is None:
         return x._modified
     if isinstance(data, tuple):
-        return max(x._modified, *(array._handle.version for array in data))
+        newest: int = max(x._modified, *(array._handle.version for array in data))
+        return newest
     written: int = data._handle.version
     return written if written > x._modified else x._modified
 
@@ -170,9 +173,9 @@ def last_change(x: Any) -> int:
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
-def _kept_by(op: Any) -> list[Any]:
+def _kept_by(op: Op | None) -> list[NDArray | Value]:
     """The arrays and Values among the attributes of an op, also those in tuples, lists and ops."""
-    found: list[Any] = []
+    found: list[NDArray | Value] = []
     left = [item for item in vars(op).values() if type(item) not in _PLAIN]
     while left:
         item = left.pop()
@@ -189,7 +192,7 @@ def _kept_by(op: Any) -> list[Any]:
     return found
 
 
-def check_seed(output: Tensor, out_grad: Any) -> Tensor:
+def check_seed(output: Tensor, out_grad: object) -> Tensor:
     if not is_float(output.dtype):
         raise TypeError(f"[backward] needs floating-point data, got {output.dtype}")
     if not output.requires_grad:
@@ -257,9 +260,9 @@ class _Deferred(Op):
         self.call = call
         self.position = position
         self.keep_alive = keep_alive
-        self.memory: Any = None  # a weak reference to the buffer that is the gradient's own
+        self.memory: weakref.ref[object] | None = None  # the buffer that is the gradient's own
 
-    def take_memory(self, node: Any) -> None:
+    def take_memory(self, node: Value) -> None:
         """Give the gradient `node` compact memory of its own, before anyone can write to it.
 
         Until then its array may be a broadcast view, or shared with another gradient or an op.
@@ -276,12 +279,12 @@ class _Deferred(Op):
     def _owns(self, data: NDArray) -> bool:
         return self.memory is not None and self.memory() is data._handle
 
-    def resolve(self, node: Any) -> None:
+    def resolve(self, node: Value) -> None:
         """Replace this op of `node` by the recorded op and its inputs."""
         if last_change(node) > node._created:
             raise RuntimeError(
-                f"[backward] the gradient of shape {node.shape} was changed after backward() "
-                "computed it, so that it can no longer be differentiated; detach() it"
+                f"[backward] the gradient of shape {node.cached_data._shape} was changed after "
+                "backward() computed it, so that it can no longer be differentiated; detach() it"
             )
         self.take_memory(node)
         recorded = self.call.recorded_gradient(self.position)
@@ -335,7 +338,7 @@ def grad(
 
 
 def vjp(
-    function: Callable[..., Any], inputs: Sequence[Value], out_grad: Value
+    function: Callable[..., Value], inputs: Sequence[Value], out_grad: Value
 ) -> tuple[Value | None, ...]:
     """The gradients of `function(*inputs)` with respect to `inputs`, given the output's.
 

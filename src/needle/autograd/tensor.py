@@ -2,94 +2,20 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
-from ..backend_ndarray.dtypes import FLOAT32, check_update_dtype, checked_real, own_dtype
-from ..backend_ndarray.layout import check_update
+from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
 from ..backend_selection import Device, default_float
-from ..synonyms import accepts_synonyms
-from .modes import _mode
+from ..typing import DTypeLike
+from . import methods, operators, reductions
 from .value import Value
 
 if TYPE_CHECKING:
     from .. import ops
-
-
-class TensorTuple(Value):
-    """Several tensors that one operation returns or takes together."""
-
-    __slots__ = ()
-
-    @classmethod
-    def make_const(cls, data: Any, *, requires_grad: bool = False) -> TensorTuple:
-        return super().make_const(tuple(data), requires_grad=requires_grad)
-
-    def __len__(self) -> int:
-        return len(self.realize_cached_data())
-
-    def __getitem__(self, index: int) -> Tensor:
-        return ops.tuple_get_item(self, index)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    def tuple(self) -> tuple[Tensor, ...]:
-        """The members as a Python tuple."""
-        return tuple(self)
-
-    def __repr__(self) -> str:
-        return f"needle.TensorTuple{self.tuple()}"
-
-    def __add__(self, other: TensorTuple) -> TensorTuple:
-        if not isinstance(other, TensorTuple):
-            return NotImplemented
-        if len(self) != len(other):
-            raise ValueError(f"[add] tuples of {len(self)} and {len(other)} tensors differ")
-        return ops.make_tuple(*[a + b for a, b in zip(self, other, strict=True)])
-
-    def detach(self) -> TensorTuple:
-        """The same data without history."""
-        return TensorTuple.make_const(self.realize_cached_data())
-
-    def numpy(self) -> list[np.ndarray]:
-        """A NumPy copy of every member."""
-        return [x.numpy() for x in self.realize_cached_data()]
-
-
-class SparseGradients:
-    """The gradient of a TensorTuple while it is accumulated: only of the members that have one.
-
-    The gradients of the T members of a sequence arrive one by one. Adding T full tuples would take
-    O(T²) time.
-    """
-
-    def __init__(self, whole: Value, gradients: dict[int, Tensor]) -> None:
-        self.whole, self.gradients = whole, gradients
-
-    def __add__(self, other: SparseGradients | TensorTuple) -> SparseGradients:
-        added = other.gradients if isinstance(other, SparseGradients) else dict(enumerate(other))
-        both = {i: g + added[i] if i in added else g for i, g in self.gradients.items()}
-        return SparseGradients(self.whole, {**added, **both})
-
-    def __radd__(self, other: TensorTuple) -> SparseGradients:
-        return SparseGradients(self.whole, dict(enumerate(other))) + self
-
-    def to_tuple(self) -> TensorTuple:
-        """The gradients of all members; zeros for members without a gradient."""
-        arrays = self.whole.realize_cached_data()
-        return ops.make_tuple(
-            *(
-                self.gradients[i]
-                if i in self.gradients
-                else Tensor.make_const(x._device.zeros(x._shape, x._dtype))
-                for i, x in enumerate(arrays)
-            )
-        )
 
 
 class Tensor(Value):
@@ -106,14 +32,19 @@ class Tensor(Value):
 
     def __init__(
         self,
-        array: Any,
+        array: object,
         *,
         device: Device | str | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         requires_grad: bool = True,
     ) -> None:
         data = _as_ndarray(array, device, dtype)
         self._init(None, (), data, requires_grad and is_float(data.dtype))
+
+    if TYPE_CHECKING:
+        cached_data: NDArray
+
+        def realize_cached_data(self) -> NDArray: ...
 
     @staticmethod
     def _differentiable(data: NDArray) -> bool:
@@ -135,7 +66,19 @@ class Tensor(Value):
         self._replace_data(value.realize_cached_data())
 
     def detach(self) -> Tensor:
-        """A Tensor over the same data that no gradient flows through."""
+        """A Tensor over the same data that no gradient flows through.
+
+        Returns
+        -------
+        Tensor
+            It shares the memory: what is written into one shows in the other.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([1.0]).detach().requires_grad
+        False
+        """
         self._take_memory()
         return Tensor.make_const(self.realize_cached_data())
 
@@ -170,22 +113,61 @@ class Tensor(Value):
         return self.realize_cached_data().size
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array with a copy of the data; float32 for bfloat16."""
+        """The data as a NumPy array; float32 for bfloat16.
+
+        Returns
+        -------
+        numpy.ndarray
+            A copy.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([1.0, 2.0]).numpy().tolist()
+        [1.0, 2.0]
+        """
         return self.realize_cached_data().numpy()
 
     def item(self) -> Any:
-        """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
+        """The only element as a Python number.
+
+        Returns
+        -------
+        float, int or bool
+
+        Raises
+        ------
+        ValueError
+            If there is not exactly one element.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([1.0, 2.0]).sum().item()
+        3.0
+        """
         return self.realize_cached_data().item()
 
     def tolist(self) -> Any:
-        """The elements as nested Python lists."""
+        """The elements as nested Python lists.
+
+        Returns
+        -------
+        list, or a number for a 0-d tensor
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([[1.0], [2.0]]).tolist()
+        [[1.0], [2.0]]
+        """
         return self.realize_cached_data().tolist()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         self._take_memory()
         return self.realize_cached_data().__array__(dtype, copy)
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: Any) -> object:
         self._take_memory()
         return self.realize_cached_data().__dlpack__(**options)
 
@@ -216,12 +198,45 @@ class Tensor(Value):
     def __str__(self) -> str:
         return str(self.realize_cached_data())
 
-    def to(self, target: Any, non_blocking: bool = False) -> Tensor:
-        """This tensor on a device, or converted to a dtype; differentiable. See `ops.to`."""
+    def to(self, target: DTypeLike | Device, non_blocking: bool = False) -> Tensor:
+        """This tensor on a device, or converted to a dtype; differentiable.
+
+        Parameters
+        ----------
+        target : device, dtype, or the name of either
+        non_blocking : bool
+            A GPU copies from pinned memory without waiting. The memory must not change meanwhile.
+
+        Returns
+        -------
+        Tensor
+            This tensor itself where it is there already and has that dtype.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([1.5]).to("cpu").to("float64").dtype
+        dtype('float64')
+        """
         return ops.to(self, target, non_blocking)
 
-    def astype(self, dtype: Any) -> Tensor:
-        """This tensor converted to `dtype`; differentiable between float dtypes."""
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """This tensor converted to `dtype`; differentiable between float dtypes.
+
+        Parameters
+        ----------
+        dtype : dtype or its name
+
+        Returns
+        -------
+        Tensor
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.Tensor([1.7, -1.7]).astype("int64")
+        needle.Tensor([ 1 -1])
+        """
         return ops.to(self, as_dtype(dtype))
 
     # ---- reverse mode -----------------------------------------------------------------------
@@ -229,352 +244,119 @@ class Tensor(Value):
     def backward(self, out_grad: Tensor | None = None) -> None:
         """Compute the gradient of this tensor with respect to everything it was made from.
 
-        Sets `.grad` on every value reached, replacing what was there. `out_grad` (default: ones)
-        has this tensor's shape. Raises RuntimeError when nothing was recorded or a recorded value
-        was modified since, TypeError for integer data, ValueError for a seed of another shape.
+        Sets `.grad` on every value reached, replacing what was there.
+
+        Parameters
+        ----------
+        out_grad : Tensor, optional
+            The gradient of this tensor, of its shape. Ones by default.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was recorded, or if a recorded value has been modified since.
+        TypeError
+            If the data are integers.
+        ValueError
+            If `out_grad` has another shape or is on another device.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> x = ndl.Tensor([1.0, 2.0])
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        needle.Tensor([2. 4.])
         """
         from .reverse import check_seed, compute_gradient_of_variables  # which is above
 
         compute_gradient_of_variables(self, check_seed(self, out_grad))
 
-    # ---- operators --------------------------------------------------------------------------
+    # ---- operators: operators.py ----------------------------------------------------------------
 
-    def __add__(self, other: Any) -> Tensor:
-        return ops.add(self, other)
-
-    __radd__ = __add__
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ops.multiply(self, other)
-
-    __rmul__ = __mul__
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ops.subtract(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ops.subtract(other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ops.divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ops.divide(other, self)
-
-    # NumPy would take an operator that Tensor lacks, and give an array of NumPy's.
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return ops.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return ops.floor_divide(other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return ops.remainder(self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return ops.remainder(other, self)
-
-    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return other // self, other % self
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ops.power(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ops.power(other, self)
-
-    def __neg__(self) -> Tensor:
-        return ops.negate(self)
-
-    def __abs__(self) -> Tensor:
-        return ops.abs(self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return ops.matmul(other, self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return ops.bitwise_and(self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> Tensor:
-        return ops.bitwise_or(self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Any) -> Tensor:
-        return ops.bitwise_xor(self, other)
-
-    __rxor__ = __xor__
-
-    def __lshift__(self, other: Any) -> Tensor:
-        return ops.left_shift(self, other)
-
-    def __rlshift__(self, other: Any) -> Tensor:
-        return ops.left_shift(other, self)
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return ops.right_shift(self, other)
-
-    def __rrshift__(self, other: Any) -> Tensor:
-        return ops.right_shift(other, self)
-
-    def __invert__(self) -> Tensor:
-        return ops.bitwise_not(self)
-
-    def __eq__(self, other: object) -> Any:
-        return NotImplemented if other is None else ops.equal(self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return NotImplemented if other is None else ops.not_equal(self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ops.less(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return ops.less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ops.greater(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ops.greater_equal(self, other)
-
+    __add__ = __radd__ = operators.add
+    __mul__ = __rmul__ = operators.mul
+    __sub__ = operators.sub
+    __rsub__ = operators.rsub
+    __truediv__ = operators.truediv
+    __rtruediv__ = operators.rtruediv
+    __floordiv__ = operators.floordiv
+    __rfloordiv__ = operators.rfloordiv
+    __mod__ = operators.mod
+    __rmod__ = operators.rmod
+    __divmod__ = operators.divmod_
+    __rdivmod__ = operators.rdivmod
+    __pow__ = operators.pow_
+    __rpow__ = operators.rpow
+    __matmul__ = operators.matmul
+    __rmatmul__ = operators.rmatmul
+    __and__ = __rand__ = operators.and_
+    __or__ = __ror__ = operators.or_
+    __xor__ = __rxor__ = operators.xor
+    __lshift__ = operators.lshift
+    __rlshift__ = operators.rlshift
+    __rshift__ = operators.rshift
+    __rrshift__ = operators.rrshift
+    __neg__ = operators.neg
+    __abs__ = operators.abs_
+    __invert__ = operators.invert
+    __eq__ = operators.eq  # type: ignore[assignment]
+    __ne__ = operators.ne  # type: ignore[assignment]
+    __lt__ = operators.lt
+    __le__ = operators.le
+    __gt__ = operators.gt
+    __ge__ = operators.ge
     __hash__ = object.__hash__
+    __getitem__ = operators.getitem
+    __setitem__ = operators.setitem
+    _update = operators.update
+    __iadd__ = operators.iadd
+    __isub__ = operators.isub
+    __imul__ = operators.imul
+    __itruediv__ = operators.itruediv
+    __ipow__ = operators.ipow
+    __iand__ = operators.iand
+    __ior__ = operators.ior
+    __ixor__ = operators.ixor
+    __ilshift__ = operators.ilshift
+    __irshift__ = operators.irshift
+    __imatmul__ = operators.imatmul
 
-    def __getitem__(self, key: Any) -> Tensor:
-        return ops.getitem(self, key)
+    # ---- the functions of needle.ops as methods: reductions.py, methods.py ----------------------
 
-    # ---- in place ---------------------------------------------------------------------------
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Write into the data in place, as a constant. Only outside of a recorded computation.
-
-        Every Tensor over the same memory shows it. Raises RuntimeError for a tensor that requires a
-        gradient while recording is on; a `.grad` may be written to.
-        """
-        if self.requires_grad and self._is_recorded():
-            raise RuntimeError(
-                "[setitem] a tensor that requires a gradient cannot be modified in place; write "
-                "under needle.autograd.no_grad(), or use needle.where"
-            )
-        self._take_memory()
-        data = self.realize_cached_data()
-        key = ops.index_data(key)
-        data[key] = value.realize_cached_data() if isinstance(value, Tensor) else value
-        self._replace_data(data)
-
-    def _is_recorded(self) -> bool:
-        """Whether what is done to this tensor is recorded. A stored gradient is a plain array."""
-        return _mode.recording and not (self.op is not None and self.op.is_deferred)
-
-    def _update(self, symbol: str, in_place: Any, operation: Any, other: Any) -> Tensor:
-        """`self symbol other`: in place, unless a graph is recorded.
-
-        Aliases, views and parameters see the change. The dtype stays; the result is rounded to it.
-        Of tensors in a graph `a += b` is recorded as `a = a + b`, which changes no data. Raises
-        RuntimeError for a leaf that requires a gradient while recording is on, ValueError where the
-        result has another shape, TypeError where its dtype does not fit (a float into integers).
-        """
-        if self._is_recorded():
-            if self.requires_grad and self.is_leaf():
-                raise RuntimeError(
-                    f"[{symbol}] a leaf that requires a gradient cannot be modified in place while "
-                    "operations are recorded; write under needle.autograd.no_grad(), or "
-                    f"x = x {symbol[:-1]} y for a new tensor"
-                )
-            if self.requires_grad or (isinstance(other, Value) and other.requires_grad):
-                result = operation(self, other)
-                check_update(symbol, self.shape, result.shape)
-                check_update_dtype(symbol, self.dtype, result.dtype)
-                return result if result.dtype is self.dtype else result.astype(self.dtype)
-        self._take_memory()
-        data = self.realize_cached_data()
-        in_place(data, other.realize_cached_data() if isinstance(other, Tensor) else other)
-        self._replace_data(data)
-        return self
-
-    def __iadd__(self, other: Any) -> Tensor:
-        return self._update("+=", operator.iadd, ops.add, other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return self._update("-=", operator.isub, ops.subtract, other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return self._update("*=", operator.imul, ops.multiply, other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return self._update("/=", operator.itruediv, ops.divide, other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return self._update("**=", operator.ipow, ops.power, other)
-
-    def __iand__(self, other: Any) -> Tensor:
-        return self._update("&=", operator.iand, ops.bitwise_and, other)
-
-    def __ior__(self, other: Any) -> Tensor:
-        return self._update("|=", operator.ior, ops.bitwise_or, other)
-
-    def __ixor__(self, other: Any) -> Tensor:
-        return self._update("^=", operator.ixor, ops.bitwise_xor, other)
-
-    def __ilshift__(self, other: Any) -> Tensor:
-        return self._update("<<=", operator.ilshift, ops.left_shift, other)
-
-    def __irshift__(self, other: Any) -> Tensor:
-        return self._update(">>=", operator.irshift, ops.right_shift, other)
-
-    def __imatmul__(self, other: Any) -> Tensor:
-        return self._update("@=", operator.imatmul, ops.matmul, other)
-
-    # ---- the functions of needle.ops as methods ---------------------------------------------
-
-    @property
-    def T(self) -> Tensor:
-        """The tensor with its axes reversed."""
-        return ops.permute(self, tuple(reversed(range(self.ndim))))
-
-    @accepts_synonyms
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The sum over `axis` (None, an int or a tuple)."""
-        return ops.summation(self, axis, keepdims)
-
-    @accepts_synonyms
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The arithmetic mean over `axis`."""
-        return ops.mean(self, axis, keepdims)
-
-    @accepts_synonyms
-    def var(self, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-        """The variance over `axis`, divided by n - correction."""
-        return ops.var(self, axis, keepdims, correction)
-
-    @accepts_synonyms
-    def std(self, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-        """The standard deviation over `axis`."""
-        return ops.std(self, axis, keepdims, correction)
-
-    @accepts_synonyms
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The product over `axis`."""
-        return ops.prod(self, axis, keepdims)
-
-    @accepts_synonyms
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The largest element over `axis`."""
-        return ops.max(self, axis, keepdims)
-
-    @accepts_synonyms
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The smallest element over `axis`."""
-        return ops.min(self, axis, keepdims)
-
-    @accepts_synonyms
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """The index of the first largest element along `axis`, int64."""
-        return ops.argmax(self, axis, keepdims)
-
-    @accepts_synonyms
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """The index of the first smallest element along `axis`, int64."""
-        return ops.argmin(self, axis, keepdims)
-
-    @accepts_synonyms
-    def norm(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The Euclidean norm over `axis`."""
-        return ops.norm(self, axis, keepdims)
-
-    @accepts_synonyms
-    def cumsum(self, axis: int) -> Tensor:
-        """Running sums along `axis`."""
-        return ops.cumsum(self, axis)
-
-    def broadcast_to(self, shape: Sequence[int]) -> Tensor:
-        """The tensor repeated along axes of length 1 to reach `shape`."""
-        return ops.broadcast_to(self, shape)
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements under another shape; one entry may be -1."""
-        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
-
-    def flatten(self, start_axis: int = 0) -> Tensor:
-        """The axes from `start_axis` on joined into one."""
-        return ops.reshape(self, (*self.shape[:start_axis], -1))
-
-    @accepts_synonyms
-    def transpose(self, axes: Any = None, *more: int) -> Tensor:
-        """Two axes exchanged, the last two by default."""
-        return ops.transpose(self, (axes, *more) if more else axes)
-
-    def permute(self, *axes: Any) -> Tensor:
-        """The axes in another order."""
-        return ops.permute(self, axes[0] if len(axes) == 1 else axes)
-
-    @accepts_synonyms
-    def squeeze(self, axis: Any = None) -> Tensor:
-        """Without the given axes of length 1 (all of them by default)."""
-        return ops.squeeze(self, axis)
-
-    @accepts_synonyms
-    def unsqueeze(self, axis: int) -> Tensor:
-        """With a new axis of length 1 at `axis`."""
-        return ops.unsqueeze(self, axis)
-
-    def matmul(self, other: Any) -> Tensor:
-        """The matrix product; batch axes broadcast."""
-        return ops.matmul(self, other)
-
-    def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
-        """Every element moved into [low, high]."""
-        return ops.clip(self, low, high)
-
-    def exp(self) -> Tensor:
-        """e to the power of each element."""
-        return ops.exp(self)
-
-    def log(self) -> Tensor:
-        """Natural logarithm."""
-        return ops.log(self)
-
-    def sqrt(self) -> Tensor:
-        """Square root."""
-        return ops.sqrt(self)
-
-    def abs(self) -> Tensor:
-        """Absolute value."""
-        return ops.abs(self)
-
-    def tanh(self) -> Tensor:
-        """Hyperbolic tangent."""
-        return ops.tanh(self)
-
-    def sigmoid(self) -> Tensor:
-        """1 / (1 + exp(-x))."""
-        return ops.sigmoid(self)
-
-    def relu(self) -> Tensor:
-        """max(x, 0)."""
-        return ops.relu(self)
-
-    @accepts_synonyms
-    def softmax(self, axis: int = -1) -> Tensor:
-        """exp(x) divided by its sum along `axis`."""
-        return ops.softmax(self, axis)
-
-    @accepts_synonyms
-    def log_softmax(self, axis: int = -1) -> Tensor:
-        """The logarithm of `softmax`."""
-        return ops.log_softmax(self, axis)
+    T = property(methods.reverse_axes)
+    sum = reductions.sum
+    mean = reductions.mean
+    var = reductions.var
+    std = reductions.std
+    prod = reductions.prod
+    max = reductions.max
+    min = reductions.min
+    argmax = reductions.argmax
+    argmin = reductions.argmin
+    norm = reductions.norm
+    cumsum = reductions.cumsum
+    broadcast_to = methods.broadcast_to
+    reshape = methods.reshape
+    flatten = methods.flatten
+    transpose = methods.transpose
+    permute = methods.permute
+    squeeze = methods.squeeze
+    unsqueeze = methods.unsqueeze
+    matmul = methods.matmul
+    clip = methods.clip
+    exp = methods.exp
+    log = methods.log
+    sqrt = methods.sqrt
+    abs = methods.abs
+    tanh = methods.tanh
+    sigmoid = methods.sigmoid
+    relu = methods.relu
+    softmax = methods.softmax
+    log_softmax = methods.log_softmax
 
 
-def _as_ndarray(array: Any, device: Device | str | None, dtype: Any) -> NDArray:
+def _as_ndarray(array: object, device: Device | str | None, dtype: DTypeLike | None) -> NDArray:
     """The data of a new Tensor; shares memory only with a Tensor or NDArray that fits as it is."""
     if isinstance(array, Tensor):
         array = array.realize_cached_data()
@@ -584,14 +366,14 @@ def _as_ndarray(array: Any, device: Device | str | None, dtype: Any) -> NDArray:
     if isinstance(array, (list, tuple)) and any(isinstance(x, Tensor) for x in array):
         array = [np.asarray(x) for x in array]
     is_array = isinstance(array, np.ndarray)
-    host = array if is_array else np.asarray(array)
+    host: np.ndarray = array if isinstance(array, np.ndarray) else np.asarray(array)
     dtype = as_dtype(_default_dtype(host, is_array) if dtype is None else dtype)
     if not is_array:  # numbers in lists are looked at more closely than arrays
         host = checked_real(host, True, dtype, "Tensor")
     return NDArray(host, device=device, dtype=dtype)
 
 
-def _default_dtype(host: np.ndarray, is_array: bool) -> Any:
+def _default_dtype(host: np.ndarray, is_array: bool) -> DTypeLike:
     kind = host.dtype.kind
     if kind in "iub" and (is_array or kind == "b"):
         return own_dtype(host.dtype)

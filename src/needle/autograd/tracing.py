@@ -9,14 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ..backend_ndarray import HostNumber, NDArray
 from ..forks import in_child
 
 if TYPE_CHECKING:
+    from .tensor import Tensor
     from .value import Value
 
+
+# What the attributes or items of an object are kept in.
+Holder: TypeAlias = dict[Any, Any]
 
 # The active tracer of each thread, by thread id.
 _traces: dict[int, Tracer] = {}
@@ -32,7 +36,7 @@ class Tracer(Protocol):
     def read(self, value: Value) -> Any:
         """The data of `value` inside the trace."""
 
-    def write(self, value: Value, data: Any) -> bool:
+    def write(self, value: Value, data: object) -> bool:
         """`value` is about to get new data.
 
         True where `value` is from outside: then the tracer keeps the data, and `value` must not
@@ -42,10 +46,10 @@ class Tracer(Protocol):
     def new_value(self, value: Value) -> None:
         """`value` was made inside of the function."""
 
-    def read_grad(self, value: Value) -> Any:
+    def read_grad(self, value: Value) -> object:
         """The gradient of `value` inside the trace."""
 
-    def write_grad(self, value: Value, grad: Any) -> bool:
+    def write_grad(self, value: Value, grad: Tensor | None) -> bool:
         """`value` is about to get a new gradient; the result is as in `write`."""
 
     def backward(self, values: Iterable[Value]) -> None:
@@ -59,20 +63,20 @@ class Tracer(Protocol):
 
     since: int  # the timestamp of its beginning
 
-    def guard_items(self, holder: dict[Any, Any], keys: Iterable[Any]) -> None:
+    def guard_items(self, holder: Holder, keys: Iterable[object]) -> None:
         """The program is valid only while these items are the same as at the end of the trace."""
 
-    def guard_contents(self, container: list[Any] | dict[Any, Any]) -> None:
+    def guard_contents(self, container: list[Any] | Holder) -> None:
         """The program is valid only while `container` has the objects that it has at the end."""
 
-    def has_made(self, obj: Any) -> bool:
+    def has_made(self, obj: object) -> bool:
         """Whether `obj`, of a watched class, was made inside of the function.
 
         Each call makes such an object anew. Its state belongs to the trace: calls neither read nor
         change it.
         """
 
-    def calls(self, module: Any) -> None:
+    def calls(self, module: object) -> None:
         """`module`, whose mode is `module.training`, is about to be called."""
 
     def leaves(self, value: Value, gradient: Value) -> None:
@@ -84,13 +88,13 @@ class Tracer(Protocol):
     def asked_for_gradients(self, inputs: Iterable[Value], values: Iterable[Value]) -> None:
         """Gradients of `inputs` are requested, through `values` computed outside."""
 
-    def is_set(self, holder: dict[Any, Any], key: Any) -> bool:
+    def is_set(self, holder: Holder, key: object) -> bool:
         """Whether the function has replaced an item of a dict."""
 
     def host_number(self, read: Callable[[], float]) -> HostNumber:
         """A number that every call gets from `read()`, which may change state as `host_action`."""
 
-    def record_forward(self, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+    def record_forward(self, inputs: Sequence[Value]) -> AbstractContextManager[object]:
         """A context in which a function of `inputs` runs that will run again in the backward pass.
 
         Its value identifies this run for `recompute` and `replay`.
@@ -103,7 +107,7 @@ class Tracer(Protocol):
         computations. Raises TraceError where the mode of a Module differs from the first time.
         """
 
-    def replay(self, run: Any, inputs: Sequence[Value]) -> AbstractContextManager[Any]:
+    def replay(self, run: Any, inputs: Sequence[Value]) -> AbstractContextManager[object]:
         """A context in which the function of `run` is traced again on other `inputs`.
 
         Raises TraceError where the function reads values from outside that the first run did not
@@ -123,7 +127,7 @@ class Tracer(Protocol):
         or None where the body cannot be a loop node: it draws random numbers or changes a Tensor.
         """
 
-    def host_action(self, action: Callable[[], Any]) -> None:
+    def host_action(self, action: Callable[[], object]) -> None:
         """Run `action` at every call of the program: it changes Python state.
 
         `action` logs how to undo the change, by `log_undo`.
@@ -142,7 +146,7 @@ def watched(cls: _Class) -> _Class:
     return cls
 
 
-def unwatched(obj: Any, name: str) -> Any:
+def unwatched(obj: object, name: str) -> Any:
     """Read an attribute without a guard, for code that registers its guards itself."""
     return object.__getattribute__(obj, name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..backend_ndarray import versions
 from . import modes
@@ -48,14 +48,14 @@ class Value:
     )
 
     op: Op | None
-    inputs: Sequence[Any]  # Values; Tensors in most ops, TensorTuples in some
+    inputs: Sequence[Any]  # Values: Tensors in most ops, TensorTuples in some
     cached_data: Any
     requires_grad: bool
     _grad: Any
     _programs: set[Any]  # the compiled programs that are specialized to this object, if any
 
     def _init(
-        self, op: Op | None, inputs: Sequence[Value], cached_data: Any, requires_grad: bool
+        self, op: Op | None, inputs: Sequence[Value], cached_data: object, requires_grad: bool
     ) -> None:
         self._alive = _alive
         self.op = op
@@ -101,14 +101,14 @@ class Value:
         return self.op is None
 
     @classmethod
-    def make_const(cls, data: Any, *, requires_grad: bool = False) -> Any:
+    def make_const(cls, data: Any, *, requires_grad: bool = False) -> Self:
         """A Value over `data` itself (no copy) with no history."""
         value = cls.__new__(cls)
         value._init(None, (), data, requires_grad)
         return value
 
     @classmethod
-    def make_from_op(cls, op: Op, inputs: Sequence[Value]) -> Any:
+    def make_from_op(cls, op: Op, inputs: Sequence[Value]) -> Self:
         """The result of `op` on `inputs`, recorded if recording is on and an input requires it."""
         recorded = False
         if _mode.recording:
@@ -131,7 +131,7 @@ class Value:
     def _differentiable(data: Any) -> bool:
         return True
 
-    def _twin(self) -> Any:
+    def _twin(self) -> Self:
         """A copy with the same data and history, on which `ndl.jit` traces a function."""
         twin = type(self).__new__(type(self))
         for name in Value.__slots__:
@@ -141,11 +141,11 @@ class Value:
             twin.__dict__.update(self.__dict__)
         return twin
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # A copied or unpickled Value has the data and no history.
         return _rebuild, (type(self), self.realize_cached_data(), self.requires_grad)
 
-    def _replace_data(self, data: Any) -> None:
+    def _replace_data(self, data: object) -> None:
         """Replace the data; graphs that recorded the old data can detect the change."""
         trace = current_trace() if _traces else None
         put_off = trace is not None and trace.write(self, data)
@@ -161,7 +161,7 @@ class Value:
         self.op, self.inputs, self.requires_grad = None, (), False
 
 
-def _rebuild(cls: type[Value], data: Any, requires_grad: bool) -> Value:
+def _rebuild(cls: type[Value], data: object, requires_grad: bool) -> Value:
     return cls.make_const(data, requires_grad=requires_grad)
 
 

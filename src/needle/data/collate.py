@@ -126,8 +126,8 @@ class ToTensors:
         return self._converted(Tensor(host, device=self.device, requires_grad=False))
 
     def _converted(self, tensor: Tensor) -> Tensor:
-        wanted = self.dtype is not None and is_float(tensor.dtype)
-        tensor = tensor.astype(self.dtype) if wanted else tensor
+        if self.dtype is not None and is_float(tensor.dtype):
+            tensor = tensor.astype(self.dtype)
         return _pinned(tensor) if self.pin_memory else tensor
 
 

@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..autograd.tensor import SparseGradients
+from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray
 from ..ops import transpose
 from ._host import as_matrix, constant, eye_like, from_host, lower, members, symmetric, to_host

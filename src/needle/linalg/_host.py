@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import ops
-from ..autograd import Tensor, TensorTuple
-from ..autograd.tensor import SparseGradients
+from ..autograd import SparseGradients, Tensor, TensorTuple
 from ..autograd.tracing import Untraceable
 from ..backend_ndarray import NDArray, is_float, is_traced
 from ..typing import DType

@@ -13,8 +13,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from .. import ops
-from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..autograd.tensor import SparseGradients
+from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray
 from ..ops import matmul, transpose, unbroadcast
 from ._factorizations import svd, svdvals
