@@ -48,7 +48,7 @@ def same(a: Any, b: Any) -> None:
 def argument(function: Callable[..., Any]) -> Any:
     """An axis, or as many as the function takes."""
     name = next(p for p in inspect.signature(function).parameters if p in AXES)
-    several = {"permute": (2, 0, 1), "transpose": (0, 1), "flip": (1,)}
+    several = {"permute": (2, 0, 1), "rot90": (0, 2), "transpose": (0, 1), "flip": (1,)}
     return several.get(function.__name__, 1) if name == "axes" else 1
 
 

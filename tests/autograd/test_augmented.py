@@ -248,10 +248,8 @@ def test_a_graph_notices_an_update() -> None:
     h.detach()[...] += 1.0
     with pytest.raises(RuntimeError, match="changed or replaced"):
         z.backward()
-    y = w * 2.0
     with pytest.raises(RuntimeError, match="cannot be modified in place"):
-        y[0] += 1.0
-    np.testing.assert_array_equal(y.numpy(), [1, 3])
+        w[0] += 1.0
 
 
 def test_lazy_values_keep_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks
 in reverse topological order and asks each op for the gradients of its inputs; those are computed
 with Tensor operations, so that a gradient can itself be differentiated.
 
-Each file imports from those before it: `tracing`, `modes`, `value`, `operators`,
-`reductions` and `methods` (functions that `Tensor` lists), `tensor`, `tuples`, `op`, `reverse`.
+Each file imports from those before it: `tracing`, `modes`, `value`, `operators` (functions that
+`Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`, `tensor`, `tuples`,
+`op`, `reverse`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from . import methods, modes, op, operators, reductions, tensor, tuples
+from . import modes, op, operators, tensor, torch_methods, tuples
 from .modes import (
     autocast_dtype,
     autocasting,
@@ -97,7 +98,7 @@ _counted_from = 0
 
 def set_operations(ops: ModuleType) -> None:
     """Tensor's operators and methods are the functions of `ops`, a package above this one."""
-    for module in (methods, op, operators, reductions, tensor, tuples):
+    for module in (op, operators, tensor, torch_methods, tuples):
         vars(module)["ops"] = ops
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..backend_ndarray.dtypes import check_update_dtype
 from ..backend_ndarray.layout import check_update
-from .modes import _mode
 from .value import Value
 
 if TYPE_CHECKING:
@@ -162,25 +161,22 @@ def getitem(x: Tensor, key: Index) -> Tensor:
 
 
 def setitem(x: Tensor, key: Index, value: object) -> None:
-    """Write into the data in place, as a constant. Only outside of a recorded computation.
+    """Write into a tensor.
 
-    Every Tensor over the same memory shows it. Raises RuntimeError for a tensor that requires a
-    gradient while recording is on; a `.grad` may be written to.
+    Where nothing is recorded the value is written into the memory, and every Tensor over the same
+    memory shows it. Where operations are recorded and one of the two is part of a graph, gradients
+    flow to the value and to what is not overwritten: the tensor becomes the result of `ops.put`.
+    Raises RuntimeError for a leaf that requires a gradient, and for a view of a tensor in a graph;
+    a `.grad` may be written to.
     """
-    if x.requires_grad and _is_recorded(x):
-        raise RuntimeError(
-            "[setitem] a tensor that requires a gradient cannot be modified in place; write "
-            "under needle.autograd.no_grad(), or use needle.where"
-        )
+    has_graph = x.requires_grad or (isinstance(value, Value) and value.requires_grad)
+    if has_graph and x._is_recorded():
+        x._changed_by("setitem", ops.put, (ops.index_data(key), value))
+        return
     x._take_memory()
     data = x.realize_cached_data()
     data[ops.index_data(key)] = _data(value)
     x._replace_data(data)
-
-
-def _is_recorded(x: Tensor) -> bool:
-    """Whether what is done to this tensor is recorded. A stored gradient is a plain array."""
-    return _mode.recording and not (x.op is not None and x.op.is_deferred)
 
 
 def update(
@@ -193,8 +189,8 @@ def update(
     RuntimeError for a leaf that requires a gradient while recording is on, ValueError where the
     result has another shape, TypeError where its dtype does not fit (a float into integers).
     """
-    if _is_recorded(x):
-        if x.requires_grad and x.is_leaf():
+    if x._is_recorded():
+        if x.requires_grad and x.op is None:
             raise RuntimeError(
                 f"[{symbol}] a leaf that requires a gradient cannot be modified in place while "
                 "operations are recorded; write under needle.autograd.no_grad(), or "

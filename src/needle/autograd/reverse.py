@@ -59,7 +59,7 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
                 node._grad = found
                 continue
             node.grad = found
-            if node._created < trace.since and not node.is_leaf():
+            if node._created < trace.since and node.op is not None:
                 trace.leaves(node, found)
 
 
@@ -107,6 +107,7 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
             continue
         if node._created < versions.now:
             check_unchanged(node, (*node.inputs, node) if node.op.saves_values else (), "backward")
+            _check_in_place(node)
         for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
             if g is None or not x.requires_grad:
                 continue
@@ -125,6 +126,17 @@ def check_unchanged(node: Value, values: Iterable[Value], what: str) -> None:
     for x in (*values, *_kept_by(node.op)):
         if last_change(x) > created:
             raise _changed_since(x, node.op, what)
+
+
+def _check_in_place(node: Value) -> None:
+    """Raises RuntimeError where an input of `node` has moved in the graph after `node` was made.
+
+    The input is then the result of a change in place, and its history is no longer the one that
+    `node` depends on; see `TorchMethods._changed_by`.
+    """
+    for x in node.inputs:
+        if x._modified >= x._created > node._created and x.op is not None:
+            raise _changed_since(x, node.op, "backward")
 
 
 def _changed_since(x: Value | NDArray, op: Op | None, what: str) -> RuntimeError:
@@ -332,7 +344,7 @@ def grad(
     gradients = _reverse(order, output, seed)
     trace = current_trace()
     if trace is not None:
-        computed = [x for x in order if x._created < since and not x.is_leaf()]
+        computed = [x for x in order if x._created < since and x.op is not None]
         trace.asked_for_gradients(inputs, computed)
     return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
 

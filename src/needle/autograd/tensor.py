@@ -10,15 +10,16 @@ import numpy as np
 from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
 from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
 from ..backend_selection import Device, default_float
-from ..typing import DTypeLike
-from . import methods, operators, reductions
-from .value import Value
+from ..typing import DTypeLike, ShapeLike
+from . import operators
+from .answers import Size
+from .torch_methods import TorchMethods
 
 if TYPE_CHECKING:
     from .. import ops
 
 
-class Tensor(Value):
+class Tensor(TorchMethods):
     """An array that remembers how it was computed.
 
     `array` is a Tensor, an NDArray, a NumPy array, or Python numbers in lists. Without `dtype`,
@@ -108,9 +109,10 @@ class Tensor(Value):
         return len(self.shape)
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self.realize_cached_data().size
+    def size(self) -> Size:
+        """The number of elements; `x.size()` is the shape and `x.size(0)` the length of an axis."""
+        data = self.realize_cached_data()
+        return Size(data.size, data._shape)
 
     def numpy(self) -> np.ndarray:
         """The data as a NumPy array; float32 for bfloat16.
@@ -322,38 +324,62 @@ class Tensor(Value):
     __irshift__ = operators.irshift
     __imatmul__ = operators.imatmul
 
-    # ---- the functions of needle.ops as methods: reductions.py, methods.py ----------------------
+    # ---- arrangements; the functions of needle.ops are methods, too: see methods.py ------------
 
-    T = property(methods.reverse_axes)
-    sum = reductions.sum
-    mean = reductions.mean
-    var = reductions.var
-    std = reductions.std
-    prod = reductions.prod
-    max = reductions.max
-    min = reductions.min
-    argmax = reductions.argmax
-    argmin = reductions.argmin
-    norm = reductions.norm
-    cumsum = reductions.cumsum
-    broadcast_to = methods.broadcast_to
-    reshape = methods.reshape
-    flatten = methods.flatten
-    transpose = methods.transpose
-    permute = methods.permute
-    squeeze = methods.squeeze
-    unsqueeze = methods.unsqueeze
-    matmul = methods.matmul
-    clip = methods.clip
-    exp = methods.exp
-    log = methods.log
-    sqrt = methods.sqrt
-    abs = methods.abs
-    tanh = methods.tanh
-    sigmoid = methods.sigmoid
-    relu = methods.relu
-    softmax = methods.softmax
-    log_softmax = methods.log_softmax
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed: of a matrix, its transpose."""
+        return ops.permute(self, tuple(reversed(range(self.ndim))))
+
+    def reshape(self, *shape: ShapeLike) -> Tensor:
+        """The same elements, in row-major order, under another shape.
+
+        Parameters
+        ----------
+        *shape : int or sequence of int
+            One length may be -1; it follows from the others.
+
+        Returns
+        -------
+        Tensor, of that shape
+
+        Raises
+        ------
+        ValueError
+            If the number of elements differs.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.ones(2, 6).reshape(3, -1).shape
+        (3, 4)
+        """
+        return ops.reshape(self, ops.as_shape(shape, "reshape"))
+
+    def permute(self, *axes: ShapeLike) -> Tensor:
+        """The axes in another order.
+
+        Parameters
+        ----------
+        *axes : int or sequence of int
+            Axis i of the result is axis `axes[i]` of this tensor.
+
+        Returns
+        -------
+        Tensor
+
+        Raises
+        ------
+        ValueError
+            If `axes` does not name each axis once.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> ndl.ones(2, 3, 4).permute(2, 0, 1).shape
+        (4, 2, 3)
+        """
+        return ops.permute(self, ops.as_shape(axes, "permute"))
 
 
 def _as_ndarray(array: object, device: Device | str | None, dtype: DTypeLike | None) -> NDArray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..backend_ndarray import versions
 from . import modes
+from .answers import Truth
 from .modes import _mode
 from .tracing import _traces, current_trace, untraced
 
@@ -96,9 +97,10 @@ class Value:
         if trace is None or not trace.write_grad(self, grad):
             self._grad = grad
 
-    def is_leaf(self) -> bool:
-        """Whether no recorded operation made this value."""
-        return self.op is None
+    @property
+    def is_leaf(self) -> Truth:
+        """Whether no recorded operation made this value; `x.is_leaf()` is the same."""
+        return Truth(self.op is None)
 
     @classmethod
     def make_const(cls, data: Any, *, requires_grad: bool = False) -> Self:

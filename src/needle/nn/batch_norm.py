@@ -78,7 +78,7 @@ class _BatchNorm(Module):
         """The rows (B, dim), normalized."""
         mean, var = self.running_mean, self.running_var
         if not self.training and mean is not None and var is not None:
-            if self.weight is None:
+            if self.weight is None or self.bias is None:
                 return (x - mean) / ops.sqrt(var + self.eps)
             return (x - mean) * (self.weight / ops.sqrt(var + self.eps)) + self.bias
         if x.shape[0] < 2:

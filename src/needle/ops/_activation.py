@@ -7,6 +7,7 @@ import math
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
+from ..typing import DTypeLike
 from ._common import FusedOp, rounds_once, widens
 from ._comparison import maximum, where
 from ._elementwise import abs as abs_
@@ -352,7 +353,7 @@ def along_last_axis(op: FusedOp, a: Tensor, axis: int, what: str) -> Tensor:
     return out if moved is a else permute(out, [order.index(i) for i in range(a.ndim)])
 
 
-def softmax(a: Tensor, axis: int = -1) -> Tensor:
+def softmax(a: Tensor, axis: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
     """Softmax along an axis: exp(a) / sum(exp(a)), computed without overflow.
 
     Parameters
@@ -361,6 +362,8 @@ def softmax(a: Tensor, axis: int = -1) -> Tensor:
         Of any shape that has the axis, and any dtype.
     axis : int, default -1
         The axis along which the result sums to 1. `dim` is another name of this argument.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -378,10 +381,11 @@ def softmax(a: Tensor, axis: int = -1) -> Tensor:
     >>> ndl.softmax(ndl.Tensor([[3, 3], [0, 1000]]), axis=1).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
+    a = a if dtype is None else a.astype(dtype)
     return along_last_axis(Softmax(), a, axis, "softmax")
 
 
-def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+def log_softmax(a: Tensor, axis: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
     """Logarithm of the softmax along an axis, computed without overflow.
 
     `logsoftmax` is the course's name for a 2-d tensor and its axis 1.
@@ -393,6 +397,8 @@ def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     axis : int, default -1
         The axis along which the exponentials of the result sum to 1. `dim` is another name of this
         argument.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -410,6 +416,7 @@ def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     >>> ndl.log_softmax(ndl.Tensor([1000, 0]))
     needle.Tensor([    0. -1000.])
     """
+    a = a if dtype is None else a.astype(dtype)
     return along_last_axis(LogSoftmax(), a, axis, "log_softmax")
 
 

@@ -7,9 +7,10 @@ from ..backend_ndarray import NDArray, is_float
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
 from ..operands import Operand
+from ..typing import Scalar
 from ._common import as_tensors, is_scalar, unbroadcast
 from ._comparison import logical_and, where
-from ._elementwise import log
+from ._elementwise import abs, log
 from ._scalar_arithmetic import (
     AddScalar,
     DivScalar,
@@ -150,13 +151,15 @@ def _two(
     return tensor_op()(*as_tensors(a, b, what))
 
 
-def add(a: Operand, b: Operand) -> Tensor:
-    """Sum of two operands, a + b.
+def add(a: Operand, b: Operand, *, alpha: Scalar = 1) -> Tensor:
+    """Sum of two operands, a + alpha · b.
 
     Parameters
     ----------
     a, b : Tensor, array or number
         They broadcast; at least one is a Tensor.
+    alpha : number, default 1
+        A factor of `b`.
 
     Returns
     -------
@@ -176,18 +179,23 @@ def add(a: Operand, b: Operand) -> Tensor:
     >>> ndl.add(ndl.Tensor([1, 2]), 3)
     needle.Tensor([4. 5.])
     """
+    if alpha != 1:
+        a, b = as_tensors(a, b, "add")
+        b = MulScalar(alpha)(b)
     if is_scalar(a):
         a, b = b, a
     return _two(EWiseAdd, AddScalar, a, b, "add")
 
 
-def subtract(a: Operand, b: Operand) -> Tensor:
-    """Difference of two operands, a - b.
+def subtract(a: Operand, b: Operand, *, alpha: Scalar = 1) -> Tensor:
+    """Difference of two operands, a - alpha · b.
 
     Parameters
     ----------
     a, b : Tensor, array or number
         They broadcast; at least one is a Tensor.
+    alpha : number, default 1
+        A factor of `b`.
 
     Returns
     -------
@@ -207,6 +215,9 @@ def subtract(a: Operand, b: Operand) -> Tensor:
     >>> ndl.subtract(5, ndl.Tensor([1, 2]))
     needle.Tensor([4. 3.])
     """
+    if alpha != 1:
+        a, b = as_tensors(a, b, "subtract")
+        b = MulScalar(alpha)(b)
     if is_scalar(a) and isinstance(b, Tensor):
         return RSubScalar(a)(b)
     if is_scalar(b) and isinstance(a, Tensor):
@@ -251,13 +262,15 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     return _two(EWiseMul, MulScalar, a, b, "multiply")
 
 
-def divide(a: Operand, b: Operand) -> Tensor:
+def divide(a: Operand, b: Operand, *, rounding_mode: str | None = None) -> Tensor:
     """Quotient of two operands, a / b.
 
     Parameters
     ----------
     a, b : Tensor, array or number
         They broadcast; at least one is a Tensor.
+    rounding_mode : {"floor", "trunc"}, optional
+        Round down, as `floor_divide` does, or towards 0.
 
     Returns
     -------
@@ -269,7 +282,7 @@ def divide(a: Operand, b: Operand) -> Tensor:
     TypeError
         If neither argument is a Tensor.
     ValueError
-        If the shapes do not broadcast.
+        If the shapes do not broadcast, or for another `rounding_mode`.
 
     Examples
     --------
@@ -277,7 +290,21 @@ def divide(a: Operand, b: Operand) -> Tensor:
     >>> ndl.divide(1, ndl.Tensor([2, 4]))
     needle.Tensor([0.5  0.25])
     """
+    if rounding_mode is not None:
+        return _rounded_quotient(a, b, rounding_mode)
     return _two(EWiseDiv, DivScalar, a, b, "divide", RDivScalar)
+
+
+def _rounded_quotient(a: Operand, b: Operand, rounding_mode: str) -> Tensor:
+    if rounding_mode not in ("floor", "trunc"):
+        raise ValueError(
+            f"[divide] rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}"
+        )
+    if rounding_mode == "floor":
+        return floor_divide(a, b)
+    a, b = as_tensors(a, b, "divide")
+    magnitude = floor_divide(abs(a), abs(b))
+    return where((a < 0) != (b < 0), -magnitude, magnitude)
 
 
 def floor_divide(a: Operand, b: Operand) -> Tensor:
@@ -310,6 +337,32 @@ def floor_divide(a: Operand, b: Operand) -> Tensor:
     """
     a, b = as_tensors(a, b, "floor_divide")
     return Tensor.make_const(a.realize_cached_data() // b.realize_cached_data())
+
+
+def rsub(a: Operand, b: Operand, *, alpha: Scalar = 1) -> Tensor:
+    """b - alpha · a: `subtract` with its operands exchanged.
+
+    Parameters
+    ----------
+    a : Tensor or number
+        They broadcast; at least one is a Tensor.
+    b : Tensor or number
+        The other operand.
+    alpha : number, default 1
+        A factor of `a`.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape, in the promoted dtype.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.rsub(ndl.Tensor([1, 2]), 10)
+    needle.Tensor([9. 8.])
+    """
+    return subtract(b, a, alpha=alpha)
 
 
 def remainder(a: Operand, b: Operand) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
+from ..backend_ndarray.dtypes import BOOL
 from ..operands import Operand
 from ..typing import Scalar
 from ._common import as_tensor, as_tensors, is_scalar, unbroadcast
@@ -211,16 +212,58 @@ def greater_equal(a: Operand, b: Operand) -> Tensor:
     return _comparison("ge", a, b, "greater_equal")
 
 
+def _truth(a: Tensor) -> Tensor:
+    return a if a.dtype is BOOL else not_equal(a, 0)
+
+
 def logical_and(a: Tensor, b: Tensor) -> Tensor:
-    """A bool tensor: whether both bool tensors are true, with broadcasting."""
-    return Tensor.make_const(
-        a.realize_cached_data()._binary("logical_and", b.realize_cached_data())
-    )
+    """A bool tensor: whether both elements are nonzero, with broadcasting.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    b : Tensor
+        Broadcasts with `a`.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape; bool.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.logical_and(ndl.Tensor([0, 2]), ndl.Tensor([1, 1]))
+    needle.Tensor([False  True])
+    """
+    x, y = _truth(a).realize_cached_data(), _truth(b).realize_cached_data()
+    return Tensor.make_const(x._binary("logical_and", y))
 
 
 def logical_or(a: Tensor, b: Tensor) -> Tensor:
-    """A bool tensor: whether either bool tensor is true, with broadcasting."""
-    return Tensor.make_const(a.realize_cached_data()._binary("logical_or", b.realize_cached_data()))
+    """A bool tensor: whether either element is nonzero, with broadcasting.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    b : Tensor
+        Broadcasts with `a`.
+
+    Returns
+    -------
+    Tensor
+        The broadcast shape; bool.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.logical_or(ndl.Tensor([0, 2]), ndl.Tensor([0, 0]))
+    needle.Tensor([False  True])
+    """
+    x, y = _truth(a).realize_cached_data(), _truth(b).realize_cached_data()
+    return Tensor.make_const(x._binary("logical_or", y))
 
 
 def _on_bits(

@@ -441,8 +441,8 @@ def ceil(a: Tensor) -> Tensor:
     return _rounded(a, "ceil")
 
 
-def round(a: Tensor) -> Tensor:
-    """Nearest integer of each element; halves go to the even one.
+def round(a: Tensor, decimals: int = 0) -> Tensor:
+    """Nearest integer of each element, or number of so many decimals; halves go to the even one.
 
     No gradient flows.
 
@@ -450,6 +450,8 @@ def round(a: Tensor) -> Tensor:
     ----------
     a : Tensor
         Of any shape and dtype.
+    decimals : int, default 0
+        How many decimals are kept; negative to round to tens, hundreds, …
 
     Returns
     -------
@@ -462,7 +464,12 @@ def round(a: Tensor) -> Tensor:
     >>> ndl.round(ndl.Tensor([0.5, 1.5, -1.2]))
     needle.Tensor([ 0.  2. -1.])
     """
-    return _rounded(a, "round")
+    if decimals == 0:
+        return _rounded(a, "round")
+    scale = 10.0 ** (decimals if decimals > 0 else -decimals)
+    if decimals > 0:
+        return _rounded(a * scale, "round") / scale
+    return _rounded(a / scale, "round") * scale
 
 
 def _rounded(a: Tensor, primitive: str) -> Tensor:

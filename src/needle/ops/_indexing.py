@@ -112,19 +112,25 @@ def getitem(a: Tensor, key: Index) -> Tensor:
     return GetItem(index_data(key))(a)
 
 
-def _axis_key(shape: Shape, axis: int, index: ArrayLike) -> tuple[NDArray | HostArray, ...]:
+def axis_key(
+    shape: Shape, axis: int, index: ArrayLike, what: str = "gather"
+) -> tuple[NDArray | HostArray, ...]:
     """The key that picks index[i, j, …] along `axis` and keeps its other positions."""
     if getattr(axis, "ndim", 0):
-        raise TypeError("[gather] takes (a, axis, index), as PyTorch does: axis must be an integer")
-    along = normalize_axis(axis, len(shape), "gather")
+        raise TypeError(
+            f"[{what}] takes (a, axis, index), as PyTorch does: axis must be an integer"
+        )
+    along = normalize_axis(axis, len(shape), what)
     data = index_data(index)
     positions = data if isinstance(data, NDArray) else np.array(data)
     if positions.dtype.kind not in "iu":
-        raise TypeError(f"[gather] index must hold integers, got {positions.dtype}")
-    rest = positions.shape[:along] + positions.shape[along + 1 :]
-    if positions.ndim != len(shape) or rest != shape[:along] + shape[along + 1 :]:
+        raise TypeError(f"[{what}] index must hold integers, got {positions.dtype}")
+    if positions.ndim != len(shape) or any(
+        n > m for i, (n, m) in enumerate(zip(positions.shape, shape, strict=True)) if i != along
+    ):
         raise ValueError(
-            f"[gather] index of shape {positions.shape} must equal {shape} outside axis {axis}"
+            f"[{what}] index of shape {positions.shape} does not fit into {shape} outside axis "
+            f"{axis}"
         )
     return tuple(
         positions if i == along else np.arange(n).reshape((n, *[1] * (len(shape) - 1 - i)))
@@ -167,7 +173,7 @@ def gather(a: Tensor, axis: int, index: ArrayLike) -> Tensor:
     >>> ndl.gather(x, 1, [[2], [0]]).tolist()
     [[3.0], [4.0]]
     """
-    return GetItem(_axis_key(a.shape, axis, index))(a)
+    return GetItem(axis_key(a.shape, axis, index))(a)
 
 
 def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
@@ -216,7 +222,7 @@ def scatter_add(a: Tensor, axis: int, index: ArrayLike, src: Tensor) -> Tensor:
         The axis of the positions. `dim` is another name of this argument.
     index : Tensor or array of integers
         The positions; one that occurs twice is added to twice.
-    src : Tensor, the shape of `index`
+    src : Tensor, at least as long as `index` along every axis
         What is added.
 
     Returns
@@ -238,8 +244,16 @@ def scatter_add(a: Tensor, axis: int, index: ArrayLike, src: Tensor) -> Tensor:
     >>> ndl.ops.scatter_add(ndl.zeros(3), 0, [0, 2, 2], ndl.Tensor([1, 2, 3]))
     needle.Tensor([1. 0. 5.])
     """
-    rest = a.shape
-    return a + PutItem(rest, _axis_key(rest, axis, index))(src)
+    key = axis_key(a.shape, axis, index, "scatter_add")
+    return a + PutItem(a.shape, key)(covered(src, key, "scatter_add"))
+
+
+def covered(src: Tensor, key: tuple[NDArray | HostArray, ...], what: str) -> Tensor:
+    """The part of `src` that an index covers. Raises ValueError where the index is longer."""
+    shape = np.broadcast_shapes(*(part.shape for part in key))
+    if len(shape) != src.ndim or any(n > m for n, m in zip(shape, src.shape, strict=True)):
+        raise ValueError(f"[{what}] index of shape {shape} does not fit into src {src.shape}")
+    return src if shape == src.shape else getitem(src, tuple(slice(0, n) for n in shape))
 
 
 def one_hot(index: ArrayLike | int, n: int, dtype: DTypeLike = "float32") -> Tensor:

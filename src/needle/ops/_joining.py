@@ -6,13 +6,15 @@ Their gradients need shapes only, and each is the transpose of another op here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import overload
 
 import numpy as np
 
 from .. import backend_ndarray as nd
 from ..autograd import SparseGradients, Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_ndarray import NDArray
-from ..backend_ndarray.layout import normalize_axis, whole
+from ..backend_ndarray.layout import normalize_axis, whole, wholes
 
 
 class MakeTensorTuple(TensorTupleOp):
@@ -80,17 +82,17 @@ class Split(TensorTupleOp):
         return stack(out_grad, normalize_axis(self.axis, node.inputs[0].ndim, "split"))
 
 
-class Chunk(TensorTupleOp):
-    """Equal parts along an axis."""
+class Parts(TensorTupleOp):
+    """Parts of given lengths along an axis, which they fill."""
 
     saves_values = False
 
-    def __init__(self, chunks: int, axis: int) -> None:
-        self.chunks, self.axis = chunks, axis
+    def __init__(self, sizes: Sequence[int], axis: int) -> None:
+        self.ends, self.axis = list(accumulate(sizes)), axis
 
     def compute(self, a: NDArray) -> tuple[NDArray, ...]:
-        step, lead = a.shape[self.axis] // self.chunks, (slice(None),) * self.axis
-        return tuple(a[(*lead, slice(i * step, (i + 1) * step))] for i in range(self.chunks))
+        lead = (slice(None),) * self.axis
+        return tuple(a[(*lead, slice(i, j))] for i, j in pairwise((0, *self.ends)))
 
     def gradient(self, out_grad: TensorTuple, node: TensorTuple) -> Tensor:
         return concatenate(out_grad, self.axis)
@@ -201,25 +203,49 @@ def stack(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
     return Stack(axis)(_as_tuple(args, "stack"))
 
 
-def split(a: Tensor, axis: int) -> TensorTuple:
-    """Slices along an axis, which they lack: the inverse of `stack`.
+_SPLIT_NAMES = {
+    "dim": "axis",
+    "axes": "axis",
+    "split_size": "size",
+    "split_size_or_sections": "size",
+}
+
+
+@overload
+def split(a: Tensor, axis: int) -> TensorTuple: ...
+
+
+@overload
+def split(a: Tensor, size: int | Sequence[int], axis: int) -> tuple[Tensor, ...]: ...
+
+
+def split(
+    a: Tensor, *args: int | Sequence[int], **options: int | Sequence[int]
+) -> TensorTuple | tuple[Tensor, ...]:
+    """Slices along an axis, which they lack: the inverse of `stack`; or parts of a given size.
+
+    `split(a, axis)` is the course's function: a slice for each position. `split(a, size, axis)` is
+    PyTorch's, as is `a.split(size, axis)`: see `split_by_size`, also for PyTorch's `split(a, size)`
+    without an axis.
 
     Parameters
     ----------
     a : Tensor
         Of any shape and dtype.
-    axis : int
-        The axis. `dim` is another name of this argument.
+    *args : int or sequence of int
+        The axis, or a size and the axis.
+    **options : int or sequence of int
+        `axis` (`dim`) and `size` by name.
 
     Returns
     -------
     TensorTuple
-        As many members as the axis is long.
+        As many members as the axis is long; a tuple of Tensors where there is a size.
 
     Raises
     ------
     ValueError
-        If `a` does not have the axis.
+        If `a` does not have the axis, or the sizes do not add up to its length.
 
     Examples
     --------
@@ -227,7 +253,18 @@ def split(a: Tensor, axis: int) -> TensorTuple:
     >>> ndl.ops.split(ndl.Tensor([[1, 2], [3, 4]]), 1)[0]
     needle.Tensor([1. 3.])
     """
-    return Split(axis)(a)
+    names = ["size", "axis"] if len(args) + len(options) > 1 or _has_sizes(args) else ["axis"]
+    given = dict(zip(names, args, strict=False))
+    given.update((_SPLIT_NAMES.get(name, name), value) for name, value in options.items())
+    if set(given) == {"axis"}:
+        return Split(whole(given["axis"], "split", "axis"))(a)
+    if "size" not in given or set(given) - {"size", "axis"} or len(args) > 2:
+        raise TypeError("[split] takes split(a, axis) or split(a, size, axis)")
+    return split_by_size(a, given["size"], whole(given.get("axis", 0), "split", "axis"))
+
+
+def _has_sizes(args: Sequence[int | Sequence[int]]) -> bool:
+    return bool(args) and isinstance(args[0], (list, tuple))
 
 
 def concatenate(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
@@ -262,11 +299,8 @@ def concatenate(args: Sequence[Tensor] | TensorTuple, axis: int = 0) -> Tensor:
     return Concatenate(axis)(_as_tuple(args, "concatenate"))
 
 
-concat = cat = concatenate
-
-
 def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-    """Equal parts along an axis.
+    """At most so many parts along an axis, all of one length but the last.
 
     Parameters
     ----------
@@ -284,7 +318,7 @@ def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     Raises
     ------
     ValueError
-        If the axis does not have so many equal parts.
+        Unless `chunks` is positive, or if `a` does not have the axis.
 
     Examples
     --------
@@ -294,9 +328,54 @@ def chunk(a: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     """
     along = normalize_axis(axis, a.ndim, "chunk")
     n, chunks = a.shape[along], whole(chunks, "chunk", "chunks")
-    if chunks < 1 or n % chunks:
-        raise ValueError(f"[chunk] axis {axis} of length {n} has no {chunks} equal parts")
-    return Chunk(chunks, along)(a).tuple()
+    if chunks < 1:
+        raise ValueError(f"[chunk] chunks must be positive, got {chunks}")
+    return split_by_size(a, -(-n // chunks) or 1, along)
+
+
+def split_by_size(a: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    """Parts of a given length along an axis, the last one shorter where it must be.
+
+    This is PyTorch's `split`, which Tensors have as a method.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    size : int or sequence of int
+        The length of the parts, or of each part.
+    axis : int, default 0
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    ValueError
+        If the size is not positive, or the sizes do not add up to the length of the axis.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [part.tolist() for part in ndl.arange(5).split(2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    along = normalize_axis(axis, a.ndim, "split")
+    n = a.shape[along]
+    if isinstance(size, (list, tuple)):
+        sizes = wholes(size, "split", "size")
+        if sum(sizes) != n or any(part < 0 for part in sizes):
+            raise ValueError(
+                f"[split] the sizes must add up to {n}, the length of axis {axis}, got {sizes}"
+            )
+    else:
+        step = whole(size, "split", "size")
+        if step < 1:
+            raise ValueError(f"[split] size must be positive, got {step}")
+        sizes = (step,) * (n // step) + ((n % step,) if n % step or not n else ())
+    return Parts(sizes, along)(a).tuple()
 
 
 def _as_tuple(args: Sequence[Tensor] | TensorTuple, what: str) -> TensorTuple:
@@ -308,18 +387,17 @@ def _as_tuple(args: Sequence[Tensor] | TensorTuple, what: str) -> TensorTuple:
 
 
 __all__ = [
-    "Chunk",
     "Concatenate",
     "MakeTensorTuple",
+    "Parts",
     "Split",
     "Stack",
     "TupleGetItem",
-    "cat",
     "chunk",
-    "concat",
     "concatenate",
     "make_tuple",
     "split",
+    "split_by_size",
     "stack",
     "tuple_get_item",
 ]

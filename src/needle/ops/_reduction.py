@@ -10,7 +10,7 @@ from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape, is_float
 from ..backend_ndarray.dtypes import float_dtype, python_number
 from ..backend_ndarray.layout import normalize_axes, reduced_shape
-from ..typing import Axis
+from ..typing import Axis, DTypeLike
 from ._common import widens
 from ._comparison import equal, logical_or, not_equal, where
 from ._elementwise import abs, exp, sqrt
@@ -143,7 +143,13 @@ class CumSum(TensorOp):
         return flip(cumsum(flip(out_grad, self.axis), self.axis), self.axis)
 
 
-def summation(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def _in(a: Tensor, dtype: DTypeLike | None) -> Tensor:
+    return a if dtype is None else a.astype(dtype)
+
+
+def summation(
+    a: Tensor, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None
+) -> Tensor:
     """Sum the elements over axes.
 
     Parameters
@@ -155,6 +161,8 @@ def summation(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         `dim` and `dims` are other names of this argument.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -175,10 +183,12 @@ def summation(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> x.sum()
     needle.Tensor(10.0)
     """
-    return Summation(axis, keepdims)(a)
+    return Summation(axis, keepdims)(_in(a, dtype))
 
 
-def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def mean(
+    a: Tensor, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None
+) -> Tensor:
     """Arithmetic mean over axes.
 
     Parameters
@@ -190,6 +200,8 @@ def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         `dim` and `dims` are other names of this argument.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -208,6 +220,7 @@ def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> ndl.mean(x, axis=1, keepdims=True).tolist()
     [[1.5], [3.5]]
     """
+    a = _in(a, dtype)
     if not is_float(a.dtype):
         return Tensor.make_const(a.realize_cached_data().mean(axis, keepdims))
     return _mean(a, axis, keepdims)
@@ -311,7 +324,9 @@ def _count(shape: Shape, axis: Axis, what: str) -> int:
     return product(shape[i] for i in normalize_axes(axis, len(shape), what))
 
 
-def prod(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def prod(
+    a: Tensor, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None
+) -> Tensor:
     """Product over axes.
 
     Parameters
@@ -323,6 +338,8 @@ def prod(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         `dim` and `dims` are other names of this argument.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -340,7 +357,7 @@ def prod(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> ndl.prod(ndl.Tensor([[1, 2], [3, 4]]), axis=1)
     needle.Tensor([ 2. 12.])
     """
-    return Prod(axis, keepdims)(a)
+    return Prod(axis, keepdims)(_in(a, dtype))
 
 
 def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -489,7 +506,7 @@ def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -
     return _root(summation(powers, axis, keepdims), ord)
 
 
-def cumsum(a: Tensor, axis: int) -> Tensor:
+def cumsum(a: Tensor, axis: int, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running sums along an axis.
 
     Parameters
@@ -498,6 +515,8 @@ def cumsum(a: Tensor, axis: int) -> Tensor:
         Of any shape and dtype.
     axis : int
         The axis. `dim` is another name of this argument.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -515,7 +534,7 @@ def cumsum(a: Tensor, axis: int) -> Tensor:
     >>> ndl.cumsum(ndl.Tensor([1, 2, 3]), 0)
     needle.Tensor([1. 3. 6.])
     """
-    return CumSum(axis)(a)
+    return CumSum(axis)(_in(a, dtype))
 
 
 __all__ = [

@@ -153,7 +153,7 @@ def reshape(a: Tensor, shape: ShapeLike) -> Tensor:
     return a if shape == a.realize_cached_data().shape else Reshape(shape)(a)
 
 
-def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
+def transpose(a: Tensor, axes: tuple[int, int] | int | None = None, *more: int) -> Tensor:
     """Exchange two axes, the last two by default.
 
     This is not NumPy's `transpose`, which reverses all axes; `permute` takes any order.
@@ -163,7 +163,9 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
     a : Tensor
         At least two axes, any dtype.
     axes : (int, int), optional
-        The two axes. `dims` is another name of this argument.
+        The two axes, as a pair or one after the other. `dims` is another name of this argument.
+    *more : int
+        The second axis, where `axes` is the first.
 
     Returns
     -------
@@ -182,14 +184,15 @@ def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
     >>> ndl.transpose(x).shape, ndl.transpose(x, (0, 1)).shape
     ((2, 4, 3), (3, 2, 4))
     """
-    if a.ndim < 2 and axes is None:
+    pair = wholes((axes, *more), "transpose", "axes") if isinstance(axes, int) else axes
+    if a.ndim < 2 and pair is None:
         raise ValueError(f"[transpose] needs at least 2 axes, got shape {a.shape}")
-    if axes is not None and len(axes) != 2:
-        raise ValueError(f"[transpose] axes must name two axes, got {axes}; permute takes all")
-    if axes is not None:
-        first, second = (normalize_axis(i, a.ndim, "transpose") for i in axes)
-        axes = first, second
-    return Transpose(axes)(a)
+    if pair is not None and len(pair) != 2:
+        raise ValueError(f"[transpose] axes must name two axes, got {pair}; permute takes all")
+    if pair is None:
+        return Transpose()(a)
+    first, second = (normalize_axis(i, a.ndim, "transpose") for i in pair)
+    return Transpose((first, second))(a)
 
 
 def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
@@ -222,7 +225,7 @@ def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     return Permute(order)(a)
 
 
-def flip(a: Tensor, axes: Axis = None) -> Tensor:
+def flip(a: Tensor, axes: Axis = None, *more: int) -> Tensor:
     """Reverse the order of the elements along axes.
 
     Parameters
@@ -231,6 +234,8 @@ def flip(a: Tensor, axes: Axis = None) -> Tensor:
         Of any shape and dtype.
     axes : int or tuple of int, optional
         The axes; None reverses all. `axis` is another name of this argument.
+    *more : int
+        Further axes, where `axes` is the first.
 
     Returns
     -------
@@ -248,7 +253,7 @@ def flip(a: Tensor, axes: Axis = None) -> Tensor:
     >>> ndl.flip(ndl.Tensor([[1, 2], [3, 4]]), 1).tolist()
     [[2.0, 1.0], [4.0, 3.0]]
     """
-    return Flip(axes)(a)
+    return Flip((axes, *more) if isinstance(axes, int) else axes)(a)
 
 
 def squeeze(a: Tensor, axis: Axis = None) -> Tensor:

@@ -485,5 +485,3 @@ def atan2(y: Operand, x: Operand) -> Tensor:
 
 
 # NumPy's names.
-arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
-arcsinh, arccosh, arctanh = asinh, acosh, atanh

@@ -1,0 +1,190 @@
+"""Diagonals and triangles of matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray.layout import normalize_axis
+from ..typing import HostArray
+from ._comparison import where
+from ._indexing import PutItem
+from ._reordering import movedim
+
+
+def diagonal(a: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The elements a[…, i, …, i + offset, …] along a new last axis, which replaces two axes.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    offset : int, default 0
+        Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+    axis1 : int, default 0
+        The axis of rows. `dim1` is another name.
+    axis2 : int, default 1
+        The axis of columns. `dim2` is another name.
+
+    Returns
+    -------
+    Tensor
+        Two axes less, and a new last one.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.diagonal(ndl.Tensor([[1, 2], [3, 4]]))
+    needle.Tensor([1. 4.])
+    """
+    first, second = (normalize_axis(i, a.ndim, "diagonal") for i in (axis1, axis2))
+    if first == second:
+        raise ValueError(f"[diagonal] needs two different axes, got {axis1} and {axis2}")
+    moved = movedim(a, (first, second), (-2, -1))
+    rows, columns = moved.shape[-2:]
+    i = np.arange(
+        max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
+    )
+    return moved[(..., i - min(offset, 0), i + max(offset, 0))]
+
+
+def diag(a: Tensor, offset: int = 0) -> Tensor:
+    """The diagonal of a matrix, or a matrix with the vector `a` on its diagonal and 0 elsewhere.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    offset : int, default 0
+        Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+
+    Returns
+    -------
+    Tensor
+        A vector of a matrix, a matrix of a vector.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.diag(ndl.Tensor([1, 2])).tolist()
+    [[1.0, 0.0], [0.0, 2.0]]
+    """
+    if a.ndim not in (1, 2):
+        raise ValueError(f"[diag] needs a vector or a matrix, got shape {a.shape}")
+    return diagonal(a, offset) if a.ndim == 2 else diag_embed(a, offset)
+
+
+def diag_embed(a: Tensor, offset: int = 0) -> Tensor:
+    """Matrices in two new last axes with the last axis of `a` on a diagonal and 0 elsewhere.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    offset : int, default 0
+        Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+
+    Returns
+    -------
+    Tensor
+        One axis more.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.diag_embed(ndl.ones(2, 3)).shape
+    (2, 3, 3)
+    """
+    down, right = max(-offset, 0), max(offset, 0)
+    i = np.arange(a.shape[-1])
+    n = a.shape[-1] + abs(offset)
+    shape = (*a.shape[:-1], n, n)
+    return PutItem(shape, (..., i + down, i + right))(a)
+
+
+def trace(a: Tensor) -> Tensor:
+    """The sum of the diagonal of a matrix.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        A number.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.trace(ndl.Tensor([[1, 2], [3, 4]])).item()
+    5.0
+    """
+    return diag(a).sum()
+
+
+def tril(a: Tensor, offset: int = 0) -> Tensor:
+    """The lower triangles of matrices: elements above diagonal `offset` become 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    offset : int, default 0
+        Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.tril(ndl.Tensor([[1, 2], [3, 4]])).tolist()
+    [[1.0, 0.0], [3.0, 4.0]]
+    """
+    return where(Tensor(_on_or_below(a, offset, "tril"), device=a.device), a, 0)
+
+
+def triu(a: Tensor, offset: int = 0) -> Tensor:
+    """The upper triangles of matrices: elements below diagonal `offset` become 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    offset : int, default 0
+        Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.triu(ndl.Tensor([[1, 2], [3, 4]])).tolist()
+    [[1.0, 2.0], [0.0, 4.0]]
+    """
+    return where(Tensor(_on_or_below(a, offset - 1, "triu"), device=a.device), 0, a)
+
+
+def _on_or_below(a: Tensor, offset: int, what: str) -> HostArray:
+    """Whether each place of the matrices is on the diagonal `offset` or below it."""
+    if a.ndim < 2:
+        raise ValueError(f"[{what}] needs at least 2 axes, got shape {a.shape}")
+    rows, columns = a.shape[-2:]
+    return np.arange(columns) <= np.arange(rows)[:, None] + offset
+
+
+__all__ = [
+    "diag",
+    "diag_embed",
+    "diagonal",
+    "trace",
+    "tril",
+    "triu",
+]

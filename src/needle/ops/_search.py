@@ -1,0 +1,345 @@
+"""Where elements are, which there are, and how often.
+
+Shapes that depend on values are read from the device, which a compiled function cannot do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray.layout import whole
+from ..typing import HostArray, Scalar
+from ._common import as_tensor
+from ._comparison import equal, less, less_equal, not_equal
+from ._indexing import PutItem, index_data
+from ._reduction import summation
+from ._shape import reshape, unsqueeze
+
+
+def nonzero(a: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+    """The indices of the elements that are not 0, a row each; by axis with `as_tuple`. int64.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    as_tuple : bool, default False
+        Whether there is a vector for each axis.
+
+    Returns
+    -------
+    Tensor or tuple of Tensor
+        int64.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nonzero(ndl.Tensor([0, 5])).tolist()
+    [[1]]
+    """
+    found = (
+        np.nonzero(np.atleast_1d(a.numpy()) if as_tuple else a.numpy())
+        if a.ndim
+        else (np.nonzero(np.atleast_1d(a.numpy())))
+    )
+    if as_tuple:
+        return tuple(_constant(i, a) for i in found)
+    rows = np.stack(found, 1) if a.ndim else np.zeros((len(found[0]), 0), np.int64)
+    return _constant(rows, a)
+
+
+def argwhere(a: Tensor) -> Tensor:
+    """The indices of the elements that are not 0, a row each; int64.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        (n, axes), int64.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.argwhere(ndl.Tensor([0, 5])).tolist()
+    [[1]]
+    """
+    found = nonzero(a)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def _constant(host: HostArray, like: Tensor) -> Tensor:
+    return Tensor(host, device=like.device, requires_grad=False)
+
+
+def unique(
+    a: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+) -> Tensor | tuple[Tensor, ...]:
+    """The different elements in increasing order, or the different slices along an axis.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape and dtype.
+    sorted : bool, default True
+        Accepted as in PyTorch; the result is always sorted.
+    return_inverse : bool, default False
+        Whether to return where each element is in the result, too.
+    return_counts : bool, default False
+        Whether to return how often each occurs, too.
+    axis : int, optional
+        None takes the elements. `dim` is another name.
+
+    Returns
+    -------
+    Tensor, or a tuple of Tensors
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.unique(ndl.Tensor([3, 1, 3]))
+    needle.Tensor([1. 3.])
+    """
+    found = np.unique(a.numpy(), return_inverse=True, return_counts=True, axis=axis)
+    values = Tensor(found[0], device=a.device, dtype=a.dtype, requires_grad=False)
+    inverse = found[1].reshape(a.shape if axis is None else -1)
+    extra = [
+        _constant(x, a)
+        for x, wanted in ((inverse, return_inverse), (found[2], return_counts))
+        if wanted
+    ]
+    return (values, *extra) if extra else values
+
+
+def unique_consecutive(
+    a: Tensor, return_inverse: bool = False, return_counts: bool = False, axis: int | None = None
+) -> Tensor | tuple[Tensor, ...]:
+    """`a` without the elements, or slices along an axis, that equal the one before them.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    return_inverse : bool, default False
+        Whether to return where each element is in the result.
+    return_counts : bool, default False
+        Whether to return how often each occurs.
+    axis : int, optional
+        None takes the elements. `dim` is another name.
+
+    Returns
+    -------
+    Tensor or tuple of Tensor
+        The values, and what else is asked for.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.unique_consecutive(ndl.Tensor([1, 1, 2, 1]))
+    needle.Tensor([1. 2. 1.])
+    """
+    host = a.numpy().reshape(-1) if axis is None else np.moveaxis(a.numpy(), axis, 0)
+    differs = np.ones(len(host), bool)
+    if len(host):
+        differs[1:] = (host[1:] != host[:-1]).reshape(len(host) - 1, -1).any(1)
+    starts = np.flatnonzero(differs)
+    kept = host[starts] if axis is None else np.moveaxis(host[starts], 0, axis)
+    values = Tensor(kept, device=a.device, dtype=a.dtype, requires_grad=False)
+    inverse = np.cumsum(differs) - 1
+    counts = np.diff(np.append(starts, len(host)))
+    extra = []
+    if return_inverse:
+        extra.append(_constant(inverse.reshape(a.shape if axis is None else -1), a))
+    if return_counts:
+        extra.append(_constant(counts, a))
+    return (values, *extra) if extra else values
+
+
+def bincount(a: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each number 0, 1, 2, … occurs in a vector of integers, or the sums of weights.
+
+    Parameters
+    ----------
+    a : Tensor, shape (n,), integers
+        Not negative.
+    weights : Tensor, shape (n,), optional
+        What is added instead of 1.
+    minlength : int, default 0
+        The least length of the result.
+
+    Returns
+    -------
+    Tensor
+        (max(minlength, largest + 1),), int64, or the dtype of the weights.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bincount(ndl.tensor([0, 2, 2]))
+    needle.Tensor([1 0 2])
+    """
+    if a.dtype.kind not in "iu" or a.ndim != 1:
+        raise TypeError(f"[bincount] needs a vector of integers, got {a.dtype} of shape {a.shape}")
+    host = a.numpy()
+    if host.size and host.min() < 0:
+        raise ValueError("[bincount] the integers must not be negative")
+    n = max(whole(minlength, "bincount", "minlength"), int(host.max()) + 1 if host.size else 0)
+    if weights is None:
+        return _constant(np.bincount(host, minlength=n).astype(np.int64), a)
+    return PutItem((n,), (index_data(a),))(weights)
+
+
+def isin(a: Tensor, values: Tensor | Sequence[Scalar], invert: bool = False) -> Tensor:
+    """Whether each element is among `values`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    values : Tensor or sequence of numbers
+        What is looked for.
+    invert : bool, default False
+        Whether each element is not among them.
+
+    Returns
+    -------
+    Tensor
+        The shape of `a`; bool.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.isin(ndl.Tensor([1, 2]), [2, 3])
+    needle.Tensor([False  True])
+    """
+    among = (
+        values
+        if isinstance(values, Tensor)
+        else Tensor(np.asarray(values), device=a.device, requires_grad=False)
+    )
+    hits = summation(equal(unsqueeze(a, -1), reshape(among, (-1,))), -1)
+    return equal(hits, 0) if invert else not_equal(hits, 0)
+
+
+def searchsorted(
+    sorted_sequence: Tensor, values: Tensor | Scalar, right: bool = False, side: str | None = None
+) -> Tensor:
+    """Where values would be inserted to keep a sequence sorted; int64.
+
+    The sequence is a vector, or has the leading axes of `values`. With `right`, or side="right",
+    after equal elements instead of before them.
+
+    Parameters
+    ----------
+    sorted_sequence : Tensor
+        Increasing along its last axis.
+    values : Tensor or number
+        What is inserted.
+    right : bool, default False
+        Whether after equal elements instead of before them.
+    side : {"left", "right"}, optional
+        `right` in words.
+
+    Returns
+    -------
+    Tensor
+        The shape of `values`; int64.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.searchsorted(ndl.Tensor([1, 3]), ndl.Tensor([2]))
+    needle.Tensor([1])
+    """
+    if side not in (None, "left", "right"):
+        raise ValueError(f"[searchsorted] side must be 'left' or 'right', got {side!r}")
+    x = values if isinstance(values, Tensor) else as_tensor(values, sorted_sequence)
+    after = less_equal if right or side == "right" else less
+    rows = sorted_sequence if sorted_sequence.ndim == 1 else unsqueeze(sorted_sequence, -2)
+    return summation(after(rows, unsqueeze(x, -1)), -1)
+
+
+def bucketize(a: Tensor | Scalar, boundaries: Tensor, right: bool = False) -> Tensor:
+    """The number of the bucket between sorted boundaries in which each element is; int64.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    boundaries : Tensor
+        An increasing vector.
+    right : bool, default False
+        Whether after equal elements instead of before them.
+
+    Returns
+    -------
+    Tensor
+        The shape of `a`; int64.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.bucketize(ndl.Tensor([0, 5]), ndl.Tensor([1, 3]))
+    needle.Tensor([0 2])
+    """
+    return searchsorted(boundaries, a, right)
+
+
+def histc(a: Tensor, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Tensor:
+    """How many elements are in each of `bins` equal intervals of [min, max], in the dtype of `a`.
+
+    With min = max the range is that of the data.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    bins : int, default 100
+        How many intervals.
+    min : float, default 0
+        Where the first begins.
+    max : float, default 0
+        Where the last ends.
+
+    Returns
+    -------
+    Tensor
+        (bins,), the dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.histc(ndl.Tensor([1, 2, 2]), 2)
+    needle.Tensor([1. 2.])
+    """
+    host = a.numpy()
+    if min == max:
+        min, max = (float(host.min()), float(host.max())) if host.size else (0.0, 1.0)
+    if min == max:
+        min, max = min - 1, max + 1
+    counts, _ = np.histogram(host, bins, (min, max))
+    return Tensor(counts, device=a.device, dtype=a.dtype, requires_grad=False)
+
+
+__all__ = [
+    "argwhere",
+    "bincount",
+    "bucketize",
+    "histc",
+    "isin",
+    "nonzero",
+    "searchsorted",
+    "unique",
+    "unique_consecutive",
+]

@@ -1,0 +1,521 @@
+"""Statistics along axes: compositions of reductions and sorting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend_ndarray import is_float
+from ..backend_ndarray.layout import normalize_axis, whole
+from ..typing import Axis, Scalar
+from ._classification import any, isnan, logical_xor
+from ._common import rounds_once
+from ._comparison import equal, where
+from ._elementwise import sqrt
+from ._indexing import gather
+from ._joining import concatenate
+from ._math import lerp
+from ._reduction import max, mean, min, std, summation, var
+from ._shape import permute, reshape, unsqueeze
+from ._sorting import argmax, sort
+
+# ---- extremes and moments -----------------------------------------------------------------------
+
+
+def amax(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest element over `axis`; equal ones share the gradient.
+
+    `max` under another name.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.amax(ndl.Tensor([[1, 2], [3, 4]]), axis=(0, 1)).item()
+    4.0
+    """
+    return max(a, axis, keepdims)
+
+
+def amin(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest element over `axis`; equal ones share the gradient.
+
+    `min` by another name.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.amin(ndl.Tensor([[1, 2], [3, 4]]), axis=0)
+    needle.Tensor([1. 2.])
+    """
+    return min(a, axis, keepdims)
+
+
+def aminmax(a: Tensor, axis: Axis = None, keepdims: bool = False) -> tuple[Tensor, Tensor]:
+    """(smallest, largest) element over `axis`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    tuple of Tensor
+        The dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [t.item() for t in ndl.aminmax(ndl.Tensor([[1, 2], [3, 4]]))]
+    [1.0, 4.0]
+    """
+    return min(a, axis, keepdims), max(a, axis, keepdims)
+
+
+def var_mean(
+    a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+) -> tuple[Tensor, Tensor]:
+    """(variance, mean) over `axis`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    correction : int, default 1
+        What is subtracted from the number of elements. `ddof` is another name.
+
+    Returns
+    -------
+    tuple of Tensor
+        Floats.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [t.item() for t in ndl.var_mean(ndl.Tensor([1, 2, 3]))]
+    [1.0, 2.0]
+    """
+    return var(a, axis, keepdims, correction), mean(a, axis, keepdims)
+
+
+def std_mean(
+    a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+) -> tuple[Tensor, Tensor]:
+    """(standard deviation, mean) over `axis`.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+    correction : int, default 1
+        What is subtracted from the number of elements. `ddof` is another name.
+
+    Returns
+    -------
+    tuple of Tensor
+        Floats.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [t.item() for t in ndl.std_mean(ndl.Tensor([1, 2, 3]))]
+    [1.0, 2.0]
+    """
+    return std(a, axis, keepdims, correction), mean(a, axis, keepdims)
+
+
+def nansum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The sum of the elements over `axis` that are not NaN.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        The dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nansum(ndl.Tensor([1.0, float("nan")])).item()
+    1.0
+    """
+    return summation(where(isnan(a), 0, a) if is_float(a.dtype) else a, axis, keepdims)
+
+
+def nanmean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean of the elements over `axis` that are not NaN.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    axis : int or tuple of int, optional
+        The axes; None takes all of them. `dim` is another name.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    Tensor
+        Floats.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nanmean(ndl.Tensor([1.0, float("nan"), 3.0])).item()
+    2.0
+    """
+    count = summation(equal(a, a), axis, keepdims)
+    return nansum(a, axis, keepdims) / count.astype(a.dtype if is_float(a.dtype) else "float32")
+
+
+# ---- by order -----------------------------------------------------------------------------------
+
+
+def _first_of(axis: int, a: Tensor, index: int) -> Tensor:
+    return a[(slice(None),) * axis + (slice(index, index + 1),)]
+
+
+def kthvalue(a: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> tuple[Tensor, Tensor]:
+    """(value, index) of the k-th smallest element along `axis`, counted from 1.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    k : int
+        1 for the smallest.
+    axis : int, default -1
+        The axis. `dim` is another name of this argument.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with length 1. `keepdim` is another name.
+
+    Returns
+    -------
+    tuple of Tensor
+        The value, and its int64 index.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> [t.item() for t in ndl.kthvalue(ndl.Tensor([5, 1, 3]), 2)]
+    [3.0, 2]
+    """
+    at, k = normalize_axis(axis, a.ndim, "kthvalue"), whole(k, "kthvalue", "k")
+    if not 1 <= k <= a.shape[at]:
+        raise ValueError(f"[kthvalue] k must be in 1 … {a.shape[at]} for axis {axis}, got {k}")
+    values, order = sort(a, at)
+    return _kept(_first_of(at, values, k - 1), at, keepdims), _kept(
+        _first_of(at, order, k - 1), at, keepdims
+    )
+
+
+def _kept(x: Tensor, axis: int, keepdims: bool) -> Tensor:
+    return x if keepdims else reshape(x, x.shape[:axis] + x.shape[axis + 1 :])
+
+
+def median(
+    a: Tensor, axis: int | None = None, keepdims: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The median; of an even number of elements the lower of the middle two, as in PyTorch.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape, not empty.
+    axis : int, optional
+        None gives the median of all elements. `dim` is another name.
+    keepdims : bool, default False
+        Whether `axis` stays, with length 1.
+
+    Returns
+    -------
+    Tensor, or (values, indices) with an axis
+        NaN where an element is NaN.
+
+    Raises
+    ------
+    ValueError
+        If there are no elements.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.median(ndl.Tensor([3, 1, 2, 9])).item()
+    2.0
+    """
+    if axis is None:
+        value, _ = _median(reshape(a, (-1,)), 0, False)
+        return value
+    return _median(a, normalize_axis(axis, a.ndim, "median"), keepdims)
+
+
+def _median(a: Tensor, axis: int, keepdims: bool) -> tuple[Tensor, Tensor]:
+    n = a.shape[axis]
+    if not n:
+        raise ValueError(f"[median] there are no elements along axis {axis} of {a.shape}")
+    order = a.detach().realize_cached_data().argsort(axis)
+    middle = _first_of(axis, Tensor.make_const(order), (n - 1) // 2)
+    if is_float(a.dtype):
+        first_nan = unsqueeze(argmax(isnan(a), axis), axis)
+        middle = where(any(isnan(a), axis, True), first_nan, middle)
+    return _kept(gather(a, axis, middle), axis, keepdims), _kept(middle, axis, keepdims)
+
+
+@rounds_once
+def quantile(
+    a: Tensor,
+    q: Scalar | Sequence[float] | Tensor,
+    axis: int | None = None,
+    keepdims: bool = False,
+    interpolation: str = "linear",
+) -> Tensor:
+    """Quantiles of the elements along an axis.
+
+    Parameters
+    ----------
+    a : Tensor
+        Any shape, not empty.
+    q : number, sequence or vector
+        In [0, 1]. Several give a new first axis.
+    axis : int, optional
+        None takes all elements. `dim` is another name.
+    keepdims : bool, default False
+        Whether `axis` stays, with length 1.
+    interpolation : {"linear", "lower", "higher", "nearest", "midpoint"}
+        What is taken between two elements.
+
+    Returns
+    -------
+    Tensor
+        NaN where an element is NaN.
+
+    Raises
+    ------
+    ValueError
+        If `q` is outside [0, 1], there are no elements, or for another `interpolation`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.quantile(ndl.Tensor([1, 2, 3, 4]), 0.5).item()
+    2.5
+    """
+    given = np.asarray(q.numpy() if isinstance(q, Tensor) else q, dtype=np.float64)
+    if given.ndim > 1 or not ((given >= 0) & (given <= 1)).all():
+        raise ValueError(f"[quantile] q must be numbers in [0, 1], got {q}")
+    if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
+        raise ValueError(
+            "[quantile] interpolation must be 'linear', 'lower', 'higher', 'nearest' or "
+            f"'midpoint', got {interpolation!r}"
+        )
+    if axis is None:
+        at, ndim = 0, a.ndim
+        a = reshape(a, (-1,))
+    else:
+        at, ndim = normalize_axis(axis, a.ndim, "quantile"), a.ndim
+    if not a.shape[at]:
+        raise ValueError(f"[quantile] there are no elements in shape {a.shape}")
+    values, _ = sort(a, at)
+    values = where(any(isnan(a), at, True), math.nan, values)
+    found = [_between(values, at, float(p), interpolation) for p in given.reshape(-1)]
+    if axis is None:
+        found = [reshape(x, (1,) * ndim if keepdims else ()) for x in found]
+    else:
+        found = [_kept(x, at, keepdims) for x in found]
+    if not given.ndim:
+        return found[0]
+    return concatenate([unsqueeze(x, 0) for x in found], 0)
+
+
+def _between(values: Tensor, axis: int, q: float, interpolation: str) -> Tensor:
+    position = q * (values.shape[axis] - 1)
+    low, high = math.floor(position), math.ceil(position)
+    below, above = _first_of(axis, values, low), _first_of(axis, values, high)
+    if interpolation == "linear":
+        return lerp(below, above, position - low)
+    if interpolation == "midpoint":
+        return (below + above) * 0.5
+    if interpolation == "nearest":
+        return _first_of(axis, values, round(position))
+    return below if interpolation == "lower" else above
+
+
+def msort(a: Tensor) -> Tensor:
+    """The values sorted along axis 0.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.msort(ndl.Tensor([3, 1, 2]))
+    needle.Tensor([1. 2. 3.])
+    """
+    return sort(a, 0)[0]
+
+
+def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
+    """The n-th differences of neighbors along `axis`; of bools, whether they differ.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    n : int, default 1
+        How often.
+    axis : int, default -1
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        The axis is shorter by `n`.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.diff(ndl.Tensor([1, 4, 9]))
+    needle.Tensor([3. 5.])
+    """
+    at = normalize_axis(axis, a.ndim, "diff")
+    lead = (slice(None),) * at
+    for _ in range(n):
+        after, before = a[(*lead, slice(1, None))], a[(*lead, slice(0, -1))]
+        a = logical_xor(after, before) if a.dtype.kind == "b" else after - before
+    return a
+
+
+# ---- of vectors ---------------------------------------------------------------------------------
+
+
+@rounds_once
+def cov(a: Tensor, correction: int = 1) -> Tensor:
+    """The covariance matrix of variables (rows) from observations (columns).
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    correction : int, default 1
+        What is subtracted from the number of elements. `ddof` is another name.
+
+    Returns
+    -------
+    Tensor
+        A row and a column for each variable.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.cov(ndl.Tensor([[1, 2, 3], [3, 2, 1]])).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    rows = a if a.ndim == 2 else reshape(a, (1, -1))
+    centered = rows - mean(rows, 1, True)
+    found = centered @ permute(centered, (1, 0)) * (1.0 / (rows.shape[1] - correction))
+    return found if a.ndim == 2 else reshape(found, ())
+
+
+@rounds_once
+def corrcoef(a: Tensor) -> Tensor:
+    """The correlation coefficients of variables (rows) from observations (columns).
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Tensor
+        A row and a column for each variable.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.corrcoef(ndl.Tensor([1, 2, 3])).item()
+    1.0
+    """
+    c = cov(a)
+    if not c.ndim:
+        return c / c
+    deviation = sqrt(c[np.arange(c.shape[0]), np.arange(c.shape[0])])
+    return c / (unsqueeze(deviation, 1) * deviation)
+
+
+__all__ = [
+    "amax",
+    "amin",
+    "aminmax",
+    "corrcoef",
+    "cov",
+    "diff",
+    "kthvalue",
+    "median",
+    "msort",
+    "nanmean",
+    "nansum",
+    "quantile",
+    "std_mean",
+    "var_mean",
+]
