@@ -23,6 +23,7 @@ SYNONYMS = (
     ("num_heads", "num_head", "nhead"),
     ("mask", "attn_mask"),
     ("causal", "is_causal"),
+    ("anneal", "anneal_strategy"),
     ("input", "x", "logits", "log_probabilities"),
 )
 

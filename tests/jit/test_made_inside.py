@@ -160,7 +160,7 @@ def trained(optimizer):
         w = ndl.Tensor(np.ones((4, 4), np.float32))
         made = optimizer([w])
         for _ in range(3):
-            made.zero_grad()
+            made.reset_grad()
             ((x @ w) ** 2).sum().backward()
             made.step()
         return w.detach()
@@ -409,7 +409,7 @@ def an_optimizer():
 
     def seen(out):
         made, w = out
-        made.zero_grad()
+        made.reset_grad()
         (w * 2).sum().backward()
         made.step()
         return w.numpy(), made.params[0] is w, list(made.state) == [w], made.state[w]["step"]
@@ -426,7 +426,7 @@ def made_when_it_is_needed():
         if model.norm is None:
             model.norm = nn.LayerNorm1d(4)
             kept["optimizer"] = optim.SGD([w, *model.norm.parameters()], lr=0.1, momentum=0.9)
-        kept["optimizer"].zero_grad()
+        kept["optimizer"].reset_grad()
         loss = ((model.norm(x) * w - 1) ** 2).mean()
         loss.backward()
         kept["optimizer"].step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
 
 
 class Adagrad(Optimizer):
@@ -27,6 +27,11 @@ class Adagrad(Optimizer):
         The first value of s.
     eps : float, default 1e-10
         Added to the denominator.
+    maximize : bool, default False
+        Whether to go up the gradient instead of down.
+    foreach, differentiable, fused : bool, optional
+        PyTorch's hints about its implementations; they change nothing. `differentiable=True` is a
+        ValueError.
 
     Raises
     ------
@@ -68,7 +73,13 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        refuse_differentiable("Adagrad", differentiable)
         super().__init__(
             params,
             lr=lr,
@@ -76,6 +87,7 @@ class Adagrad(Optimizer):
             weight_decay=weight_decay,
             initial_accumulator_value=initial_accumulator_value,
             eps=eps,
+            maximize=maximize,
         )
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
+from .optimizer import (
+    Batch,
+    Group,
+    Optimizer,
+    Params,
+    beta_options,
+    hyperparameter,
+    refuse_differentiable,
+)
 
 
 class Adam(Optimizer):
@@ -28,6 +36,15 @@ class Adam(Optimizer):
         Added to the denominator.
     weight_decay : float, default 0.0
         The factor of the L2 penalty.
+    betas : pair of float, optional
+        Both decays, as PyTorch has them; `beta1` may be the pair, too.
+    amsgrad : bool, default False
+        Whether the largest v so far stands for v (Reddi et al., 2018).
+    maximize : bool, default False
+        Whether to go up the gradient instead of down.
+    foreach, capturable, differentiable, fused : bool, optional
+        PyTorch's hints about its implementations; they change nothing. `differentiable=True` is a
+        ValueError.
 
     Raises
     ------
@@ -68,19 +85,35 @@ class Adam(Optimizer):
         self,
         params: Params,
         lr: float = 0.01,
-        beta1: float = 0.9,
+        beta1: float | tuple[float, float] = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        betas: tuple[float, float] | None = None,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        refuse_differentiable(type(self).__name__, differentiable)
+        pair = betas if betas is not None else beta1
+        decays = beta_options(pair) if isinstance(pair, (tuple, list)) else {}
         super().__init__(
-            params, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
+            params,
+            **{"lr": lr, "beta1": beta1, "beta2": beta2, **decays},
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
         )
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
         ms, vs = batch.moments("m"), batch.moments("v")
         fused = batch.fused("adam")
-        if fused is None:
+        if fused is None or group["amsgrad"]:
             return self._update_each(batch, group, ms, vs)
         outs = batch.outputs()
         fused(
@@ -102,6 +135,9 @@ class Adam(Optimizer):
         vs = [beta2 * v + (1 - beta2) * (g * g) for v, g in zip(vs, grads, strict=True)]
         batch.set_moments("m", ms)
         batch.set_moments("v", vs)
+        if group["amsgrad"]:
+            vs = [old.maximum(v) for old, v in zip(batch.moments("v_max"), vs, strict=True)]
+            batch.set_moments("v_max", vs)
         unbias_m, unbias_v = 1 / (1 - beta1**batch.step), 1 / (1 - beta2**batch.step)
         return [
             p - lr * (m * unbias_m) / ((v * unbias_v).sqrt() + eps)
@@ -126,6 +162,15 @@ class AdamW(Adam):
         Added to the denominator.
     weight_decay : float, default 0.01
         The part of a parameter that a learning rate of 1 would take away.
+    betas : pair of float, optional
+        Both decays, as PyTorch has them; `beta1` may be the pair, too.
+    amsgrad : bool, default False
+        Whether the largest v so far stands for v (Reddi et al., 2018).
+    maximize : bool, default False
+        Whether to go up the gradient instead of down.
+    foreach, capturable, differentiable, fused : bool, optional
+        PyTorch's hints about its implementations; they change nothing. `differentiable=True` is a
+        ValueError.
 
     Raises
     ------
@@ -155,9 +200,20 @@ class AdamW(Adam):
         self,
         params: Params,
         lr: float = 0.01,
-        beta1: float = 0.9,
+        beta1: float | tuple[float, float] = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        betas: tuple[float, float] | None = None,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, beta1, beta2, eps, weight_decay)
+        super().__init__(
+            params, lr, beta1, beta2, eps, weight_decay, betas=betas, amsgrad=amsgrad,
+            maximize=maximize, differentiable=differentiable,
+        )  # fmt: skip

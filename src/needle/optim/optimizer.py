@@ -18,6 +18,7 @@ import numpy as np
 from .. import autograd
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import HostNumber, NDArray, is_float, widened
+from ..typing import Shape
 
 # The options of parameters and the parameters; what is kept of a parameter between steps.
 Group: TypeAlias = dict[str, Any]
@@ -52,17 +53,28 @@ class Batch:
         """Uninitialized arrays for the new data."""
         return [NDArray._empty(x._shape, x._device, x._dtype) for x in self.data]
 
-    def moments(self, name: str, initial: float = 0.0) -> list[NDArray]:
-        """The state of that name of each parameter, filled with `initial` when it is new."""
+    def moments(self, name: str, initial: float = 0.0, shape: Shape | None = None) -> list[NDArray]:
+        """The state of that name of each parameter, filled with `initial` when it is new.
+
+        Its shape is the parameter's where none is given.
+        """
         found = []
         for data, state in zip(self.data, self.states, strict=True):
             tensor = state.get(name)
             if tensor is None:
                 with autograd.untraced() if self.is_traced else nullcontext():
-                    fresh = data._device.full(data._shape, initial, data._dtype)
+                    like = data._shape if shape is None else shape
+                    fresh = data._device.full(like, initial, data._dtype)
                 tensor = state[name] = Tensor.make_const(fresh)
             found.append(tensor.realize_cached_data())
         return found
+
+    def part(self, index: int) -> Batch:
+        """One of the parameters as a batch of its own."""
+        return Batch(
+            self.step, self.is_traced, [self.params[index]], [self.data[index]],
+            [self.grads[index]], [self.states[index]],
+        )  # fmt: skip
 
     def count(self) -> int:
         """Note one more update of each parameter; returns how many there have been."""
@@ -92,6 +104,22 @@ def hyperparameter(name: str) -> Any:
             group[name] = checked
 
     return property(get, set_all, doc=f"`{name}` of the parameter groups; setting it sets all.")
+
+
+def beta_options(betas: tuple[float, float]) -> dict[str, float]:
+    """PyTorch's pair of decays as the options beta1 and beta2."""
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f"betas must be a pair of numbers, got {betas!r}")
+    return {"beta1": betas[0], "beta2": betas[1]}
+
+
+def refuse_differentiable(owner: str, differentiable: bool) -> None:
+    """Raises ValueError where a step is to be differentiated."""
+    if differentiable:
+        raise ValueError(
+            f"[{owner}] differentiable=True is not supported: write the step as a function of "
+            "Tensors and differentiate that"
+        )
 
 
 @autograd.watched
@@ -176,6 +204,9 @@ class Optimizer:
         """
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"[{self._name}] a parameter group must be a dict with 'params'")
+        group = dict(group)
+        if "betas" in group and "beta1" in self._defaults:
+            group.update(beta_options(group.pop("betas")))
         unknown = sorted(group.keys() - self._defaults.keys() - {"params"})
         if unknown:
             raise ValueError(
@@ -215,8 +246,18 @@ class Optimizer:
 
     # ---- one step -------------------------------------------------------------------------------
 
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Update every parameter that has a gradient. The gradients keep their values.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Is called first: it clears the gradients, computes the loss and calls `backward`.
+
+        Returns
+        -------
+        Tensor or None
+            What the closure returned.
 
         Raises
         ------
@@ -226,6 +267,10 @@ class Optimizer:
             If a gradient or a stored moment does not fit its parameter. Nothing has been updated
             then.
         """
+        loss = None
+        if closure is not None:
+            with autograd.enable_grad():
+                loss = closure()
         groups = unwatched(self, "param_groups")  # learning rates are no guards, see `_guard`
         work = [(group, batch) for group in groups for batch in self._batches(group)]
         tracer = self._tracer()
@@ -238,6 +283,7 @@ class Optimizer:
                 batch.count()
         if tracer is not None:
             self._guard(tracer)
+        return loss
 
     def _tracer(self) -> autograd.Tracer | None:
         """The trace whose calls all have this optimizer, and go on with its state."""
@@ -283,7 +329,7 @@ class Optimizer:
                 batch = batches[key] = Batch(step, is_traced=self._tracer() is not None)
             batch.params.append(p)
             batch.data.append(data.astype(widened(data._dtype)).compact())
-            batch.grads.append(grad.compact())
+            batch.grads.append(-grad if group.get("maximize") else grad.compact())
             batch.states.append(state)
         return batches.values()
 
@@ -308,7 +354,7 @@ class Optimizer:
             if isinstance(value, Tensor):
                 kept = value.realize_cached_data()
                 if (
-                    kept._shape != data._shape
+                    kept._shape != self._state_shape(name, data._shape)
                     or kept._dtype is not widened(data._dtype)
                     or (kept._device is not data._device and kept._device != data._device)
                 ):
@@ -318,14 +364,29 @@ class Optimizer:
                         f"{data._device}; make a new optimizer after moving a model"
                     )
 
+    def _state_shape(self, name: str, shape: Shape) -> Shape:
+        """The shape of the state of that name of a parameter."""
+        return shape
+
     def reset_grad(self) -> None:
         """Set the gradient of every parameter to None."""
         for p in self.params:
             p.grad = None
 
-    def zero_grad(self) -> None:
-        """Set the gradient of every parameter to None: `reset_grad` by PyTorch's name."""
-        self.reset_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradient of every parameter to None: `reset_grad` by PyTorch's name.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Whether to take the gradients away; otherwise they become zeros.
+        """
+        if set_to_none:
+            self.reset_grad()
+            return
+        for p in self.params:
+            if p.grad is not None:
+                p.grad = Tensor.make_const(p.grad.realize_cached_data() * 0)
 
     # ---- saving ---------------------------------------------------------------------------------
 
@@ -373,10 +434,10 @@ class Optimizer:
         return zip(self.param_groups, saved, strict=True)
 
     def _checked_group(self, group: Group, saved: Group) -> Group:
-        if group.keys() != saved.keys():
-            differ = sorted(group.keys() ^ saved.keys())
-            raise ValueError(f"[{self._name}] the state's options differ in {differ}")
-        options = self._checked(saved)
+        unknown = sorted(saved.keys() - group.keys())
+        if unknown:
+            raise ValueError(f"[{self._name}] the state has unknown options {unknown}")
+        options = self._checked({**group, **saved})  # an older state lacks newer options
         del options["params"]
         return options
 
@@ -395,10 +456,11 @@ class Optimizer:
                 loaded[name] = int(value)
                 continue
             array = value.realize_cached_data() if isinstance(value, Tensor) else np.asarray(value)
-            if tuple(array.shape) != p.shape:
+            expected = self._state_shape(name, p.shape)
+            if tuple(array.shape) != expected:
                 raise ValueError(
                     f"[{self._name}] the state {name!r} of parameter {index} has shape "
-                    f"{tuple(array.shape)}, expected {p.shape}"
+                    f"{tuple(array.shape)}, expected {expected}"
                 )
             dtype = widened(p.dtype)  # as `Batch.moments` makes them
             loaded[name] = Tensor.make_const(NDArray(array, device=p.device, dtype=dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..backend_ndarray import NDArray
-from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
 
 
 class RMSProp(Optimizer):
@@ -28,6 +28,13 @@ class RMSProp(Optimizer):
         The factor of the L2 penalty.
     momentum : float, default 0.0
         The factor of the previous update, in [0, 1).
+    centered : bool, default False
+        Whether v is the running variance, less the square of the running mean.
+    maximize : bool, default False
+        Whether to go up the gradient instead of down.
+    foreach, capturable, differentiable : bool, optional
+        PyTorch's hints about its implementations; they change nothing. `differentiable=True` is a
+        ValueError.
 
     Raises
     ------
@@ -69,9 +76,23 @@ class RMSProp(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None:
+        refuse_differentiable("RMSprop", differentiable)
         super().__init__(
-            params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
         )
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
@@ -83,6 +104,11 @@ class RMSProp(Optimizer):
         squares = batch.moments("square_average")
         squares = [alpha * v + (1 - alpha) * (g * g) for v, g in zip(squares, grads, strict=True)]
         batch.set_moments("square_average", squares)
+        if group["centered"]:
+            means = batch.moments("average")
+            means = [alpha * a + (1 - alpha) * g for a, g in zip(means, grads, strict=True)]
+            batch.set_moments("average", means)
+            squares = [v - a * a for v, a in zip(squares, means, strict=True)]
         steps = [g / (v.sqrt() + eps) for v, g in zip(squares, grads, strict=True)]
         if momentum:
             momenta = batch.moments("momentum")

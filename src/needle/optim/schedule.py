@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import SupportsIndex
+from weakref import WeakKeyDictionary
 
 from .. import autograd
+from ..synonyms import accepts_synonyms
 from .optimizer import Optimizer, Saved, State
+
+# The rate that a schedule has set last for a group of an optimizer, and the rate it began from: a
+# schedule made after another of the same optimizer has the same base.
+_set_by_schedules: WeakKeyDictionary[Optimizer, dict[int, tuple[float, float]]]
+_set_by_schedules = WeakKeyDictionary()
 
 
 @autograd.watched
@@ -25,13 +33,15 @@ class Schedule:
     ----------
     optimizer : Optimizer
         The optimizer whose learning rates are set.
+    last_epoch : int, default -1
+        The number of the last step of a run that goes on: the schedule begins one step later.
 
     Attributes
     ----------
     steps : int
-        The number of steps so far.
+        The number of steps so far; `last_epoch` is PyTorch's name of it.
     base_lrs : list of float
-        The rate of each group of the optimizer when the schedule was made.
+        The rate of each group of the optimizer before its schedules.
 
     Raises
     ------
@@ -48,14 +58,14 @@ class Schedule:
     0.25
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"[{type(self).__name__}] optimizer must be an Optimizer, "
                 f"got {type(optimizer).__name__}"
             )
         self.optimizer = optimizer
-        self.steps = 0
+        self.steps = index_of(type(self).__name__, "last_epoch", last_epoch) + 1
         self.base_lrs: list[float] = []
         self._join()
         self._apply()
@@ -74,26 +84,46 @@ class Schedule:
 
     def _join(self) -> None:
         """Take up the groups that the optimizer got since."""
-        self.base_lrs += [g["lr"] for g in self.optimizer.param_groups[len(self.base_lrs) :]]
+        known = _set_by_schedules.get(self.optimizer, {})
+        groups = self.optimizer.param_groups
+        for index in range(len(self.base_lrs), len(groups)):
+            rate = groups[index]["lr"]
+            last, base = known.get(index, (rate, rate))
+            self.base_lrs.append(base if rate == last else rate)
 
     def _step(self) -> None:
         self._join()
         steps, rates = self.steps, self.lrs
         autograd.log_undo(lambda: self._set(steps, rates))
-        self._set(steps + 1, [self.rate(steps + 1, base) for base in self.base_lrs])
+        self._set(steps + 1, self._rates(steps + 1))
+
+    def _rates(self, step: int) -> list[float]:
+        """The rate of each group after `step` steps."""
+        return [self.rate(step, base) for base in self.base_lrs]
 
     def _set(self, steps: int, rates: list[float]) -> None:
         self.steps = steps
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        known = _set_by_schedules.setdefault(self.optimizer, {})
+        for index, group in enumerate(self.optimizer.param_groups):
+            group["lr"] = rates[index]
+            known[index] = (rates[index], self.base_lrs[index])
 
     @property
     def lrs(self) -> list[float]:
         """The learning rate of each group now."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate of each group now: `lrs` by PyTorch's name."""
+        return self.lrs
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of steps so far: `steps` by PyTorch's name."""
+        return self.steps
+
     def _apply(self) -> None:
-        self._set(self.steps, [self.rate(self.steps, base) for base in self.base_lrs])
+        self._set(self.steps, self._rates(self.steps))
 
     def state_dict(self) -> State:
         """Return what `load_state_dict` needs to continue."""
@@ -129,6 +159,8 @@ class StepLR(Schedule):
         The number of steps between two changes.
     gamma : float, default 0.1
         The factor.
+    last_epoch : int, default -1
+        The number of the last step of a run that goes on.
 
     Raises
     ------
@@ -146,10 +178,12 @@ class StepLR(Schedule):
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size = _count("StepLR", "step_size", step_size)
-        self.gamma = _rate("StepLR", "gamma", gamma)
-        super().__init__(optimizer)
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.step_size = count("StepLR", "step_size", step_size)
+        self.gamma = rate_of("StepLR", "gamma", gamma)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, step: int, base: float) -> float:
         return base * self.gamma ** (step // self.step_size)
@@ -189,35 +223,45 @@ class CosineLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0) -> None:
-        self.total_steps = _count("CosineLR", "total_steps", total_steps)
-        self.min_lr = _rate("CosineLR", "min_lr", min_lr)
+        self.total_steps = count("CosineLR", "total_steps", total_steps)
+        self.min_lr = rate_of("CosineLR", "min_lr", min_lr)
         super().__init__(optimizer)
 
     def rate(self, step: int, base: float) -> float:
-        return _cosine(base, self.min_lr, min(step / self.total_steps, 1.0))
+        return cosine(base, self.min_lr, min(step / self.total_steps, 1.0))
 
 
 class OneCycleLR(Schedule):
     """One cycle: the rate rises to `max_lr` and then falls far below where it began.
 
-    It begins at max_lr / div_factor and ends at that rate / final_div_factor, where it stays.
+    It begins at max_lr / div_factor and ends at that rate / final_div_factor, where it stays. With
+    `three_phase` it comes down to where it began as fast as it rose, and then falls to the end.
 
     Parameters
     ----------
     optimizer : Optimizer
         The optimizer whose learning rates are set.
-    max_lr : float
-        The largest rate.
-    total_steps : int
-        The number of steps of the cycle.
+    max_lr : float or sequence of float
+        The largest rate, or that of each group.
+    total_steps : int, optional
+        The number of steps of the cycle; epochs · steps_per_epoch where it is not given.
+    epochs, steps_per_epoch : int, optional
+        The number of epochs, and of steps in each.
     pct_start : float, default 0.3
         The part of the steps that goes up, in [0, 1].
+    anneal : {"cos", "linear"}, default "cos"
+        Whether the rate follows half a cosine each way, or straight lines. `anneal_strategy` is
+        another name of this argument.
+    cycle_momentum : bool, default False
+        PyTorch also varies the momentum, and by default; here only False is possible.
     div_factor : float, default 25.0
         `max_lr` divided by the first rate.
     final_div_factor : float, default 1e4
         The first rate divided by the last.
-    anneal : {"cos", "linear"}, default "cos"
-        Whether the rate follows half a cosine each way, or straight lines.
+    three_phase : bool, default False
+        Whether the way down has two phases.
+    last_epoch : int, default -1
+        The number of the last step of a run that goes on.
 
     Raises
     ------
@@ -240,18 +284,31 @@ class OneCycleLR(Schedule):
     [0.04, 0.52, 1.0, 0.5, 0.0]
     """
 
+    @accepts_synonyms
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: float,
-        total_steps: int,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
         pct_start: float = 0.3,
+        anneal: str = "cos",
+        cycle_momentum: bool = False,
+        *,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
-        anneal: str = "cos",
+        three_phase: bool = False,
+        last_epoch: int = -1,
     ) -> None:
-        self.max_lr = _rate("OneCycleLR", "max_lr", max_lr)
-        self.total_steps = _count("OneCycleLR", "total_steps", total_steps)
+        self.max_lrs = each_group("OneCycleLR", "max_lr", max_lr, optimizer)
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("[OneCycleLR] needs total_steps, or epochs and steps_per_epoch")
+            total_steps = count("OneCycleLR", "epochs", epochs) * count(
+                "OneCycleLR", "steps_per_epoch", steps_per_epoch
+            )
+        self.total_steps = count("OneCycleLR", "total_steps", total_steps)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"[OneCycleLR] pct_start must be in [0, 1], got {pct_start}")
         if not (div_factor > 0 and final_div_factor > 0):
@@ -261,18 +318,29 @@ class OneCycleLR(Schedule):
             )
         if anneal not in ("cos", "linear"):
             raise ValueError(f"[OneCycleLR] anneal must be 'cos' or 'linear', got {anneal!r}")
-        self._between = _cosine if anneal == "cos" else _line
-        self._start = self.max_lr / div_factor
-        self._end = self._start / final_div_factor
-        self._peak = pct_start * self.total_steps - 1  # the step at which the rate is max_lr
-        super().__init__(optimizer)
+        refuse_cycled_momentum("OneCycleLR", cycle_momentum)
+        self._between = cosine if anneal == "cos" else line
+        # The step at which each phase ends, and the part of the largest rate that it ends with.
+        first, last, rise = 1 / div_factor, 1 / (div_factor * final_div_factor), pct_start
+        self._phases = [(0.0, first), (rise * self.total_steps - 1, 1.0)]
+        if three_phase:
+            self._phases.append((2 * rise * self.total_steps - 2, first))
+        self._phases.append((self.total_steps - 1, last))
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, step: int, base: float) -> float:
-        if step < self._peak:
-            return self._between(self._start, self.max_lr, step / self._peak)
-        way_down = self.total_steps - 1 - self._peak
-        done = (step - self._peak) / way_down if way_down > 0 else 1.0
-        return self._between(self.max_lr, self._end, min(done, 1.0))
+        return self.max_lrs[0] * self._part(step)
+
+    def _rates(self, step: int) -> list[float]:
+        part = self._part(step)
+        return [of_group(self.max_lrs, i) * part for i in range(len(self.base_lrs))]
+
+    def _part(self, step: int) -> float:
+        """The part of the largest rate."""
+        for (start, before), (end, after) in zip(self._phases, self._phases[1:], strict=False):
+            if step <= end and end > start:
+                return self._between(before, after, (step - start) / (end - start))
+        return self._phases[-1][1]
 
 
 class WarmupLR(Schedule):
@@ -306,7 +374,7 @@ class WarmupLR(Schedule):
     def __init__(
         self, after: Optimizer | Schedule, warmup_steps: int, start_factor: float = 0.0
     ) -> None:
-        self.warmup_steps = _count("WarmupLR", "warmup_steps", warmup_steps)
+        self.warmup_steps = count("WarmupLR", "warmup_steps", warmup_steps)
         if not 0 <= start_factor <= 1:
             raise ValueError(f"[WarmupLR] start_factor must be in [0, 1], got {start_factor}")
         self.start_factor = float(start_factor)
@@ -325,28 +393,60 @@ class WarmupLR(Schedule):
         if step >= self.warmup_steps:
             return base if self.after is None else self.after.rate(step - self.warmup_steps, base)
         top = base if self.after is None else self.after.rate(0, base)
-        return _line(self.start_factor * top, top, step / self.warmup_steps)
+        return line(self.start_factor * top, top, step / self.warmup_steps)
 
 
-def _cosine(start: float, end: float, done: float) -> float:
+def cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _line(start: float, end: float, done: float) -> float:
+def line(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
 
 
-def _count(schedule: str, name: str, value: SupportsIndex) -> int:
+def each_group(
+    schedule: str, name: str, value: float | Sequence[float], optimizer: Optimizer
+) -> list[float]:
+    """A rate for each group, of one for all or of a sequence."""
+    if not isinstance(value, (list, tuple)):
+        return [rate_of(schedule, name, value)]
+    groups = len(optimizer.param_groups)
+    if len(value) != groups:
+        raise ValueError(
+            f"[{schedule}] {name} has {len(value)} entries for {groups} parameter groups"
+        )
+    return [rate_of(schedule, name, one) for one in value]
+
+
+def of_group(values: list[float], index: int) -> float:
+    """The group's own value, or the last one: that of all groups, and of groups added later."""
+    return values[min(index, len(values) - 1)]
+
+
+def refuse_cycled_momentum(schedule: str, cycle_momentum: bool) -> None:
+    """Raises ValueError if the momentum is to change: compiled steps hold it as a constant."""
+    if cycle_momentum:
+        raise ValueError(
+            f"[{schedule}] cycle_momentum=True is not supported: leave it out, and the momentum "
+            "stays as the optimizer has it"
+        )
+
+
+def index_of(schedule: str, name: str, value: SupportsIndex) -> int:
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"[{schedule}] {name} must be an integer, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"[{schedule}] {name} must be at least 1, got {number}")
+
+
+def count(schedule: str, name: str, value: SupportsIndex, least: int = 1) -> int:
+    number = index_of(schedule, name, value)
+    if number < least:
+        raise ValueError(f"[{schedule}] {name} must be at least {least}, got {number}")
     return number
 
 
-def _rate(schedule: str, name: str, value: object) -> float:
+def rate_of(schedule: str, name: str, value: object) -> float:
     if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
         raise ValueError(f"[{schedule}] {name} must be a number ≥ 0, got {value!r}")
     return float(value)

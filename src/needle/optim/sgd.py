@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import ClassVar
 
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from .clip import clip_grad_norm
-from .optimizer import Batch, Group, Optimizer, Params, hyperparameter
+from .host_numbers import of_host
+from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
 
 
 class SGD(Optimizer):
@@ -27,10 +30,16 @@ class SGD(Optimizer):
     weight_decay : float, default 0.0
         The factor of the L2 penalty.
     dampening : float, optional
-        Takes its part away from the gradient, in [0, 1]. None stands for the value of `momentum`,
-        so that u is a moving average, and for 0 with `nesterov`; PyTorch's default is 0.
+        Takes its part away from the gradient, in [0, 1], but for the first one. None stands for
+        the value of `momentum`, for all gradients, so that u is a moving average, and for 0 with
+        `nesterov`; PyTorch's default is 0.
     nesterov : bool, default False
         Whether to use Nesterov momentum; needs a positive momentum and no dampening.
+    maximize : bool, default False
+        Whether to go up the gradient instead of down.
+    foreach, differentiable, fused : bool, optional
+        PyTorch's hints about its implementations; they change nothing. `differentiable=True` is a
+        ValueError.
 
     Raises
     ------
@@ -71,7 +80,12 @@ class SGD(Optimizer):
         *,
         dampening: float | None = None,
         nesterov: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        refuse_differentiable("SGD", differentiable)
         super().__init__(
             params,
             lr=lr,
@@ -79,6 +93,7 @@ class SGD(Optimizer):
             weight_decay=weight_decay,
             dampening=dampening,
             nesterov=nesterov,
+            maximize=maximize,
         )
 
     def _checked(self, options: Group) -> Group:
@@ -93,6 +108,16 @@ class SGD(Optimizer):
             )
         return checked
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradient of every parameter to None, or to zeros.
+
+        A program that uses PyTorch's name is told once if its momentum is not PyTorch's.
+        """
+        for group in self.param_groups:
+            if group["momentum"] and group["dampening"] is None and not group["nesterov"]:
+                _tell_of_momentum()
+        super().zero_grad(set_to_none)
+
     def clip_grad_norm(self, max_norm: float = 0.25) -> float | Tensor:
         """Scale all gradients so that their common norm is at most `max_norm`.
 
@@ -105,6 +130,9 @@ class SGD(Optimizer):
         nesterov, dampening = group["nesterov"], group["dampening"]
         if dampening is None:
             dampening = 0.0 if nesterov else momentum
+        elif dampening:  # PyTorch's momentum begins with the first gradient as it is
+            part = dampening
+            dampening = of_host(lambda step: part if step > 1 else 0.0, batch.step)
         momenta = batch.moments("momentum") if momentum else []
         fused = batch.fused("sgd")
         if fused is not None:
@@ -123,3 +151,13 @@ class SGD(Optimizer):
             if nesterov:
                 steps = [g + momentum * u for u, g in zip(steps, grads, strict=True)]
         return [p - lr * u for p, u in zip(batch.data, steps, strict=True)]
+
+
+@functools.cache  # once a process
+def _tell_of_momentum() -> None:
+    warnings.warn(
+        "[SGD] the momentum is a moving average, u = momentum·u + (1 - momentum)·g: pass "
+        "dampening=0.0 for PyTorch's u = momentum·u + g, or call reset_grad() instead of "
+        "zero_grad() if the average is meant",
+        stacklevel=3,
+    )

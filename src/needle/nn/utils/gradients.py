@@ -23,7 +23,8 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     with no_grad():
         if math.isinf(norm_type):
             return ops.max(ops.stack([ops.max(ops.abs(t)) for t in arrays], 0))
-        sums = [ops.summation(ops.abs(t) ** norm_type) for t in arrays]
+        powers = (t * t if norm_type == 2 else ops.abs(t) ** norm_type for t in arrays)
+        sums = [ops.summation(power) for power in powers]
         return ops.summation(ops.stack(sums, 0)) ** (1 / norm_type)
 
 
@@ -89,7 +90,23 @@ def clip_grad_value_(
 ) -> None:
     """Clip every element of every gradient to [-clip_value, clip_value].
 
-    Raises ValueError if `clip_value` is negative. `foreach` is ignored.
+    Parameters
+    ----------
+    parameters : Tensor or iterable of Tensor
+        The parameters; one without a gradient is skipped.
+    clip_value : float
+        The largest absolute value; it must not be negative.
+    foreach : bool, optional
+        Ignored.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> w = ndl.nn.Parameter([1.0, 1.0])
+    >>> w.grad = ndl.Tensor([0.5, -4.0])
+    >>> ndl.nn.utils.clip_grad_value_([w], 1.0)
+    >>> w.grad
+    needle.Tensor([ 0.5 -1. ])
     """
     if not clip_value >= 0:
         raise ValueError(f"[clip_grad_value_] clip_value must not be negative, got {clip_value}")

@@ -1,0 +1,40 @@
+"""Learning-rate schedules under PyTorch's name of the module."""
+
+from .schedule import CosineLR, OneCycleLR, Schedule, StepLR, WarmupLR
+from .schedule_compose import ChainedScheduler, SequentialLR
+from .schedule_cycles import CosineAnnealingWarmRestarts, CyclicLR
+from .schedule_factors import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    MultiStepLR,
+    PolynomialLR,
+)
+from .schedule_plateau import ReduceLROnPlateau
+
+LRScheduler = Schedule
+
+__all__ = [
+    "ChainedScheduler",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CosineLR",
+    "CyclicLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+    "WarmupLR",
+]
