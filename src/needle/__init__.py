@@ -345,11 +345,12 @@ from .ops import (
 from .random import Generator
 
 if TYPE_CHECKING:
-    from . import fft, io, linalg, models, simple_ml, train
+    from . import distributions, fft, io, linalg, models, simple_ml, train
 
 __version__ = "0.1.0"
 
 _LAZY = (
+    "distributions",
     "fft",
     "io",
     "linalg",

@@ -1,6 +1,6 @@
 """Layers, losses and the Module that they are."""
 
-from . import functional, utils
+from . import functional, init, utils
 from .activation import (
     ELU,
     GELU,

@@ -371,6 +371,7 @@ from ._shape import (
     unsqueeze,
 )
 from ._sorting import argmax, argmin, argsort, sort, topk
+from ._special import digamma, erfinv, lgamma, polygamma
 from ._statistics import (
     amax,
     amin,
@@ -621,6 +622,7 @@ __all__ = [
     "diag_embed",
     "diagonal",
     "diff",
+    "digamma",
     "dilate",
     "div",
     "divide",
@@ -633,6 +635,7 @@ __all__ = [
     "equal",
     "erf",
     "erfc",
+    "erfinv",
     "exp",
     "exp2",
     "expand",
@@ -687,6 +690,7 @@ __all__ = [
     "lerp",
     "less",
     "less_equal",
+    "lgamma",
     "linear",
     "log",
     "log1p",
@@ -745,6 +749,7 @@ __all__ = [
     "pad",
     "pairwise_distance",
     "permute",
+    "polygamma",
     "positive",
     "pow",
     "power",
