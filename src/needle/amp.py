@@ -56,7 +56,8 @@ class autocast(autocasting):
         super().__init__(self.dtype if enabled else None)
 
     def __call__(self, function: Function) -> Function:
-        return decorated(function, lambda: self, "autocast")
+        wrapped: Function = decorated(function, lambda: self, "autocast")
+        return wrapped
 
 
 def _unknown(dtype: object) -> ValueError:

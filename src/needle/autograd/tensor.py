@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Tensor(TorchMethods):
 
     if TYPE_CHECKING:
         cached_data: NDArray
+        inputs: Sequence[Tensor]  # of the few ops that take TensorTuples these differ
 
         def realize_cached_data(self) -> NDArray: ...
 

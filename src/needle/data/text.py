@@ -247,7 +247,8 @@ class CharTokenizer:
         Raises TypeError for other numbers, ValueError for an id outside of the vocabulary.
         """
         points = self._code_points[_checked_ids(ids, len(self), "CharTokenizer")]
-        return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        encoded: bytes = points.astype("<u4").tobytes()
+        return encoded.decode("utf-32-le", "surrogatepass")
 
     def state(self) -> Json:
         """What `from_state` needs to make this tokenizer again, fit for JSON."""

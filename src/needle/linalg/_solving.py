@@ -178,7 +178,8 @@ class Pinv(TensorOp):
 def _threshold(s: HostNumbers, atol: float, rtol: float) -> HostNumbers:
     """What singular values must exceed, one for each matrix."""
     largest = s.max(-1, keepdims=True, initial=0)
-    return np.maximum(atol, rtol * largest)
+    bound: np.ndarray = np.maximum(atol, rtol * largest)
+    return bound
 
 
 def tolerances(a: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:

@@ -73,7 +73,8 @@ class Sequential(Module):
 
     def __getattr__(self, name: str) -> Module:
         own = vars(self)
-        for module in own.get("_layers", ()):
+        layers: tuple[Module, ...] = own.get("_layers", ())
+        for module in layers:
             if own["_names"].get(module) == name:
                 return module
         raise AttributeError(

@@ -40,7 +40,8 @@ class TupleGetItem(TensorOp):
     def __call__(self, a: TensorTuple, fold_const: bool = True) -> Tensor:  # type: ignore[override]
         # Taking a member out of a tuple that was just made is the member itself.
         if fold_const and isinstance(a.op, MakeTensorTuple):
-            return a.inputs[self.index]
+            member: Tensor = a.inputs[self.index]
+            return member
         return Tensor.make_from_op(self, [a])
 
     def compute(self, a: tuple[NDArray, ...]) -> NDArray:

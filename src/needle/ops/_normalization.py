@@ -45,7 +45,9 @@ class _Normalization(FusedOp):
             return super().gradient(out_grad, node)
         g, x, weight = (v.realize_cached_data().compact() for v in (out_grad, *node.inputs[:2]))
         results = _like(x), _like(weight), _like(weight)
-        x._device.fused(self.kernel + "_grad")(g, x, weight, *self._saved(), *results)
+        kernel = x._device.fused(self.kernel + "_grad")
+        assert kernel is not None  # as its forward kernel is there
+        kernel(g, x, weight, *self._saved(), *results)
         return tuple(map(Tensor.make_const, results))
 
     def _saved(self) -> tuple[NDArray | float, ...]:

@@ -222,6 +222,7 @@ class MaxPool(FusedOp):
         )
         dx = NDArray._empty(x._shape, x._device, wide._dtype)
         kernel = x._device.fused(self.kernel + "_grad")
+        assert kernel is not None  # as its forward kernel is there
         kernel(g.compact(), wide, out.compact(), self.ties, dx, *self.window)
         return (Tensor.make_const(dx.astype(x._dtype)),)
 

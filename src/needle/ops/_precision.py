@@ -150,7 +150,7 @@ class _Conversion(Op):
         )
 
     def _input(self, x: Tensor) -> Tensor:
-        converted = self._converted(x)
+        converted: Tensor = self._converted(x)
         if converted.requires_grad == x.requires_grad:
             return converted
         return Tensor.make_const(converted.realize_cached_data(), requires_grad=x.requires_grad)

@@ -415,7 +415,7 @@ def _numbered(
 
 def _sum(like: Tensor, *terms: Any) -> Tensor:
     """The sum of the terms that are there; zeros like a Tensor where there is none."""
-    known = [term for term in terms if term is not None]
+    known: list[Tensor] = [term for term in terms if term is not None]
     if known:
         return sum(known[1:], known[0])
     data = like.realize_cached_data()

@@ -80,7 +80,8 @@ class Batch:
         """Note one more update of each parameter; returns how many there have been."""
         self._add_steps(1)
         autograd.log_undo(lambda: self._add_steps(-1))
-        return self.states[0]["step"]
+        step: int = self.states[0]["step"]
+        return step
 
     def _add_steps(self, number: int) -> None:
         for state in self.states:

@@ -183,7 +183,7 @@ def _train(
 
 def _softmax_error(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The gradient of the mean loss with respect to the logits: (softmax - one_hot) / rows."""
-    error = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
     error /= error.sum(axis=1, keepdims=True)
     error[np.arange(len(labels)), labels] -= 1
     error /= len(labels)

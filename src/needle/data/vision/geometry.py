@@ -20,7 +20,8 @@ def padded(pixels: Pixels, sides: Sequence[int], fill: Fill = 0, mode: str = "co
     left, top, right, bottom = sides
     widths = ((top, bottom), (left, right), (0, 0))
     if mode != "constant":
-        return np.pad(pixels, widths, mode=mode)  # type: ignore[call-overload]
+        padded: np.ndarray = np.pad(pixels, widths, mode=mode)  # type: ignore[call-overload]
+        return padded
     height, width, channels = pixels.shape
     result = np.empty((height + top + bottom, width + left + right, channels), pixels.dtype)
     result[:] = fill
@@ -329,7 +330,8 @@ def rotated(
 
 
 def _nearest(pixels: Pixels, x: Pixels, y: Pixels) -> Pixels:
-    return pixels[y.astype(int), x.astype(int)]
+    taken: np.ndarray = pixels[y.astype(int), x.astype(int)]
+    return taken
 
 
 def _bilinear(pixels: Pixels, x: Pixels, y: Pixels) -> Pixels:

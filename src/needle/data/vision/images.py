@@ -58,9 +58,10 @@ def of_kind(image: Image, pixels: Pixels) -> Image:
             channels_first, device=image.device, dtype=channels_first.dtype, requires_grad=False
         )
     if is_pillow(image):
-        return sys.modules["PIL.Image"].fromarray(
+        made: Image = sys.modules["PIL.Image"].fromarray(
             np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         )
+        return made
     return pixels
 
 

@@ -156,6 +156,7 @@ def _check(images: Tensor | Pixels, alpha: float, what: str) -> None:
 
 
 def _state(generator: HostGenerator | None, what: str) -> np.random.RandomState:
+    state: np.random.RandomState
     state = random_state() if generator is None else host_generator(generator, what)
     return state
 

@@ -22,7 +22,8 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def _triangle(x: Pixels) -> Pixels:
-    return np.maximum(1 - np.abs(x), 0)
+    weight: np.ndarray = np.maximum(1 - np.abs(x), 0)
+    return weight
 
 
 def _cubic(x: Pixels) -> Pixels:
@@ -57,7 +58,8 @@ def _weights(n: int, out: int, interpolation: str) -> Pixels:
     places = np.arange(n)
     weights = function((places + 0.5 - centers[:, None]) / stretch)
     weights *= (places >= first[:, None]) & (places < last[:, None])
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    matrix: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 def resized(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
@@ -66,7 +68,8 @@ def resized(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
     if interpolation == "nearest":
         rows = ((np.arange(height) + 0.5) * (pixels.shape[0] / height)).astype(int)
         columns = ((np.arange(width) + 0.5) * (pixels.shape[1] / width)).astype(int)
-        return pixels[rows[:, None], columns]
+        taken: np.ndarray = pixels[rows[:, None], columns]
+        return taken
     result = pixels
     if width != pixels.shape[1]:
         by_column = _weights(pixels.shape[1], width, interpolation)

@@ -124,7 +124,9 @@ def _nearest(mode: str, n: int, length: int, scale: float | None) -> Integers:
     half = 0.5 if mode == "nearest-exact" else 0.0
     # float32 as in PyTorch, whose rounding decides between two pixels at equal distance.
     places = (np.arange(length, dtype="float32") + np.float32(half)) * np.float32(step)
-    return np.minimum(np.floor(places).astype(np.int64), n - 1)
+    nearest: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    nearest = np.minimum(np.floor(places).astype(np.int64), n - 1)
+    return nearest
 
 
 def _weights(mode: str, n: int, length: int, scale: float | None, align: bool) -> Floats:

@@ -24,8 +24,9 @@ class _WeightNorm:
         self.name, self.axis = name, axis
 
     def weight(self, module: Module) -> Tensor:
-        direction = getattr(module, f"{self.name}_v")
-        return direction * (getattr(module, f"{self.name}_g") / self.norm(direction))
+        direction: Tensor = getattr(module, f"{self.name}_v")
+        length: Tensor = getattr(module, f"{self.name}_g")
+        return direction * (length / self.norm(direction))
 
     def norm(self, v: Tensor) -> Tensor:
         """The norm of each slice along `axis`, or of everything."""
@@ -101,7 +102,7 @@ class _SpectralNorm:
         return x / ops.maximum(ops.sqrt(ops.summation(x * x)), self.eps)
 
     def weight(self, module: Module) -> Tensor:
-        original = getattr(module, f"{self.name}_orig")
+        original: Tensor = getattr(module, f"{self.name}_orig")
         matrix = self.matrix(original)
         if module.training:
             self.iterate(module, matrix)
