@@ -16,7 +16,6 @@ from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_ndarray.dtypes import python_number
 from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, as_device, default_float
-from ..ops import atleast_2d, concatenate, pad
 from ..typing import DTypeLike, HostArray, Scalar, ShapeLike
 
 
@@ -596,37 +595,8 @@ def triu_indices(
     return _made(np.stack(np.triu_indices(rows, offset, columns)), device, None, False)
 
 
-def block_diag(*blocks: Tensor) -> Tensor:
-    """A matrix with matrices along its diagonal and 0 elsewhere; numbers and vectors are rows.
-
-    Parameters
-    ----------
-    *blocks : Tensor
-        The matrices.
-
-    Returns
-    -------
-    Tensor
-        The sums of the heights and widths.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.block_diag(ndl.ones(1, 2), ndl.ones(1, 1)).tolist()
-    [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    matrices = [atleast_2d(x) for x in blocks]
-    if any(x.ndim > 2 for x in matrices):
-        raise ValueError(f"[block_diag] needs matrices, got {[x.shape for x in blocks]}")
-    width, before, rows = sum(x.shape[1] for x in matrices), 0, []
-    for x in matrices:
-        rows.append(pad(x, ((0, 0), (before, width - before - x.shape[1]))))
-        before += x.shape[1]
-    return concatenate(rows, 0)
-
-
 __all__ = [
-    "arange", "as_tensor", "asarray", "block_diag", "empty", "empty_like", "eye", "from_dlpack",
+    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack",
     "from_numpy", "full", "full_like", "linspace", "logspace", "tensor", "tril_indices",
     "triu_indices",
 ]  # fmt: skip

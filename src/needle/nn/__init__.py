@@ -101,7 +101,8 @@ from .loss_numbers import (
     PoissonNLLLoss,
     SmoothL1Loss,
 )
-from .module import Hook, IncompatibleKeys, Module, Parameter
+from .module import Hook, Module
+from .module_state import IncompatibleKeys
 from .multihead_attention import MultiheadAttention
 from .norm import GroupNorm, LayerNorm, LayerNorm1d, RMSNorm
 from .padding import (
@@ -121,6 +122,7 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .parameter import Parameter
 from .pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from .rearrange import (
     ChannelShuffle,

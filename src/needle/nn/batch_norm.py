@@ -11,8 +11,9 @@ from ..backend_ndarray import NDArray
 from ..backend_selection import Device
 from ..typing import DTypeLike
 from .arguments import in_unit_interval, non_negative, positive_int
-from .module import Module, Parameter
+from .module import Module
 from .norm import _one_dtype
+from .parameter import Parameter
 
 
 class _BatchNorm(Module):

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Self, TypeVar, overload
 
 from ..autograd import Tensor
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 Item = TypeVar("Item", bound=Module | Parameter)
 

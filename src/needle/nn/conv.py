@@ -11,7 +11,8 @@ from ..ops._convolution import as_pair, make_geometry
 from ..typing import DTypeLike, Extent, Padding
 from . import functional
 from .arguments import one_of, positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 

@@ -13,7 +13,8 @@ from .arguments import one_of, positive_int
 from .conv import PADDING_MODES
 from .functional import _convolution as convolution
 from .functional._pooling import each
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class _Convolution(Module):

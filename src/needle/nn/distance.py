@@ -12,7 +12,8 @@ from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike
 from . import functional
 from .arguments import non_negative, one_of, positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class Bilinear(Module):

@@ -12,7 +12,8 @@ from ..typing import DTypeLike
 from . import functional
 from .arguments import positive_int
 from .distance import padding_row, without_row
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class Embedding(Module):

@@ -10,7 +10,8 @@ from ..backend_selection import Device
 from ..typing import DTypeLike
 from . import functional
 from .arguments import finite, in_unit_interval, non_negative, positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class _InstanceNorm(Module):

@@ -7,7 +7,8 @@ from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
 from .arguments import positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class Linear(Module):

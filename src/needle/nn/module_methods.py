@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
+from .parameter import Parameter
 
 Member = TypeVar("Member", bound=Tensor)
 
@@ -80,8 +81,6 @@ class ModuleMethods:
 
     def register_parameter(self, name: str, param: Tensor | None) -> None:
         """Make a Parameter the attribute `name`. Raises TypeError if it is none."""
-        from .module import Parameter  # module.py imports this file
-
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"[register_parameter] {name} must be a Parameter, got {type(param).__name__}; "

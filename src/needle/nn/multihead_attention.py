@@ -13,7 +13,8 @@ from .arguments import in_unit_interval, positive_int
 from .functional._attention import attention_weights, joined_mask
 from .functional._dropout import dropout
 from .linear import Linear
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class MultiheadAttention(Module):

@@ -12,7 +12,8 @@ from ..backend_selection import Device
 from ..typing import DTypeLike
 from . import functional
 from .arguments import non_negative, positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class GroupNorm(Module):

@@ -8,7 +8,8 @@ from ..init import constant
 from ..typing import DTypeLike
 from . import functional
 from .arguments import finite, non_negative, positive, positive_int
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class ReLU6(Module):

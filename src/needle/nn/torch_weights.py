@@ -14,7 +14,8 @@ from .conv import Conv1d, Conv2d
 from .conv_volume import _Convolution
 from .instance_norm import _InstanceNorm
 from .linear import Linear
-from .module import IncompatibleKeys, Module
+from .module import Module
+from .module_state import IncompatibleKeys
 from .recurrent import _Recurrent
 
 Change: TypeAlias = Callable[[np.ndarray], np.ndarray]

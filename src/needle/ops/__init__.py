@@ -151,6 +151,7 @@ from ._cumulative import (
     logcumsumexp,
 )
 from ._diagonals import (
+    block_diag,
     diag,
     diag_embed,
     diagonal,
@@ -581,6 +582,7 @@ __all__ = [
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "block_diag",
     "bmm",
     "broadcast_tensors",
     "broadcast_to",

@@ -9,7 +9,10 @@ from ..backend_ndarray.layout import normalize_axis
 from ..typing import HostArray
 from ._comparison import where
 from ._indexing import PutItem
+from ._joining import concatenate
 from ._reordering import movedim
+from ._shape import pad
+from ._views import atleast_2d
 
 
 def diagonal(a: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -180,7 +183,37 @@ def _on_or_below(a: Tensor, offset: int, what: str) -> HostArray:
     return np.arange(columns) <= np.arange(rows)[:, None] + offset
 
 
+def block_diag(*blocks: Tensor) -> Tensor:
+    """A matrix with matrices along its diagonal and 0 elsewhere; numbers and vectors are rows.
+
+    Parameters
+    ----------
+    *blocks : Tensor
+        The matrices.
+
+    Returns
+    -------
+    Tensor
+        The sums of the heights and widths.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.block_diag(ndl.ones(1, 2), ndl.ones(1, 1)).tolist()
+    [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    matrices = [atleast_2d(x) for x in blocks]
+    if any(x.ndim > 2 for x in matrices):
+        raise ValueError(f"[block_diag] needs matrices, got {[x.shape for x in blocks]}")
+    width, before, rows = sum(x.shape[1] for x in matrices), 0, []
+    for x in matrices:
+        rows.append(pad(x, ((0, 0), (before, width - before - x.shape[1]))))
+        before += x.shape[1]
+    return concatenate(rows, 0)
+
+
 __all__ = [
+    "block_diag",
     "diag",
     "diag_embed",
     "diagonal",

@@ -28,7 +28,7 @@ _EULER = 0.57721566490153286061
 def _zeta_less_1(n: int) -> float:
     """ζ(n) - 1 for n ≥ 2, by Euler and Maclaurin's formula."""
     last = 20
-    total = sum(k**-n for k in range(last - 1, 1, -1))
+    total: float = sum(k**-n for k in range(last - 1, 1, -1))
     total += last ** (1 - n) / (n - 1) + last**-n / 2
     factor = n * float(last) ** (-n - 1)
     for j, bernoulli in enumerate(_BERNOULLI[:6], 1):

@@ -128,7 +128,8 @@ class _Momenta:
         self.beta1, self.decay = beta1, decay
 
     def _momentum(self, step: int) -> float:
-        return self.beta1 * (1 - 0.5 * 0.96 ** (step * self.decay))
+        momentum: float = self.beta1 * (1 - 0.5 * 0.96 ** (step * self.decay))
+        return momentum
 
     def _product(self, step: int) -> float:
         """The product of the momenta of the steps 1 … step."""

@@ -351,7 +351,8 @@ class PolynomialLR(Schedule):
 
     def rate(self, step: int, base: float) -> float:
         left = 1.0 - min(step / self.total_iters, 1.0)
-        return base * left**self.power
+        rate: float = base * left**self.power
+        return rate
 
 
 class CosineAnnealingLR(Schedule):

@@ -12,7 +12,8 @@ import numpy as np
 from ... import ops
 from ...autograd import Tensor, no_grad
 from ..arguments import non_negative, positive_int
-from ..module import Hook, Module, Parameter
+from ..module import Hook, Module
+from ..parameter import Parameter
 
 Layer = TypeVar("Layer", bound=Module)
 
