@@ -104,7 +104,7 @@ class GPT(nn.Module):
             if name.endswith("bias"):
                 p.data = init.zeros(*p.shape, **placement)
             elif p.ndim == 2:
-                ends_branch = name.endswith(("out_proj.weight", "mlp.modules.2.weight"))
+                ends_branch = name.endswith(("out_proj.weight", "mlp.2.weight"))
                 std = 0.02 / (2 * num_layers) ** 0.5 if ends_branch else 0.02
                 p.data = init.randn(*p.shape, std=std, **placement)
 

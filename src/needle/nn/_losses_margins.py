@@ -7,9 +7,8 @@ from collections.abc import Callable
 from .. import ops
 from ..autograd import Tensor
 from ..operands import ArrayLike
-from ..ops._common import as_tensor, as_tensors, check_broadcast, widens
+from ..ops._common import as_tensor, widens
 from ._losses_common import elementwise, reduced
-from .arguments import positive
 
 
 def margin_ranking_loss(
@@ -90,21 +89,6 @@ def cosine_embedding_loss(
     return reduced(name, widens(losses)(input1, input2), reduction)
 
 
-def pairwise_distance(
-    input1: Tensor, input2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdims: bool = False
-) -> Tensor:
-    """The p-norm of x1 - x2 + eps along the last axis; `eps` keeps the gradient finite at 0."""
-    input1, input2 = as_tensors(input1, input2, "pairwise_distance")
-    check_broadcast([input1.shape, input2.shape], "pairwise_distance")
-    difference = ops.abs(input1 - input2 + eps)
-    if p == float("inf"):
-        return difference.max(-1, keepdims)
-    p = positive("pairwise_distance", "p", p)
-    if p == 2:
-        return ops.sqrt((difference * difference).sum(-1, keepdims))
-    return (difference**p).sum(-1, keepdims) ** (1 / p)
-
-
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -122,7 +106,7 @@ def triplet_margin_loss(
     """
 
     def distance(x1: Tensor, x2: Tensor) -> Tensor:
-        return pairwise_distance(x1, x2, p, eps)
+        return ops.pairwise_distance(x1, x2, p, eps)
 
     return triplet_margin_with_distance_loss(
         anchor, positive, negative,
@@ -148,7 +132,7 @@ def triplet_margin_with_distance_loss(
             f"[{name}] anchor, positive and negative must have one shape, "
             f"got {anchor.shape}, {positive.shape} and {negative.shape}"
         )
-    distance = distance_function or pairwise_distance
+    distance = distance_function or ops.pairwise_distance
 
     def losses(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         near, far = distance(anchor, positive), distance(anchor, negative)
@@ -163,7 +147,6 @@ __all__ = [
     "cosine_embedding_loss",
     "hinge_embedding_loss",
     "margin_ranking_loss",
-    "pairwise_distance",
     "soft_margin_loss",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",

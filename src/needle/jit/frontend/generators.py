@@ -12,7 +12,7 @@ State: TypeAlias = Any
 
 # The generators behind `numpy.random.rand()` and `random.random()`.
 GLOBAL_GENERATORS: tuple[object, object] = (
-    np.random.rand.__self__,  # type: ignore[attr-defined]
+    np.random.mtrand._rand,
     random.seed.__self__,  # type: ignore[attr-defined]
 )
 

@@ -50,19 +50,19 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x₁·x₂ / (‖x₁‖·‖x₂‖) along `dim`; norms below `eps` count as `eps`."""
-    return ops.summation(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), dim)
+    return ops.cosine_similarity(x1, x2, dim, eps)
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(‖x‖ₚ, eps) along `dim`."""
-    return input / ops.maximum(_p_norm(input, p, dim, True), eps)
+    return ops.normalize(input, p, dim, eps)
 
 
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """‖x₁ - x₂ + eps‖ₚ along the last axis."""
-    return _p_norm(x1 - x2 + eps, p, -1, keepdim)
+    return ops.pairwise_distance(x1, x2, p, eps, keepdim)
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
@@ -70,20 +70,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     if input.ndim != 2:
         raise ValueError(f"[pdist] needs rows (N, M), got shape {input.shape}")
     first, second = np.triu_indices(input.shape[0], 1)
-    return _p_norm(ops.take(input, first) - ops.take(input, second), p, -1, False)
-
-
-def _p_norm(x: Tensor, p: float, axis: int, keepdims: bool) -> Tensor:
-    if p == 2:
-        return ops.norm(x, axis, keepdims)
-    size = ops.abs(x)
-    if p == 1:
-        return ops.summation(size, axis, keepdims)
-    if p == float("inf"):
-        return ops.max(size, axis, keepdims)
-    if not p > 0:
-        raise ValueError(f"[norm] p must be positive, got {p}")
-    return ops.summation(size**p, axis, keepdims) ** (1 / p)
+    return ops.norm(ops.take(input, first) - ops.take(input, second), -1, ord=p)
 
 
 # ---- tables ---------------------------------------------------------------------------------
@@ -135,7 +122,7 @@ def checked_rows(what: str, index: Tensor, count: int) -> NDArray:
 def shorten(weight: Tensor, rows: NDArray, max_norm: float, norm_type: float) -> None:
     """Scale the named rows of `weight` down to `max_norm`, outside of any graph."""
     table = weight.detach()
-    norms = _p_norm(table, norm_type, -1, True)
+    norms = ops.norm(table, -1, True, ord=norm_type)
     scale = ops.where(norms > max_norm, max_norm / (norms + 1e-7), 1.0)
     ones = init.ones(rows.size, device=table.device, dtype=table.dtype)
     counts = ops.PutItem((weight.shape[0],), rows.reshape((rows.size,)))(ones)
