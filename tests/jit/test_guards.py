@@ -166,7 +166,8 @@ CHANGES: list[Callable[[Run], None]] = [
     set_attribute("model.modules.2.p", 0.75), set_attribute("model.modules.3.eps", 0.1),
     set_attribute("model.modules.2.training", False),
     set_attribute("loss.label_smoothing", 0.2), set_attribute("loss.ignore_index", 1),
-    set_attribute("loss.reduction", "sum"), set_attribute("loss", nn.CrossEntropyLoss(0.3)),
+    set_attribute("loss.reduction", "sum"),
+    set_attribute("loss", nn.CrossEntropyLoss(label_smoothing=0.3)),
     set_attribute("optimizer.weight_decay", 0.1), set_attribute("optimizer.lr", 0.5),
     set_attribute("optimizer.momentum", 0.9),
 ]  # fmt: skip

@@ -68,7 +68,7 @@ def test_the_argument_is_named(wrong):
             function(*arguments)
         message = str(caught.value)
         assert parameter in message, (name, parameter, message)
-        assert message.startswith(f"[{name}] "), message
+        assert message.startswith(f"[{function.__name__}] "), message
         assert f"got {type(WRONG[wrong]).__name__}" in message
 
 

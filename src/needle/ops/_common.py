@@ -187,8 +187,8 @@ def public(function: FunctionType) -> FunctionType:
     that name the argument that had to be a Tensor and is none.
 
     `dim` is `axis`, `keepdim` is `keepdims` (see `synonyms`). A Tensor is a parameter annotated so.
-    Nothing is looked at before there is an error: a check at every call would cost more than the
-    wrapper.
+    An op is looked at only after an error: a check at every call would cost more than the wrapper.
+    A composition (see `COMPOSITIONS`) is checked first, because its operators take numbers, too.
     """
     names = Names(function)
     wanted = {
@@ -199,10 +199,18 @@ def public(function: FunctionType) -> FunctionType:
     if not wanted and not names.others:
         return function
 
+    checked_first = function.__module__.rpartition(".")[2] in COMPOSITIONS
+    places = [i for i, name in enumerate(names.parameters) if name in wanted]
+
     @functools.wraps(function)
     def call(*args: object, **options: Any) -> object:
         if options:
             options = names.translated(options)
+        if checked_first:
+            for i in places:
+                if i >= len(args) or not isinstance(args[i], Tensor):  # by name, None, or wrong
+                    _check_tensors(function, wanted, args, options)
+                    break
         try:
             return function(*args, **options)
         except Exception:
@@ -213,6 +221,13 @@ def public(function: FunctionType) -> FunctionType:
     return cast(FunctionType, call)
 
 
+# Files of functions that are made of other functions.
+COMPOSITIONS = frozenset(
+    {
+        "_classification", "_cumulative", "_diagonals", "_exponential", "_masks", "_math", "_parts",
+        "_products", "_reordering", "_search", "_selection", "_statistics", "_views",
+    }
+)  # fmt: skip
 _TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | TensorTuple")
 
 
