@@ -71,7 +71,7 @@ def bandwidth(device: Any, torch: Any, small: bool) -> list[Kernel]:
         ("batch norm", lambda: ndl.batch_norm(columns, weight, weight)[0],
          lambda: torch.nn.functional.batch_norm(tcolumns, None, None, tweight, tweight, True),
          3 * gb, share),
-        ("max pool", lambda: ndl.max_pool2d(pixels, 2),
+        ("max pool", lambda: ndl.max_pool2d(pixels, 2, layout="NHWC"),
          lambda: torch.nn.functional.max_pool2d(tpixels.permute(0, 3, 1, 2), 2), 1.5 * gb, share),
     ]  # fmt: skip
     return [

@@ -86,8 +86,8 @@ def test_the_ops_share_gradients_as_their_definitions(value, compiled, gpu):
     x[1, 2, 3] = value
 
     def gradients(x):
-        y = ops.max_pool2d(x, 3, 2, 1)
-        z = ops.avg_pool2d(x, (2, 3), 1, 1)
+        y = ops.max_pool2d(x, 3, 2, 1, layout="NHWC")
+        z = ops.avg_pool2d(x, (2, 3), 1, 1, layout="NHWC")
         return [y, z, *ndl.grad((y * 3).sum() + (z * z).sum(), [x])]
 
     def values(device, function):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
+from .hooks import hooks, run_hooks
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
 from .tensor import Tensor
@@ -38,8 +39,10 @@ def values_from_before(outputs: Iterable[Value], timestamp: int) -> list[Value]:
     return found
 
 
-def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
+def compute_gradient_of_variables(output: Value, out_grad: Value, accumulate: bool = False) -> None:
     """Set `.grad` of every value that `output` depends on to its gradient.
+
+    With `accumulate` a leaf's gradient is added to the one that it has.
 
     The gradients are computed without recording; the graph of a gradient is built the first time
     someone differentiates it (see `_Deferred`).
@@ -55,12 +58,22 @@ def compute_gradient_of_variables(output: Value, out_grad: Value) -> None:
         gradient = gradients.get(id(node))
         if gradient is not None:
             found = _deferred_gradient(gradient, call, position, output, node.op is None)
+            if accumulate and node.op is None:
+                found = _added(node.grad, found)
             if trace is None:
                 node._grad = found
                 continue
             node.grad = found
             if node._created < trace.since and node.op is not None:
                 trace.leaves(node, found)
+
+
+def _added(before: Value | None, gradient: Value) -> Value:
+    """The sum of two gradients, without a graph; the second alone where there is no first."""
+    if not isinstance(before, Tensor) or not isinstance(gradient, Tensor):
+        return gradient
+    with no_grad():
+        return before.detach() + gradient.detach()
 
 
 def continue_backward(values: Sequence[Value], gradients: Sequence[Value]) -> None:
@@ -103,6 +116,8 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
             node.op and node.op.takes_sparse_gradients
         ):
             gradient = pending[id(node)] = gradient.to_tuple()
+        if hooks and gradient is not None and id(node) in hooks:
+            gradient = pending[id(node)] = run_hooks(node, gradient)
         if gradient is None or node.op is None or not node.inputs or node._created < since:
             continue
         if node._created < versions.now:

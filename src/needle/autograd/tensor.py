@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..backend_selection import Device, default_float
 from ..typing import DTypeLike, ShapeLike
 from . import operators
 from .answers import Size
+from .hooks import Handle
 from .torch_methods import TorchMethods
 
 if TYPE_CHECKING:
@@ -201,14 +202,37 @@ class Tensor(TorchMethods):
     def __str__(self) -> str:
         return str(self.realize_cached_data())
 
-    def to(self, target: DTypeLike | Device, non_blocking: bool = False) -> Tensor:
-        """This tensor on a device, or converted to a dtype; differentiable.
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __round__(self, decimals: int | None = None) -> Tensor:
+        return ops.round(self, decimals or 0)
+
+    def to(
+        self,
+        *targets: DTypeLike | Device | Tensor,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Tensor:
+        """This tensor on a device, or converted to a dtype, or both; differentiable.
 
         Parameters
         ----------
-        target : device, dtype, or the name of either
-        non_blocking : bool
+        *targets : device, dtype, the name of either, or Tensor
+            Where to and to what; a Tensor stands for its device and dtype.
+        device : device or its name, optional
+            Where to.
+        dtype : dtype or its name, optional
+            What is converted to.
+        non_blocking : bool, default False
             A GPU copies from pinned memory without waiting. The memory must not change meanwhile.
+        copy : bool, default False
+            Whether the result has memory of its own in any case.
 
         Returns
         -------
@@ -221,7 +245,18 @@ class Tensor(TorchMethods):
         >>> ndl.Tensor([1.5]).to("cpu").to("float64").dtype
         dtype('float64')
         """
-        return ops.to(self, target, non_blocking)
+        if len(targets) == 2 and isinstance(targets[1], bool):  # x.to(device, non_blocking)
+            targets, non_blocking = targets[:1], targets[1]
+        given: list[DTypeLike | Device] = []
+        for target in targets:
+            given += [target.device, target.dtype] if isinstance(target, Tensor) else [target]
+        given += [x for x in (device, dtype) if x is not None]
+        if not given:
+            raise TypeError("[to] needs a device or a dtype")
+        moved = self
+        for each in given:
+            moved = ops.to(moved, each, non_blocking)
+        return ops.clone(moved) if copy and moved is self else moved
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """This tensor converted to `dtype`; differentiable between float dtypes.
@@ -244,15 +279,33 @@ class Tensor(TorchMethods):
 
     # ---- reverse mode -----------------------------------------------------------------------
 
-    def backward(self, out_grad: Tensor | None = None) -> None:
+    def backward(
+        self,
+        out_grad: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        *,
+        gradient: Tensor | None = None,
+        accumulate: bool = False,
+    ) -> None:
         """Compute the gradient of this tensor with respect to everything it was made from.
 
-        Sets `.grad` on every value reached, replacing what was there.
+        Sets `.grad` on every value reached, replacing what was there. PyTorch adds instead:
+        `accumulate=True` does so. A graph stays as long as its result, and gradients can be
+        differentiated, so that `retain_graph` and `create_graph` change nothing.
 
         Parameters
         ----------
         out_grad : Tensor, optional
             The gradient of this tensor, of its shape. Ones by default.
+        retain_graph : bool, optional
+            Accepted as in PyTorch.
+        create_graph : bool, default False
+            Accepted as in PyTorch.
+        gradient : Tensor, optional
+            PyTorch's name of `out_grad`.
+        accumulate : bool, default False
+            Whether the gradients of leaves are added to those that they have.
 
         Raises
         ------
@@ -273,7 +326,42 @@ class Tensor(TorchMethods):
         """
         from .reverse import check_seed, compute_gradient_of_variables  # which is above
 
-        compute_gradient_of_variables(self, check_seed(self, out_grad))
+        seed = check_seed(self, gradient if out_grad is None else out_grad)
+        compute_gradient_of_variables(self, seed, accumulate)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Run a function with this tensor's gradient in every backward pass.
+
+        What it returns, unless that is None, takes the place of the gradient. A compiled function
+        runs the hooks that there were when it was compiled.
+
+        Parameters
+        ----------
+        hook : callable
+            Takes the gradient, of this tensor's shape.
+
+        Returns
+        -------
+        Handle
+            Its `remove()` takes the function away.
+
+        Raises
+        ------
+        RuntimeError
+            If this tensor requires no gradient.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> x = ndl.Tensor([1.0, 2.0])
+        >>> handle = x.register_hook(lambda g: g * 10)
+        >>> x.sum().backward()
+        >>> x.grad
+        needle.Tensor([10. 10.])
+        """
+        if not self.requires_grad:
+            raise RuntimeError("[register_hook] the tensor requires no gradient")
+        return Handle(self, hook)
 
     # ---- operators: operators.py ----------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from string import ascii_letters
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
@@ -136,9 +137,10 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
 def einsum(equation: str, *operands: Tensor) -> Tensor:
     """Einstein summation, as `numpy.einsum` with an equation.
 
-    Letters name axes, and those missing after `->` are summed. Without `->` the result has the
-    letters that occur once, in alphabetical order. Pairs are contracted from left to right, each as
-    one batched matrix product.
+    Letters name axes, and those missing after `->` are summed; `...` stands for further axes, which
+    broadcast. Without `->` the result has the axes of `...`, then the letters that occur once, in
+    alphabetical order. An axis of length 1 broadcasts against a longer one of the same letter.
+    Pairs are contracted from left to right, each as one batched matrix product.
 
     Parameters
     ----------
@@ -165,7 +167,11 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     >>> ndl.einsum("ii->", ndl.Tensor([[1, 2], [3, 4]]))
     needle.Tensor(5.0)
     """
-    inputs, output = _parse(equation, [x.shape for x in operands])
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    named = _name_ellipses(equation, [x.ndim for x in operands])
+    inputs, output = _parse(named, [x.shape for x in operands])
+    operands, inputs = _without_broadcast_axes(operands, inputs)
     terms, current = operands[0], inputs[0]
     terms, current = _take_diagonals_and_sum(terms, current, "".join(inputs[1:]) + output)
     for i in range(1, len(operands)):
@@ -173,6 +179,49 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
         right, names = _take_diagonals_and_sum(operands[i], inputs[i], current + later)
         terms, current = _contract(terms, current, right, names, later)
     return permute(terms, [current.index(c) for c in output]) if output else terms
+
+
+def _name_ellipses(equation: str, ndims: list[int]) -> str:
+    """The equation with letters for the axes of `...`, the last of which have the same letters."""
+    if "..." not in equation:
+        return equation
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(ndims):
+        raise ValueError(f"[einsum] {equation!r} names {len(inputs)} operands, got {len(ndims)}")
+    counts = [
+        ndim - len(names.replace("...", "")) if "..." in names else 0
+        for names, ndim in zip(inputs, ndims, strict=True)
+    ]
+    if min(counts) < 0:
+        raise ValueError(f"[einsum] {equation!r} names more axes than an operand has")
+    free = [c for c in ascii_letters if c not in equation]
+    letters = "".join(free[: max(counts)])
+    if not arrow:
+        once = (c for c in sorted(set(left) - set(",.")) if left.count(c) == 1)
+        output = "..." + "".join(once)
+    replaced = (
+        names.replace("...", letters[len(letters) - n :])
+        for names, n in zip(inputs, counts, strict=True)
+    )
+    return ",".join(replaced) + "->" + output.replace("...", letters)
+
+
+def _without_broadcast_axes(
+    operands: tuple[Tensor, ...], inputs: list[str]
+) -> tuple[tuple[Tensor, ...], list[str]]:
+    """The operands without their axes of length 1 whose letter has another length elsewhere."""
+    longest: dict[str, int] = {}
+    for x, names in zip(operands, inputs, strict=True):
+        for c, n in zip(names, x.shape, strict=True):
+            longest[c] = n if longest.get(c, 1) == 1 else longest[c]
+    found, kept_names = [], []
+    for x, names in zip(operands, inputs, strict=True):
+        kept = [i for i, c in enumerate(names) if not (x.shape[i] == 1 and longest[c] != 1)]
+        same = len(kept) == x.ndim
+        found.append(x if same else reshape(x, tuple(x.shape[i] for i in kept)))
+        kept_names.append("".join(names[i] for i in kept))
+    return tuple(found), kept_names
 
 
 def _parse(equation: str, shapes: list[Shape]) -> tuple[list[str], str]:
@@ -187,7 +236,9 @@ def _parse(equation: str, shapes: list[Shape]) -> tuple[list[str], str]:
         if len(names) != len(shape) or not all(c.isalpha() for c in names):
             raise ValueError(f"[einsum] {names!r} in {equation!r} does not fit shape {shape}")
         for c, n in zip(names, shape, strict=True):
-            if sizes.setdefault(c, n) != n:
+            if sizes.setdefault(c, n) == 1:
+                sizes[c] = n
+            elif n not in (1, sizes[c]):
                 raise ValueError(f"[einsum] axis {c!r} in {equation!r} is both {sizes[c]} and {n}")
     if len(set(output)) != len(output) or not set(output) <= set(sizes):
         raise ValueError(f"[einsum] the output {output!r} of {equation!r} is not valid")

@@ -290,13 +290,15 @@ def max_pool2d(
     stride: Extent | None = None,
     padding: Extent = 0,
     dilation: Extent = 1,
+    *,
+    layout: str = "NCHW",
 ) -> Tensor:
     """Largest pixel in a sliding window.
 
     Parameters
     ----------
-    x : Tensor, shape (N, H, W, C)
-        The images.
+    x : Tensor, shape (N, C, H, W)
+        The images; (N, H, W, C) in the other layout.
     kernel_size : int or (int, int)
         The height and width of the window.
     stride : int or (int, int), optional
@@ -305,26 +307,29 @@ def max_pool2d(
         Rows and columns around the image, up to half of the window.
     dilation : int or (int, int), default 1
         The distance between two pixels of a window.
+    layout : {"NCHW", "NHWC"}
+        The order of the axes, also of the result.
 
     Returns
     -------
-    Tensor, shape (N, OH, OW, C)
+    Tensor, shape (N, C, OH, OW)
         Padding never wins. Equal largest pixels share the gradient.
 
     Raises
     ------
     ValueError
         If `x` is not 4-d, the padding exceeds half of the window, or the window exceeds the padded
-        image.
+        image, or for another `layout`.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.max_pool2d(ndl.ones(1, 4, 4, 3), 2).shape
-    (1, 2, 2, 3)
+    >>> ndl.max_pool2d(ndl.ones(1, 3, 4, 4), 2).shape
+    (1, 3, 2, 2)
     """
-    window = _image_window(x, kernel_size, stride, padding, dilation)
-    return _pool(MaxPool(window), x)
+    images = _as_channels_last(x, layout, "max_pool2d")
+    window = _image_window(images, kernel_size, stride, padding, dilation)
+    return _in_layout(_pool(MaxPool(window), images), layout)
 
 
 def avg_pool2d(
@@ -333,13 +338,15 @@ def avg_pool2d(
     stride: Extent | None = None,
     padding: Extent = 0,
     dilation: Extent = 1,
+    *,
+    layout: str = "NCHW",
 ) -> Tensor:
     """Mean of a sliding window; padding counts as zeros.
 
     Parameters
     ----------
-    x : Tensor, shape (N, H, W, C)
-        The images.
+    x : Tensor, shape (N, C, H, W)
+        The images; (N, H, W, C) in the other layout.
     kernel_size : int or (int, int)
         The height and width of the window.
     stride : int or (int, int), optional
@@ -348,25 +355,41 @@ def avg_pool2d(
         Rows and columns around the image, up to half of the window.
     dilation : int or (int, int), default 1
         The distance between two pixels of a window.
+    layout : {"NCHW", "NHWC"}
+        The order of the axes, also of the result.
 
     Returns
     -------
-    Tensor, shape (N, OH, OW, C)
+    Tensor, shape (N, C, OH, OW)
 
     Raises
     ------
     ValueError
         If `x` is not 4-d, the padding exceeds half of the window, or the window exceeds the padded
-        image.
+        image, or for another `layout`.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.avg_pool2d(ndl.ones(1, 4, 4, 3), 2).shape
-    (1, 2, 2, 3)
+    >>> ndl.avg_pool2d(ndl.ones(1, 3, 4, 4), 2).shape
+    (1, 3, 2, 2)
     """
-    window = _image_window(x, kernel_size, stride, padding, dilation)
-    return _pool(AvgPool(window), x)
+    images = _as_channels_last(x, layout, "avg_pool2d")
+    window = _image_window(images, kernel_size, stride, padding, dilation)
+    return _in_layout(_pool(AvgPool(window), images), layout)
+
+
+def _as_channels_last(x: Tensor, layout: str, what: str) -> Tensor:
+    """The images as (N, H, W, C): kernels work so. Checks the layout and the number of axes."""
+    if layout not in ("NCHW", "NHWC"):
+        raise ValueError(f"[{what}] layout must be 'NCHW' or 'NHWC', got {layout!r}")
+    if x.ndim != 4:
+        raise ValueError(f"[{what}] needs images {'×'.join(layout)}, got shape {x.shape}")
+    return channels_last(x) if layout == "NCHW" else x
+
+
+def _in_layout(y: Tensor, layout: str) -> Tensor:
+    return channels_first(y) if layout == "NCHW" else y
 
 
 def _image_window(

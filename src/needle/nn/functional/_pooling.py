@@ -7,6 +7,7 @@ and the sum of sums.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -19,6 +20,10 @@ from ...ops._pooling import _lowest
 from ...typing import Extent, HostArray, Shape
 from ..arguments import positive_int
 from ._padding import pad
+
+# Windows move over channels-last images here.
+_max_pool_nhwc = partial(ops.max_pool2d, layout="NHWC")
+_avg_pool_nhwc = partial(ops.avg_pool2d, layout="NHWC")
 
 
 def each(what: str, name: str, value: Extent, axes: int, least: int = 1) -> Shape:
@@ -132,7 +137,7 @@ def _max_pool(
     what = f"max_pool{axes}d"
     geometry = Pooling(what, x, axes, kernel_size, stride, padding, dilation, ceil_mode)
     extended = geometry.extended(x, _lowest(x.dtype))
-    out = geometry.apply(ops.max_pool2d, extended)
+    out = geometry.apply(_max_pool_nhwc, extended)
     if not return_indices:
         return out
     if axes == 3:
@@ -248,7 +253,7 @@ def _avg_pool(
     geometry = Pooling(what, x, axes, kernel_size, stride, padding, 1, ceil_mode)
     if not is_float(x.dtype):
         raise TypeError(f"[{what}] needs a floating-point dtype, got {x.dtype}")
-    means = geometry.apply(ops.avg_pool2d, geometry.extended(x, 0.0))
+    means = geometry.apply(_avg_pool_nhwc, geometry.extended(x, 0.0))
     size = prod(geometry.kernel)
     if divisor_override is not None:
         return means * (size / positive_int(what, "divisor_override", divisor_override))
@@ -397,29 +402,29 @@ def _reduce_bins(reduce: Callable[..., Tensor], x: Tensor, axis: int, m: int) ->
 
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over `output_size` bins of sequences (N, C, L)."""
-    return _adaptive(ops.mean, ops.avg_pool2d, 1, input, output_size)
+    return _adaptive(ops.mean, _avg_pool_nhwc, 1, input, output_size)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of images (N, C, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.mean, ops.avg_pool2d, 2, input, output_size)
+    return _adaptive(ops.mean, _avg_pool_nhwc, 2, input, output_size)
 
 
 def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.mean, ops.avg_pool2d, 3, input, output_size)
+    return _adaptive(ops.mean, _avg_pool_nhwc, 3, input, output_size)
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over `output_size` bins of sequences (N, C, L)."""
-    return _adaptive(ops.max, ops.max_pool2d, 1, input, output_size)
+    return _adaptive(ops.max, _max_pool_nhwc, 1, input, output_size)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of images (N, C, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.max, ops.max_pool2d, 2, input, output_size)
+    return _adaptive(ops.max, _max_pool_nhwc, 2, input, output_size)
 
 
 def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.max, ops.max_pool2d, 3, input, output_size)
+    return _adaptive(ops.max, _max_pool_nhwc, 3, input, output_size)

@@ -1,0 +1,81 @@
+"""Names that programs written for PyTorch begin with: dtypes, devices, and what a GPU answers.
+
+`needle.cuda()` is the course's function for a GPU; PyTorch's questions are attributes of it, so
+that `device = "cuda" if ndl.cuda.is_available() else "cpu"` can stay as it is.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+from .autograd import Tensor
+from .backend_ndarray.dtypes import (
+    BFLOAT16,
+    BOOL,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    UINT8,
+)
+from .backend_selection import Device, as_device, cuda
+from .init import manual_seed
+from .typing import DType
+
+
+def device(name: str | Device, index: builtins.int | None = None) -> Device:
+    """The device of a name such as "cpu", "cuda" or "cuda:1", or of a name and a number."""
+    return as_device(name if index is None else f"{name}:{index}")
+
+
+def is_tensor(x: object) -> builtins.bool:
+    """Whether `x` is a Tensor."""
+    return isinstance(x, Tensor)
+
+
+def numel(x: Tensor) -> builtins.int:
+    """The number of elements of `x`."""
+    return x.numel()
+
+
+def _device_count() -> builtins.int:
+    """How many GPUs can be used."""
+    count = 0
+    while cuda(count).enabled():
+        count += 1
+    return count
+
+
+def _synchronize(device: Device | str | None = None) -> None:
+    """Wait until a GPU has done all work that it was given."""
+    as_device("cuda" if device is None else device).synchronize()
+
+
+for _name, _answer in {
+    "is_available": lambda: cuda().enabled(),
+    "device_count": _device_count,
+    "synchronize": _synchronize,
+    "manual_seed": manual_seed,
+    "manual_seed_all": manual_seed,
+}.items():
+    setattr(cuda, _name, _answer)
+
+bfloat16: DType = BFLOAT16
+bool: DType = BOOL
+float16: DType = FLOAT16
+half: DType = FLOAT16
+float32: DType = FLOAT32
+float: DType = FLOAT32
+float64: DType = FLOAT64
+double: DType = FLOAT64
+int32: DType = INT32
+int: DType = INT32
+int64: DType = INT64
+long: DType = INT64
+uint8: DType = UINT8
+
+__all__ = [
+    "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64", "half", "int",
+    "int32", "int64", "is_tensor", "long", "numel", "uint8",
+]  # fmt: skip
