@@ -1,0 +1,170 @@
+"""Writes `docs/pytorch-names.md`: for every public name of PyTorch whether needle has it.
+
+python tools/torch_names.py             write the file; needs PyTorch
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import torch
+import torch.utils.data
+
+import needle as ndl
+from needle import data, distributions, fft, linalg, nn, optim
+from needle.nn import functional, init
+from needle.optim import lr_scheduler
+
+FILE = Path(__file__).parents[1] / "docs" / "pytorch-names.md"
+
+# Names that both have and that do not mean the same.
+DIFFERS: dict[str, dict[str, str]] = {
+    "torch": {
+        "argsort": "always stable",
+        "equal": "element by element, as in NumPy; `x.equal(y)` is PyTorch's",
+        "gru": "one layer from its arrays",
+        "layer_norm": "weight and bias before eps, no shape; `F.layer_norm` is PyTorch's",
+        "lstm": "one layer from its arrays",
+        "manual_seed": "seeds NumPy's global generator, from which needle draws",
+        "max": "with an axis the values alone; `argmax` gives indices",
+        "max_pool2d": "no `return_indices`; `F.max_pool2d` is PyTorch's",
+        "min": "with an axis the values alone; `argmin` gives indices",
+        "norm": "the axis comes before the order",
+        "split": "`split(x, axis)` is the course's; `split(x, size, axis)` is PyTorch's",
+        "transpose": "the last two axes by default",
+    },
+    "torch.Tensor": {
+        "backward": "replaces `.grad`; `accumulate=True` adds",
+        "max": "with an axis the values alone; `argmax` gives indices",
+        "min": "with an axis the values alone; `argmin` gives indices",
+        "norm": "the axis comes before the order",
+        "retain_grad": "does nothing: every Tensor keeps its gradient",
+        "T": "reverses all axes, as in NumPy",
+        "type": "gives the name of the dtype",
+    },
+    "torch.nn": {
+        "BatchNorm1d": "`momentum` in the course's sense is PyTorch's; `dim` is `num_features`",
+        "Conv1d": "the weight is (k, in, out)",
+        "Conv2d": "the weight is (kh, kw, in, out)",
+        "Conv3d": "the weight is (kd, kh, kw, in, out)",
+        "Linear": "the weight is (in, out)",
+        "TransformerEncoderLayer": "a mask is True where a key is visible",
+        "TransformerDecoderLayer": "a mask is True where a key is visible",
+    },
+    "torch.optim": {
+        "SGD": "momentum is m·u + (1 - m)·g unless `dampening` is given",
+    },
+}
+
+# Why names are absent; the first that fits counts.
+REASONS: tuple[tuple[str, str], ...] = (
+    (r"sparse|_csr|_csc|_bsr|_bsc|_coo|crow_|ccol_|(row|col)_indices|coalesce|^indices|^values|"
+     r"smm$|spmm|dense_dim|to_dense|dsmm", "sparse Tensors"),
+    (r"quant|^q_|qscheme|fbgemm|int_repr|observer", "quantized Tensors"),
+    (r"complex|conj|^real$|^imag$|angle|polar|^c(double|float|half)$|chalf|isreal|_neg$|is_neg|eig|"
+     r"vdot|hfft", "complex Tensors; `needle.fft.ComplexTensor` is a pair of real ones"),
+    (r"mkldnn|cudnn|miopen|ipu|xpu|mtia|xla|vulkan|mps|maia|metal|hpu", "other back ends"),
+    (r"named|names|refine|align|rename", "named axes"),
+    (r"_copy$|_scatter$|^sym_|unsafe|slice_inverse|alias|detach_copy|native_|convolution$|_cell$|"
+     r"^rnn_|batch_norm_|norm_except|segment|fused_moving|constant_pad|embedding_renorm|prelu$|"
+     r"frobenius|nuclear|grid_sampler|cudnn_grid|affine_grid_gen|_with_indices$|handle_torch|"
+     r"has_torch|boolean_dispatch|assert_int|multi_head_attention_forward|grouped_mm|scaled_mm|"
+     r"scaled_grouped|linear_cross", "what PyTorch's own layers and compilers call"),
+    (r"autocast|anomaly|deterministic|^set_|^get_|^is_|init_num|interop|parse_|import_ir|merge_type|"
+     r"unify_type|typename|fork$|wait$|compile$|cond$|while_loop|vmap|promote_types|can_cast|"
+     r"result_type|profiler|prepare_multi|classproperty|thread_safe|^seed$|initial_seed|range$|"
+     r"from_file|frombuffer|scalar_tensor|load$|save$|compiled_with|to_dlpack",
+     "settings and parts of PyTorch's machinery"),
+    (r"storage|data_ptr|record_stream|share_memory|pin_memory|^set_$|grad_fn|output_nr|as_subclass|"
+     r"volatile|reinforce|module_load|hash_tensor|dim_order|layout|retains_grad|map2?_$|apply_|"
+     r"post_accumulate|^name$|^new$|get_device|resize|element_size",
+     "memory and graph from inside"),
+    (r"DataPipe|DataChunk|guaranteed|runtime_validation|functional_datapipe|non_deterministic|"
+     r"DistributedSampler|DataParallel|SyncBatchNorm", "pipelines and several machines"),
+    (r"Uninitialized|Container|NLLLoss2d|CrossMap|RNNBase|RNNCellBase|^Buffer$|Options$|Any$|Tensor$|"
+     r"Counter$|partial$|^ref$|Supports|Optimizer$|Optional$", "not for programs"),
+    (r"Transform$", "transformed distributions"),
+)  # fmt: skip
+
+
+def functions(x: object) -> bool:
+    """Whether it is one of PyTorch's functions, written in C++ or Python."""
+    return inspect.isfunction(x) or inspect.isbuiltin(x)
+
+
+def names(module: object, kind: Callable[[object], bool]) -> list[str]:
+    """The public names of a module or class."""
+    return [n for n in dir(module) if n[0] != "_" and kind(getattr(module, n, None))]
+
+
+GROUPS: dict[str, tuple[list[str], ModuleType | type]] = {
+    "torch": (names(torch, functions), ndl),
+    "torch.Tensor": (names(torch.Tensor, lambda x: True), ndl.Tensor),
+    "torch.nn": (names(torch.nn, inspect.isclass), nn),
+    "torch.nn.functional": (names(torch.nn.functional, callable), functional),
+    "torch.nn.init": ([n for n in names(torch.nn.init, callable) if n.endswith("_")], init),
+    "torch.optim": (names(torch.optim, inspect.isclass), optim),
+    "torch.optim.lr_scheduler": (names(torch.optim.lr_scheduler, inspect.isclass), lr_scheduler),
+    "torch.utils.data": (names(torch.utils.data, inspect.isclass), data),
+    "torch.linalg": (names(torch.linalg, functions), linalg),
+    "torch.fft": (names(torch.fft, functions), fft),
+    "torch.distributions": (names(torch.distributions, inspect.isclass), distributions),
+}
+
+
+def reason(group: str, name: str) -> str:
+    """Why needle does not have a name."""
+    if group == "torch" and name.endswith("_"):
+        return "forms that change a Tensor are its methods"
+    for pattern, why in REASONS:
+        if re.search(pattern, name):
+            return why
+    return "not written yet"
+
+
+def page() -> Iterator[str]:
+    """The lines of the file."""
+    yield "# PyTorch's names in needle"
+    yield ""
+    version = torch.__version__.split("+")[0]
+    yield f"Written by `tools/torch_names.py` from PyTorch {version}; a test checks it."
+    yield "[pytorch.md](pytorch.md) shows what to write instead of what differs."
+    yield ""
+    yield "| group | names | same | differ | absent: not for needle | absent: not written yet |"
+    yield "|---|---|---|---|---|---|"
+    details: list[str] = []
+    for group, (all_names, ours) in GROUPS.items():
+        differs = {n: how for n, how in DIFFERS.get(group, {}).items() if n in all_names}
+        absent: dict[str, list[str]] = {}
+        for name in all_names:
+            if not hasattr(ours, name):
+                absent.setdefault(reason(group, name), []).append(name)
+        missing = absent.get("not written yet", [])
+        elsewhere = sum(map(len, absent.values())) - len(missing)
+        same = len(all_names) - elsewhere - len(missing) - len(differs)
+        yield (
+            f"| [`{group}`](#{group.replace('.', '').lower()}) | {len(all_names)} | {same} | "
+            f"{len(differs)} | {elsewhere} | {len(missing)} |"
+        )
+        details += ["", f"## {group}"]
+        details += ["", "| differs | how |", "|---|---|"] if differs else []
+        details += [f"| `{name}` | {how} |" for name, how in differs.items()]
+        details += ["", "| absent | names |", "|---|---|"] if absent else []
+        details += [
+            f"| {why} | {' '.join(f'`{n}`' for n in found)} |"
+            for why, found in sorted(absent.items())
+        ]
+    yield from details
+
+
+def text() -> str:
+    """The text of the file."""
+    return "\n".join(page()) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
