@@ -30,6 +30,7 @@ class Methods(Value):
 '''
 # Methods of these names would be taken for the builtin types in later signatures.
 BUILTINS = ("bool", "float", "int")
+BOOL = "builtins.bool"
 
 
 def method(name: str, function: object, in_place: bool = False) -> str:
@@ -51,6 +52,15 @@ def method(name: str, function: object, in_place: bool = False) -> str:
             parts.append("*")
             star = True
         parts.append(f"{parameter.name}: {annotation}{default}")
+    own = [name for name in signature.parameters if name in ("axis", "axes", "keepdims")]
+    others = {
+        "axis": "dim: Axis = ...",
+        "axes": "dims: Axis = ...",
+        "keepdims": f"keepdim: {BOOL} = ...",
+    }
+    if own and any("..." in part for part in parts if part.split(":")[0] in own):
+        parts += [] if star else ["*"]
+        parts += [others[name] for name in own]
     result = "Self" if in_place else str(signature.return_annotation)
     result = "builtins.bool" if result == "bool" else result
     return f"    def {name}({', '.join(parts)}) -> {result}: ...\n"

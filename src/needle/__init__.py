@@ -363,7 +363,7 @@ from .torch_names import (
 )
 
 if TYPE_CHECKING:
-    from . import distributions, fft, io, linalg, models, simple_ml, train
+    from . import distributions, fft, io, linalg, models, simple_ml, train, utils
 
 __version__ = "0.1.0"
 
@@ -375,6 +375,7 @@ _LAZY = (
     "models",
     "simple_ml",
     "train",
+    "utils",
 )  # packages that are imported when they are asked for
 
 __all__ = [
@@ -440,7 +441,6 @@ __all__ = [
     "bitwise_xor",
     "block_diag",
     "bmm",
-    "bool",
     "broadcast_tensors",
     "broadcast_to",
     "bucketize",
@@ -486,6 +486,7 @@ __all__ = [
     "diagonal",
     "diff",
     "dilate",
+    "distributions",
     "div",
     "divide",
     "divide_scalar",
@@ -513,7 +514,6 @@ __all__ = [
     "flip",
     "fliplr",
     "flipud",
-    "float",
     "float16",
     "float32",
     "float64",
@@ -549,7 +549,6 @@ __all__ = [
     "index_select",
     "init",
     "inner",
-    "int",
     "int32",
     "int64",
     "io",
@@ -737,6 +736,7 @@ __all__ = [
     "unique",
     "unique_consecutive",
     "unsqueeze",
+    "utils",
     "var",
     "var_mean",
     "view_as",
@@ -748,13 +748,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """A package that is imported late, or an op's class, as course programs write it."""
-    if name in _LAZY:
-        return import_module(f".{name}", __name__)
-    if name in ops.__all__:
-        return getattr(ops, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """A package that is imported late, or an op's class, as course programs write it."""
+        if name in _LAZY:
+            return import_module(f".{name}", __name__)
+        if name in ops.__all__:
+            return getattr(ops, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

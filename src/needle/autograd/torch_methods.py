@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Source(Protocol):
-    """What draws: a device, or a `needle.Generator`."""
+    """A source of random numbers: a device, or a `needle.Generator`."""
 
     def rand(self, *shape: int, dtype: DTypeLike) -> NDArray: ...
     def randn(self, *shape: int, dtype: DTypeLike) -> NDArray: ...

@@ -27,7 +27,10 @@ _traces: dict[int, Tracer] = {}
 
 
 class Untraceable(RuntimeError):
-    """What is done cannot be part of a compiled function; the message says what to do."""
+    """The program did something that a compiled function cannot contain.
+
+    The message says what to do instead.
+    """
 
 
 class Tracer(Protocol):

@@ -57,10 +57,10 @@ def is_traced(array: NDArray) -> bool:
 
 
 class Recorder(Protocol):
-    """Answers the names of `RECORDED` in the place of a device."""
+    """Provides the attributes named in `RECORDED` in place of a device."""
 
     def handler(self, device: BackendDevice, name: str, original: _Answer) -> _Answer:
-        """What answers for `name` of `device`, whose own answer is `original`."""
+        """The replacement for attribute `name` of `device`, which is `original` itself."""
 
 
 class _Switchboard:
@@ -97,8 +97,9 @@ _switching = fork_safe(threading.Lock())
 
 @contextmanager
 def recording(device: BackendDevice, recorder: Recorder) -> Iterator[None]:
-    """While inside, `recorder` answers for `device` in this thread; other threads go on as ever,
-    and may be recorded by recorders of their own.
+    """A context in which `recorder` replaces the primitives of `device` in this thread.
+
+    Other threads compute as usual, or have recorders of their own.
     """
     thread = threading.get_ident()
     with _switching:

@@ -189,7 +189,7 @@ class ThreadWorkers:
         return batch
 
     def survives(self, ticket: Future[object]) -> bool:
-        """What a thread has fetched stays."""
+        """Whether a batch is kept: one that a thread has fetched is."""
         return not ticket.cancelled()
 
     def stop(self) -> None:

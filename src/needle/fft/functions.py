@@ -20,7 +20,7 @@ def fft(input: Input, n: int | None = None, dim: int = -1, norm: Norm = None) ->
     dim : int
         The axis.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -54,7 +54,7 @@ def ifft(input: Input, n: int | None = None, dim: int = -1, norm: Norm = None) -
     dim : int
         The axis.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -88,7 +88,7 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: Norm = None) 
     dim : int
         The axis.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -123,7 +123,7 @@ def irfft(input: Input, n: int | None = None, dim: int = -1, norm: Norm = None) 
     dim : int
         The axis.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -159,7 +159,7 @@ def fft2(
     dim : sequence of int
         The axes.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -195,7 +195,7 @@ def ifft2(
     dim : sequence of int
         The axes.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -231,7 +231,7 @@ def rfft2(
     dim : sequence of int
         The axes.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -268,7 +268,7 @@ def irfft2(
     dim : sequence of int
         The axes.
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -307,7 +307,7 @@ def fftn(
     dim : sequence of int, optional
         The axes; all of them by default, or the last len(s).
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -346,7 +346,7 @@ def ifftn(
     dim : sequence of int, optional
         The axes; all of them by default, or the last len(s).
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -385,7 +385,7 @@ def rfftn(
     dim : sequence of int, optional
         The axes; all of them by default, or the last len(s).
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns
@@ -425,7 +425,7 @@ def irfftn(
     dim : sequence of int, optional
         The axes; all of them by default, or the last len(s).
     norm : {"backward", "ortho", "forward"}, optional
-        Where the factor 1/n stands: in the inverse transform (the default), a root of it in each,
+        Where the factor 1/n stands: in the inverse transform (the default), its root in both,
         or in the forward one.
 
     Returns

@@ -438,7 +438,7 @@ def _affine(data: NDArray, scale: float, shift: float) -> NDArray:
 def _source(
     name: str, device: Device | str | None, generator: Generator | None
 ) -> Device | Generator:
-    """What draws: both have `rand` and `randn`."""
+    """The source of random numbers; both kinds have `rand` and `randn`."""
     if generator is None:
         return as_device(device)
     if device is not None and as_device(device) != generator.device:

@@ -199,7 +199,7 @@ def _skew(x: Tensor) -> Tensor:
 
 
 def _outside(basis: Tensor, x: Tensor) -> Tensor:
-    """What of x is orthogonal to the columns of `basis`."""
+    """The component of x that is orthogonal to the columns of `basis`."""
     return x - ops.matmul(basis, ops.matmul(transpose(basis), x))
 
 

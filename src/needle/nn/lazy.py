@@ -99,7 +99,7 @@ class LazyLinear(_Lazy, Linear):
 
 
 class _LazyConv(_Lazy):
-    """What the lazy convolutions are made of."""
+    """The base class of the lazy convolutions."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class LazyConv3d(_LazyConv, Conv3d):
 
 
 class _LazyConvTranspose(_Lazy):
-    """What the lazy transposed convolutions are made of."""
+    """The base class of the lazy transposed convolutions."""
 
     def __init__(
         self,
@@ -381,7 +381,7 @@ class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
 
 
 class _LazyBatchNorm(_Lazy):
-    """What the lazy batch norms are made of."""
+    """The base class of the lazy batch norms."""
 
     def __init__(
         self,
@@ -490,7 +490,7 @@ class LazyBatchNorm3d(_LazyBatchNorm, BatchNorm3d):
 
 
 class _LazyInstanceNorm(_Lazy):
-    """What the lazy instance norms are made of."""
+    """The base class of the lazy instance norms."""
 
     def __init__(
         self,

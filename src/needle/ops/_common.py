@@ -23,7 +23,7 @@ from ..autograd import (
     no_grad,
     vjp,
 )
-from ..backend_ndarray import HostNumber, NDArray, Shape, is_float, is_stored
+from ..backend_ndarray import HostNumber, NDArray, is_float, is_stored
 from ..backend_ndarray.dtypes import (
     SCALARS,
     computed_dtype,
@@ -31,7 +31,6 @@ from ..backend_ndarray.dtypes import (
     promote_scalar,
     python_number,
 )
-from ..backend_ndarray.layout import broadcast_shapes
 from ..synonyms import Names
 from ..typing import Scalar
 
@@ -97,14 +96,6 @@ def unbroadcast(g: Tensor, x: Tensor) -> Tensor:
         repeated = tuple(i for i in range(g.ndim) if i < lead or shape[i - lead] != g.shape[i])
         g = g.sum(repeated).reshape(shape)
     return g if g.dtype == x.dtype else g.astype(x.dtype)
-
-
-def check_broadcast(shapes: list[Shape], what: str) -> Shape:
-    """The common shape. Raises ValueError naming the op where there is none."""
-    result: Shape = ()
-    for shape in shapes:
-        result = broadcast_shapes(result, shape, what)
-    return result
 
 
 Frozen = TypeVar("Frozen", bound=Callable[..., object])

@@ -70,16 +70,11 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     (5, 4, 2, 6)
     """
     a, b = as_tensors(a, b, "matmul")
-    if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"[matmul] needs at least 1-d operands, got {a.shape} @ {b.shape}")
-    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ValueError(
-            f"[matmul] {a.shape} @ {b.shape}: the inner dimensions {a.shape[-1]} and "
-            f"{b.shape[-2 if b.ndim > 1 else 0]} differ"
-        )
     row, column = a.ndim == 1, b.ndim == 1
     if not (row or column):
-        return MatMul()(a, b)
+        return MatMul()(a, b)  # which checks the shapes
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[0 if column else -2]:
+        a.realize_cached_data().matmul(b.realize_cached_data())  # the error names these shapes
     a = reshape(a, (1, -1)) if row else a
     b = reshape(b, (-1, 1)) if column else b
     out = MatMul()(a, b)

@@ -313,7 +313,7 @@ class Journal:
         return id(container) in self.explored and (id(container), CONTENTS) not in self._replaced
 
     def guards(self, final: Iterable[tuple[Holder, Key]]) -> list[Entry]:
-        """What must be at which places at a later call; `restore` must have run.
+        """The objects that must be at certain places at a later call; `restore` must have run.
 
         `final` are places that must have what is there now. What the function itself changes in
         containers may be anything.

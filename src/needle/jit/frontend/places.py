@@ -47,12 +47,12 @@ CONTAINERS = (list, tuple, dict, set, frozenset, deque, bytearray, array.array)
 
 
 def place_id(holder: Holder, key: Key) -> PlaceId:
-    """What tells the place from others as long as the holder and the key live."""
+    """A key that identifies the place as long as its holder and its key are alive."""
     return id(holder), key if isinstance(key, (str, int)) else id(key)
 
 
 def read(holder: Holder, key: Key) -> Any:
-    """What is at a place; MISSING for nothing."""
+    """The object at a place; MISSING if there is none."""
     if key is CONTENTS:
         return snapshot(holder)
     if key is LENGTH:

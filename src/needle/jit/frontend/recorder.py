@@ -57,7 +57,7 @@ class Recorder:
     def active(self, draw: Answer) -> Iterator[None]:
         """A context in which this thread's primitives are recorded, on every device.
 
-        `draw` answers for the devices' random numbers.
+        `draw` replaces the devices' `draw`, which makes random numbers.
         """
         self._draw = draw
         try:

@@ -273,7 +273,7 @@ class Tracer:
     # ---- the end --------------------------------------------------------------------------------
 
     def guards(self) -> Guards:
-        """What must be so at a later call; `Journal.restore` must have run."""
+        """The conditions that a later call must meet; `Journal.restore` must have run."""
         tensors = {id(tensor): tensor for tensor in self._watch.tensors}
         for source in self.sources.values():
             if source.argument is None and source.grad_of is None:
