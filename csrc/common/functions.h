@@ -1,17 +1,18 @@
-// functions.h: the scalar functions of element-wise ops whose code is the same on every device.
+// functions.h: the scalar functions of element-wise ops that every device compiles from the same
+// code.
 //
-// Contract: integers wrap around, as in NumPy, and nothing traps: a division by 0 is 0 for integers
-// and IEEE's for floats. NaN, infinities and both zeros are right.
-// Each device includes this after it has defined, for its own compiler:
-// - NEEDLE_FUNCTIONS, the namespace, and NEEDLE_FUNCTION, which comes before each function;
+// Contract: integers wrap around on overflow, as in NumPy. Nothing traps: a division by 0 gives 0
+// for integers and the IEEE result for floats. NaN, infinities and both zeros are handled right.
+// Each device includes this file after it has defined, for its own compiler:
+// - NEEDLE_FUNCTIONS, the namespace, and NEEDLE_FUNCTION, the qualifiers of each function;
 // - is_same, is_float, is_signed, is_stored, and `wrapping<T>`, the type in which T wraps around;
-// - widen and narrow for numbers of 16 bits;
-// - of floats, floor, magnitude (|x|), remainder (C's fmod) and power.
+// - widen and narrow, the conversions of 16-bit floats to and from float;
+// - for floats: floor, magnitude (|x|), remainder (C's fmod) and power.
 #pragma once
 
 namespace NEEDLE_FUNCTIONS {
 
-// A cast between element types. What is stored in 16 bits goes through float.
+// A cast between element types. 16-bit floats are converted through float.
 template <class To, class From>
 NEEDLE_FUNCTION To convert(From x) {
   if constexpr (is_same<To, From>)
@@ -23,10 +24,10 @@ NEEDLE_FUNCTION To convert(From x) {
   else if constexpr (is_same<To, bool>)
     return x != From(0);
   else if constexpr (is_same<From, bool>)
-    return x ? To(1) : To(0);  // vectorizes; a cast goes through bytes
+    return x ? To(1) : To(0);  // vectorizes; a cast would go through bytes
   else if constexpr (is_float<From> && !is_float<To>) {
-    // Through int64, as a float outside of the target's range has no defined conversion. What
-    // int64 does not hold, NaN included, is its smallest number.
+    // Converted through int64, because the conversion of a float outside of the target's range is
+    // undefined. A value that int64 cannot hold, NaN included, becomes the smallest int64.
     const bool fits = x >= From(-9223372036854775808.0) && x < From(9223372036854775808.0);
     return static_cast<To>(fits ? static_cast<int64_t>(x) : -9223372036854775807 - 1);
   } else
@@ -64,7 +65,7 @@ NEEDLE_FUNCTION T square(T x) {
 }
 template <class T>
 NEEDLE_FUNCTION T relu(T x) {
-  return x < T(0) ? T(0) : x;  // NaN stays
+  return x < T(0) ? T(0) : x;  // keeps NaN
 }
 template <class T>
 NEEDLE_FUNCTION bool isnan(T x) {
@@ -92,7 +93,8 @@ NEEDLE_FUNCTION T mul(T a, T b) {
   return static_cast<T>(wrapping<T>(a) * wrapping<T>(b));
 }
 
-// Truncated integer quotient; 0 for a division by 0, wrapped for the one quotient that overflows.
+// The integer quotient, truncated. It is 0 for a division by 0, and wraps around for the one
+// quotient that overflows.
 template <class T>
 NEEDLE_FUNCTION T quotient(T a, T b) {
   if (b == T(0)) return T(0);
@@ -114,7 +116,7 @@ NEEDLE_FUNCTION bool is_negative(T x) {
   return false;
 }
 template <class T>
-NEEDLE_FUNCTION T mod(T a, T b) {  // the sign of b, as in Python
+NEEDLE_FUNCTION T mod(T a, T b) {  // has the sign of b, as in Python
   if constexpr (is_float<T>) {
     const T r = remainder(a, b);
     return r != T(0) && (r < T(0)) != (b < T(0)) ? r + b : r;
@@ -132,7 +134,7 @@ NEEDLE_FUNCTION T floor_div(T a, T b) {
   if constexpr (is_float<T>) {
     if (b == T(0)) return a / b;
     const T r = remainder(a, b);
-    T q = (a - r) / b;  // whole up to its rounding
+    T q = (a - r) / b;  // an integer, up to a rounding error
     if (r != T(0) && (r < T(0)) != (b < T(0))) q -= T(1);
     return q == T(0) ? a / b * T(0) : floor(q + T(0.5));
   } else {
@@ -141,7 +143,7 @@ NEEDLE_FUNCTION T floor_div(T a, T b) {
     return inexact && is_negative(a) != is_negative(b) ? static_cast<T>(q - 1) : q;
   }
 }
-// 0 to a negative power is 0, an integer to one is cut towards 0, as in PyTorch.
+// A negative integer power is truncated towards 0, and 0 to a negative power is 0, as in PyTorch.
 template <class T>
 NEEDLE_FUNCTION T pow(T a, T b) {
   if constexpr (is_float<T>)
@@ -170,7 +172,7 @@ NEEDLE_FUNCTION T minimum(T a, T b) {
 }
 template <class T>
 NEEDLE_FUNCTION T relu_grad(T g, T y) {
-  return y <= T(0) ? T(0) : g;  // a NaN passes it on
+  return y <= T(0) ? T(0) : g;  // a NaN in y passes g on
 }
 template <class T>
 NEEDLE_FUNCTION T bitwise_and(T a, T b) {
@@ -184,7 +186,8 @@ template <class T>
 NEEDLE_FUNCTION T bitwise_xor(T a, T b) {
   return static_cast<T>(a ^ b);
 }
-// A shift by all bits or more, or by a negative number, leaves nothing but the sign, as in NumPy.
+// A shift by the number of bits or more, or by a negative number, leaves only the sign, as in
+// NumPy.
 template <class T>
 NEEDLE_FUNCTION bool within_bits(T count) {
   return !is_negative(count) && count < static_cast<T>(8 * sizeof(T));

@@ -1,7 +1,8 @@
-// library.h: the functions of one floating-point number that the C library of every device has.
+// library.h: the functions of one floating-point number that every device takes from its C library.
 //
-// A further one is a line here, its NumPy counterpart in backend_ndarray/device_numpy.py and its op
-// in needle/ops. Kernels, compiled code and the GPU's kernels take it from this list.
+// To add a function, add a line here, its NumPy counterpart in backend_ndarray/device_numpy.py and
+// its op in needle/ops. The kernels of the CPU and the GPU and the code of needle.jit take it from
+// this list.
 #pragma once
 
 // clang-format off

@@ -18,7 +18,7 @@ namespace {
 constexpr std::align_val_t ALIGNMENT{64};
 constexpr size_t COLLECT_AFTER = size_t{256} << 20;
 
-// Four classes to each power of two: at most a quarter of a block is unused.
+// Each power of two has four size classes, so that at most a quarter of a block is unused.
 size_t size_class(size_t bytes) {
   const size_t units = (std::max<size_t>(bytes, 1) + 63) / 64;
   if (units <= 4) return units - 1;
@@ -42,7 +42,7 @@ OutOfMemory::OutOfMemory(size_t bytes, const MemoryStats& stats) {
                 bytes, stats.live_bytes, stats.pooled_bytes);
 }
 
-// A child of fork gets a pool that no other thread is in the middle of.
+// The fork handlers hold the lock, so that a forked child gets a pool in a consistent state.
 Pool::Pool() {
 #ifndef _WIN32
   pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
@@ -84,7 +84,7 @@ void* Pool::ask_system(size_t bytes, Collect collect) {
 
 void* Pool::allocate(size_t bytes, Collect collect) {
   const size_t index = size_class(bytes), size = class_bytes(index);
-#ifndef NEEDLE_SANITIZE  // a recycled block would hide a use after free
+#ifndef NEEDLE_SANITIZE  // a reused block would hide a use after free
   if (void* block = take_pooled(index)) return block;
   if (collect && should_collect(size)) {
     collect();

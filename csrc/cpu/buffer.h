@@ -1,8 +1,8 @@
-// buffer.h: the memory of arrays, recycled.
+// buffer.h: the caching allocator of the arrays' memory.
 //
-// Contract: blocks are 64-byte aligned. A freed block waits in the list of its size class for the
-// next request of that class, so that a training loop asks the system for nothing after its first
-// step. Giving a block back never allocates. Thread-safe, also across a fork.
+// Contract: blocks are 64-byte aligned. A freed block is kept in the free list of its size class
+// for the next request of that class, so that a training loop allocates no system memory after its
+// first step. Releasing a block never allocates. Thread-safe, also across a fork.
 #pragma once
 
 #include <cstddef>
@@ -16,36 +16,37 @@ struct MemoryStats {
   size_t live_bytes, pooled_bytes, peak_bytes, system_allocations;
 };
 
-// What was asked for, and where the rest of the memory is.
+// The message states the requested size and the memory that is in use.
 class OutOfMemory : public std::bad_alloc {
  public:
   OutOfMemory(size_t bytes, const MemoryStats& stats);
   const char* what() const noexcept override { return text_; }
 
  private:
-  char text_[256];  // nothing can be allocated for it now
+  char text_[256];  // a fixed array, as no memory can be allocated
 };
 
 class Pool {
  public:
-  // `collect` is called, without the lock, before the system is asked for memory once much was
-  // asked for since the last time: it may free blocks (reference cycles of recorded graphs).
+  // `collect` may free blocks that reference cycles of recorded graphs keep alive. It is called
+  // without the lock, before system memory is allocated, if much memory was requested since the
+  // last call.
   using Collect = void (*)();
 
   static Pool& instance();
-  // If the system has no memory, garbage is collected and the pool emptied before it is asked once
-  // more. Throws OutOfMemory.
+  // If the system has no memory left, garbage is collected and the pool emptied, and the allocation
+  // is tried once more. Throws OutOfMemory.
   void* allocate(size_t bytes, Collect collect);
   void release(void* block, size_t bytes);
   void empty_cache();
   MemoryStats stats();
 
  private:
-  // A free block holds the pointer to the next one of its class.
+  // A free block holds the pointer to the next free block of its class.
   struct Free {
     Free* next;
   };
-  static constexpr size_t CLASSES = 4 * 64;  // four to each power of two
+  static constexpr size_t CLASSES = 4 * 64;  // four for each power of two
 
   Pool();
   void* take_pooled(size_t size_class);

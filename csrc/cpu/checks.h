@@ -1,8 +1,8 @@
-// checks.h: what a kernel's contract demands of its arguments, checked where Python calls it.
+// checks.h: checks of a kernel's arguments, made where Python calls the kernel.
 //
-// Kernels index without looking: these checks stand between any caller and memory that is not his.
-// A View lies inside its buffer already (`view_of`); here its dtype, shape and layout are compared
-// with what the kernel will read and write.
+// Kernels index without bounds checks. These checks keep any caller from accessing memory outside
+// of its arrays. A View already lies inside its buffer (`view_of`); here its dtype, shape and
+// layout are compared with what the kernel will read and write.
 #pragma once
 
 #include <cstring>
@@ -40,7 +40,7 @@ inline void expect(const char* op, const char* name, const View& v, DType dtype,
   refuse_argument(op, name, v, dtype, shape.begin(), ndim, layout);
 }
 
-// The shape and dtype of another argument.
+// The argument `name` must have the shape and dtype of `other`.
 inline void expect_like(const char* op, const char* name, const View& v, const View& other,
                         Layout layout = Layout::Strided) {
   if (v.dtype == other.dtype && has_shape(v, other.shape, other.ndim) && has_layout(v, layout))
@@ -48,7 +48,7 @@ inline void expect_like(const char* op, const char* name, const View& v, const V
   refuse_argument(op, name, v, other.dtype, other.shape, other.ndim, layout);
 }
 
-// float32 or float64, and a number of axes.
+// The argument `name` must be float32 or float64 and have `ndim` axes.
 void expect_floats(const char* op, const char* name, const View& v, int ndim,
                    Layout layout = Layout::Strided);
 

@@ -7,8 +7,8 @@
 namespace needle::contracts {
 namespace {
 
-// Element-wise operations that one element takes: a function such as exp, a row's statistics, the
-// products of a sequence or a convolution.
+// The rough cost of one element, in element-wise operations: of a function such as exp, of a row's
+// statistics, and of the products of a recurrent layer or a convolution.
 constexpr int64_t FUNCTION = 8, STATISTICS = 4, PRODUCTS = 64;
 
 // ---- rows -------------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ int64_t softmax_rows(const char* op, const View& x, const View& out) {
   return size_of(out) * FUNCTION;
 }
 
-// `values` has one number for each row of the logits, `lse` two.
+// `values` has one number for each row of the logits; `lse` has two.
 int64_t losses(const char* op, const View& logits, const View& labels, const View& values,
                const View& lse) {
   expect_floats(op, "logits", logits, 2, Layout::Rows);
@@ -31,7 +31,7 @@ int64_t losses(const char* op, const View& logits, const View& labels, const Vie
 
 using Views = std::initializer_list<const View*>;
 
-// x and `results` (n, c), vectors over the c columns, statistics over the c columns or the n rows.
+// x and `results` have shape (n, c). The `vectors` have shape (c,), the `statistics` (c,) or (n,).
 int64_t normalization(const char* op, const View& x, Views results, Views vectors, Views statistics,
                       int statistics_axis) {
   expect_floats(op, "x", x, 2, Layout::Rows);
@@ -89,7 +89,7 @@ int64_t layer_norm_grad(const View& g, const View& x, const View& weight, const 
 
 namespace {
 
-// x (N, H, W, C) of any strides if it `is_read`, w (KH, KW, C / groups, O) and y (N, OH, OW, O).
+// x (N, H, W, C) has any strides if `x_is_read`; w is (KH, KW, C / groups, O), y (N, OH, OW, O).
 int64_t convolution(const char* op, const View& x, const View& w, const View& y, bool x_is_read,
                     Pair stride, Pair dilation, Pair padding, int64_t groups) {
   constexpr int64_t MOST = int64_t{1} << 31;
@@ -137,7 +137,7 @@ namespace {
 
 constexpr int64_t LSTM_GATES = 4, RNN_GATES = 1;  // for each unit
 
-// gates (T, B, G·H), w (H, G·H) and the states (T + 1, B, H), all in row-major order.
+// gates (T, B, G·H), w (H, G·H) and the states (T + 1, B, H) are all row-major.
 int64_t recurrence(const char* op, int64_t per_unit, const View& gates, const View& w,
                    Views states) {
   expect_floats(op, "gates", gates, 3, Layout::Contiguous);
@@ -149,7 +149,7 @@ int64_t recurrence(const char* op, int64_t per_unit, const View& gates, const Vi
   return size_of(gates) * PRODUCTS;
 }
 
-// The gradients of the states (T, B, H) and of the first one (B, H).
+// The gradients of the states (T, B, H) and of the initial state (B, H).
 void state_gradients(const char* op, const View& h, const View& dh, Views first) {
   expect(op, "dh", dh, h.dtype, {h.shape[0] - 1, h.shape[1], h.shape[2]});
   for (const View* v : first)
@@ -185,7 +185,7 @@ int64_t rnn_grad(const View& gates, const View& w, const View& h, const View& dh
 namespace {
 
 // q (B, H, T, d), k (B, H, S, d), v (B, H, S, e), mask null or (B, H, T, S), out (B, H, T, e) with
-// consecutive elements in its rows and lse (B, H, T, 2) in row-major order.
+// consecutive elements in its rows, and row-major lse (B, H, T, 2).
 int64_t attention_operands(const char* op, const View& q, const View& k, const View& v,
                            const View* mask, const View& out, const View& lse) {
   expect_floats(op, "q", q, 4);

@@ -1,8 +1,8 @@
-// contracts.h: what each fused kernel demands of its arguments, checked before it runs.
+// contracts.h: checks of the arguments of each fused kernel, made before it runs.
 //
-// One function for each of NEEDLE_FUSED_KERNELS, with its parameters. It throws where an argument
-// is not what the kernel will read and write, and returns the work: about as many element-wise
-// operations as the kernel takes.
+// There is one function for each of NEEDLE_FUSED_KERNELS, with the kernel's parameters. It throws
+// if an argument does not have the shape, dtype or layout that the kernel will read and write. It
+// returns the work of the kernel, in element-wise operations, as a rough estimate.
 #pragma once
 
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// dispatch.cpp: which instruction set runs.
+// dispatch.cpp: chooses the instruction set at run time.
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -16,7 +16,7 @@ struct Level {
   bool available;
 };
 
-// From the fastest to the one that every processor has.
+// The instruction sets, from the fastest to the portable one that every processor has.
 template <typename Visit>
 const KernelTable* find_level(const Visit& visit) {
   const Level levels[] = {

@@ -1,6 +1,8 @@
-// guards.h: whether places of Python objects still hold what a compiled function has read there.
+// guards.h: the guards of compiled functions, which check whether Python objects still hold the
+// values that tracing read from them.
 //
-// Compared by identity: some ten nanoseconds a place, before every call of a compiled function.
+// Values are compared by identity. A guard costs some ten nanoseconds and is checked before every
+// call of a compiled function.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,9 +11,9 @@ namespace needle {
 
 namespace nb = nanobind;
 
-// Whether `holder` has the objects of `then`, a tuple or a dict: no others, in no other order;
-// `anything` in a dict stands for any object. Other kinds of containers, and other key objects,
-// count as changed.
+// Whether `holder`, a list or a dict, contains exactly the objects of `then`, a tuple or a dict, in
+// the same order. The value `anything` in a dict matches any object. Other kinds of containers and
+// different key objects count as changed.
 inline bool has_contents(PyObject* holder, PyObject* then, PyObject* anything) {
   if (PyList_CheckExact(holder) && PyTuple_Check(then)) {
     const Py_ssize_t size = PyList_GET_SIZE(holder);
@@ -32,8 +34,9 @@ inline bool has_contents(PyObject* holder, PyObject* then, PyObject* anything) {
   return true;
 }
 
-// Whether the place `key` of `holder` (an item of a dict, all contents for None, else an attribute)
-// holds the very object `then`; `missing` stands for nothing.
+// Whether the place `key` of `holder` holds the identical object `then`. The place is an item if
+// `holder` is a dict, all contents if `key` is None, and an attribute otherwise. `missing` means
+// that the place holds nothing.
 inline bool has_item(PyObject* holder, PyObject* key, PyObject* then, PyObject* missing) {
   if (key == Py_None) return has_contents(holder, then, missing);
   if (PyDict_Check(holder)) {
@@ -46,12 +49,12 @@ inline bool has_item(PyObject* holder, PyObject* key, PyObject* then, PyObject* 
   return now.ptr() == then;
 }
 
-// The number of the first place from `start` on that has changed; -1 where none has.
+// The index of the first place from `start` on that has changed; -1 if none has.
 inline int64_t first_changed(nb::list holders, nb::list keys, nb::list values, nb::handle missing,
                              int64_t start) {
   if (start < 0) throw nb::value_error("[first_changed] start must not be negative");
-  // An attribute may be a property, which may run anything: sizes are asked for again at each
-  // place.
+  // An attribute may be a property, which may run any code. So the sizes of the lists are read
+  // again for each place.
   for (int64_t i = start; i < PyList_GET_SIZE(holders.ptr()); ++i) {
     if (i >= PyList_GET_SIZE(keys.ptr()) || i >= PyList_GET_SIZE(values.ptr()))
       throw nb::value_error("[first_changed] needs as many holders as keys and values");

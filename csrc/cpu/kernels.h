@@ -1,11 +1,12 @@
 // kernels.h: the kernels of one instruction set, as a table of functions.
 //
-// The lists below declare each kernel once: the table, the way an instruction set fills it and the
-// functions that Python calls are made from them. Every instruction set compiles the same headers
-// in its own namespace and fills one table; dispatch.cpp picks the best that the processor has.
-// What operands mean is said where the kernels are defined (kernels/) and in the NumPy references
-// (needle/backend_ndarray/reference.py). Kernels may throw std::out_of_range (bad index)
-// and std::invalid_argument, before they write anything.
+// The lists below declare each kernel once. From them the table, the code that an instruction set
+// fills it with, and the functions that Python calls are generated. Every instruction set compiles
+// the same headers in its own namespace and fills one table; dispatch.cpp picks the best
+// instruction set that the processor has. The kernels' headers (kernels/) and the NumPy references
+// (needle/backend_ndarray/reference.py) state what the operands mean. Kernels may throw
+// std::out_of_range (for an invalid index) and std::invalid_argument, but only before they write
+// anything.
 #pragma once
 
 #include <array>
@@ -18,7 +19,7 @@
 
 namespace needle {
 
-struct OptimizerStep {  // one parameter of an optimizer's step; `moments` may be unused
+struct OptimizerStep {  // the update of one parameter; its moments may be unused
   View parameter, gradient, first, second, out;
 };
 
@@ -36,7 +37,8 @@ struct AdamOptions {
 using Pair = std::array<int64_t, 2>;  // for height and width
 
 // clang-format off
-// Every kernel, as X(its name, its parameters...): the primitives that every device has, ...
+// Every kernel, as X(name, parameters...), in three lists. The primitives, which every device
+// implements:
 #define NEEDLE_PRIMITIVES(X)                                                                       \
   X(fill, const View& out, Scalar value)                                                           \
   X(copy, const View& x, const View& out)                                                          \
@@ -52,7 +54,7 @@ using Pair = std::array<int64_t, 2>;  // for height and width
   X(gather_rows, const View& x, const View& index, const View& out)                                \
   X(scatter_add_rows, const View& out, const View& index, const View& src)
 
-// ... the fused kernels, which Python calls with these parameters after `contracts` allowed it, ...
+// The fused kernels, which Python calls with these parameters after `contracts` has checked them:
 #define NEEDLE_FUSED_KERNELS(X)                                                                    \
   X(softmax, const View& x, const View& out)                                                       \
   X(log_softmax, const View& x, const View& out)                                                   \
@@ -86,7 +88,7 @@ using Pair = std::array<int64_t, 2>;  // for height and width
     const View& out, const View& lse, const View& dq, const View& dk, const View& dv,              \
     double scale, bool causal)
 
-// ... and those with bindings of their own.
+// The kernels with hand-written bindings:
 #define NEEDLE_OTHER_KERNELS(X)                                                                    \
   X(sgd, const OptimizerStep& step, const SgdOptions& options)                                     \
   X(adam, const OptimizerStep& step, const AdamOptions& options)                                   \
@@ -105,14 +107,14 @@ struct KernelTable {
   double (*peak_flops)(double seconds);
 };
 
-constexpr int64_t TILE_SIZE = 8;  // of matmul_tiled
+constexpr int64_t TILE_SIZE = 8;  // the side of a tile of matmul_tiled
 
-// The table in use: the best instruction set of this processor, or a lower one that the
-// environment variable NEEDLE_SIMD names. Throws std::invalid_argument for a name that is unknown
-// or that this processor lacks.
+// The table in use: that of the best instruction set of this processor, or of a lower one that the
+// environment variable NEEDLE_SIMD names. Throws std::invalid_argument if the name is unknown or
+// the processor lacks the instruction set.
 const KernelTable& kernels();
 
-// The names of the instruction sets that this processor has, from the fastest.
+// The names of the instruction sets that this processor has, from the fastest to the slowest.
 std::vector<std::string> simd_levels();
 
 }  // namespace needle

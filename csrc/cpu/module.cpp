@@ -47,7 +47,7 @@ nb::object allocate(nb::int_ size, nb::handle dtype) {
 
 nb::object wrap(nb::object array) {
   const DType type = dtype_of(array.attr("dtype"));
-  // A memoryview stands between: its export keeps the memory where it is.
+  // The buffer holds a memoryview of the array, whose export keeps the memory from being moved.
   nb::object memory = nb::steal(PyMemoryView_FromObject(array.ptr()));
   if (!memory.is_valid()) throw nb::python_error();
   const Py_buffer& view = *PyMemoryView_GET_BUFFER(memory.ptr());
@@ -71,10 +71,10 @@ Scalar scalar_of(nb::handle value) {
     int overflow = 0;
     const int64_t integer = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
     const double real = overflow ? PyLong_AsDouble(value.ptr()) : static_cast<double>(integer);
-    if (real == -1 && PyErr_Occurred()) throw nb::python_error();  // beyond 1.8e308
+    if (real == -1 && PyErr_Occurred()) throw nb::python_error();  // too large for a double
     return {real, integer};
   }
-  // An array can be an index in name only: one of floats says so when it is asked.
+  // PyIndex_Check is true for every array. One of floats raises TypeError when it is converted.
   nb::object number = nb::steal(PyIndex_Check(value.ptr()) ? PyNumber_Index(value.ptr()) : nullptr);
   if (!number.is_valid()) {
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
@@ -92,7 +92,7 @@ Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name,
       PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length) : nullptr;
   const auto found = text ? ops.find(std::string_view(text, length)) : ops.end();
   if (found == ops.end()) {
-    PyErr_Clear();  // of a name that is no UTF-8
+    PyErr_Clear();  // the error for a name that is not UTF-8
     throw nb::value_error(
         (std::string("there is no ") + what + " operation " + nb::cast<std::string>(nb::repr(name)))
             .c_str());
@@ -110,7 +110,8 @@ const std::unordered_map<std::string_view, BinaryOp> BINARY_OPS{NEEDLE_BINARY_OP
 const std::unordered_map<std::string_view, ReduceOp> REDUCE_OPS{
     NEEDLE_REDUCE_OPS(NEEDLE_REDUCE_NAME)};
 
-// Other Python threads run during work that is worth the switch (some tens of microseconds).
+// Releases the GIL during work that is long enough to be worth the switch (some tens of
+// microseconds).
 template <typename Work>
 void run(int64_t elements, const Work& work) {
   if (elements < (1 << 16)) {
@@ -122,7 +123,7 @@ void run(int64_t elements, const Work& work) {
   work();
 }
 
-// The product of sizes that do not exceed MAX_ELEMENTS each, or the most there is.
+// The product of two sizes of at most MAX_ELEMENTS each, or INT64_MAX if it overflows.
 int64_t times(int64_t a, int64_t b) {
   int64_t product;
   return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
@@ -165,7 +166,8 @@ void unary(nb::handle op, nb::handle x, nb::handle out) {
   run(size_of(o), [&] { kernels().unary(code, a, o); });
 }
 
-// Comparisons give bool, or 0 and 1 in the operands' dtype; other operations that dtype.
+// The result of a comparison is bool, or 0 or 1 in the operands' dtype. The result of other
+// operations has the operands' dtype.
 void require_result(BinaryOp op, const View& operand, const View& out) {
   if (op >= BinaryOp::eq && out.dtype == DType::Bool) return;
   require_dtype("binary", "out", out, operand.dtype);
@@ -202,7 +204,7 @@ void where(nb::handle cond, nb::handle a, nb::handle b, nb::handle out) {
   run(size_of(o), [&] { kernels().where(c, x, y, o); });
 }
 
-// `out` has x's shape with the axes of the mask of length 1.
+// `out` must have x's shape, except that the axes of the mask have length 1.
 void require_reduced(const char* op, const View& x, unsigned axes, const View& out, DType dtype) {
   int64_t shape[MAX_DIMS];
   for (int axis = 0; axis < x.ndim; ++axis) shape[axis] = axes >> axis & 1 ? 1 : x.shape[axis];
@@ -272,7 +274,8 @@ void matmul(nb::handle a, nb::handle b, nb::handle out, nb::handle bias) {
       [&] { kernels().matmul(x, y, o, has_bias ? &row : nullptr); });
 }
 
-// Rows of `rows` (n, d) by an index (m,), read from or added to the rows of `picked` (m, d).
+// An index (m,) selects rows of `rows` (n, d). Gather copies them to the rows of `picked` (m, d);
+// scatter-add adds the rows of `picked` to them.
 void require_rows(const char* op, const View& rows, const View& index, const View& picked) {
   if (rows.ndim != 2 || index.ndim != 1 || index.dtype != DType::Int64)
     refuse(op, "needs rows (n, d) and an int64 index (m,)");
@@ -294,8 +297,8 @@ void scatter_add_rows(nb::handle out, nb::handle index, nb::handle src) {
 
 // ---- fused kernels ----------------------------------------------------------------------------
 
-// How Python gives an argument to a kernel: an array for a View, an array or None for a pointer to
-// one, everything else as it is.
+// How Python passes a kernel's parameter: a View as an array, a pointer to a View as an array or
+// None, everything else unchanged.
 template <typename Parameter>
 struct Argument {
   using Given = Parameter;
@@ -322,7 +325,8 @@ struct Argument<const View*> {
   const View* get() const { return array ? &*array : nullptr; }
 };
 
-// The Python function `name`: the kernel on arguments that its contract allows.
+// Defines the Python function `name`, which checks the arguments by the contract and runs the
+// kernel.
 template <typename... Parameters>
 void bind(nb::module_& m, const char* name, void (*KernelTable::*kernel)(Parameters...),
           int64_t (*contract)(Parameters...)) {
@@ -336,8 +340,8 @@ void bind(nb::module_& m, const char* name, void (*KernelTable::*kernel)(Paramet
   });
 }
 
-// The steps of lists of one array a parameter, and what keeps their memory. An empty list of
-// moments stands for none.
+// The optimizer steps that are made of lists with one array for each parameter, and the references
+// to the arrays' memory. An empty list of moments means that there are none.
 struct OptimizerSteps {
   std::vector<OptimizerStep> steps;
   std::vector<nb::object> memory;
@@ -410,7 +414,7 @@ void adam(nb::list params, nb::list grads, nb::list ms, nb::list vs, nb::list ou
 
 void matmul_tiled(nb::handle a, nb::handle b, nb::handle out, int64_t m, int64_t n, int64_t p) {
   const auto tiled = [](int64_t size) { return size >= 0 && size % TILE_SIZE == 0; };
-  // The matrix that fills a buffer's first rows·cols elements.
+  // The matrix in the first rows·cols elements of a buffer.
   const auto matrix = [&](nb::handle handle, int64_t rows, int64_t cols) {
     const Buffer* buffer = buffer_of(handle.ptr());
     if (buffer == nullptr || buffer->dtype != DType::Float32)
@@ -479,7 +483,7 @@ nb::object numpy_view(nb::handle x) {
       nb::rv_policy::reference);
 }
 
-// Moves NumPy's MT19937 on, whose lock the caller holds.
+// Advances NumPy's MT19937. The caller holds the lock of the generator.
 void advance_mt19937(nb::handle generator, int64_t words) {
   if (std::strcmp(Py_TYPE(generator.ptr())->tp_name, "numpy.random._mt19937.MT19937") != 0)
     throw nb::type_error("[advance_mt19937] the generator must be NumPy's MT19937");
@@ -501,8 +505,8 @@ nb::dict memory_stats() {
   return result;
 }
 
-// The text of an environment variable, None where it is not set. os.environ passes on what it is
-// told; whoever sets one holds the GIL, as this does.
+// The value of an environment variable, or None if it is not set. It is read from the C
+// environment, which os.environ updates. Writers hold the GIL, and so does this function.
 nb::object environment_variable(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return nb::none();
@@ -514,7 +518,7 @@ nb::object environment_variable(const char* name) {
 }  // namespace
 
 NB_MODULE(_core, m) {
-  nb::set_leak_warnings(false);  // arrays of a program's globals live until the process ends
+  nb::set_leak_warnings(false);  // arrays in global variables live until the process ends
 
   register_buffer(m);
 

@@ -26,7 +26,8 @@ Py_ssize_t slot_offset(nb::handle type, const char* name) {
   const bool is_member =
       Py_TYPE(descriptor.ptr()) == &PyMemberDescr_Type && PyType_Check(type.ptr());
   const auto* member = reinterpret_cast<PyMemberDescrObject*>(descriptor.ptr());
-  // The member of this type or of one that it inherits from, and a reference to an object.
+  // The descriptor must be a member of this type or of one of its bases, and hold an object
+  // reference.
   if (!is_member || member->d_member->type != T_OBJECT_EX ||
       !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()), PyDescr_TYPE(member))) {
     throw nb::type_error("[register] the type must keep its fields in __slots__");
@@ -37,7 +38,7 @@ Py_ssize_t slot_offset(nb::handle type, const char* name) {
 void register_types(nb::handle ndarray, nb::list dtypes, nb::handle device) {
   if (dtypes.size() != DTYPE_COUNT)
     throw nb::value_error("[register] needs one dtype for each of DType");
-  if (registered.ndarray != nullptr) return;  // a copy of the device, as unpickling makes
+  if (registered.ndarray != nullptr) return;  // a second device object, as unpickling makes one
   registered.shape = slot_offset(ndarray, "_shape");
   registered.strides = slot_offset(ndarray, "_strides");
   registered.offset = slot_offset(ndarray, "_offset");
@@ -55,7 +56,7 @@ DType dtype_of(nb::handle dtype) {
   for (int i = 0; i < DTYPE_COUNT; ++i) {
     if (registered.dtypes[i] == dtype.ptr()) return static_cast<DType>(i);
   }
-  for (int i = 0; i < DTYPE_COUNT; ++i) {  // an equal one, as from an unpickled array
+  for (int i = 0; i < DTYPE_COUNT; ++i) {  // an equal dtype, as from an unpickled array
     if (nb::handle(registered.dtypes[i]).equal(dtype)) return static_cast<DType>(i);
   }
   throw nb::type_error("dtype must be one of the dtypes in needle.backend_ndarray.DTYPES");
@@ -139,7 +140,7 @@ void register_buffer(nb::module_ module) {
 }
 
 Buffer* buffer_of(PyObject* handle) {
-  // Nothing can inherit from Buffer, so an object of another type is none.
+  // No type can inherit from Buffer, so comparing the exact type is enough.
   return Py_TYPE(handle) == buffer_type ? reinterpret_cast<Buffer*>(handle) : nullptr;
 }
 
@@ -169,7 +170,7 @@ int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]) {
                     "an NDArray's shape and strides must be tuples of at most 8 integers");
     return -1;
   }
-  const nb::object keep = nb::borrow(tuple);  // an __index__ may run anything
+  const nb::object keep = nb::borrow(tuple);  // an __index__ may run any code
   const int n = static_cast<int>(PyTuple_GET_SIZE(tuple));
   for (int i = 0; i < n; ++i) {
     out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
@@ -181,13 +182,14 @@ int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]) {
 namespace {
 
 // Whether a layout at `offset` stays inside of `size` elements and its lengths are possible. An
-// empty one touches nothing.
+// empty array accesses no element.
 bool lies_inside(const View& v, int64_t offset, int64_t size) {
   int64_t low = offset, high = offset, elements = 1;
   bool overflow = false, empty = false;
   for (int axis = 0; axis < v.ndim; ++axis) {
     const int64_t length = v.shape[axis];
-    // Also of an axis that is never walked: loops multiply it all the same.
+    // Checked even for an axis that is never traversed, because loops multiply its stride
+    // nevertheless.
     if (v.strides[axis] < -MAX_ELEMENTS || v.strides[axis] > MAX_ELEMENTS) return false;
     if (length <= 0) {
       if (length < 0) return false;

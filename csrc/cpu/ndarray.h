@@ -1,8 +1,8 @@
-// ndarray.h: Python's NDArray objects as the core sees them: their slots, dtypes and buffers.
+// ndarray.h: how the core accesses Python's NDArray objects: their slots, dtypes and buffers.
 //
-// Slots are read directly, which costs nanoseconds where attribute access would cost more than a
-// small kernel. Anything may be in them: whatever a slot holds and whoever calls, a View lies
-// inside its buffer, or there is an error.
+// Slots are read directly, which costs nanoseconds; attribute access would cost more than a small
+// kernel. A slot may hold any object. Whatever it holds, and whoever calls, a View lies inside its
+// buffer, or an error is raised.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -16,9 +16,9 @@ namespace nb = nanobind;
 
 void collect_garbage();
 
-// Memory of the pool, or of an object that `owner` keeps alive, as a Python object without methods
-// that could fail when memory is short: it is made and freed by every operation. `version` and
-// `shared` are kept by needle.backend_ndarray.versions.
+// A Python object that refers to memory of the pool, or to memory of an object that `owner` keeps
+// alive. Every operation creates and frees one, so it has no methods that could fail when memory is
+// short. needle.backend_ndarray.versions maintains `version` and `shared`.
 struct Buffer {
   PyObject_HEAD void* data;
   int64_t size;
@@ -31,26 +31,26 @@ struct Buffer {
   size_t nbytes() const { return static_cast<size_t>(size) * item_size(dtype); }
 };
 
-// Adds the type to the module.
+// Adds the type Buffer to the module.
 void register_buffer(nb::module_ module);
-// New memory of the pool. Throws OutOfMemory.
+// A buffer of new memory from the pool. Throws OutOfMemory.
 nb::object make_buffer(int64_t size, DType dtype);
-// Memory that lives as long as `owner`.
+// A buffer of existing memory, which lives as long as `owner`.
 nb::object make_buffer(void* memory, int64_t size, DType dtype, nb::object owner);
-Buffer* buffer_of(PyObject* handle);  // null for the handle of another device
+Buffer* buffer_of(PyObject* handle);  // null if it is the handle of another device
 
 constexpr int64_t MAX_ELEMENTS = int64_t{1} << 46;
 
-// An NDArray's View, and a reference to its memory: what others do to the NDArray's fields while a
-// kernel runs does not matter to the kernel.
+// An NDArray's View, and a reference to its memory. If another thread changes the NDArray's fields
+// while a kernel runs, the kernel is not affected.
 struct Array : View {
   nb::object memory;
 
   const Buffer& buffer() const { return *buffer_of(memory.ptr()); }
 };
 
-// What the Python side registers, once: the NDArray type, the offsets of its slots, the dtypes in
-// the order of DType, and the device of arrays that are made here.
+// What Python registers once: the NDArray type, the offsets of its slots, the dtypes in the order
+// of DType, and the device of the arrays that the core creates.
 struct Registered {
   PyTypeObject* ndarray = nullptr;
   Py_ssize_t shape, strides, offset, handle, device, dtype;
@@ -61,24 +61,25 @@ extern Registered registered;
 
 void register_types(nb::handle ndarray, nb::list dtypes, nb::handle device);
 
-// The offset of a field in the objects of a type that keeps it in __slots__.
+// The offset of a field in the objects of a type that declares it in __slots__.
 Py_ssize_t slot_offset(nb::handle type, const char* name);
 
-// The field at `offset`: owned by the object; null before it was set.
+// The field at `offset`. The object owns the reference; it is null until the field is set.
 inline PyObject*& field(PyObject* object, Py_ssize_t offset) {
   return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + offset);
 }
 
 DType dtype_of(nb::handle dtype);
 bool is_ndarray(nb::handle object);
-// The integers of a tuple of at most MAX_DIMS, or -1 and a Python error.
+// Reads the integers of a tuple of at most MAX_DIMS items. Returns their number, or -1 with a
+// Python error set.
 int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]);
-// Throws unless `array` is an NDArray of this device whose elements all lie in its buffer, and that
-// has at most MAX_ELEMENTS of them, axes of length 0 counted as 1.
+// The View of an NDArray. Throws unless `array` is an NDArray of this device, its elements all lie
+// in its buffer, and it has at most MAX_ELEMENTS elements, where axes of length 0 count as 1.
 Array view_of(nb::handle array);
 int64_t size_of(const View& view);
 
-// A new array over new memory of the pool. `shape` and `strides` are tuples of Python integers.
+// A new array with new memory from the pool. `shape` and `strides` are tuples of Python integers.
 nb::object new_ndarray(nb::handle shape, nb::handle strides, int64_t size, DType dtype);
 
 }  // namespace needle

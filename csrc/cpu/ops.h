@@ -1,7 +1,7 @@
 // ops.h: the names of element-wise operations and reductions, in one place.
 //
-// Adding a unary op: a line here and its function in kernels/functions.h, or, for a function of the
-// C library, a line in common/library.h.
+// To add a unary op, add a line here and its function in kernels/functions.h. For a function of the
+// C library, add a line in common/library.h instead.
 #pragma once
 
 #include "../common/library.h"
@@ -19,9 +19,9 @@ namespace needle {
 #define NEEDLE_PREDICATES(X) X(isnan) X(isfinite) X(logical_not)
 #define NEEDLE_BINARY_OPS(X) \
   X(add) X(sub) X(mul) X(div) X(floor_div) X(mod) X(pow) X(maximum) X(minimum) X(relu_grad)
-// Of integers and bools.
+// These take integers and bools only.
 #define NEEDLE_BIT_OPS(X) X(bitwise_and) X(bitwise_or) X(bitwise_xor) X(left_shift) X(right_shift)
-// The result is bool, or 0 and 1 in the arguments' type.
+// The result is bool, or 0 or 1 in the arguments' type.
 #define NEEDLE_COMPARISONS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or)
 #define NEEDLE_REDUCE_OPS(X) X(sum) X(prod) X(max) X(min)
 

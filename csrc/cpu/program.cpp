@@ -19,7 +19,8 @@ namespace needle {
 
 namespace {
 
-// How many forks led to this process. What another thread held at a fork, it holds for ever.
+// The number of forks between the original process and this one. A lock that another thread held at
+// a fork is never released in the child.
 int forks = 0;
 #ifndef _WIN32
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { ++forks; });
@@ -33,8 +34,8 @@ PyTypeObject* value_type = nullptr;
   throw nb::python_error();
 }
 
-// A library stays loaded until the process ends: the scratch memory of its threads has destructors
-// in it.
+// A library stays loaded until the process ends, because it contains the destructors of its
+// threads' scratch memory.
 class Library {
  public:
   explicit Library(const std::string& path) : path_(path) {
@@ -66,7 +67,7 @@ class Library {
   void* handle_;
 };
 
-// The items of a tuple or a list, borrowed.
+// The items of a tuple or a list, as borrowed references.
 struct Items {
   PyObject** items;
   size_t size;
@@ -87,8 +88,9 @@ struct Items {
 
 std::string text(nb::handle object) { return nb::str(object).c_str(); }
 
-// Whether `memory` of `array`, to both of which the caller and one other refer, is seen by anyone
-// else.
+// Whether `array` or its `memory` is referenced by more than the caller and one owner (the owner of
+// the array is the state, that of the memory is the array), or whether the memory belongs to
+// another object.
 bool is_shared(PyObject* array, PyObject* memory) {
   return Py_REFCNT(array) > 2 || Py_REFCNT(memory) > 2 || buffer_of(memory)->owner != nullptr;
 }
@@ -104,7 +106,7 @@ void register_values(nb::handle type) {
   previous.dec_ref();
 }
 
-// ---- what arrays must be ------------------------------------------------------------------------
+// ---- specifications of arrays -------------------------------------------------------------------
 
 Program::Spec::Spec(nb::handle shape_like, nb::handle dtype_like) : dtype(dtype_of(dtype_like)) {
   nb::tuple dims_tuple = nb::tuple(nb::borrow(shape_like));
@@ -138,7 +140,7 @@ bool Program::Spec::take(PyObject* object, Taken& taken) const {
   const bool same = shape_now == shape.ptr() && strides_now == strides.ptr();
   const int64_t offset = PyLong_Check(offset_now) ? PyLong_AsLongLong(offset_now) : -1;
   const bool compact = same || is_compact(shape_now, strides_now);
-  if (PyErr_Occurred()) PyErr_Clear();  // what is no integer does not fit
+  if (PyErr_Occurred()) PyErr_Clear();  // an offset that is not an integer does not match
   taken.data = static_cast<char*>(buffer->data);
   if (!compact || size == 0) return compact;
   if (offset < 0 || size > buffer->size || offset > buffer->size - size) return false;
@@ -151,7 +153,7 @@ bool Program::Spec::is_compact(PyObject* shape_now, PyObject* strides_now) const
   if (read_ints(shape_now, now) != ndim || read_ints(strides_now, steps) != ndim) return false;
   if (std::memcmp(now, dims, ndim * sizeof(int64_t)) != 0) return false;
   if (size == 0) return true;
-  // As layout.is_compact: the stride of an axis of length 1 is never used.
+  // As in layout.is_compact, the stride of an axis of length 1 is never used.
   int64_t expected = 1;
   for (int axis = ndim; axis-- > 0; expected *= dims[axis]) {
     if (dims[axis] != 1 && steps[axis] != expected) return false;
@@ -207,13 +209,13 @@ Program::~Program() {
 // ---- running ------------------------------------------------------------------------------------
 
 std::unique_lock<std::recursive_mutex> Program::lock() {
-  if (forks_ != forks) {  // a thread that this process does not have may hold it
+  if (forks_ != forks) {  // a thread that does not exist in this process may hold it
     static_cast<void>(mutex_.release());
     mutex_ = std::make_unique<std::recursive_mutex>();
     forks_ = forks;
   }
   std::unique_lock lock(*mutex_, std::try_to_lock);
-  if (!lock) {  // whoever holds it will want the GIL
+  if (!lock) {  // the thread that holds it needs the GIL to finish
     const ReleasedGil others_run;
     lock.lock();
   }
@@ -258,7 +260,7 @@ bool Program::take_states(nb::handle states, std::vector<nb::object>& values,
 nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock) {
   const auto guard = lock();
 
-  // Memory first: an allocation may collect garbage, which may run anything.
+  // Memory is allocated first, because an allocation may collect garbage, which may run any code.
   if (!arena_ && arena_bytes_ > 0) {
     arena_ = static_cast<char*>(
         Pool::instance().allocate(static_cast<size_t>(arena_bytes_), collect_garbage));
@@ -284,7 +286,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
     PyObject*& slot = field(values[i].ptr(), data_slot);
     nb::object old = nb::steal(slot);
     slot = nb::object(own.array).release().ptr();
-    arrays[i] = std::move(own);  // drops the old array: it may have been shared with a later state
+    arrays[i] = std::move(own);  // releases the old array, which a later state may have shared
   }
 
   std::vector<char*> buffers;

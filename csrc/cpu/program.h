@@ -4,18 +4,18 @@
 //
 //   extern "C" void needle_program(char* const* buffers, const needle::KernelTable* kernels);
 //
-// `buffers` are pointers to compact arrays, in the order arguments, states, constants, results,
-// then the arena. The program reads the arguments and constants, writes all of every result,
-// updates the written states in place, and uses the arena (64-byte aligned) as it likes. It may
-// throw std::out_of_range or std::invalid_argument before it has written to a state. It is called
-// without the GIL, by one Python thread at a time.
+// `buffers` are pointers to compact arrays: arguments, states, constants, results, and last the
+// arena. The program reads the arguments and constants, writes every element of every result,
+// updates the written states in place, and uses the arena (64-byte aligned) as scratch memory. It
+// may throw std::out_of_range or std::invalid_argument, but only before it has written to a state.
+// It is called without the GIL, by one Python thread at a time.
 //
 // A library that uses threads.h or scratch.h may also export the variables
 //
 //   extern "C" const needle::Threads* needle_threads;
 //   extern "C" void* (*needle_allocate_scratch)(size_t bytes, size_t alignment);
 //
-// which are set, when it is loaded, to what eager kernels use.
+// The core sets them, when it loads the library, to the functions that eager kernels use.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -30,29 +30,32 @@
 
 namespace needle {
 
-// Learns where needle.autograd.Value keeps its data.
+// Registers the slots in which needle.autograd.Value keeps its data.
 void register_values(nb::handle value_type);
 
 class Program {
  public:
-  // `arguments` and `results` are lists of (shape, dtype), `states` of (shape, dtype, written,
-  // in_place), `constants` of NDArrays. Raises OSError if the library cannot be loaded.
+  // `arguments` and `results` are lists of (shape, dtype), `states` is a list of (shape, dtype,
+  // written, in_place), and `constants` a list of NDArrays. Raises OSError if the library cannot be
+  // loaded.
   Program(const std::string& path, nb::sequence arguments, nb::sequence states,
           nb::sequence constants, nb::sequence results, int64_t arena_bytes);
   Program(const Program&) = delete;
   ~Program();
 
-  // The results, as a list of new NDArrays. `arguments` are NDArrays and `states` distinct Values,
-  // in tuples or lists; the written ones get `clock` as the time of their modification. None if a
-  // state's array is not of the shape, dtype, layout and device that the program was made for:
-  // nothing has changed then. Raises ValueError if an argument is not.
+  // Runs the program and returns the results as a list of new NDArrays. `arguments` are NDArrays
+  // and `states` are distinct Values, in tuples or lists. `clock` becomes the modification time of
+  // the written states. Returns None, without having changed anything, if the array of a state does
+  // not have the shape, dtype, layout and device that the program was compiled for. Raises
+  // ValueError if an argument does not.
   //
-  // A written state whose memory is seen by anyone else (a snapshot, a view, NumPy) or belongs to
-  // someone else gets memory of its own first, so that what was taken from it stays as it was;
-  // unless it is written in place, which all of them are to see.
+  // Copy-on-write: if another object refers to the memory of a written state (a snapshot, a view,
+  // NumPy), or if the memory belongs to another owner, the state first gets a copy of its own, so
+  // that the other object does not change. A state that is written in place is not copied, because
+  // all references to it are to see the change.
   nb::object run(nb::handle arguments, nb::handle states, nb::int_ clock);
 
-  // Whether the states' arrays are of the shapes, dtypes, layout and device of this program.
+  // Whether the states' arrays have the shapes, dtypes, layout and device of this program.
   bool fits(nb::handle states) const {
     std::vector<nb::object> values;
     std::vector<Taken> arrays;
@@ -64,13 +67,14 @@ class Program {
  private:
   using Function = void (*)(char* const* buffers, const KernelTable* kernels);
 
-  // An array and its memory: what others do to the array's fields during a run does not matter.
+  // An array and a reference to its memory. If another thread changes the array's fields during a
+  // run, the run is not affected.
   struct Taken {
     nb::object array, memory;
     char* data;
   };
 
-  struct Spec {  // what an argument, a state or a result must be or will be: compact
+  struct Spec {  // shape and dtype of an argument, a state or a result; all are compact
     nb::object shape, strides;
     DType dtype;
     int ndim;
@@ -79,8 +83,8 @@ class Program {
     bool written = false, in_place = false;
 
     Spec(nb::handle shape, nb::handle dtype);
-    bool take(PyObject* object, Taken& taken) const;  // false if it does not fit
-    Taken make() const;                               // over new memory
+    bool take(PyObject* object, Taken& taken) const;  // false if it does not match
+    Taken make() const;                               // with new memory
 
    private:
     bool is_compact(PyObject* shape, PyObject* strides) const;
@@ -96,10 +100,10 @@ class Program {
   Function function_ = nullptr;
   int64_t arena_bytes_;
   char* arena_ = nullptr;
-  // Held by a run from its first look at the states to its end. Recursive because a collection of
-  // garbage during an allocation may run anything.
+  // A run holds the mutex from its first access to the states to its end. It is recursive, because
+  // an allocation may collect garbage, which may run any code.
   std::unique_ptr<std::recursive_mutex> mutex_ = std::make_unique<std::recursive_mutex>();
-  int forks_;  // how many forks led to the process that made the mutex
+  int forks_;  // the value of `forks` when the mutex was created
 };
 
 }  // namespace needle

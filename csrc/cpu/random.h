@@ -1,4 +1,4 @@
-// random.h: NumPy's default generator moved on without making numbers.
+// random.h: advances the state of NumPy's legacy generator without generating numbers.
 #pragma once
 
 #include <algorithm>
@@ -6,14 +6,14 @@
 
 namespace needle {
 
-// The Mersenne Twister MT19937 (Matsumoto and Nishimura, 1998) as NumPy keeps it: `position` words
-// of the present block have been given out.
+// The Mersenne Twister MT19937 (Matsumoto and Nishimura, 1998) in NumPy's memory layout. `position`
+// is the number of words of the current block that have been used.
 struct MersenneTwister {
   static constexpr int N = 624, M = 397;
   uint32_t key[N];
   int position;
 
-  // As if `words` 32-bit numbers had been drawn.
+  // Advances the state as if `words` 32-bit numbers had been drawn.
   void advance(int64_t words) {
     while (words > 0) {
       if (position == N) {

@@ -1,4 +1,4 @@
-// released_gil.h: the time in which other Python threads run.
+// released_gil.h: releases the GIL for the duration of a scope.
 #pragma once
 
 #include <Python.h>
@@ -8,11 +8,11 @@
 
 namespace needle {
 
-// Lets go of the GIL and takes it back at its end.
+// Releases the GIL, and acquires it again in the destructor.
 //
-// When the interpreter ends meanwhile, CPython before 3.14 ends a daemon thread that asks for the
-// GIL by unwinding its stack, which C++ answers with std::terminate: such a thread sleeps until the
-// process is gone, as later versions have it.
+// If the interpreter is finalized meanwhile, CPython before 3.14 terminates a daemon thread that
+// asks for the GIL by unwinding its stack. Unwinding out of a destructor calls std::terminate. To
+// avoid that, such a thread sleeps until the process has ended, as later versions of CPython do.
 class ReleasedGil {
  public:
   ReleasedGil() : state_(PyEval_SaveThread()) {}

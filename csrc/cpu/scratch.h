@@ -1,12 +1,13 @@
-// scratch.h: where kernels get the memory that they work in.
+// scratch.h: allocation of the kernels' scratch memory.
 #pragma once
 
 #include <cstddef>
 
 namespace needle {
 
-// `bytes`, a multiple of `alignment`, for std::free. If the system has none, the pool of arrays is
-// emptied before it is asked once more. Throws std::bad_alloc.
+// Allocates `bytes`, a multiple of `alignment`; std::free releases them. If the system has no
+// memory left, the pool of the arrays is emptied and the allocation is tried once more. Throws
+// std::bad_alloc.
 void* allocate_scratch(size_t bytes, size_t alignment);
 
 }  // namespace needle

@@ -1,8 +1,8 @@
-// setting.h: a context in which an attribute of an object has another value.
+// setting.h: a context manager that sets an attribute of an object temporarily.
 //
 // Python runs signal handlers where a function written in Python begins. A KeyboardInterrupt there
-// would leave the attribute as it was inside; between a body and a C function there is no such
-// place.
+// would prevent the old value from being restored. Between the body of a `with` statement and a C
+// function no handler runs.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -13,7 +13,7 @@ namespace needle {
 
 class Setting {
  public:
-  // `outer` names the attribute with a list: the values outside of the contexts that one is in.
+  // `outer` is the name of an attribute that holds a list, the stack of the values to restore.
   Setting(nanobind::object target, nanobind::str name, nanobind::object value, nanobind::str outer)
       : target_(std::move(target)),
         name_(std::move(name)),

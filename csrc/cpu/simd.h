@@ -1,6 +1,6 @@
-// simd.h: the width of the registers of the instruction set that is being compiled.
+// simd.h: the register width of the instruction set that is being compiled.
 //
-// A vector type wider than a register compiles, but GCC then moves it through memory.
+// A vector type wider than a register would compile, but GCC would move it through memory.
 #pragma once
 
 namespace needle::NEEDLE_ISA {

@@ -1,14 +1,14 @@
 // softmax_regression.h: one epoch of softmax regression by minibatch gradient descent.
 //
-// Contract: x (samples, features), theta (features, classes) row-major, y (samples) labels below
-// `classes`. theta is updated in place after every batch of consecutive rows; the last batch may be
-// short. Nothing here needs the rest of the core but its threads: it is a small program to learn
-// from.
+// Contract: x (samples, features) and theta (features, classes) are row-major; y (samples) holds
+// labels below `classes`. theta is updated in place after every batch of consecutive rows; the last
+// batch may be smaller. Of the rest of the core, this file needs only the threads, so that it can
+// be read as a small program of its own.
 //
-// Idea: theta is copied into rows padded to whole vectors of LANES classes. A group of SAMPLES rows
-// of x then shares every vector of theta that is loaded: first for the logits (x·theta), then, in
-// the same way, for the gradient (xᵀ·(softmax - one_hot)). The groups of a batch are dealt out to
-// the threads, each of which sums a gradient of its own. Bound: the multiply-add rate.
+// Idea: theta is copied into rows that are padded to whole vectors of LANES classes. Each vector of
+// theta is loaded once for a group of SAMPLES rows of x: first for the logits (x·theta), then, in
+// the same way, for the gradient (xᵀ·(softmax - one_hot)). The groups of a batch are distributed
+// among the threads, each of which accumulates a gradient of its own. Bound: the multiply-add rate.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ namespace softmax_regression {
 typedef float Vector __attribute__((vector_size(REGISTER_BYTES)));
 
 constexpr size_t LANES = 16, VECTORS = LANES * sizeof(float) / REGISTER_BYTES;
-constexpr size_t SAMPLES = 8 / VECTORS;  // eight sums fit into registers beside their operands
+constexpr size_t SAMPLES = 8 / VECTORS;  // eight accumulators fit into registers with operands
 
 struct Lanes {  // LANES consecutive classes
   Vector v[VECTORS];
@@ -51,13 +51,14 @@ using Matrix = std::unique_ptr<Lanes[]>;  // (rows, blocks), zero beyond the las
 
 constexpr size_t CACHE_LINE = 64 / sizeof(float);
 
-// Several rows are read side by side, which the processor's own prefetching follows badly: on an
-// EPYC with AVX2 asking for the next group's rows ahead halved the time of an epoch.
+// Several rows are read at the same time, a pattern that hardware prefetchers detect badly. On an
+// EPYC with AVX2, prefetching the rows of the next group halved the time of an epoch.
 inline void prefetch_next_group(const Problem& p, const float* const* rows, size_t i) {
   for (size_t s = 0; s < SAMPLES; ++s) __builtin_prefetch(rows[s] + SAMPLES * p.features + i);
 }
 
-// logits[s] = x[first + s]·theta for `count` <= SAMPLES rows. Missing rows repeat the first.
+// logits[s] = x[first + s]·theta for `count` <= SAMPLES rows. The first row is repeated in place of
+// missing rows.
 inline void group_logits(const Problem& p, const Lanes* theta, size_t first, size_t count,
                          Lanes* logits) {
   const float* rows[SAMPLES];
@@ -80,7 +81,7 @@ inline void logits_to_error(float* row, size_t classes, uint8_t label, float sca
   float sum = 0;
   for (size_t j = 0; j < classes; ++j) sum += row[j] = std::exp(row[j] - top);
   for (size_t j = 0; j < classes; ++j) row[j] *= scale / sum;
-  row[std::min<size_t>(label, classes - 1)] -= scale;  // others may have changed it since the check
+  row[std::min<size_t>(label, classes - 1)] -= scale;  // clamped: another thread may write y
 }
 
 // gradient += xᵀ·error over the group's rows.
@@ -99,14 +100,14 @@ inline void group_gradient(const Problem& p, const Lanes* error, size_t first, s
   }
 }
 
-// What one thread needs: a gradient and the logits of a group.
+// The memory of one thread: a gradient, and the logits of a group.
 struct Share {
   Matrix gradient, logits;
   explicit Share(const Problem& p)
       : gradient(new Lanes[p.features * p.blocks]), logits(new Lanes[SAMPLES * p.blocks]) {}
 };
 
-// gradient = the rows' (first to end) part of the batch's gradient, times `scale`.
+// share.gradient = the part of the batch's gradient from rows [first, end), times `scale`.
 inline void share_gradient(const Problem& p, const Lanes* weights, const uint8_t* y, size_t first,
                            size_t end, float scale, Share& share) {
   std::fill_n(share.gradient.get(), p.features * p.blocks, Lanes{});
@@ -132,7 +133,7 @@ inline void softmax_regression_epoch(const float* x, const uint8_t* y, float* th
   for (size_t i = 0; i < features; ++i) {
     std::copy_n(theta + i * classes, classes, reinterpret_cast<float*>(&weights[i * p.blocks]));
   }
-  // A thread is worth starting for about this much work.
+  // The number of threads that the work of one batch is worth.
   const size_t worth = std::min(batch, samples) * size * LANES / PARALLEL_GRAIN;
   const size_t threads = std::clamp<size_t>(worth, 1, static_cast<size_t>(num_threads()));
   std::vector<Share> shares;

@@ -1,4 +1,4 @@
-// threads.cpp: the pool of workers behind threads.h, and how many threads there are.
+// threads.cpp: the pool of workers behind threads.h, and the number of threads.
 #include "threads.h"
 
 #include <array>
@@ -28,14 +28,15 @@ namespace {
 // How long a worker spins for the next loop before it sleeps. Python takes some tens of
 // microseconds between two kernels; waking a worker takes about ten.
 constexpr std::chrono::microseconds WORKER_SPIN{200};
-// How long the caller spins for tasks that workers have begun. If they take longer, their workers
-// may wait for a core: the caller's becomes free.
+// How long the caller spins for tasks that workers have begun. If they take longer, the caller
+// sleeps: the workers may be waiting for a core, and the caller's core becomes free.
 constexpr std::chrono::microseconds CALLER_SPIN{100};
-// How long a caller waits for a loop of another thread to end before it does without workers.
+// How long a caller waits for the loop of another thread to end, before it runs its loop without
+// workers.
 constexpr std::chrono::microseconds OWNER_SPIN{50};
 constexpr int64_t MAX_GROUPS = 255;
 
-thread_local int fixed_threads = 0;  // while a FixedThreads lives
+thread_local int fixed_threads = 0;  // the number of a FixedThreads; 0 if there is none
 thread_local bool in_task = false;
 thread_local int64_t task_number = 0;
 
@@ -47,10 +48,10 @@ void pause() {
 #endif
 }
 
-// Spins until `ready()` or until `limit` is over; whether it is ready.
+// Spins until `ready()` is true or `limit` is over. Returns whether it is ready.
 template <typename Ready>
 bool spin(std::chrono::microseconds limit, const Ready& ready) {
-  constexpr int CHECKS = 64;  // between two looks at the clock
+  constexpr int CHECKS = 64;  // between two readings of the clock
   const auto end = std::chrono::steady_clock::now() + limit;
   do {
     for (int i = 0; i < CHECKS; ++i) {
@@ -61,11 +62,11 @@ bool spin(std::chrono::microseconds limit, const Ready& ready) {
   return ready();
 }
 
-// A loop as workers see it, in one word that is read and written at once.
+// A loop as the workers see it, packed into one word that is read and written atomically.
 struct Loop {
   uint64_t number;  // 48 bits: a loop each microsecond for nine years
-  int threads;      // that may take part
-  int groups;       // of tasks that are claimed together
+  int threads;      // the number of threads that may take part
+  int groups;       // the number of groups; a group of tasks is claimed as a whole
 
   uint64_t packed() const {
     return number << 16 | static_cast<uint64_t>(threads) << 8 | static_cast<uint64_t>(groups);
@@ -77,7 +78,7 @@ struct Loop {
 
 class Pool {
  public:
-  // Runs a loop on at most `threads` threads; false where the pool is busy with another.
+  // Runs a loop on at most `threads` threads. Returns false if the pool is busy with another loop.
   bool run(int64_t tasks, int threads, TaskFunction function, const void* context) {
     std::unique_lock lock(owner_, std::try_to_lock);
     if (!lock && !spin(OWNER_SPIN, [&] { return lock.try_lock(); })) return false;
@@ -98,9 +99,9 @@ class Pool {
   }
 
  private:
-  // Each alone on its cache line: what one thread writes often does not slow what others do.
+  // Each of these has a cache line of its own, which avoids false sharing.
   struct alignas(64) Claim {
-    std::atomic<uint64_t> loop{0};  // the last loop in which somebody claimed the group
+    std::atomic<uint64_t> loop{0};  // the last loop in which a thread claimed the group
   };
   struct alignas(64) Bed {
     std::atomic<int> asleep{0};
@@ -109,7 +110,7 @@ class Pool {
   void start_workers(int wanted) {
     if (workers_ >= std::min(wanted, most_workers_)) return;
 #ifndef _WIN32
-    sigset_t all, before;  // signals are for Python's threads
+    sigset_t all, before;  // only Python's threads are to receive signals
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
 #endif
@@ -118,7 +119,7 @@ class Pool {
         std::thread([this, number = workers_ + 1] { work(number); }).detach();
         ++workers_;
       }
-    } catch (const std::exception&) {  // there are no more: the others do the work
+    } catch (const std::exception&) {  // no more threads are available: the others do the work
       most_workers_ = workers_;
     }
 #ifndef _WIN32
@@ -126,7 +127,7 @@ class Pool {
 #endif
   }
 
-  // The life of a worker, which ends with the process.
+  // The main loop of a worker, which ends with the process.
   [[noreturn]] void work(int number) {
     uint64_t seen = 0;
     const auto has_work = [&] {
@@ -145,7 +146,8 @@ class Pool {
   void sleep_until(int number, const Ready& ready) {
     std::atomic<int>& asleep = beds_[number].asleep;
     asleep.store(1, std::memory_order_seq_cst);
-    // A loop that began before this store has not seen it, and is seen here.
+    // The thread that began a loop before this store did not see it and does not wake this worker;
+    // ready() sees that loop.
     while (!ready()) {
       asleep.wait(1, std::memory_order_seq_cst);
       asleep.store(1, std::memory_order_seq_cst);
@@ -160,8 +162,8 @@ class Pool {
     asleep.notify_one();
   }
 
-  // Runs this thread's own groups, then those that nobody has begun. All groups of a loop are
-  // claimed when it ends, so that a worker that comes late finds nothing to do.
+  // Runs this thread's own groups, then those that no thread has begun. When a loop ends, all of
+  // its groups are claimed, so that a worker that arrives late finds nothing to do.
   void take_part(const Loop& loop, int thread) {
     const int own = loop.groups * thread / loop.threads;
     for (int i = 0; i < loop.groups; ++i) {
@@ -205,25 +207,25 @@ class Pool {
   std::mutex owner_;  // held by the thread whose loop is running
   uint64_t loops_ = 0;
   int workers_ = 0, most_workers_ = MAX_THREADS - 1;
-  TaskFunction function_ = nullptr;  // of the loop that is running, as what follows
+  TaskFunction function_ = nullptr;  // this and the next fields belong to the running loop
   const void* context_ = nullptr;
   int64_t tasks_ = 0;
-  int num_threads_ = 1;  // of the caller
+  int num_threads_ = 1;  // num_threads() of the caller
   std::exception_ptr error_;
   std::mutex error_mutex_;
   alignas(64) std::atomic<uint64_t> loop_{0};
-  alignas(64) std::atomic<int> done_{0};  // groups
+  alignas(64) std::atomic<int> done_{0};  // the number of groups that are done
   std::array<Claim, MAX_GROUPS> claims_;
   std::array<Bed, MAX_THREADS> beds_;
 };
 
-// Never destroyed: workers may wait in it until the process has ended.
+// The pool is never destroyed, because workers may wait in it until the process has ended.
 alignas(Pool) std::byte pool_memory[sizeof(Pool)];
 Pool& pool = *new (pool_memory) Pool;
 
-// ---- how many threads -------------------------------------------------------------------------
+// ---- number of threads ------------------------------------------------------------------------
 
-// A positive integer of the environment, 0 where there is none.
+// The value of an environment variable that holds a positive integer; 0 if it is not set.
 int from_environment(const char* name) {
   const char* text = std::getenv(name);
   return text ? std::atoi(text) : 0;
@@ -245,7 +247,7 @@ int default_threads() {
                                 std::to_string(MAX_THREADS) + ", got '" + std::string(wanted) +
                                 "'");
   }
-  const int n = from_environment("OMP_NUM_THREADS");  // which numerical programs heed
+  const int n = from_environment("OMP_NUM_THREADS");  // the usual variable of numerical programs
   return std::min(n >= 1 ? n : usable_cores(), MAX_THREADS);
 }
 
@@ -255,7 +257,8 @@ std::atomic<int>& thread_count() {
 }
 
 #ifndef _WIN32
-// A forked child has no workers and, for the sake of its siblings, begins with one thread.
+// A forked child has no workers. It begins with one thread, because it usually runs beside other
+// forked processes.
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
   new (pool_memory) Pool;
   thread_count() = 1;

@@ -1,17 +1,19 @@
-// threads.h: how kernels use the machine's cores.
+// threads.h: parallel loops over the machine's cores.
 //
-// Contract: `parallel_for` calls every task once and returns when all are done. Which thread runs a
-// task is left open, so a task may depend on its number and on nothing of its thread. An exception
-// of a task is thrown again by the caller, after the other tasks.
+// Contract: `parallel_for` calls every task once and returns when all are done. A task may run on
+// any thread, so it may depend on its number but not on its thread. If a task throws, the caller
+// rethrows the exception after the other tasks.
 //
-// Idea: one pool of workers for the process (threads.cpp). Tasks are claimed: each thread begins
-// with those that it had in the loop before, which are in its cache, then takes what no other has
-// begun. So the caller never waits for a worker that the system does not let run, on a machine
-// whose cores are busy with other programs. A worker spins for the next loop for a moment, then
-// sleeps. Source: R. Blumofe, C. Leiserson, Scheduling Multithreaded Computations by Work Stealing,
-// 1999, without the queues: tasks are known beforehand.
+// Idea: the process has one pool of workers (threads.cpp). Threads claim tasks: each thread begins
+// with the tasks that it had in the previous loop, whose data are in its cache, then takes tasks
+// that no other thread has begun. So the caller never waits for a worker that the operating system
+// has descheduled, on a machine whose cores are busy with other programs. A worker spins for a
+// short time until the next loop begins, then sleeps. Source: R. Blumofe, C. Leiserson, Scheduling
+// Multithreaded Computations by Work Stealing, 1999; there are no queues here, because all tasks
+// are known when a loop begins.
 //
-// Bound: a loop costs about a microsecond while the workers spin, a system call where one sleeps.
+// Bound: starting a loop costs about a microsecond if the workers spin, and a system call for each
+// worker that sleeps.
 #pragma once
 
 #include <algorithm>
@@ -23,12 +25,13 @@ using TaskFunction = void (*)(const void* context, int64_t task);
 
 constexpr int MAX_THREADS = 255;
 
-// How many threads a loop may use, the caller's included.
+// The number of threads that a loop may use, including the caller.
 int num_threads();
 void set_num_threads(int n);  // throws std::invalid_argument unless 1 <= n <= MAX_THREADS
 
-// While one lives, num_threads() is constant in its thread and in the tasks of its loops: a kernel
-// that has sized something for each task is not surprised by a set_num_threads() elsewhere.
+// While an object of this class exists, num_threads() is constant in its thread and in the tasks of
+// its loops. A kernel that has allocated something for each task then cannot see another number
+// after a set_num_threads() of another thread.
 class FixedThreads {
  public:
   FixedThreads();
@@ -40,22 +43,22 @@ class FixedThreads {
   int before_;
 };
 
-// Calls function(context, i) for every i in [0, tasks), on up to num_threads() threads. Inside of a
-// task, and while another thread uses the pool, the caller runs all of them itself.
+// Calls function(context, i) for every i in [0, tasks), on up to num_threads() threads. If it is
+// called inside of a task, or while another thread uses the pool, the caller runs all tasks itself.
 void run_tasks(int64_t tasks, TaskFunction function, const void* context);
 
-// The number of the task that this thread is running, 0 outside of `run_tasks`.
+// The number of the task that this thread is running; 0 outside of `run_tasks`.
 int64_t current_task();
 
-// The functions above for a program of needle.jit, which is a library of its own.
+// The functions above as pointers, for a program of needle.jit, which is a library of its own.
 struct Threads {
   int (*num_threads)();
   void (*run_tasks)(int64_t, TaskFunction, const void*);
   int64_t (*current_task)();
 };
 
-// Elements of cheap work below which starting a second thread costs more than it brings: waking one
-// takes some microseconds, in which one core moves about this many floats.
+// The number of cheap elements below which starting a second thread costs more than it saves.
+// Waking a thread takes some microseconds, in which one core moves about this many floats.
 constexpr int64_t PARALLEL_GRAIN = 1 << 15;
 
 // Calls task(i) for every i in [0, tasks), on up to num_threads() threads.
@@ -65,8 +68,8 @@ void parallel_for(int64_t tasks, const Task& task) {
   run_tasks(tasks, call, &task);
 }
 
-// Calls body(begin, end) on consecutive parts of [0, n) that cost at least `PARALLEL_GRAIN` each,
-// where one element costs `cost`. The parts depend only on n, cost and the number of threads.
+// Calls body(begin, end) on consecutive parts of [0, n). One element costs `cost`, and each part
+// costs at least `PARALLEL_GRAIN`. The parts depend only on n, cost and the number of threads.
 template <typename Body>
 void parallel_range(int64_t n, int64_t cost, const Body& body) {
   int64_t worth;

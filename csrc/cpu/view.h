@@ -1,4 +1,4 @@
-// view.h: an array as kernels see it. No Python, no ownership.
+// view.h: an array as kernels see it, without Python and without ownership.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,13 @@ namespace needle {
 
 constexpr int MAX_DIMS = 8;
 
-// Numbers of 16 bits are stored, never computed with: kernels that move or convert elements take
-// them, all others take float32.
+// 16-bit floats are a storage format: kernels that move or convert elements take them, all other
+// kernels take float32.
 enum class float16 : uint16_t {};
 enum class bfloat16 : uint16_t {};
 
 // clang-format off
-// Every dtype as X(its name, its elements' type), in the order of needle.backend_ndarray.dtypes.
+// Every dtype as X(name, element type), in the order of needle.backend_ndarray.dtypes.
 #define NEEDLE_DTYPES(X)                                                       \
   X(Bool, bool) X(UInt8, uint8_t) X(Int32, int32_t) X(Int64, int64_t)          \
   X(Float16, float16) X(BFloat16, bfloat16) X(Float32, float) X(Float64, double)
@@ -40,7 +40,7 @@ struct View {
   int64_t strides[MAX_DIMS];
 };
 
-// A Python number, both ways: kernels take the one that fits their type.
+// A Python number as a float and as an integer; kernels take the one that fits their type.
 struct Scalar {
   double real;
   int64_t integer;
@@ -69,7 +69,7 @@ struct Scalar {
   NEEDLE_TYPE_CASE(Float16, float16, __VA_ARGS__) \
   NEEDLE_TYPE_CASE(BFloat16, bfloat16, __VA_ARGS__)
 
-// Runs the statements with T the C++ type of `dtype`. Throws for numbers of 16 bits.
+// Runs the statements with T as the C++ type of `dtype`. Throws for 16-bit floats.
 #define NEEDLE_DISPATCH(dtype, ...) \
   switch (dtype) { NEEDLE_COMPUTED_CASES(__VA_ARGS__) default : refuse_dtype(); }
 
@@ -77,7 +77,7 @@ struct Scalar {
 #define NEEDLE_DISPATCH_STORED(dtype, ...) \
   switch (dtype) { NEEDLE_COMPUTED_CASES(__VA_ARGS__) NEEDLE_STORED_CASES(__VA_ARGS__) }
 
-// The same for float32 and float64. Throws for all others.
+// The same for float32 and float64. Throws for all other dtypes.
 #define NEEDLE_DISPATCH_FLOAT(dtype, ...) \
   switch (dtype) { NEEDLE_FLOAT_CASES(__VA_ARGS__) default : refuse_dtype(); }
 

@@ -1,19 +1,20 @@
 // attention.h: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
-// Contract: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) and mask (B, H, T, S), added to the
-// scores, have any strides; results any but a unit stride along their last axis; `lse` (B, H, T, 2)
-// is compact and gets the two terms of each row's logsumexp, its largest score and the logarithm of
-// the sum of exp(score - largest): their sum would lose the second term where scores are large.
-// With `causal`, row t sees columns up to t. A row whose scores are all -inf, which sees nothing,
-// gives 0 and has zero gradients.
+// Contract: q (B, H, T, d), k (B, H, S, d), v (B, H, S, e) and mask (B, H, T, S) have any strides;
+// the mask is added to the scores. Results have a unit stride along their last axis and any other
+// strides. `lse` (B, H, T, 2) is compact and receives the two terms of each row's logsumexp: its
+// largest score, and the logarithm of the sum of exp(score - largest). They are kept apart because
+// their sum would lose the second term if the scores are large. With `causal`, row t attends to
+// columns up to t. A row whose scores are all -inf attends to nothing: its output is 0 and so are
+// its gradients.
 //
-// Idea: the scores of a block of rows are computed, used and thrown away; backward computes them
-// again and finds the probabilities from `lse` (FlashAttention, Dao et al. 2022, section 3 and
-// appendix B: dS = P∘(dP - rowsum(dO∘O))). The scores of a block are stored transposed, a row of
-// the block a lane: maxima, sums and exponentials run over whole vectors, and only q and dO, of
-// which a block has few rows, are ever transposed; k, v and all results stay where they stand. The
-// four kinds of products are tiles in registers on operands in L1; columns that a block must not
-// see are left out. Heads are shared among the threads.
+// Idea: the scores of a block of rows are computed, used and discarded. Backward recomputes them
+// and obtains the probabilities from `lse` (FlashAttention, Dao et al. 2022, section 3 and appendix
+// B: dS = P∘(dP - rowsum(dO∘O))). The scores of a block are stored transposed, with one row of the
+// block in each lane: maxima, sums and exponentials are computed on whole vectors. Only q and dO,
+// of which a block has few rows, are transposed; k, v and all results are used in place. The four
+// kinds of products use register tiles on operands in L1. Columns that no row of a block attends to
+// are skipped. The heads are distributed among the threads.
 //
 // Bound: the FMA rate. Measured in benchmarks/native/attention.cpp.
 #pragma once
@@ -33,7 +34,7 @@ namespace attention_detail {
 
 // ---- Forward ----------------------------------------------------------------------------------
 
-// Stores the scores of the block, (seen, BLOCK), and finds each row's largest.
+// Stores the scores of the block, (seen, BLOCK), and finds the largest score of each row.
 template <typename T>
 void score_block(const RowBlock<T>& x, T* scores, V<T> (&top)[2]) {
   const T* queries = transpose_block(x, x.head.q, x.head.dim, BLOCK_QUERIES);
@@ -58,7 +59,7 @@ void score_block(const RowBlock<T>& x, T* scores, V<T> (&top)[2]) {
   }
 }
 
-// Scores of the columns [begin, end) become exp(score - top) and are added to `sum`.
+// Replaces the scores of the columns [begin, end) by exp(score - top) and adds them to `sum`.
 template <typename T>
 void exponentiate(const RowBlock<T>& x, int64_t begin, int64_t end, T* scores, const V<T> (&top)[2],
                   V<T> (&sum)[2]) {
@@ -78,8 +79,8 @@ void exponentiate(const RowBlock<T>& x, int64_t begin, int64_t end, T* scores, c
   });
 }
 
-// result (rows of the block, width) = or += P·rows of the columns [begin, end), P being transposed
-// in `p`.
+// result (rows of the block, width) = or += P·(the rows [begin, end) of `rows`). `p` holds P
+// transposed.
 template <typename T>
 void add_to_block(const RowBlock<T>& x, int64_t begin, int64_t end, const T* p,
                   const Rows<const T>& rows, const Rows<T>& result, int64_t width) {
@@ -92,8 +93,8 @@ void add_to_block(const RowBlock<T>& x, int64_t begin, int64_t end, const T* p,
   });
 }
 
-// The terms of the logsumexp of a row: for one that sees nothing those that make every probability
-// 0.
+// Stores the two terms of the logsumexp of a row. A row that attends to nothing gets terms that
+// make every probability 0.
 template <typename T>
 void store_terms(T top, T sum, T log_sum, T* lse) {
   const bool blind = sum == 0;
@@ -117,7 +118,7 @@ void normalize(const RowBlock<T>& x, const V<T> (&top)[2], const V<T> (&sum)[2],
   }
 }
 
-// `out` in rows of whole vectors.
+// Computes the outputs of a block of rows. The rows of `out` are padded to whole vectors.
 template <typename T>
 void forward_block(const RowBlock<T>& x, const Rows<T>& out, T* lse) {
   const int64_t width = whole_vectors<T>(x.head.value_dim);
@@ -148,7 +149,7 @@ T sum_of_lanes(V<T> v) {
   return sum;
 }
 
-// One row alone, whose scores are dot products: no block is filled for it.
+// Computes a single row, whose scores are dot products, without filling a block.
 template <typename T>
 void forward_row(const Head<T>& x, int64_t i, const T* query, T* out, T* lse) {
   constexpr T HIDDEN = -std::numeric_limits<T>::infinity();
@@ -197,7 +198,7 @@ struct HeadGradients {
   Rows<T> dq, dk, dv;
 };
 
-// The terms of the logsumexps of a block, (count, 2), found again.
+// Recomputes the terms of the logsumexps of a block, (count, 2).
 template <typename T>
 const T* terms_again(const RowBlock<T>& x) {
   T* scores = scratch<T>(SCORES, x.seen * BLOCK<T> + 2 * MAX_SINGLE_ROWS);
@@ -211,7 +212,7 @@ const T* terms_again(const RowBlock<T>& x) {
   return lse;
 }
 
-// What a block of rows needs besides the head.
+// The operands of the backward pass of a block of rows, besides the head itself.
 template <typename T>
 struct BlockGradients {
   const T *queries, *gradients;  // transposed
@@ -229,8 +230,9 @@ struct BlockGradients {
       dot[1] = dot_rows(d.g, d.out, x.first + LANES<T>, x.count - LANES<T>, width);
   }
 
-  // The forward pass computes few rows one by one and rounds their scores otherwise. Where these
-  // are large, the terms must be those of the scores that are found here.
+  // The forward pass computes a head of few rows one row at a time and so rounds their scores
+  // differently. If the scores are large, the terms must match the scores that the backward pass
+  // recomputes.
   static bool rounds_otherwise(const RowBlock<T>& x, const T* lse) {
     constexpr T LARGE = 32;
     bool large = false;
@@ -250,7 +252,8 @@ struct BlockGradients {
   }
 };
 
-// Probabilities and gradients of the scores in the columns [begin, end), (end - begin, BLOCK) each.
+// Computes the probabilities and the gradients of the scores in the columns [begin, end); both have
+// shape (end - begin, BLOCK).
 template <typename T>
 void score_gradients(const RowBlock<T>& x, const BlockGradients<T>& d, int64_t begin, int64_t end,
                      T* p, T* ds) {
@@ -283,7 +286,7 @@ void score_gradients(const RowBlock<T>& x, const BlockGradients<T>& d, int64_t b
   });
 }
 
-// Rows of `result` for the columns [begin, end) = or += Pᵀ·rows of the block, Pᵀ being in `p`.
+// The rows [begin, end) of `result` = or += Pᵀ·(the rows of the block). `p` holds Pᵀ.
 template <typename T>
 void add_to_columns(const RowBlock<T>& x, int64_t begin, int64_t end, const T* p,
                     const Rows<const T>& rows, const Rows<T>& result, int64_t width,
@@ -296,7 +299,7 @@ void add_to_columns(const RowBlock<T>& x, int64_t begin, int64_t end, const T* p
   });
 }
 
-// d.dk and d.dv are overwritten, or added to with `accumulate`.
+// Adds the gradients of a block of rows to d.dk and d.dv; they are overwritten unless `accumulate`.
 template <typename T>
 void backward_block(const RowBlock<T>& x, const HeadGradients<T>& d, bool accumulate) {
   const int64_t width = whole_vectors<T>(x.head.dim);
@@ -319,7 +322,8 @@ void backward(const Head<T>& x, const HeadGradients<T>& results) {
   d.dq = whole_result(d.dq, x.rows, x.dim, QUERY_GRADIENTS);
   d.dk = whole_result(d.dk, x.columns, x.dim, KEY_GRADIENTS);
   d.dv = whole_result(d.dv, x.columns, x.value_dim, VALUE_GRADIENTS);
-  // The last block sees all columns that any sees, so it is the first to write their gradients.
+  // The last block attends to every column that any block attends to. So it runs first, and writes
+  // the gradients of these columns without accumulating.
   const int64_t seen = x.rows > 0 ? x.seen(x.rows) : 0;
   clear(d.dk, seen, x.columns, whole_vectors<T>(x.dim));
   clear(d.dv, seen, x.columns, whole_vectors<T>(x.value_dim));

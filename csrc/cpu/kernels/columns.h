@@ -1,9 +1,9 @@
-// columns.h: batch normalization: statistics of every column of a matrix.
+// columns.h: batch normalization, which needs the statistics of every column of a matrix.
 //
-// Contract: as rows.h, sums as sums.h. Threads share the columns: no result depends on their
-// number. A block of columns is walked row by row, which reads whole cache lines and vectorizes
-// over the columns. Source: Ioffe & Szegedy 2015, "Batch Normalization", and the gradient derived
-// there.
+// Contract: the operands are those of rows.h; sums have the error that sums.h states. Threads split
+// the columns, so that no result depends on the number of threads. A block of columns is traversed
+// row by row, which reads whole cache lines and vectorizes over the columns. Source: Ioffe &
+// Szegedy 2015, "Batch Normalization", with its derivation of the gradient.
 #pragma once
 
 #include "rows.h"

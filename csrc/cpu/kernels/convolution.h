@@ -1,15 +1,17 @@
 // convolution.h: 2-d convolution and its two gradients, channels last.
 //
 // Contract: x (N, H, W, C) has any strides; w (KH, KW, C / groups, O), y and g (N, OH, OW, O), and
-// every result are compact. Results are overwritten. Positions outside of the image count as zero.
+// every result are compact. Results are overwritten. Positions outside of the image count as zero
+// (zero padding).
 //
 // Idea: a convolution is a matrix product of the patches of x, one row for each output pixel, with
 // w as a (KH·KW·C/groups, O/groups) matrix (im2col; Chellapilla et al. 2006). The matrix of all
 // patches would be KH·KW times the size of x, so only a chunk of rows that fits into L2 exists at a
-// time, in each thread's scratch. The gradient of x is the way back: product with wᵀ, then rows
-// are added onto the pixels they came from; threads own whole images, so that none writes where
-// another does. The gradient of w sums patchesᵀ·g over the chunks, each thread for itself.
-// Bound: the matrix product's, plus one pass over the patches.
+// time, in the scratch memory of each thread. The gradient of x reverses this (col2im): g is
+// multiplied by wᵀ, and the rows of the product are added to the pixels of their patches. Each
+// thread owns whole images, so that no two threads write to the same pixel. The gradient of w sums
+// patchesᵀ·g over the chunks; each thread has its own accumulators.
+// Bound: that of the matrix product, plus one pass over the patches.
 #pragma once
 
 #include <cstring>
@@ -26,9 +28,9 @@ using gemm_detail::part_start;
 using gemm_detail::Product;
 using gemm_detail::scratch;
 
-constexpr int64_t PATCH_BYTES = 192 << 10;  // a chunk of patches, a share of L2
+constexpr int64_t PATCH_BYTES = 192 << 10;  // the size of a chunk of patches, a share of L2
 
-struct Geometry {  // the padding is that before the first pixel
+struct Geometry {  // `padding` is the padding before the first pixel
   Pair stride, dilation, padding;
   int64_t groups;
 };
@@ -44,8 +46,8 @@ struct Problem {
 
   int64_t pixels() const { return out_height * out_width; }
   int64_t patch() const { return kernel_height * kernel_width * channels; }
-  int64_t row_stride() const { return groups * filters; }  // between output pixels, and rows of w
-  // Every patch is one pixel, so that x itself is the matrix of patches.
+  int64_t row_stride() const { return groups * filters; }  // of output pixels and of rows of w
+  // Whether every patch is one pixel, so that x itself is the matrix of patches.
   bool pointwise() const {
     return kernel_height * kernel_width == 1 && geometry.stride[0] == 1 &&
            geometry.stride[1] == 1 && geometry.padding[0] == 0 && geometry.padding[1] == 0 &&
@@ -72,16 +74,17 @@ Problem<T> make_problem(const View& x, const View& w, const View& y, const Geome
   return p;
 }
 
-// ---- Kernel positions that never lie over the image -------------------------------------------
+// ---- Trimming of kernel positions that never lie over the image -------------------------------
 
-// The positions [first, first + count) of a kernel that lie over the image for some output pixel,
-// along the height and the width. On small images with padding they are few: on one pixel, a 3 x 3
-// kernel has its centre alone.
+// The kernel positions [first, first + count), along the height and the width, that lie over the
+// image for at least one output pixel. On small padded images they are few: on an image of one
+// pixel, only the centre of a 3 x 3 kernel remains.
 struct Taps {
   int64_t first[2], count[2];
 };
 
-// Whether one of `out` positions, the first at `start`, lies in [0, size).
+// Whether at least one of `out` positions, which begin at `start` and are `stride` apart, lies in
+// [0, size).
 inline bool lies_over_image(int64_t size, int64_t out, int64_t stride, int64_t start) {
   const int64_t pixel = start >= 0 ? 0 : ceil_div(-start, stride);
   return pixel < out && start + pixel * stride < size;
@@ -106,8 +109,8 @@ Taps taps_over_image(const Problem<T>& p) {
   return taps;
 }
 
-// The same convolution with the kernel that `taps` leaves. Its weights are those that
-// `for_each_tap_row` finds in the whole kernel.
+// The same convolution with the kernel trimmed to `taps`. `for_each_tap_row` finds the weights of
+// the trimmed kernel in the whole one.
 template <typename T>
 Problem<T> trimmed(Problem<T> p, const Taps& taps) {
   for (int axis = 0; axis < 2; ++axis)
@@ -116,7 +119,8 @@ Problem<T> trimmed(Problem<T> p, const Taps& taps) {
   return p;
 }
 
-// Calls body(offset in the whole kernel's weights, offset in the trimmed one's, elements).
+// Calls body(offset in the weights of the whole kernel, offset in those of the trimmed one,
+// elements) for each row of the trimmed kernel.
 template <typename T, typename Body>
 void for_each_tap_row(const Problem<T>& whole, const Taps& taps, const Body& body) {
   const int64_t tap = whole.channels * whole.row_stride(), n = taps.count[1] * tap;
@@ -125,7 +129,8 @@ void for_each_tap_row(const Problem<T>& whole, const Taps& taps, const Body& bod
   }
 }
 
-// Calls run(problem, weights) without the positions that matter to no output.
+// Calls run(problem, weights) with the kernel trimmed to the positions that contribute to some
+// output.
 template <typename T, typename Run>
 void with_trimmed_weights(const Problem<T>& p, const T* w, const Run& run) {
   const Taps taps = taps_over_image(p);
@@ -138,9 +143,10 @@ void with_trimmed_weights(const Problem<T>& p, const T* w, const Run& run) {
   run(small, static_cast<const T*>(weights));
 }
 
-// Calls body(row, pixel, first, last) for each row of kernel positions of each patch in
-// [first_pixel, first_pixel + count): `row` is its place among the patches, `pixel` points at the
-// image where kernel column 0 lies, columns outside of [first, last) lie outside of the image.
+// Calls body(row, pixel, first, last) for each kernel row of each patch in [first_pixel,
+// first_pixel + count). `row` is its place in the matrix of patches. `pixel` points at the position
+// of kernel column 0 in the image. Kernel columns outside of [first, last) lie outside of the
+// image.
 template <typename T, typename Body>
 void for_each_patch_row(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
                         T* rows, const Body& body) {
@@ -183,7 +189,7 @@ void gather_patches(const Problem<T>& p, int64_t group, int64_t first_pixel, int
       });
 }
 
-// x += the patches at the pixels they came from. x is compact here.
+// Scatter-adds the patches to their pixels in x, which is compact here.
 template <typename T>
 void scatter_patches(const Problem<T>& p, int64_t group, int64_t first_pixel, int64_t count,
                      T* rows) {
@@ -204,7 +210,7 @@ void scatter_patches(const Problem<T>& p, int64_t group, int64_t first_pixel, in
                      });
 }
 
-// The patches of some pixels: gathered, or x itself.
+// The patches of some pixels: gathered, or x itself if the convolution is pointwise.
 template <typename T>
 gemm_detail::Matrix<T> patches(const Problem<T>& p, int64_t group, int64_t first, int64_t count) {
   if (p.pointwise()) {
@@ -225,7 +231,7 @@ void for_each_chunk(const Problem<T>& p, int64_t begin, int64_t end, const Body&
   }
 }
 
-// How many threads the work is worth.
+// The number of threads that the work is worth.
 template <typename T>
 int64_t threads_for(const Problem<T>& p) {
   const int64_t work = p.images * p.pixels() * p.patch() * p.filters * p.groups;
@@ -258,7 +264,7 @@ template <typename T>
 void input_gradient(const Problem<T>& p, const T* g, const T* w, T* dx) {
   const int64_t patch = p.patch(), parts = std::min(threads_for(p), p.images);
   const int64_t image_size = p.height * p.width * p.groups * p.channels;
-  // wᵀ, once: (groups, filters, patch)
+  // wᵀ is computed once: (groups, filters, patch).
   T* transposed = scratch<T>(gemm_detail::TRANSPOSED, patch * p.row_stride());
   for (int64_t k = 0; k < patch; ++k) {
     for (int64_t o = 0; o < p.row_stride(); ++o)

@@ -1,9 +1,9 @@
 // elementwise.h: fill, copy, unary, binary, select.
 //
 // Contract: operands have the shape of `out` (broadcasting is stride 0); `out` aliases none of
-// them. Bound: memory bandwidth, or the polynomial for exp and its like. The inner runs are plain
-// loops that the compiler vectorizes: one for contiguous operands, one for each operand that does
-// not move, and one for any strides.
+// them. Bound: memory bandwidth, or the polynomial for exp and similar functions. The inner runs
+// are plain loops that the compiler vectorizes: one for contiguous operands, one for each operand
+// that may be constant along the run (stride 0), and one for any strides.
 #pragma once
 
 #include <algorithm>
@@ -46,8 +46,8 @@ inline void fill(const View& out, Scalar value) {
 
 // ---- one operand ------------------------------------------------------------------------------
 
-// An inner run: operands at `at[k]`, their elements `step[k]` bytes apart. Only this is compiled
-// for every op and dtype; the walk around it is one function.
+// An inner run: operand k begins at `at[k]`, and its elements are `step[k]` bytes apart. Only this
+// function is compiled for every op and dtype; the traversal around it is one function.
 using Run = void (*)(char* const* at, const int64_t* step, int64_t n);
 
 template <int N>
@@ -58,8 +58,9 @@ void walk(const View* const (&views)[N], int64_t cost, Run run) {
   for_each_run<N>(nest, cost, [&](char* const* at, int64_t n) { run(at, step, n); });
 }
 
-// A function that is another one, `near`, for nearly all numbers: a block of them is computed by
-// that in a loop that vectorizes, and again where one of them is not near.
+// For functions that have a faster form, `near`, which is valid for nearly all numbers. A block of
+// numbers is computed with `near` in a loop that vectorizes. It is computed again with the general
+// form if `near` is not valid for one of its numbers.
 template <typename X, typename Out, typename Function>
 void map_near(const X* __restrict p, Out* __restrict o, int64_t n) {
   constexpr int64_t BLOCK = 256;
@@ -102,8 +103,8 @@ void map(const View& x, const View& out, int64_t cost, const Function&) {
   walk<2>(views, cost, map_run<X, Out, Function>);
 }
 
-// A transposing copy runs along one operand's rows and across the other's; in blocks, the lines of
-// both stay in L1. `inner` and `outer` are the two axes in which `out` and `x` are contiguous.
+// A transposing copy reads along the rows of one operand and writes across the rows of the other.
+// In blocks, the cache lines of both stay in L1.
 template <typename T>
 void copy_transposed(const T* x, int64_t x_step, T* out, int64_t out_step, int64_t rows,
                      int64_t cols) {
@@ -261,7 +262,8 @@ inline void binary(BinaryOp op, const View& a, const View& b, const View& out) {
   NEEDLE_DISPATCH(a.dtype, binary_as<T>(op, a, b, out))
 }
 
-// x ** 2 and its like are a product, not a call of pow. Returns whether it was one of them.
+// x ** 2 and similar powers are computed as products, without a call of pow. Returns false if the
+// exponent is not one of them.
 template <typename T>
 bool common_power(const View& x, T exponent, const View& out) {
   if (exponent == T(2)) {
@@ -283,7 +285,7 @@ bool common_power(const View& x, T exponent, const View& out) {
 }
 
 inline void binary_scalar(BinaryOp op, const View& x, Scalar y, const View& out, bool reverse) {
-  // The number becomes an array that does not move.
+  // The scalar becomes an array with strides 0.
   View constant = x;
   NEEDLE_DISPATCH(x.dtype, {
     T value = scalar_as<T>(y);

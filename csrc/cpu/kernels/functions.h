@@ -1,10 +1,11 @@
 // functions.h: the scalar functions of element-wise ops, written so that loops over them vectorize.
 //
-// Contract: branch-free for float (the compiler turns the selects into masks) except sin and cos of
-// large numbers, right for NaN, infinities and both zeros, within 4 units in the last place of the
-// result for every float, sin and cos within 2; sigmoid may be 0 where it is below the
-// smallest normal number. double uses the C library.
-// Those whose code is the same on a GPU are in csrc/common/functions.h.
+// Contract: the functions of float are branch-free (the compiler turns the selects into masks),
+// except for sin and cos of large numbers. They are right for NaN, infinities and both zeros. For
+// every float they are within 4 units in the last place (ulp) of the exact result, sin and cos
+// within 2; sigmoid may be 0 where the result is below the smallest normal number. For double they
+// use the C library.
+// Functions whose code is the same on a GPU are in csrc/common/functions.h.
 // Polynomials: S. Moshier, Cephes Mathematical Library (single precision), 1992, unless noted.
 #pragma once
 
@@ -26,12 +27,12 @@ inline float power_of_two(int32_t n) {
   return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23);
 }
 
-// exp(x) = 2^n · exp(r), |r| <= ln 2 / 2. The power of two is applied in two halves, so that
-// results below the smallest normal number and the overflow to infinity come out right.
+// exp(x) = 2^n · exp(r), |r| <= ln 2 / 2. The power of two is applied in two factors, so that
+// subnormal results and the overflow to infinity are right.
 inline float exp_f(float x) {
   x = x < -104.0f ? -104.0f : x;
   x = x > 89.0f ? 89.0f : x;
-  // Adding 1.5 · 2^23 rounds to an integer in the default rounding mode.
+  // Adding 1.5 · 2^23 rounds to an integer, in the default rounding mode.
   const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -41,7 +42,7 @@ inline float exp_f(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const float whole = n == n ? n : 0.0f;  // a NaN has no integer value; it stays in p
+  const float whole = n == n ? n : 0.0f;  // NaN has no integer value; p stays NaN
   const int32_t i = static_cast<int32_t>(whole), half = i / 2;
   return p * power_of_two(half) * power_of_two(i - half);
 }
@@ -73,7 +74,8 @@ inline float log_f(float x) {
   return x >= 0.0f ? result : QNAN;
 }
 
-// W. Kahan's correction: log(u)/(u - 1) is smooth where 1 + x rounds to u.
+// W. Kahan's correction: with u = 1 + x rounded, log(1 + x) is log(u)·x/(u - 1), because log(u)/(u
+// - 1) varies slowly.
 inline float log1p_f(float x) {
   const float u = 1.0f + x, d = u - 1.0f;
   const float scaled = log_f(u) * (x / (d == 0.0f ? 1.0f : d));
@@ -81,7 +83,8 @@ inline float log1p_f(float x) {
   return x == INF ? INF : result;
 }
 
-// The Taylor series where exp(x) - 1 would cancel, with the sign of x, which a sum of zeros loses.
+// The Taylor series where exp(x) - 1 would suffer cancellation. copysign restores the sign of -0,
+// which a sum of zeros loses.
 inline float expm1_f(float x) {
   float p = 1.0f / 5040;
   p = p * x + 1.0f / 720;
@@ -106,11 +109,11 @@ inline float tanh_f(float x) {
   return std::copysign(size < 0.625f ? near_zero : far, x);
 }
 
-// exp(-x) may be infinite where the result is below the smallest normal number: there it may be 0.
+// exp(-x) may be infinite if the result is below the smallest normal number; the result is 0 there.
 inline float sigmoid_f(float x) { return 1.0f / (1.0f + exp_f(-x)); }
 
-// Near 0 the Taylor series; elsewhere 1 - erfc with the rational Chebyshev fit of Numerical
-// Recipes (Press et al., 2nd ed., §6.2), whose relative error is below 1.2e-7.
+// Near 0 the Taylor series; elsewhere 1 - erfc, with the rational Chebyshev approximation of
+// Numerical Recipes (Press et al., 2nd ed., §6.2), whose relative error is below 1.2e-7.
 inline float erf_f(float x) {
   const float z = std::fabs(x), q = x * x;
   float p = 1.0f / 9360;
@@ -142,15 +145,16 @@ inline float sine_of_parts(double n, double r, int32_t quarter) {
   const float c =
       ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z -
       0.5f * z + 1.0f;
-  const float value = q & 1 ? c : std::copysign(s, y);  // a sum of zeros loses the sign
+  const float value = q & 1 ? c : std::copysign(s, y);  // a sum of zeros loses the sign of -0
   return q & 2 ? -value : value;
 }
 
-// Up to here n has 20 bits.
+// For |x| up to this bound, n = round(x·2/π) has at most 20 bits.
 constexpr float NEAR = 0x1p20f;
 
-// sin(x + quarter·π/2) for |x| <= NEAR: π/2 in two parts, of which n times the first is exact
-// (W. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980).
+// sin(x + quarter·π/2) for |x| <= NEAR. The reduction modulo π/2 splits π/2 in two parts, such that
+// n times the first part is exact (W. Cody and W. Waite, "Software Manual for the Elementary
+// Functions", 1980).
 inline float sine_near(float x, int32_t quarter) {
   const double wide = static_cast<double>(x);
   const double n = (wide * 0.636619772367581343 + 6755399441055744.0) - 6755399441055744.0;
@@ -158,11 +162,11 @@ inline float sine_near(float x, int32_t quarter) {
   return sine_of_parts(n, r, quarter);
 }
 
-// 2/π in binary.
+// The first 256 bits of 2/π.
 constexpr uint32_t TWO_OVER_PI[] = {0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
                                     0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561};
 
-// `count` bits of 2/π from bit `first` on, which is worth 1/2.
+// The `count` bits of 2/π from bit `first` on, scaled so that bit `first` is worth 1/2.
 constexpr double bits_of_two_over_pi(int first, int count) {
   double sum = 0.0, worth = 0.5;
   for (int i = first; i < first + count; ++i, worth *= 0.5)
@@ -170,9 +174,10 @@ constexpr double bits_of_two_over_pi(int first, int count) {
   return sum;
 }
 
-// For any x beyond: |x| = m·2^e with an integer m of 24 bits. Of 2^e·2/π the bits that are
-// multiples of 4 are left out; 29 more times m are exact, and 53 further ones are enough for every
-// float (M. Payne and R. Hanek, "Radian reduction for trigonometric functions", 1983).
+// sin(x + quarter·π/2) for |x| > NEAR. |x| = m·2^e with an integer m of 24 bits. The bits of
+// 2^e·2/π that are multiples of 4 do not change the sine and are left out. The product of m and the
+// next 29 bits is exact, and 53 further bits are enough for every float (M. Payne and R. Hanek,
+// "Radian reduction for trigonometric functions", 1983).
 inline float sine_far(float x, int32_t quarter) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const int e = static_cast<int>(bits >> 23 & 255) - 150, first = e > 2 ? e - 2 : 0;
@@ -184,7 +189,7 @@ inline float sine_far(float x, int32_t quarter) {
   return x < 0.0f ? sine_of_parts(-n, -r, quarter) : sine_of_parts(n, r, quarter);
 }
 
-// sin(x + QUARTER·π/2), within 2 ulp for every float. `near` is for loops, which vectorize.
+// sin(x + QUARTER·π/2), within 2 ulp for every float. Loops use `near`, because it vectorizes.
 template <int QUARTER>
 struct Sine {
   static bool is_near(float x) { return std::fabs(x) <= NEAR; }
@@ -197,7 +202,8 @@ constexpr bool is_stored = std::is_same_v<T, float16> || std::is_same_v<T, bfloa
 
 inline float widen(bfloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
 
-// The exponents of the two formats differ by 112; the product is exact, for subnormals too.
+// The exponent biases of the two formats differ by 112. The product with 2^112 is exact, also for
+// subnormal numbers.
 inline float widen(float16 x) {
   const uint32_t bits = static_cast<uint32_t>(x), size = (bits & 0x7fff) << 13;
   const uint32_t value = std::bit_cast<uint32_t>(std::bit_cast<float>(size) * 0x1p112f);
@@ -205,7 +211,7 @@ inline float widen(float16 x) {
   return std::bit_cast<float>(value | special | (bits & 0x8000) << 16);
 }
 
-// To nearest even; a NaN is quiet.
+// Rounds to nearest even. A NaN becomes a quiet NaN.
 template <typename T>
 T narrow(float x);
 
@@ -216,11 +222,12 @@ inline bfloat16 narrow(float x) {
   return static_cast<bfloat16>(x == x ? rounded : 0x7fc0u);
 }
 
-// The addition of a number whose last bit is that of the result rounds (M. Dukhan, FP16, 2017).
+// Adding a number whose last bit has the weight of the result's last bit rounds to that bit (M.
+// Dukhan, FP16, 2017).
 template <>
 inline float16 narrow(float x) {
   const uint32_t twice = std::bit_cast<uint32_t>(x) << 1, exponent = twice & 0xff000000u;
-  const float size = (std::fabs(x) * 0x1p112f) * 0x1p-110f;  // infinite where it overflows
+  const float size = (std::fabs(x) * 0x1p112f) * 0x1p-110f;  // infinite if the result overflows
   const uint32_t bias = exponent < 0x71000000u ? 0x71000000u : exponent;
   const float sum = std::bit_cast<float>((bias >> 1) + 0x07800000u) + size;
   const uint32_t bits = std::bit_cast<uint32_t>(sum);
@@ -256,7 +263,7 @@ NEEDLE_FLOAT_FUNCTION(floor, std::floor(x), std::floor(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(ceil, std::ceil(x), std::ceil(static_cast<double>(x)))
 NEEDLE_FLOAT_FUNCTION(round, std::nearbyint(x), std::nearbyint(static_cast<double>(x)))
 
-// As accurate as the C library; loops over them do not vectorize.
+// These are as accurate as the C library; loops over them do not vectorize.
 #define NEEDLE_LIBRARY_FUNCTION(name) \
   NEEDLE_FLOAT_FUNCTION(name, std::name(x), std::name(static_cast<double>(x)))
 NEEDLE_LIBRARY_FUNCTIONS(NEEDLE_LIBRARY_FUNCTION)
@@ -282,7 +289,7 @@ constexpr bool is_float = std::is_floating_point_v<T>;
 template <typename T>
 constexpr bool is_signed = std::is_signed_v<T>;
 
-// Arithmetic on integers is done on the unsigned type, which wraps around.
+// Integer arithmetic is done in the unsigned type, which wraps around on overflow.
 template <typename T>
 struct Wrapping {
   using type = T;

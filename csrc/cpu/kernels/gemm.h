@@ -1,16 +1,17 @@
 // gemm.h: C = A B + bias, the kernel under every matrix product.
 //
-// Contract: C (m, n) is row-major with row stride `c_row` and is overwritten; it may not alias A or
-// B. A (m, k) and B (k, n) have any element strides: transposed, sliced, broadcast (0) and reversed
-// (negative) operands need no copy by the caller. `bias` (n,) or null is added to every row. m, n
-// and k may be 0; k = 0 gives the bias alone. For a fixed number of threads the result is the same
-// from run to run: every element is summed in an order that depends on the shapes only.
+// Contract: C (m, n) is row-major with row stride `c_row`, is overwritten, and may not alias A or
+// B. A (m, k) and B (k, n) have any element strides: the caller need not copy transposed, sliced,
+// broadcast (stride 0) or reversed (negative stride) operands. `bias` (n,) is added to every row;
+// it may be null. m, n and k may be 0; if k = 0, C is the bias alone. For a fixed number of threads
+// the result is the same from run to run: the order in which the terms of an element are summed
+// depends on the shapes only.
 //
 // Idea (Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"; BLIS, Van
-// Zee & van de Geijn 2015): C is cut into tiles of ROWS x COLS vectors that fit into the registers.
-// One tile is the loop over k of gemm/micro_kernel.h. Around it, blocks are sized so that the
-// operands of that loop are in cache, and operands that are read often are packed: copied into the
-// order in which the loop reads them (gemm/pack.h).
+// Zee & van de Geijn 2015): C is partitioned into register tiles of ROWS x COLS. The micro-kernel
+// (gemm/micro_kernel.h) is the loop over k that computes one tile. The cache blocks around it are
+// sized so that the operands of the micro-kernel are in cache. Operands that are read often are
+// packed, that is, copied into the order in which the micro-kernel reads them (gemm/pack.h).
 //
 //   for each slab of B, SLAB_K x SLAB_N              packed (L3)
 //     for each block of rows of C
@@ -18,9 +19,10 @@
 //         for each panel of B, KC x tile width       stays in L1
 //           for each panel of A, tile height x KC    micro_kernel: one tile of C in registers
 //
-// Threads share nothing: C is cut into a grid of one part a thread, and each packs what it reads.
-// Packing an operand twice costs less than fetching it from another core's cache, and there is
-// nothing to wait for (on 2 cores of different L3 caches, 1024^3 gained 10 % over a shared slab).
+// Threads share no data: C is partitioned into a grid with one part for each thread, and each
+// thread packs the operands that it reads. Packing an operand twice costs less than fetching it
+// from another core's cache, and no thread waits for another (on 2 cores with separate L3 caches,
+// 1024^3 gained 10 % over a shared slab).
 //
 // Bound: the FMA rate (peak.h). Measured in benchmarks/matmul.py.
 #pragma once
@@ -44,7 +46,7 @@ namespace gemm_detail {
 
 // ---- Sizes ------------------------------------------------------------------------------------
 
-// The tile fills the register file; NEON was fastest with wider and lower tiles.
+// The tile fills the register file. On NEON, wider tiles with fewer rows were fastest.
 #if defined(__ARM_NEON)
 constexpr int TILE_VECTORS = 3, TILE_ROWS = 8;
 #else
@@ -53,8 +55,9 @@ constexpr int TILE_VECTORS = 2, TILE_ROWS = tile_rows(TILE_VECTORS);
 
 template <typename T>
 struct Sizes {
-  // A panel of B (KC x TILE_COLS) is half of a 32 KiB L1 data cache; with AVX-512, whose tiles read
-  // it more slowly, longer runs over k gain more than L1 does.
+  // A panel of B (KC x TILE_COLS) takes half of a 32 KiB L1 data cache. With AVX-512 the panel is
+  // larger than that: its tiles read the panel more slowly, so that a longer loop over k gains more
+  // than a hit in L1.
   static constexpr int64_t KC = REGISTER_BYTES == 64 ? 512 : 256;
   static constexpr int LANES = REGISTER_BYTES / sizeof(T);
   static constexpr int TILE_COLS = TILE_VECTORS * LANES;
@@ -65,9 +68,10 @@ struct Sizes {
   static constexpr int64_t SLAB_N = (8 << 20) / (SLAB_K * sizeof(T)) / TILE_COLS * TILE_COLS;
 };
 
-// Below this many multiply-adds a second thread costs more than it brings.
+// With fewer multiply-adds than this, starting a second thread costs more time than it saves.
 constexpr int64_t MIN_WORK_PER_THREAD = 1 << 19;
-// k is cut among threads only in parts at least this long; each part ends in a sum over C.
+// k is split among threads only into parts at least this long, because each part adds a pass over
+// C.
 constexpr int64_t MIN_SPLIT_K = 1024;
 
 template <typename T>
@@ -77,7 +81,7 @@ struct Product {
   T* c;
   int64_t c_row;
   const T* bias;    // null or n consecutive elements
-  bool accumulate;  // C = C + A B, the later parts of a product cut along k
+  bool accumulate;  // C = C + A B, for the later parts of a product split along k
 };
 
 // ---- Kernels for tiles of any size --------------------------------------------------------------
@@ -85,9 +89,9 @@ struct Product {
 template <typename T>
 using MicroKernel = void (*)(const Tile<T>&);
 
-// Calls `f` with the narrowest tile that holds `cols` columns, as its number of vectors and the
-// bytes of one: (1, 16), (1, 32), (1, 64), (2, 64) with AVX-512. So four columns cost a quarter of
-// sixteen.
+// Calls `f` with the narrowest tile that holds `cols` columns, given as its number of vectors and
+// the bytes of one vector: (1, 16), (1, 32), (1, 64) or (2, 64) with AVX-512. So four columns cost
+// a quarter of what sixteen cost.
 template <typename T, int COLS = 1, int BYTES = MIN_VECTOR_BYTES>
 decltype(auto) with_tile(int64_t cols, auto&& f) {
   if constexpr (BYTES < REGISTER_BYTES) {
@@ -111,8 +115,8 @@ constexpr auto kernels_by_height(std::integer_sequence<int, ROWS...>) {
       &micro_kernel<T, ROWS + 1, COLS, NEIGHBOURS>...};
 }
 
-// Kernels for tiles of `cols` columns; element h - 1 is the one for h rows. The elements of a
-// column of A are NEIGHBOURS, or lie in rows.
+// Micro-kernels for tiles of `cols` columns; element h - 1 is the one for h rows. With NEIGHBOURS,
+// the elements of a column of A are adjacent in memory; otherwise each lies in its own row.
 template <typename T, bool NEIGHBOURS = true>
 const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
   return with_tile<T>(cols, [](auto vectors, auto bytes) -> const auto& {
@@ -123,7 +127,8 @@ const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
   });
 }
 
-// Columns from `column` on of c = sum, or addend + sum, in pieces of WIDTH, WIDTH / 2, ..., 1.
+// Computes the columns from `column` on of c = sum, or of c = addend + sum, in pieces of WIDTH,
+// WIDTH / 2, ..., 1 columns.
 template <typename T, int WIDTH>
 void finish_edge(const Tile<T>& x, int64_t rows, int64_t cols, const T* sum, int64_t sum_row,
                  int64_t column = 0) {
@@ -140,7 +145,7 @@ void finish_edge(const Tile<T>& x, int64_t rows, int64_t cols, const T* sum, int
   if constexpr (WIDTH > 1) finish_edge<T, WIDTH / 2>(x, rows, cols, sum, sum_row, column);
 }
 
-// A tile at the right edge: only `cols` of its `width` columns exist in C.
+// Computes a tile at the right edge of C: only `cols` of its `width` columns exist.
 template <typename T>
 [[gnu::noinline]] void multiply_edge(MicroKernel<T> kernel, Tile<T>& x, int64_t rows, int64_t cols,
                                      int64_t width) {
@@ -156,7 +161,7 @@ template <typename T>
 template <typename T>
 using KernelsByHeight = std::array<MicroKernel<T>, TILE_ROWS>;
 
-// A tile of `rows` rows and `cols` columns, with kernels for `width` columns.
+// Computes a tile of `rows` rows and `cols` columns with micro-kernels for `width` columns.
 template <typename T>
 [[gnu::always_inline]] inline void multiply_tile(const KernelsByHeight<T>& kernels, Tile<T>& x,
                                                  int64_t rows, int64_t cols, int64_t width) {
@@ -166,7 +171,8 @@ template <typename T>
 
 // ---- Blocks -----------------------------------------------------------------------------------
 
-// Panels of an operand, each `stride` apart with steps `step` apart: packed, or where they stand.
+// The panels of an operand, packed or read in place. `stride` is the distance between panels,
+// `step` the distance between the steps of a panel.
 template <typename T>
 struct Panels {
   const T* data;
@@ -175,8 +181,8 @@ struct Panels {
   const T* at(int64_t panel, int64_t p) const { return data + panel * stride + p * step; }
 };
 
-// B as panels of TILE_COLS columns. The last one is packed even when the others are read in place,
-// where its vectors would reach past the end of a row.
+// B as panels of TILE_COLS columns. The last panel is packed even when the others are read in
+// place, if its vectors would reach past the end of a row.
 template <typename T>
 struct Slab {
   int64_t panels;
@@ -185,13 +191,14 @@ struct Slab {
   const Panels<T>& of(int64_t panel) const { return panel < panels - 1 ? inner : last; }
 };
 
-// Packs the panels from `first` on, the last one as wide as its tile.
+// Packs the panels from `first` on. The last panel is as wide as its tile.
 template <typename T>
 Slab<T> pack_b(const Product<T>& x, int64_t first) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
   const int64_t panels = ceil_div(x.n, WIDTH), stride = x.k * WIDTH;
   T* packed = scratch<T>(PACKED_B, (panels - first) * stride);
-  // Rows in memory are read a few at a time along their whole length, as hardware prefetches them.
+  // A row-major B is read a few rows at a time along their whole length, the pattern that hardware
+  // prefetchers detect.
   const int64_t run = x.b.col == 1 ? 4 : x.k;
   const auto source = [&](int64_t panel, int64_t p) {
     return Panel<T>{x.b.at(p, panel * WIDTH), x.b.col, x.b.row,
@@ -223,7 +230,7 @@ Slab<T> make_slab(const Product<T>& x) {
   return {panels, in_place, pack_b(x, last).last};
 }
 
-// How a block of rows reads A. The panels of a packed A have TILE_ROWS rows.
+// How a block of rows of C reads A. The panels of a packed A have TILE_ROWS rows.
 template <typename T>
 struct BlockOfA {
   bool packed, neighbours;
@@ -249,7 +256,7 @@ const T* pack_a(const Product<T>& x, int64_t p, int64_t steps) {
   return packed;
 }
 
-// One block of rows, all of k and all columns: x.m is at most BLOCK_PANELS panels.
+// Multiplies one block of rows over all of k and all columns; x.m is at most BLOCK_PANELS panels.
 template <typename T>
 void multiply_block(const Product<T>& x, const Slab<T>& slab) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
@@ -282,7 +289,7 @@ void multiply_block(const Product<T>& x, const Slab<T>& slab) {
   }
 }
 
-// Rows [i, i + m), columns [j, j + n) and inner range [p, p + k) of `x`.
+// The part of `x` with rows [i, i + m), columns [j, j + n) and inner range [p, p + k).
 template <typename T>
 Product<T> part_of(const Product<T>& x, int64_t i, int64_t m, int64_t j, int64_t n, int64_t p,
                    int64_t k) {
@@ -316,7 +323,7 @@ void multiply_slabs(const Product<T>& x) {
   }
 }
 
-// The product with its operands swapped (see is_swapped), a chunk of rows of C at a time.
+// Computes C^T = B^T A^T (see is_swapped), one chunk of the rows of C at a time.
 template <typename T>
 void multiply_swapped(const Product<T>& x) {
   constexpr int64_t CHUNK = 1024;
@@ -348,12 +355,13 @@ void multiply(const Product<T>& x) {
 
 // ---- Threads ----------------------------------------------------------------------------------
 
-// How many parts m, n and k are cut into.
+// The number of parts that m, n and k are split into.
 struct Grid {
   int64_t m, n, k;
 };
 
-// Vector multiply-adds of the largest part, and its packing at about a quarter of one an element.
+// The cost of the largest part, in vector multiply-adds. Packing one element costs about a quarter
+// of a multiply-add.
 template <typename T>
 double part_cost(const Product<T>& x, const Grid& grid) {
   using S = Sizes<T>;
@@ -363,7 +371,8 @@ double part_cost(const Product<T>& x, const Grid& grid) {
   return (rows * vectors + (rows + vectors * S::LANES) / 4) / grid.k;
 }
 
-// Rows first: neighbours of a row-major C stay with one thread, as in the element-wise kernels.
+// Prefers to split the rows: adjacent elements of a row-major C then stay with one thread, as in
+// the element-wise kernels.
 template <typename T>
 Grid choose_grid(const Product<T>& x, int threads) {
   Grid best{1, 1, 1};
@@ -397,7 +406,7 @@ void multiply_on_threads(const Product<T>& x, int threads) {
   for_each_task(threads, grid.m * grid.n * grid.k, [&](int task) {
     Product<T> part = part_of_grid(x, grid, task);
     const int64_t k_task = task / (grid.m * grid.n);
-    if (k_task > 0) {  // later parts of k are summed apart and added to the first below
+    if (k_task > 0) {  // later parts of k have sums of their own, added to C below
       const int64_t offset = part.c - x.c, i = offset / x.c_row, j = offset % x.c_row;
       part.c = sums + ((k_task - 1) * x.m + i) * x.n + j;
       part.c_row = x.n;
@@ -415,7 +424,7 @@ void multiply_on_threads(const Product<T>& x, int threads) {
 
 // ---- Integers and bool ------------------------------------------------------------------------
 
-// c = c + a * b, wrapping around for integers; bool is (or, and).
+// c = c + a * b. Integers wrap around; for bool, * is "and" and + is "or".
 template <typename T>
 inline T multiply_add(T c, T a, T b) {
   if constexpr (std::is_same_v<T, bool>) {

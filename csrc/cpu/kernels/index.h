@@ -1,4 +1,4 @@
-// index.h: rows by number, the transpose of that, and sorting orders.
+// index.h: gather of rows, its transpose scatter-add, and argsort.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,9 @@
 
 namespace needle::NEEDLE_ISA {
 
-// Row numbers, negative ones counted from the end. Throws std::out_of_range for a bad one. The
-// index may be memory that others write to: one that has become bad since is taken as row 0.
+// Row numbers; negative ones count from the end. The constructor throws std::out_of_range for an
+// invalid one. Another thread may write to the index meanwhile: a row number that has become
+// invalid since the check counts as row 0.
 class Rows {
  public:
   Rows(const View& index, int64_t n)
@@ -63,12 +64,13 @@ inline void gather_rows(const View& x, const View& index, const View& out) {
   })
 }
 
-constexpr int64_t FEW = 1024;  // additions to one row that are made one after the other
+constexpr int64_t FEW = 1024;  // additions to one row that are made without compensation
 
-// Whether an index may name a row more than FEW times: whether it does so FEW / 16 times among one
-// place of each eight, which are FEW / 8 places of such a row on average and more than half of them
-// but once in ten million. They are drawn by a linear congruential generator, as an index often has
-// a period. Rows with equal last bits share a counter, so that all are in the first-level cache.
+// Whether an index may contain a row more than FEW times. One place of every eight is sampled. A
+// row that occurs FEW times has FEW / 8 samples on average, and fewer than half of that only once
+// in ten million; so the answer is yes if a row has more than FEW / 16 samples. A linear
+// congruential generator draws the samples, because an index is often periodic. Rows with equal
+// low-order bits share a counter, so that all counters fit into L1.
 inline bool may_repeat(const Rows& rows) {
   constexpr int64_t EACH = 8, COUNTERS = 4096;
   if (rows.size <= FEW) return false;
@@ -83,8 +85,8 @@ inline bool may_repeat(const Rows& rows) {
   return false;
 }
 
-// The places of an index in two parts: those of rows that it names at most FEW times, and those of
-// each of the others.
+// The places of an index in two groups: the places of rows that occur at most FEW times, and a run
+// of places for each of the other rows.
 struct Repeats {
   struct Place {
     int64_t row, at;
@@ -98,7 +100,7 @@ struct Repeats {
 
   Repeats() = default;
   Repeats(const Rows& rows, int64_t n) {
-    std::vector<int64_t> copy(rows.size), next(n);  // a copy, as the index may change meanwhile
+    std::vector<int64_t> copy(rows.size), next(n);  // a copy: the index may change meanwhile
     for (int64_t i = 0; i < rows.size; ++i) ++next[copy[i] = rows[i]];
     int64_t end = 0;
     for (int64_t row = 0; row < n; ++row) {
@@ -118,8 +120,9 @@ struct Repeats {
   }
 };
 
-// Threads share the columns, not the rows: repeated rows are added in the order of the index, up to
-// FEW one after the other. More have the error that sums.h states.
+// Threads split the columns, not the rows, so that repeated rows are added in the order of the
+// index. Up to FEW additions to a row are made one after the other. The sum of more has the error
+// that sums.h states.
 template <typename T, bool CONTIGUOUS>
 void scatter_add_rows_as(const View& out, const Rows& rows, const Repeats& repeats,
                          const View& src) {
@@ -137,7 +140,7 @@ void scatter_add_rows_as(const View& out, const Rows& rows, const Repeats& repea
         sums[j * to_column] = f::add<T>(sums[j * to_column], x[j * step]);
     };
     if (repeats.runs.empty()) {
-      const Rows local = rows;  // of which an atomic read leaves nothing to be read again
+      const Rows local = rows;  // a copy: its fields stay in registers despite the atomic reads
       for (int64_t i = 0; i < local.size; ++i) add(local[i], from + i * from_row, from_column);
       return;
     }
@@ -164,8 +167,8 @@ inline void scatter_add_rows(const View& out, const View& index, const View& src
                                          : scatter_add_rows_as<T, false>)(out, rows, repeats, src))
 }
 
-// The order that sorts each lane: stable, NaNs last in both directions. A copy is sorted, of which
-// nobody else can change a number between two looks.
+// The permutation that sorts each lane: stable, with NaNs last in both directions. A copy is
+// sorted, so that no other thread can change a number between two comparisons.
 inline void argsort(const View& x, int axis, bool descending, const View& out) {
   const View* views[] = {&x, &out};
   const int64_t n = x.shape[axis], so = out.strides[axis];

@@ -1,7 +1,8 @@
-// loops.h: walking strided arrays of one shape together.
+// loops.h: traversal of several strided arrays of the same shape at once.
 //
 // A Nest merges neighbouring axes that are evenly spaced in every operand, so that most work is one
-// long inner run; `for_each_run` calls the body once per inner run, on several threads if it pays.
+// long inner loop, a run. `for_each_run` calls the body once for each run, on several threads if
+// that pays.
 #pragma once
 
 #include <cstdlib>
@@ -11,7 +12,8 @@
 
 namespace needle::NEEDLE_ISA {
 
-// An integer that another thread may be changing, read once: what is checked is what is used.
+// Reads an integer that another thread may be changing exactly once, so that the checked value is
+// the value that is used.
 inline int64_t read_once(const int64_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 
 template <int N>
@@ -31,7 +33,7 @@ bool mergeable(const Nest<N>& nest, int outer, const int64_t (&inner)[N], int64_
   return true;
 }
 
-// The axes of `view` from the largest stride to the smallest: the order of its memory.
+// The axes of `view` from the largest stride to the smallest, which is their order in memory.
 inline void sort_axes(const View& view, int (&order)[MAX_DIMS]) {
   for (int i = 0; i < view.ndim; ++i) {
     int at = i;
@@ -41,8 +43,8 @@ inline void sort_axes(const View& view, int (&order)[MAX_DIMS]) {
   }
 }
 
-// Axes are walked in the order of the first view's memory. Those of length 1 vanish; an axis joins
-// its outer neighbour where all operands allow it.
+// The axes are traversed in the order of the first view's memory. Axes of length 1 are dropped. An
+// axis is merged with its outer neighbour if the strides of all operands allow it.
 template <int N>
 Nest<N> make_nest(const View* const (&views)[N]) {
   Nest<N> nest{};
@@ -72,7 +74,7 @@ Nest<N> make_nest(const View* const (&views)[N]) {
   return nest;
 }
 
-// Calls body(pointers, n) for inner runs number `begin` … `end` - 1 in row-major order.
+// Calls body(pointers, n) for the runs number `begin` … `end` - 1, in row-major order.
 template <int N, typename Body>
 void walk_runs(const Nest<N>& nest, int64_t begin, int64_t end, const Body& body) {
   const int inner = nest.ndim - 1;
@@ -96,7 +98,8 @@ void walk_runs(const Nest<N>& nest, int64_t begin, int64_t end, const Body& body
   }
 }
 
-// Calls body(pointers, n) for every inner run. `cost` weighs one element against a plain move.
+// Calls body(pointers, n) for every run. `cost` is the cost of one element relative to a plain
+// copy.
 template <int N, typename Body>
 void for_each_run(const Nest<N>& nest, int64_t cost, const Body& body) {
   if (nest.size == 0) return;

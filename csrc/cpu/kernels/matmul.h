@@ -1,4 +1,4 @@
-// matmul.h: batches of matrix products, and the course's product of tiled matrices.
+// matmul.h: batched matrix products, and the course's product of tiled matrices.
 #pragma once
 
 #include "../kernels.h"
@@ -27,7 +27,7 @@ inline void matmul(const View& a, const View& b, const View& out, const View* bi
               reinterpret_cast<T*>(out.data) + number * m * n, n,
               bias ? reinterpret_cast<const T*>(bias->data) : nullptr, bias ? bias->strides[0] : 0);
     };
-    // Small products run side by side; a large one uses all threads by itself.
+    // Small products run in parallel; a large product uses all threads by itself.
     if (batch > 1 && m * n * k < (int64_t{1} << 22)) {
       parallel_range(batch, m * n * k / 8, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) product(i);
@@ -38,7 +38,7 @@ inline void matmul(const View& a, const View& b, const View& out, const View* bi
   })
 }
 
-// One tile: out += a b, all t x t. The compiler keeps a row of `out` in registers.
+// One tile: out += a b; all three are t x t. The compiler keeps a row of `out` in registers.
 inline void multiply_tile(const float* __restrict a, const float* __restrict b,
                           float* __restrict out) {
   constexpr int64_t t = TILE_SIZE;

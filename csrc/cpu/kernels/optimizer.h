@@ -1,7 +1,7 @@
 // optimizer.h: one optimizer step of one parameter in one pass over memory.
 //
-// Contract: all arrays are compact, of one shape and dtype. `out` is new memory; moments are
-// updated in place. Bound: memory bandwidth.
+// Contract: all arrays are compact and have the same shape and dtype. `out` is new memory; the
+// moments are updated in place. Bound: memory bandwidth.
 #pragma once
 
 #include "../kernels.h"
@@ -49,7 +49,7 @@ inline void sgd(const OptimizerStep& s, const SgdOptions& options) {
 inline void adam(const OptimizerStep& s, const AdamOptions& options) {
   NEEDLE_DISPATCH_FLOAT(s.out.dtype, {
     const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2);
-    // In double: 1 - 0.999f is off by 1e-5 of itself.
+    // Computed in double, because 1 - 0.999f has a relative error of 1e-5.
     const T fresh1 = static_cast<T>(1 - options.beta1), fresh2 = static_cast<T>(1 - options.beta2);
     const T eps = static_cast<T>(options.eps);
     const double step = static_cast<double>(options.step);

@@ -1,9 +1,9 @@
-// peak.h: how many FLOP/s can the cores do at all? The yardstick of benchmarks/matmul.py.
+// peak.h: the peak FLOP/s of the cores, against which benchmarks/matmul.py compares.
 //
-// Contract: runs about `seconds` on all threads and returns the sum of their rates. The loop has
-// no memory traffic and twelve independent multiply-add chains, more than latency times
-// throughput of the FMA units of current cores (Zen 4: 4 x 2, Skylake-X: 4 x 2, Apple M: 4 x 4 at
-// a quarter of the width), so that it is bound by their number alone.
+// Contract: runs for about `seconds` on all threads and returns the sum of their rates. The loop
+// has no memory traffic. Its twelve independent multiply-add chains are more than latency times
+// throughput of the FMA units of current cores (Zen 4: 4 x 2, Skylake-X: 4 x 2, Apple M: 4 x 4 at a
+// quarter of the width), so that only the number of FMA units bounds it.
 #pragma once
 
 #include <atomic>
@@ -19,8 +19,9 @@ namespace peak_detail {
 
 constexpr int CHAINS = 12;
 
-// Runs x = x / 2 + term `steps` times on each chain. Every x tends to 2 * term, so half the mean of
-// the chains returns `term`: feed it to the next call and the compiler can drop neither.
+// Runs x = x / 2 + term `steps` times on each chain. Every x tends to 2 * term, so that half the
+// mean of the chains is `term`. The caller passes it to the next call, so that the compiler can
+// eliminate neither call.
 template <typename T>
 [[gnu::noinline]] T fma_chains(int64_t steps, T term) {
   using Vec [[gnu::vector_size(REGISTER_BYTES)]] = T;
@@ -41,7 +42,7 @@ template <typename T = float>
 double peak_flops(double seconds) {
   using namespace peak_detail;
   using Clock = std::chrono::steady_clock;
-  constexpr int64_t STEPS = 1 << 16;  // a few hundred microseconds between looks at the clock
+  constexpr int64_t STEPS = 1 << 16;  // a few hundred microseconds between readings of the clock
   constexpr double FLOPS = 2.0 * STEPS * CHAINS * (REGISTER_BYTES / sizeof(T));
 
   std::atomic<double> rate{0.0};

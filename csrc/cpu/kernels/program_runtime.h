@@ -1,9 +1,9 @@
-// program_runtime.h: what the code that needle.jit generates is written in.
+// program_runtime.h: the runtime library of the code that needle.jit generates.
 //
-// A generated file defines NEEDLE_ISA and includes this. It holds one function for each loop nest
-// and one that calls them and the core's kernels in turn; shapes and strides are constants in it.
-// It can be compiled as a whole or, on two cores at once, in two parts: NEEDLE_PART is 1 for the
-// loop nests, 2 for the rest.
+// A generated file defines NEEDLE_ISA and includes this header. It holds one function for each loop
+// nest, and one function that calls these and the core's kernels in order. Shapes and strides are
+// constants in the code. The file can be compiled as a whole, or in two parts on two cores at once:
+// NEEDLE_PART is 1 for the loop nests and 2 for the rest.
 #pragma once
 
 #include <algorithm>
@@ -19,13 +19,13 @@
 #include "functions.h"
 #include "sums.h"
 
-// The core's own, set when it loads the library.
+// The functions of the core, which the core sets when it loads the library.
 extern "C" {
 inline const needle::Threads* needle_threads = nullptr;
 inline void* (*needle_allocate_scratch)(size_t bytes, size_t alignment) = nullptr;
 }
 
-// A function of one part of the program that the other calls.
+// A function that is defined in one part of the program and called by the other.
 #define NEEDLE_LOOP [[gnu::noinline, gnu::visibility("hidden")]] void
 
 namespace needle {
@@ -52,8 +52,8 @@ View view(char* data, DType dtype, const std::array<int64_t, N>& shape,
   return v;
 }
 
-// How many parts [0, n) is worth cutting into where one element costs `cost`. It depends on the
-// number of threads and on nothing that changes from run to run.
+// The number of parts into which [0, n) is worth splitting if one element costs `cost`. It depends
+// on the number of threads and on nothing that changes from run to run.
 inline int64_t parts_of(int64_t n, int64_t cost) {
   const int64_t worth = n * cost / PARALLEL_GRAIN;
   return worth <= 1 ? 1 : std::min({worth, n, static_cast<int64_t>(num_threads())});
@@ -93,9 +93,10 @@ struct ConvolutionShape {
   static constexpr int64_t W_ROW = w_row, W_OFFSET = w_offset, W_ELEMENTS = w_elements;
 };
 
-// Sums of the columns of a product, collected block by block in each task of a loop of at most
-// num_threads() tasks. Of the `row` elements that a task has, the first `width` are its sums. What
-// else it keeps there, such as what compensated sums have lost, starts at `start` as well.
+// The column sums (or maxima, minima) of a matrix product, accumulated block by block in each task
+// of a loop of at most num_threads() tasks. Each task has `row` elements, of which the first
+// `width` are its accumulators. The others are further state, such as the lost low-order parts of a
+// compensated sum. All of them start at `start`.
 template <typename T>
 class ColumnSums {
  public:
@@ -119,17 +120,18 @@ class ColumnSums {
   }
 
  private:
-  static constexpr int SUMS_OF_A_PRODUCT = 16;  // alive at once
+  static constexpr int SUMS_OF_A_PRODUCT = 16;  // the most that exist at once
   int64_t width_, row_, tasks_;
   T* sums_;
 };
 
-// Runs `body`, a program for one step, over time. Its buffers are the carries, the slices of this
-// step, what stays the same, the new carries, the outputs of this step, and an arena.
+// Runs `body`, the program of one step, over time. Its buffers are the carries, the slices of this
+// step, the inputs that are the same in all steps, the new carries, the outputs of this step, and
+// an arena.
 //
-// `inputs` and `outputs` are those of the whole loop in the same order; `bytes` is what one step
-// takes of each slice and output. A carry is written to `spare` and to its output in turn, so that
-// the last one ends in the output.
+// `inputs` and `outputs` are the buffers of the whole loop in the same order. `bytes` is the size
+// of one step of each slice and each output. A carry is written alternately to `spare` and to its
+// output, so that its last value ends in the output.
 template <int carries, int slices, int fixed, int outs, int64_t length, bool reverse, class Body>
 void run_scan(Body body, const KernelTable* k,
               const std::array<char*, carries + slices + fixed>& inputs,
@@ -155,7 +157,8 @@ void run_scan(Body body, const KernelTable* k,
   }
 }
 
-// Adds the seconds of its life to a sum. (<chrono> would take a third of the compilation.)
+// Adds the seconds of its lifetime to `seconds`. (Including <chrono> would take a third of the
+// compile time.)
 struct Timer {
   explicit Timer(double& seconds) : sum(seconds), start(now()) {}
   ~Timer() { sum += now() - start; }
@@ -168,8 +171,8 @@ struct Timer {
   double start;
 };
 
-// condition ? x : y for a condition that is the same all along a loop: GCC would make a branch of
-// it and not vectorize the loop (it took 2.5 times as long).
+// condition ? x : y for a loop-invariant condition. GCC would compile the operator to a branch and
+// not vectorize the loop, which took 2.5 times as long.
 template <typename T>
 inline T choose(bool condition, T x, T y) {
   using Bits =
@@ -181,7 +184,7 @@ inline T choose(bool condition, T x, T y) {
   return std::bit_cast<T>(chosen);
 }
 
-// max and min that NaN wins, as everywhere in needle.
+// Maximum and minimum that propagate NaN, as everywhere in needle.
 template <typename T>
 inline T larger(T a, T b) {
   return (b > a) | (b != b) ? b : a;
@@ -191,8 +194,9 @@ inline T smaller(T a, T b) {
   return (b < a) | (b != b) ? b : a;
 }
 
-// The same for the partial results of a vectorized loop; OpenMP's own max loses NaNs in joining
-// them. A loop starts from the identity, which is what each lane starts from.
+// The same as OpenMP reductions, for the partial results of a vectorized loop: OpenMP's own max
+// loses NaNs when it combines them. A loop starts from the identity, so that every lane may start
+// from the loop's initial value.
 // clang-format off
 #pragma omp declare reduction(larger : float, double, int32_t, int64_t, uint8_t : \
     omp_out = larger(omp_out, omp_in)) initializer(omp_priv = omp_orig)

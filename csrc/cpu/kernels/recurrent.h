@@ -1,20 +1,22 @@
-// recurrent.h: a recurrent layer over a whole sequence, LSTM (Hochreiter & Schmidhuber 1997) and
-// the Elman RNN, forward and backward through time.
+// recurrent.h: recurrent layers over a whole sequence: LSTM (Hochreiter & Schmidhuber 1997) and the
+// Elman RNN, forward and backward through time.
 //
-// Contract: all arrays are compact. `gates` (T, B, G·H) holds the input projections with biases and
-// is overwritten; h and c (T + 1, B, H) hold the initial state at time 0 and get the states; w is
-// (H, G·H). Backward: `gates` holds what forward left there and is overwritten with the gradient
-// of the projections; dh (T, B, H) are the gradients of the states, dh0 and dc0 (B, H) hold the
-// gradients that enter at the end of time and get those that leave at its beginning. The gradients
-// of the weights are single products over all of time, and are left to the caller.
+// Contract: all arrays are compact. `gates` (T, B, G·H) holds the input projections including the
+// biases and is overwritten. h and c (T + 1, B, H) hold the initial state at time 0 and receive the
+// states of all later times; w is (H, G·H). Backward: `gates` holds the values that forward wrote
+// there and is overwritten with the gradient of the projections. dh (T, B, H) holds the gradients
+// of the states. dh0 and dc0 (B, H) hold the gradients of the final state and receive those of the
+// initial state. The caller computes the gradients of the weights, which are single products over
+// all time steps.
 //
-// Idea: only h·w depends on the step before; that product and the cell are all the loop does. w is
-// packed once for all steps and stays in the cache (persistent RNNs, Diamos et al. 2016); the cells
-// of a group of units are computed while their sums are in L1. Threads split the batch and need
-// nothing of each other, or, where w is too large for the cache of one, they split the units and
-// meet after every step, in one parallel region.
+// Idea: only h·w depends on the previous step, so the loop computes only this product and the cell.
+// w is packed once for all steps and stays in the cache (persistent RNNs, Diamos et al. 2016). The
+// cells of a group of units are computed while their pre-activations are in L1. Threads split the
+// batch and run independently. If w is too large for the cache of one core, they split the units
+// instead and synchronize after every step, within one parallel region.
 //
-// Bound: the FMA rate, or reading w once a step. Measured in benchmarks/native/recurrent.cpp.
+// Bound: the FMA rate, or reading w once for each step. Measured in
+// benchmarks/native/recurrent.cpp.
 #pragma once
 
 #include <algorithm>
@@ -42,21 +44,23 @@ template <typename T>
 constexpr int64_t LANES = gemm_detail::Sizes<T>::LANES;
 template <typename T>
 constexpr int64_t WIDTH = gemm_detail::Sizes<T>::TILE_COLS;
-// The most units of a group of an LSTM, whose four gates make eight panels.
+// The largest number of units in a group of an LSTM. Their four gates make eight panels of two
+// vectors.
 template <typename T>
 constexpr int64_t MAX_GROUP = 4 * LANES<T>;
 
-// The batch is split among threads if w has at most so many bytes, and a part this many rows.
+// The batch is split among threads if w has at most MAX_SHARED_BYTES bytes, into parts of at least
+// MIN_PART_ROWS rows.
 constexpr int64_t MAX_SHARED_BYTES = 512 << 10, MIN_PART_ROWS = 4;
 
 // ---- Products ---------------------------------------------------------------------------------
 
-// Group `i` of groups of `size` units.
+// The units of group `i`, if each group has `size` units.
 inline Units group_of(int64_t hidden, int64_t size, int64_t i) {
   return {i * size, std::min(hidden, (i + 1) * size)};
 }
 
-// x (rows, k) in panels of at most TILE_ROWS rows, the state that a step multiplies.
+// x (rows, k), the state that a step multiplies, packed in panels of at most TILE_ROWS rows.
 template <typename T>
 struct PackedRows {
   const T* data;
@@ -65,7 +69,7 @@ struct PackedRows {
   int64_t panels() const { return ceil_div(rows, TILE_ROWS); }
 };
 
-// Packs x into a buffer of this thread, or returns what is there already unless it `changed`.
+// Packs x into a buffer of this thread. Unless x has `changed`, the buffer is returned as it is.
 template <typename T>
 PackedRows<T> pack_rows(const T* x, int64_t rows, int64_t k, bool changed) {
   const int64_t panels = ceil_div(rows, TILE_ROWS);
@@ -78,7 +82,8 @@ PackedRows<T> pack_rows(const T* x, int64_t rows, int64_t k, bool changed) {
   return {to, rows, k};
 }
 
-// c (rows, cols) = or += x·w for a panel of w, `cols` <= WIDTH columns in steps of tile_cols.
+// c (rows, cols) = or += x·w for one packed panel of w, with `cols` <= WIDTH columns. The row
+// stride of the panel is tile_cols(cols).
 template <typename T>
 void multiply_panel(const PackedRows<T>& x, const T* w, int64_t cols, T* c, int64_t c_row,
                     bool accumulate) {
@@ -96,8 +101,8 @@ void multiply_panel(const PackedRows<T>& x, const T* w, int64_t cols, T* c, int6
   }
 }
 
-// Packs `units` of the columns (or rows, if `transposed`) of w, whose rows are `row` apart, in
-// panels of WIDTH with k steps each.
+// Packs the columns `units` of w (or its rows, if `transposed`) in panels of WIDTH with k steps
+// each. `row` is the row stride of w.
 template <typename T>
 void pack_units(const T* w, int64_t row, bool transposed, Units units, int64_t k, T* to) {
   for (int64_t u = units.first; u < units.last; u += WIDTH<T>) {
@@ -120,7 +125,7 @@ void multiply_units(const PackedRows<T>& x, const T* w, Units units, T* out, int
   }
 }
 
-// Room for the packed columns that lead to all units, `k` steps each.
+// Returns room for the packed columns of all units, with `k` steps each.
 template <typename T>
 T* room_for_panels(int64_t hidden, int64_t k) {
   return scratch<T>(gemm_detail::TRANSPOSED, (hidden + WIDTH<T>)*k);
@@ -128,11 +133,11 @@ T* room_for_panels(int64_t hidden, int64_t k) {
 
 // ---- Sequences --------------------------------------------------------------------------------
 
-// Some or all rows of the batch over all of time.
+// Some or all rows of the batch, over all time steps.
 template <typename T>
 struct Sequence {
   int64_t steps, batch, hidden;
-  int64_t rows;  // from one step to the next in memory
+  int64_t rows;  // batch rows between one step and the next in memory
   T *gates, *h, *c;
 
   explicit Sequence(const View& gates_view, const View& h_view, const View* c_view)
@@ -149,9 +154,10 @@ struct Sequence {
   T* cell(int64_t time) const { return c + time * size(); }
 };
 
-// Calls run(sequence, row) for the whole batch, or where a part of it is worth a thread for parts
-// that begin at `row`. Rows need nothing of each other, but each thread reads all of w (H,
-// columns): the batch is split if that stays in its L2, else run_steps splits the units.
+// Calls run(sequence, row) for the whole batch, or in parallel for parts of the batch that begin at
+// `row`, if each part is worth a thread. Rows are independent, but each thread reads all of w (H,
+// columns). So the batch is split only if w stays in the L2 of each core; otherwise run_steps
+// splits the units.
 template <typename T, typename Run>
 void split_batch(const Sequence<T>& s, int64_t columns, const Run& run) {
   const int64_t weights = s.hidden * columns;
@@ -172,21 +178,21 @@ void split_batch(const Sequence<T>& s, int64_t columns, const Run& run) {
 
 // ---- LSTM forward -----------------------------------------------------------------------------
 
-// Units of a group: wide enough to read rows of gates in long pieces, narrow enough to share few
-// units among threads.
+// The number of units in a group. Large groups read long consecutive pieces of the gates; small
+// groups allow several threads to share a layer of few units.
 template <typename T>
 int64_t lstm_group(int64_t hidden) {
   return hidden < 16 * LANES<T> ? LANES<T> : MAX_GROUP<T>;
 }
 
-// Copies n elements, in vectors.
+// Copies n elements with vector loads and stores.
 template <typename T>
 [[gnu::always_inline]] inline void copy_vectors(const T* from, int64_t n, T* to) {
   for_each_vector<T>({0, n},
                      [&](auto lanes, int64_t u) { lanes.store(to + u, lanes.load(from + u)); });
 }
 
-// The columns of w (H, 4·H) that lead to a group of units, gate by gate, in panels.
+// Packs the columns of w (H, 4·H) for a group of units in panels, one gate after another.
 template <typename T>
 void pack_gates(const T* w, int64_t hidden, Units units, T* to) {
   constexpr int64_t AHEAD = 16;
@@ -210,14 +216,14 @@ void pack_gates(const T* w, int64_t hidden, Units units, T* to) {
   }
 }
 
-// One step of a group of units in all rows.
+// Computes one step of a group of units, for all rows of the batch.
 template <typename T>
 void lstm_step(const Sequence<T>& s, int64_t time, const PackedRows<T>& state, const T* w,
                Units units) {
   const int64_t columns = 4 * units.count(), hidden = s.hidden;
   T* sums = scratch<T>(gemm_detail::PARTIAL_SUMS, s.batch * columns);
   T* gates = s.gates + time * 4 * s.size();
-  for (int64_t i = 0; i < 4 * s.batch; ++i) {  // the product takes the time that they need
+  for (int64_t i = 0; i < 4 * s.batch; ++i) {  // the product below hides their latency
     __builtin_prefetch(gates + i * hidden + units.first);
     __builtin_prefetch(gates + i * hidden + units.last - 1);
   }
@@ -235,7 +241,7 @@ void lstm_step(const Sequence<T>& s, int64_t time, const PackedRows<T>& state, c
   }
 }
 
-// A single step reads w once, where it stands.
+// A single step reads w only once, so w is not packed.
 template <typename T>
 void lstm_single_step(const Sequence<T>& s, const T* w) {
   const int64_t columns = 4 * s.hidden;
@@ -253,7 +259,7 @@ void lstm_single_step(const Sequence<T>& s, const T* w) {
   }
 }
 
-// The gradients of the gates of `units`; `later` and dc as dh0 and dc0 of the contract.
+// Computes the gradients of the gates of `units`. `later` and `dc` are dh0 and dc0 of the contract.
 template <typename T>
 void lstm_gradients(const Sequence<T>& s, int64_t time, const T* dh, const T* later, T* dc,
                     Units units) {
@@ -267,8 +273,9 @@ void lstm_gradients(const Sequence<T>& s, int64_t time, const T* dh, const T* la
   }
 }
 
-// Backward through time: `later` = gates·wᵀ, of which `gradients(time, units)` makes the gradients
-// of the gates of the step before. w (H, columns), gates (T, B, columns).
+// Backpropagation through time: each step computes `later` = gates·wᵀ, from which `gradients(time,
+// units)` computes the gradients of the gates of the previous time step. w has shape (H, columns),
+// gates (T, B, columns).
 template <typename T>
 void backward(const Sequence<T>& s, const T* w, int64_t columns, T* later, auto&& gradients) {
   T* panels = room_for_panels<T>(s.hidden, columns);

@@ -1,12 +1,13 @@
-// reduce.h: sum, prod, max, min over any axes; argmax and argmin; running sums.
+// reduce.h: sum, prod, max, min over any axes; argmax and argmin; cumulative sums.
 //
-// Contract: `axes` is a bit mask, `out` has x's shape with those axes of length 1. Sums and
-// products of integers and bools are int64. NaN wins max, min, argmax and argmin. For a fixed
-// number of threads the order of additions is fixed. Sums have the error that sums.h states,
-// running sums of up to 1,024 numbers that of as many roundings.
+// Contract: `axes` is a bit mask; `out` has x's shape, except that the reduced axes have length 1.
+// Sums and products of integers and bools are int64. max, min, argmax and argmin propagate NaN. For
+// a fixed number of threads the order of additions is fixed. Sums have the error that sums.h
+// states. A cumulative sum of up to 1,024 numbers is rounded once for each addition.
 //
-// Idea: if x is contiguous along a reduced axis, each result is a SIMD reduction of runs; if it is
-// contiguous along a kept axis, whole rows are added to a row of results. Bound: memory bandwidth.
+// Idea: if x is contiguous along a reduced axis, each result is a SIMD reduction of contiguous
+// runs. If x is contiguous along a kept axis, whole rows are added to a row of accumulators. Bound:
+// memory bandwidth.
 #pragma once
 
 #include <cstring>
@@ -42,7 +43,7 @@ constexpr A identity() {
 template <ReduceOp OP, typename V>
 inline V combine(V a, V b) {
   if constexpr (OP == ReduceOp::sum && std::is_integral_v<V>)
-    return f::add<V>(a, b);  // wraps
+    return f::add<V>(a, b);  // wraps around
   else if constexpr (OP == ReduceOp::sum)
     return a + b;
   else if constexpr (OP == ReduceOp::prod && std::is_integral_v<V>)
@@ -55,7 +56,7 @@ inline V combine(V a, V b) {
     return (a < b) | (a != a) ? a : b;
 }
 
-// Partial results into one: sums with compensation. V is a number or a vector.
+// Combines partial results; sums are compensated. V is a number or a vector.
 template <ReduceOp OP, typename V, typename Element = V>
 class Total {
  public:
@@ -71,7 +72,7 @@ class Total {
   V value_ = V{} + identity<OP, Element>(), lost_ = {};
 };
 
-// A contiguous run in four vectors of partial results.
+// Reduces a contiguous run, with four vectors of accumulators.
 template <ReduceOp OP, typename T>
 T reduce_block(const T* p, int64_t n) {
   using Vector = vectors::Vector<T, REGISTER_BYTES>;
@@ -92,7 +93,7 @@ T reduce_block(const T* p, int64_t n) {
   return block;
 }
 
-// A contiguous run of floats into one value: long sums in blocks.
+// Reduces a contiguous run of floats; long sums are added in blocks.
 template <ReduceOp OP, typename T>
 T reduce_floats(const T* p, int64_t n) {
   constexpr int64_t BLOCK = 64 * 4 * REGISTER_BYTES / sizeof(T);
@@ -102,7 +103,7 @@ T reduce_floats(const T* p, int64_t n) {
   return total.value();
 }
 
-// n numbers `stride` bytes apart.
+// Reduces n numbers that are `stride` bytes apart.
 template <ReduceOp OP, typename T>
 accumulator<T> reduce_run(const char* data, int64_t n, int64_t stride) {
   using A = accumulator<T>;
@@ -133,10 +134,11 @@ accumulator<T> reduce_run(const char* data, int64_t n, int64_t stride) {
   return result;
 }
 
-// x's axes in two groups, each merged where possible. One operand: the layout of x alone.
+// The axes of x in two groups, kept and reduced. Axes of a group are merged where possible.
+// `reduced` has one operand, x.
 struct Split {
-  Nest<2> kept;     // out, x
-  Nest<1> reduced;  // x
+  Nest<2> kept;     // operands: out, x
+  Nest<1> reduced;  // operand: x
 };
 
 inline Split split_axes(const View& x, unsigned axes, const View& out) {
@@ -156,7 +158,7 @@ inline Split split_axes(const View& x, unsigned axes, const View& out) {
   return {make_nest<2>(kept_views), make_nest<1>(reduced_views)};
 }
 
-// One result: all runs of the reduced axes, starting at `x`.
+// Computes one result: reduces all runs of the reduced axes, starting at `x`.
 template <ReduceOp OP, typename T>
 accumulator<T> reduce_element(Nest<1> reduced, char* x) {
   reduced.data[0] = x;
@@ -190,8 +192,9 @@ void reduce_elements(const Split& split) {
   });
 }
 
-// Rows of x, contiguous along the kept axis, combined into a row of results: those of sums
-// ROWS_AT_ONCE as a tree, those in blocks, and the blocks with compensation.
+// Combines the rows of x, which are contiguous along the kept axis, into a row of results. For
+// sums, ROWS_AT_ONCE rows are added as a tree, these sums are added in blocks, and the blocks are
+// added with compensation.
 template <ReduceOp OP, typename T>
 void reduce_columns(Nest<1> reduced, const char* x, T* __restrict out, int64_t n) {
   constexpr bool SUM = OP == ReduceOp::sum;
@@ -253,7 +256,7 @@ void reduce_as(const View& x, unsigned axes, const View& out) {
       return;
     }
   }
-  if (split.reduced.size == 0) {  // nothing to reduce: walking it would divide by zero
+  if (split.reduced.size == 0) {  // nothing to reduce: the traversal would divide by zero
     Scalar value{static_cast<double>(identity<OP, double>()), identity<OP, int64_t>()};
     fill(out, value);
     return;
@@ -277,8 +280,9 @@ inline void reduce(ReduceOp op, const View& x, unsigned axes, const View& out) {
   NEEDLE_DISPATCH(x.dtype, reduce_by<T>(op, x, axes, out))
 }
 
-// Calls body(pointers to the lanes' first elements) for every lane along `axis`. N views of x's
-// shape, except that `out` of a reduction has length 1 along the axis.
+// Calls body(pointers to the first elements) for every lane along `axis`, that is, for every 1-d
+// slice. The N views have x's shape, except that the `out` of a reduction has length 1 along the
+// axis.
 template <int N, typename Body>
 void for_each_lane(const View* const (&views)[N], int axis, const Body& body) {
   View lanes[N];
@@ -326,7 +330,8 @@ inline void cumsum(const View& x, int axis, const View& out) {
   NEEDLE_DISPATCH(x.dtype, {
     const int64_t sx = x.strides[axis] * static_cast<int64_t>(sizeof(T));
     const int64_t so = out.strides[axis] * static_cast<int64_t>(sizeof(T));
-    // out = before + the running sums of x over [first, last); returns the last of these.
+    // out = before + the cumulative sums of x over [first, last). Returns the last cumulative sum,
+    // without `before`.
     const auto run = [=](char* const* lane, int64_t first, int64_t last, auto... before) {
       T sum = T(0);
       for (int64_t i = first; i < last; ++i) {

@@ -1,8 +1,9 @@
 // rows.h: softmax, cross-entropy and layer normalization: one row of a matrix at a time.
 //
 // Contract: matrices are (n, c) of float or double with unit column stride; vectors have unit
-// stride. Rows are independent, so threads share them. Sums have the error that sums.h states.
-// Bound: exp's polynomial, or bandwidth.
+// stride. Rows are independent, so that threads split the rows. Sums have the error that sums.h
+// states.
+// Bound: the polynomial of exp, or memory bandwidth.
 #pragma once
 
 #include <stdexcept>
@@ -32,14 +33,15 @@ T row_max(const T* row, int64_t c) {
   return reduce_floats<ReduceOp::max, T>(row, c);
 }
 
-// out = exp(row - top); returns the sum. `top` keeps every exponent at or below 0.
+// out = exp(row - top); returns the sum. `top` is the row's maximum, so that every exponent is at
+// most 0.
 template <typename T>
 T exp_row(const T* __restrict row, T top, T* __restrict out, int64_t c) {
   for (int64_t j = 0; j < c; ++j) out[j] = f::exp<T>(row[j] - top);
   return reduce_floats<ReduceOp::sum, T>(out, c);
 }
 
-// The sum of exp(row - top), nothing stored.
+// The sum of exp(row - top); the terms are not stored.
 template <typename T>
 T sum_exp(const T* row, T top, int64_t c) {
   constexpr int64_t BLOCK = 1024;
@@ -51,8 +53,8 @@ T sum_exp(const T* row, T top, int64_t c) {
   return sum.value();
 }
 
-// A row's exponentials and their sum are made once; `finish(row, top, sum, out, columns)`
-// makes the results of the row.
+// Computes the exponentials and their sum once for each row. `finish(row, top, sum, out, columns)`
+// computes the results of the row from them.
 template <typename Finish>
 void softmax_rows(const View& x, const View& out, const Finish& finish) {
   NEEDLE_DISPATCH_FLOAT(x.dtype, {
@@ -78,7 +80,7 @@ inline void softmax(const View& x, const View& out) {
 
 inline void log_softmax(const View& x, const View& out) {
   softmax_rows(x, out, [](const auto* row, auto top, auto sum, auto* __restrict o, int64_t c) {
-    // One after the other: added up, a large maximum would swallow the logarithm.
+    // Two subtractions: in top + log_sum a large maximum would swallow the logarithm.
     const auto log_sum = std::log(sum);
     for (int64_t j = 0; j < c; ++j) o[j] = (row[j] - top) - log_sum;
   });
@@ -86,8 +88,9 @@ inline void log_softmax(const View& x, const View& out) {
 
 // ---- cross-entropy ----------------------------------------------------------------------------
 
-// The labels of rows. Throws std::out_of_range for one that is neither a class nor `ignore_index`.
-// They may be memory that others write to: one that has become bad since is taken as class 0.
+// The labels of the rows. The constructor throws std::out_of_range for a label that is neither a
+// class nor `ignore_index`. Another thread may write to the labels meanwhile: a label that has
+// become invalid since the check counts as class 0.
 class Labels {
  public:
   Labels(const View& labels, int64_t classes, int64_t ignore_index)
@@ -100,7 +103,7 @@ class Labels {
       }
     }
   }
-  // The class of row i, or -1 where it is to be ignored.
+  // The class of row i, or -1 if the row is ignored.
   int64_t operator[](int64_t i) const {
     const int64_t label = read_once(data_ + i);
     return label == ignore_index_ ? -1 : is_class(label) ? label : 0;
@@ -112,7 +115,8 @@ class Labels {
   int64_t classes_, ignore_index_;
 };
 
-// The sum of row - top, nothing stored: vectors of partial sums over blocks, as `reduce_floats`.
+// The sum of row - top; the terms are not stored. Vectors of accumulators are summed in blocks, as
+// in `reduce_floats`.
 template <typename T>
 T sum_shifted(const T* row, T top, int64_t c) {
   constexpr int64_t STEP = 4 * REGISTER_BYTES / sizeof(T), BLOCK = 64 * STEP;
@@ -132,8 +136,9 @@ T sum_shifted(const T* row, T top, int64_t c) {
 
 // The target is (1 - s)·one_hot + s/c, so the loss is
 // logsumexp - (1 - s)·logit[label] - s·mean(logits).
-// `lse` (n, 2) gets the two terms of every row's logsumexp, the maximum and the logarithm of the
-// sum of exp(x - maximum), which spares the gradient a pass. Their sum would lose the second term.
+// `lse` (n, 2) receives the two terms of every row's logsumexp: the maximum, and the logarithm of
+// the sum of exp(x - maximum). They save the gradient a pass. They are kept apart because their sum
+// would lose the second term.
 inline void cross_entropy(const View& logits, const View& labels, const View& losses,
                           const View& lse, int64_t ignore_index, double smoothing) {
   const Labels classes(labels, logits.shape[1], ignore_index);

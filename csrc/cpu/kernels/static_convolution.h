@@ -1,26 +1,28 @@
-// static_convolution.h: 2-d convolution and its two gradients for shapes that are known when the
-// code is compiled, channels last.
+// static_convolution.h: 2-d convolution and its two gradients, channels last, for shapes that are
+// compile-time constants.
 //
 // Contract: `Shape` has the constants IMAGES, HEIGHT, WIDTH, CHANNELS, KERNEL_HEIGHT, KERNEL_WIDTH,
-// FILTERS, OUT_HEIGHT, OUT_WIDTH, STRIDE_Y, STRIDE_X, TOP and LEFT (the padding with zeros,
-// negative where pixels are left out). An image of x is PLANES matrices of (HEIGHT, WIDTH, CHANNELS
-// / PLANES), X_PLANE apart, and X_IMAGE lie between images: one plane is channels last, CHANNELS
-// planes are channels first. w (KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS, FILTERS) is a part of an
-// array of W_ELEMENTS, from W_OFFSET on and with rows W_ROW apart, so that positions at the edges
-// of a kernel may be left out; the gradient of w fills that array. g, y and dx are compact. Results
-// are overwritten and alias nothing. `epilogue` is as that of static_gemm.h, y and dx being
-// matrices with a row for each pixel.
+// FILTERS, OUT_HEIGHT, OUT_WIDTH, STRIDE_Y, STRIDE_X, TOP and LEFT (the zero padding; negative
+// where pixels are cropped). An image of x consists of PLANES arrays of (HEIGHT, WIDTH, CHANNELS /
+// PLANES), which are X_PLANE elements apart; images are X_IMAGE elements apart. One plane means
+// channels last, CHANNELS planes mean channels first. w (KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS,
+// FILTERS) is a part of an array of W_ELEMENTS; it begins at W_OFFSET and its rows are W_ROW apart,
+// so that positions at the edges of a kernel may be left out. The gradient of w fills that whole
+// array. g, y and dx are compact. Results are overwritten and alias no operand. `epilogue` is the
+// one of static_gemm.h; it sees y and dx as matrices with a row for each pixel.
 //
-// Idea: for one pixel of the result, every kernel position lies over the image or beside it in all
-// images at once. So a tile of C is one pixel in some images times some filters, and it sums only
-// over the positions that matter: rows of pixels that are consecutive in the image and in w alike,
-// one batch-reduce product (Georganas et al. 2020). Patches are never gathered; a tile of images is
-// packed once, by element, and serves every pixel. The gradient of x with strides (sy, sx) is
-// sy·sx such convolutions of g, one for the pixels of each remainder, with the kernel positions of
-// that remainder mirrored. The gradient of w is a product of x and g at each position, summed over
-// the pixels and images in which it lies over the image.
+// Idea: for one pixel of the result, each kernel position lies either over the image or outside of
+// it, and that is so in all images alike. So a register tile of C is one pixel of some images times
+// some filters, and it sums only over the positions that lie over the image. Rows of these
+// positions are consecutive both in the image and in w, so that the sum is one batch-reduce product
+// (Georganas et al. 2020). Patches are never gathered. A tile of images is packed once and serves
+// every pixel; in the packed tile, the values of one element in all images are adjacent. The
+// gradient of x with strides (sy, sx) consists of sy·sx such convolutions of g, one for each
+// remainder of the pixel coordinates modulo the strides, with the kernel positions of that
+// remainder mirrored. The gradient of w is, for each kernel position, a product of x and g, summed
+// over the pixels and images in which the position lies over the image.
 //
-// Bound: the FMA rate, of fewer multiply-adds than with zeros around the images. Measured in
+// Bound: the FMA rate, for fewer multiply-adds than with zero-padded images. Measured in
 // benchmarks/native/static_convolution.cpp.
 #pragma once
 
@@ -34,20 +36,20 @@ namespace static_convolution_detail {
 
 using namespace static_gemm_detail;
 
-// One axis of a convolution. Output i is pixel `first + i * step` of the result; position 0 of the
-// kernel then lies on pixel `start + i * stride` of an image of `size`.
+// One axis of a convolution. Output i is pixel `first + i * step` of the result. For this output,
+// position 0 of the kernel lies on pixel `start + i * stride` of an image of `size` pixels.
 struct Axis {
   int64_t outputs, first, step;
   int64_t kernel, start, stride, size;
 
-  // The kernel positions that lie over the image.
+  // The kernel positions that lie over the image for output i.
   Range taps(int64_t i) const {
     const int64_t at = start + i * stride;
     const int64_t begin = std::clamp<int64_t>(-at, 0, kernel);
     return {begin, std::clamp(size - at, begin, kernel)};
   }
 
-  // The outputs for which a kernel position does.
+  // The outputs for which the kernel position `tap` lies over the image.
   Range outputs_of(int64_t tap) const {
     const int64_t at = start + tap;
     const int64_t begin = std::min(outputs, at < 0 ? ceil_div(-at, stride) : 0);
@@ -55,7 +57,7 @@ struct Axis {
   }
 };
 
-// A convolution as data: the code that follows it is compiled once for all shapes.
+// A convolution as data. The code that uses it is compiled once for all shapes.
 struct Problem {
   Axis y, x;
   int64_t images, channels, filters;
@@ -82,12 +84,12 @@ constexpr Problem PROBLEM = {
     Shape::W_OFFSET,
     Shape::W_ELEMENTS};
 
-// How many threads `most` tasks are worth.
+// The number of threads that the work is worth, at most `most`.
 inline int64_t useful_threads(int64_t work, int64_t most) {
   return std::min(threads_for(work, MIN_WORK_PER_THREAD), most);
 }
 
-// The kernel positions with a remainder, and those with a smaller one.
+// The number of kernel positions with a given remainder modulo the stride, and with a smaller one.
 constexpr int64_t taps_with(const Axis& axis, int64_t remainder) {
   return remainder < axis.kernel ? ceil_div(axis.kernel - remainder, axis.stride) : 0;
 }
@@ -97,7 +99,7 @@ constexpr int64_t taps_before(const Axis& axis, int64_t remainder) {
   return count;
 }
 
-// The way back along an axis, for the pixels that the positions with a remainder lie on.
+// The axis of the gradient of x, for the pixels under the kernel positions with this remainder.
 constexpr Axis backward(const Axis& axis, int64_t remainder) {
   int64_t first = (axis.start + remainder) % axis.stride;
   if (first < 0) first += axis.stride;
@@ -112,9 +114,9 @@ constexpr Axis backward(const Axis& axis, int64_t remainder) {
           axis.outputs};
 }
 
-// ---- Images times filters -----------------------------------------------------------------------
+// ---- Convolution of packed images ---------------------------------------------------------------
 
-// Tiles of images are the least that a thread gets, so that low ones, down to `least_rows`, are
+// A thread gets at least one tile of images. So tiles with few images, down to `least_rows`, are
 // better than unequal shares.
 template <int64_t m, int64_t n, int64_t c_row, int least_rows = 8>
 struct Matrices {
@@ -123,19 +125,20 @@ struct Matrices {
                            C_ROW = c_row;
 };
 
-// C is cut into tiles of M rows and panels of N columns, whose kernels read columns of A that are
-// neighbours.
+// C is partitioned into tiles of rows and panels of columns. The micro-kernels read columns of A
+// whose elements are adjacent in memory.
 template <typename T>
 struct Blocks : Plan<T, void (*)(const Tile<T>&)> {
-  int64_t last_pitch;  // of the last panel of packed weights
-  Pack<T> pack_a[2];   // a plane of the images of a tile
-  Pack<T> pack_b[2];   // weights of a panel
+  int64_t last_pitch;  // row stride of the last panel of packed weights
+  Pack<T> pack_a[2];   // packs one plane of the images of a tile
+  Pack<T> pack_b[2];   // packs the weights of a panel
 
   int64_t pitch(int64_t panel) const { return this->is_last(panel) ? last_pitch : this->cols; }
   int64_t packed_row() const { return (this->panels - 1) * this->cols + last_pitch; }
 };
 
-// Images of PLANES planes. Weights in memory have C's columns side by side, or TRANSPOSED.
+// The blocks for images of PLANES planes. The weights in memory have C's columns adjacent, unless
+// they are TRANSPOSED.
 template <typename T, class Shape, int64_t PLANES, bool TRANSPOSED>
 constexpr Blocks<T> make_blocks() {
   constexpr int LANES = REGISTER_BYTES / sizeof(T), VECTORS = tile_vectors(Shape::M);
@@ -158,7 +161,8 @@ constexpr Blocks<T> make_blocks() {
   return blocks;
 }
 
-// A convolution of packed images: `weights` are panels of rows (y.kernel, x.kernel, channels).
+// A convolution of packed images. `weights` are packed panels with rows (y.kernel, x.kernel,
+// channels).
 template <typename T>
 struct Pass {
   Axis y, x;
@@ -166,7 +170,8 @@ struct Pass {
   const T* weights;
 };
 
-// The images of a tile, packed as (HEIGHT, WIDTH, CHANNELS, images), give theirs of the result.
+// Computes the results of the images of a tile, which are packed as (HEIGHT, WIDTH, CHANNELS,
+// images).
 template <typename T>
 void convolve(const Blocks<T>& blocks, const Pass<T>& pass, int64_t rows, const T* images, T* c) {
   Tile<T> tile{};
@@ -200,7 +205,7 @@ void convolve(const Blocks<T>& blocks, const Pass<T>& pass, int64_t rows, const 
   }
 }
 
-// How x, or g, lies in memory.
+// The layout of x or g in memory: the strides between images and between planes.
 struct Images {
   int64_t image, planes, plane, plane_size;
 };
@@ -229,7 +234,7 @@ template <typename T>
 
 // ---- Weights ------------------------------------------------------------------------------------
 
-// Copies `steps` rows of all panels, those of a panel `rows` apart from the next panel's.
+// Packs `steps` rows of all panels. Each packed panel has `rows` rows.
 template <typename T>
 void pack_panels(const Blocks<T>& blocks, const T* from, int64_t from_panel, int64_t from_row,
                  int64_t steps, T* to, int64_t first_row, int64_t rows) {
@@ -240,7 +245,7 @@ void pack_panels(const Blocks<T>& blocks, const T* from, int64_t from_panel, int
   }
 }
 
-// Rows (KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS) of FILTERS columns.
+// Packs weights as rows (KERNEL_HEIGHT, KERNEL_WIDTH, CHANNELS) with FILTERS columns.
 template <typename T>
 [[gnu::noinline]] const T* pack_weights(const Blocks<T>& blocks, const Problem& p, const T* w) {
   const int64_t row = p.x.kernel * p.channels, rows = p.y.kernel * row;
@@ -251,8 +256,9 @@ template <typename T>
   return packed;
 }
 
-// For each remainder of positions, rows (positions from the last to the first, FILTERS) of CHANNELS
-// columns. Those of remainder (ry, rx) start where `remainder_offset` says.
+// Mirrored weights are packed separately for each remainder of the kernel positions: rows
+// (positions from the last to the first, FILTERS) with CHANNELS columns. `remainder_offset` is the
+// offset of those of remainder (ry, rx).
 template <typename T>
 int64_t remainder_offset(const Blocks<T>& blocks, const Problem& p, int64_t ry, int64_t rx) {
   const int64_t taps =
@@ -279,12 +285,12 @@ template <typename T>
 
 // ---- The gradient of w --------------------------------------------------------------------------
 
-// The products that add to dw. A row of them is `taps` kernel positions side by side, with the
-// channels of one plane. Few channels are taken together with all positions of a kernel's row, for
-// which x gets the zeros at its left and right.
+// The products that accumulate into dw. A row of products is `taps` adjacent kernel positions, with
+// the channels of one plane. If there are few channels, a row of products takes all positions of a
+// kernel row together; for this, the rows of x are zero-padded on the left and right.
 struct WeightGradient : Problem {
   bool whole_rows;
-  int64_t taps, width, row, plane, image;  // the strides of x, or of x with zeros
+  int64_t taps, width, row, plane, image;  // the strides of x, or of x padded
 
   constexpr explicit WeightGradient(const Problem& p)
       : Problem(p),
@@ -301,7 +307,8 @@ struct WeightGradient : Problem {
   }
 };
 
-// Some images with rows as WeightGradient has them, (images, PLANES, HEIGHT, width, depth).
+// Returns some images with zero-padded rows, as WeightGradient describes them: (images, PLANES,
+// HEIGHT, width, depth).
 template <typename T>
 const T* pad_rows(const WeightGradient& p, const T* x, int64_t images) {
   T* const padded = scratch<T>(PACKED_A, images * p.image);
@@ -319,7 +326,7 @@ const T* pad_rows(const WeightGradient& p, const T* x, int64_t images) {
   return padded;
 }
 
-// Adds what some images bring to one tile of one row of products; `sum` is compact.
+// Adds the contribution of some images to one tile of one row of products. `sum` is compact.
 template <typename T>
 void add_weight_gradient(const Blocks<T>& blocks, const WeightGradient& p, const T* x, const T* g,
                          T* sum, int64_t images, int64_t number) {
@@ -337,7 +344,7 @@ void add_weight_gradient(const Blocks<T>& blocks, const WeightGradient& p, const
            panel * blocks.cols;
   tile.c_row = blocks.c_row;
   tile.accumulate = true;
-  if (p.x.outputs == 1) {  // one run through the images
+  if (p.x.outputs == 1) {  // a single run over all images
     tile.k = images, tile.a_step = p.image, tile.b_step = p.out_image();
     tile.runs = 1;
   } else {
@@ -359,7 +366,8 @@ void add_weight_gradient(const Blocks<T>& blocks, const WeightGradient& p, const
   }
 }
 
-// Elements [begin, end) of dw: the sums of the threads, zero where a kernel position is left out.
+// Computes the elements [begin, end) of dw: the sums of all threads, and zero at kernel positions
+// that are left out.
 template <typename T>
 void join_weight_gradients(const Problem& p, const T* sums, int64_t count, T* dw, int64_t begin,
                            int64_t end) {
@@ -380,11 +388,12 @@ template <typename T>
                                        const T* g, T* dw) {
   const int64_t count = p.row_count() * blocks.tiles * blocks.panels;
   const int64_t size = p.y.kernel * p.x.kernel * p.tap();
-  // Images of which x and g stay in L2.
+  // The number of images whose x and g stay in L2.
   const int64_t some = std::max<int64_t>((256 << 10) / ((p.image + p.out_image()) * sizeof(T)), 1);
   const int64_t parts = useful_threads(p.work(), p.images);
   T* const sums = scratch<T>(PARTIAL_SUMS, parts * size);
-  // By images, as elsewhere: what a core has written is in its own caches.
+  // The images are split among threads, as elsewhere, so that a core finds the data that it has
+  // written in its own caches.
   parallel_for(parts, [&](int64_t part) {
     T* const sum = sums + part * size;
     std::fill_n(sum, size, T(0));
@@ -440,7 +449,7 @@ template <class Shape, typename T>
 void static_convolution_weight_gradient(const T* x, const T* g, T* dw) {
   using namespace static_convolution_detail;
   static constexpr WeightGradient P{PROBLEM<Shape>};
-  // Threads share no tiles here, which are as high as they can be.
+  // Threads do not split the tiles here, so the tiles are as high as the registers allow.
   using C = Matrices<P.taps * P.depth(), P.filters, P.planes * P.filters, REGISTERS>;
   static constexpr Blocks<T> BLOCKS = make_blocks<T, C, 1, false>();
   weight_gradient(BLOCKS, P, x, g, dw);

@@ -1,19 +1,20 @@
-// static_gemm.h: C = A B for shapes and strides that are known when the code is compiled.
+// static_gemm.h: C = A B for shapes and strides that are compile-time constants.
 //
 // Contract: `Shape` has the constants M, N, K >= 1, the element strides A_ROW, A_COL, B_ROW, B_COL
-// (one of each pair is 1) and C_ROW; C (M, N) is row-major, aliases neither A nor B, and is
-// overwritten, or added to with ACCUMULATE. Batched products also have BATCH and the strides
-// A_BATCH, B_BATCH, C_BATCH. `epilogue` is called on blocks that tile C exactly once, each on the
-// thread that computed it and while it is in L1 or L2. For a fixed number of parts the result is
-// the same from run to run: every element is summed in an order that depends on the shape only.
-// Products are added plainly, K in slabs, as in every BLAS: the error is at most K·u·Σ|ab|.
-// An epilogue may not multiply matrices itself: the scratch memory is the thread's.
+// (one of each pair is 1) and C_ROW. C (M, N) is row-major and aliases neither A nor B. It is
+// overwritten, or accumulated into with ACCUMULATE. Batched products also have BATCH and the
+// strides A_BATCH, B_BATCH, C_BATCH. `epilogue` is called on blocks that tile C exactly once, on
+// the thread that computed the block and while the block is in L1 or L2. An epilogue may not
+// multiply matrices itself, because it shares the scratch memory of its thread. For a fixed number
+// of parts the result is the same from run to run: the order in which the terms of an element are
+// summed depends on the shape only. Terms are added without compensation, K in slabs, as in every
+// BLAS: the error is at most K·u·Σ|ab|.
 //
 // Idea: the blocking of gemm.h (Goto & van de Geijn 2008; BLIS, Van Zee & van de Geijn 2015), with
-// every decision taken by the compiler, as in libxsmm (Heinecke et al. 2016): M is cut into tiles
-// of two neighbouring heights, the last columns have a kernel of exactly their width, and an
-// operand is packed only where reading it in place would cost more. Micro-kernels depend on the
-// size of their tile alone, so that the shapes of a program share them.
+// every decision taken at compile time, as in libxsmm (Heinecke et al. 2016). M is split into tiles
+// whose heights differ by at most one, the last columns have a micro-kernel of exactly their width,
+// and an operand is packed only if reading it in place would cost more. A micro-kernel depends only
+// on the size of its tile, so that the shapes of a program share them.
 //
 // Bound: the FMA rate (peak.h). Measured in benchmarks/native/static_gemm.cpp.
 #pragma once
@@ -29,7 +30,7 @@ namespace needle::NEEDLE_ISA {
 
 namespace static_gemm_detail {
 
-// ---- The way to multiply a shape ----------------------------------------------------------------
+// ---- Choice of the algorithm --------------------------------------------------------------------
 
 enum class Method { TILES, SWAPPED, DOTS };
 
@@ -75,8 +76,9 @@ int64_t useful_threads() {
 
 constexpr auto no_epilogue = [](auto...) {};
 
-// Part `part` of `parts` of C = A B, to be called by each thread of a parallel region. No part
-// waits for another. epilogue(i0, i1, j0, j1): rows [i0, i1) and columns [j0, j1) are complete.
+// Computes part `part` of `parts` of C = A B; each thread of a parallel region calls it for its
+// part. No part waits for another. epilogue(i0, i1, j0, j1) is called when rows [i0, i1) and
+// columns [j0, j1) are complete.
 template <class Shape, bool ACCUMULATE = false, typename T, typename F>
 void static_gemm_part(const T* a, const T* b, T* c, const F& epilogue, int64_t part,
                       int64_t parts) {
@@ -84,7 +86,7 @@ void static_gemm_part(const T* a, const T* b, T* c, const F& epilogue, int64_t p
   multiply<Shape, ACCUMULATE>(a, b, c, epilogue_of_one(epilogue), part, parts);
 }
 
-// C = A B on as many threads as are worth it.
+// Computes C = A B on as many threads as the work is worth.
 template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltype(no_epilogue)>
 [[gnu::noinline]] void static_gemm(const T* a, const T* b, T* c, const F& epilogue = no_epilogue) {
   const int64_t parts = static_gemm_detail::useful_threads<Shape>();
@@ -93,8 +95,8 @@ template <class Shape, bool ACCUMULATE = false, typename T, typename F = decltyp
   });
 }
 
-// Part `part` of `parts` of Shape::BATCH products. epilogue(number, i0, i1, j0, j1): as above, in
-// product `number`.
+// Computes part `part` of `parts` of Shape::BATCH products. epilogue(number, i0, i1, j0, j1) is
+// called as above, for product `number`.
 template <class Shape, bool ACCUMULATE = false, typename T, typename F>
 void static_gemm_batched_part(const T* a, const T* b, T* c, const F& epilogue, int64_t part,
                               int64_t parts) {

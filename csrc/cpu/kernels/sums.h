@@ -1,12 +1,13 @@
 // sums.h: long sums whose error does not grow with their length.
 //
-// Contract: with unit roundoff u, a sum of n numbers is within 200·u·Σ|x| of the exact one, and
-// within n·u·Σ|x|, while n < 128/u (a billion floats). Infinities and NaNs propagate as in a plain
-// sum.
+// Contract: with unit roundoff u, a sum of n numbers is within 200·u·Σ|x| of the exact sum, and
+// also within n·u·Σ|x|, if n < 128/u (a billion floats). Infinities and NaNs propagate as in a
+// plain sum.
 //
-// Idea: numbers are added plainly in blocks, at most 170 one after the other; blocks are added with
-// compensation (W. Kahan, "Further remarks on reducing truncation errors", 1965), whose error is
-// 2·u + O(n·u²) for n blocks. A block is long enough for the compensation to cost nothing.
+// Idea: numbers are added without compensation in blocks, at most 170 one after the other. The sums
+// of the blocks are added by compensated summation (W. Kahan, "Further remarks on reducing
+// truncation errors", 1965), whose error is 2·u + O(n·u²) for n blocks. A block is long enough that
+// the cost of the compensation is negligible.
 #pragma once
 
 #include <algorithm>
@@ -15,26 +16,27 @@
 
 namespace needle::NEEDLE_ISA {
 
-constexpr int64_t ROWS_AT_ONCE = 8;  // of a sum of columns, added as a tree
+constexpr int64_t ROWS_AT_ONCE = 8;  // rows of a column sum that are added as a binary tree
 constexpr int64_t ROWS_OF_BLOCK = 16 * ROWS_AT_ONCE;
-constexpr int64_t COLUMNS_AT_ONCE = 512;  // whose sums stay in the first-level cache
+constexpr int64_t COLUMNS_AT_ONCE = 512;  // their accumulators stay in L1
 
-// sum += x, where `lost` is what earlier additions have added too much. V is a number or a vector.
+// sum += x with compensation. `lost` is the rounding error that earlier additions have added to
+// `sum`. V is a number or a vector.
 template <typename V>
 [[gnu::always_inline]] inline void add_compensated(V& sum, V& lost, V x) {
   const V rest = x - lost, next = sum + rest, error = (next - sum) - rest;
   sum = next;
-  lost = error - error == V{} ? error : V{};  // an infinite sum has lost nothing
+  lost = error - error == V{} ? error : V{};  // no error if the sum is infinite
 }
 
-// x(0) … x(ROWS_AT_ONCE - 1) combined as a tree.
+// Combines x(0) … x(ROWS_AT_ONCE - 1) as a binary tree.
 template <typename Combine, typename Term>
 [[gnu::always_inline]] inline auto tree(const Combine& two, const Term& x) {
   static_assert(ROWS_AT_ONCE == 8);
   return two(two(two(x(0), x(1)), two(x(2), x(3))), two(two(x(4), x(5)), two(x(6), x(7))));
 }
 
-// sums[k][j] = the sum over rows of terms k(i, j), for the columns [begin, end).
+// sums[k][j] = the sum over the rows i of terms k(i, j), for the columns j in [begin, end).
 template <typename T, typename... Terms>
 void sum_columns(int64_t rows, int64_t begin, int64_t end, T* const (&sums)[sizeof...(Terms)],
                  const Terms&... terms) {

@@ -17,7 +17,7 @@
 
 namespace needle::NEEDLE_ISA {
 
-// constexpr, so that no instruction of this set runs while the library is being loaded.
+// constexpr, so that no instruction of this set is executed while the library is being loaded.
 constexpr KernelTable make_table(const char* set) {
 #define NEEDLE_ENTRY(name, ...) .name = name,
   return {.name = set, NEEDLE_KERNELS(NEEDLE_ENTRY).peak_flops = peak_flops<float>};

@@ -1,4 +1,4 @@
-// vectors.h: loads, stores and transposition of GCC's vectors.
+// vectors.h: load, store and transposition of GCC's vector types.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ inline V load(const T* from) {
   return v;
 }
 
-// The first COUNT lanes; the others are 0.
+// Loads the first COUNT lanes; the others are 0.
 template <typename V, int COUNT, typename T>
 inline V load_first(const T* from) {
   V v{};
@@ -34,7 +34,7 @@ inline void store(T* to, V v) {
   std::memcpy(to, &v, sizeof(V));
 }
 
-// Makes `v` a register: GCC would rather read it from memory again at each of its uses.
+// Forces `v` into a register. GCC would otherwise read it from memory again at each of its uses.
 template <typename V>
 [[gnu::always_inline]] inline void keep_in_register([[maybe_unused]] V& v) {
 #if defined(__x86_64__)
@@ -52,8 +52,8 @@ constexpr auto swap_lanes(auto low, auto high, std::integer_sequence<int, LANE..
       __builtin_shufflevector(low, high, (LANE & DISTANCE ? LANES + LANE : LANE + DISTANCE)...)};
 }
 
-// Transposes the square `v`. Exchanging bit d of the row number with bit d of the lane number, for
-// every d, exchanges the two numbers (Eklundh 1972).
+// Transposes the square matrix `v` in log2(SIDE) rounds. Swapping bit d of the row index with bit d
+// of the lane index, for every d, swaps the two indices (Eklundh 1972).
 template <int DISTANCE = 1, typename V, size_t SIDE>
 [[gnu::always_inline]] inline void transpose(V (&v)[SIDE]) {
   if constexpr (DISTANCE < static_cast<int>(SIDE)) {

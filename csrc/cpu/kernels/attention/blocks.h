@@ -1,7 +1,9 @@
-// blocks.h: the operands of attention, the tiles of its products, and blocks of rows of scores.
+// blocks.h: the operands of attention, the register tiles of its products, and blocks of rows of
+// scores.
 //
-// Contract: scores of a block are stored transposed, (columns, BLOCK): lane l of a vector is row
-// `first + l`. Operands are rows of whole vectors, in place or copied with zeros behind them.
+// Contract: the scores of a block are stored transposed, (columns, BLOCK): lane l of a vector is
+// row `first + l`. The rows of an operand are whole vectors, either in place or in a zero-padded
+// copy.
 //
 // Bound: the FMA rate, on operands in L1.
 #pragma once
@@ -30,17 +32,18 @@ using vectors::store;
 
 // ---- Sizes and operands -----------------------------------------------------------------------
 
-// Accumulators of a tile, a row of vectors and one element fill the registers, 32 or 16.
+// The accumulators of a tile, one row of vectors and one broadcast element fill the 32 or 16
+// registers.
 #if defined(__AVX512F__) || defined(__ARM_NEON)
 constexpr int TILE_ROWS = 8, TILE_VECTORS = 3;
 #else
 constexpr int TILE_ROWS = 4, TILE_VECTORS = 2;
 #endif
 
-// Columns whose probabilities, keys and values are in L1 at a time.
+// The number of columns whose probabilities, keys and values are in L1 at a time.
 constexpr int64_t CHUNK = 64;
 
-// So few rows are computed one by one.
+// A head with at most this many rows is computed one row at a time.
 constexpr int64_t MAX_SINGLE_ROWS = 3;
 
 template <typename T>
@@ -48,7 +51,7 @@ using V = gemm_detail::Vector<T, REGISTER_BYTES>;
 template <typename T>
 constexpr int64_t LANES = REGISTER_BYTES / sizeof(T);
 
-// Rows of scores that are computed together: the lanes of two vectors.
+// The number of rows of scores that are computed together: the lanes of two vectors.
 template <typename T>
 constexpr int64_t BLOCK = 2 * LANES<T>;
 
@@ -87,8 +90,8 @@ struct Rows {
   T* operator[](int64_t i) const { return data + i * step; }
 };
 
-// `x` where it stands, or a copy if its rows are not whole vectors of consecutive elements; the
-// padding of a copy is 0.
+// Returns `x` in place if its rows are whole vectors of consecutive elements, else a zero-padded
+// copy.
 template <typename T>
 Rows<const T> whole_rows(const Matrix<T>& x, int64_t rows, int64_t columns, ScratchUse use) {
   const int64_t width = whole_vectors<T>(columns);
@@ -102,7 +105,7 @@ Rows<const T> whole_rows(const Matrix<T>& x, int64_t rows, int64_t columns, Scra
   return {copy, width};
 }
 
-// Rows of whole vectors to compute `result` in: itself, or room in scratch.
+// Returns rows of whole vectors in which to compute `result`: `result` itself, or scratch memory.
 template <typename T>
 Rows<T> whole_result(const Rows<T>& result, int64_t rows, int64_t columns, ScratchUse use) {
   const int64_t width = whole_vectors<T>(columns);
@@ -161,14 +164,15 @@ Head<T> make_head(const View& q, const View& k, const View& v, const View* mask,
 
 // ---- Tiles ------------------------------------------------------------------------------------
 
-// Calls f(height, i) for tiles of TILE_ROWS rows from `i` on, then for what is left in halves.
+// Calls f(height, i) for tiles of TILE_ROWS rows from `i` on, then for the remaining rows in tiles
+// of half the height, and so on.
 template <int ROWS = TILE_ROWS, typename F>
 void for_each_tile(int64_t i, int64_t end, F&& f) {
   for (; end - i >= ROWS; i += ROWS) f(std::integral_constant<int, ROWS>{}, i);
   if constexpr (ROWS > 1) for_each_tile<ROWS / 2>(i, end, f);
 }
 
-// A column of a matrix whose elements are ROW apart; the next column is STEP further.
+// A column of a matrix. Its elements are ROW apart; the next column starts STEP elements further.
 template <typename T, int64_t ROW, int64_t STEP>
 struct BlockColumn {
   const T* data;
@@ -177,7 +181,8 @@ struct BlockColumn {
   [[gnu::always_inline]] void advance() { data += STEP; }
 };
 
-// A column of Rows. An address holds a base and a step once or twice, so three rows share a base.
+// A column of Rows. An address can hold a base plus the step once or twice, so that three rows
+// share a base.
 template <typename T, int ROWS>
 struct RowsColumn {
   static constexpr int BASES = (ROWS + 2) / 3;
@@ -194,7 +199,7 @@ struct RowsColumn {
   }
 };
 
-// sum += Σ over `steps` of a column of `a` times a row of `b`.
+// sum += Σ over `steps` of (a column of `a`) times (a row of `b`).
 template <int ROWS, int VECTORS, typename T, typename Column>
 [[gnu::always_inline]] inline void add_products(V<T> (&sum)[ROWS][VECTORS], int64_t steps, Column a,
                                                 const T* b, int64_t b_step) {
@@ -216,7 +221,7 @@ template <int ROWS, int64_t A_ROW, int64_t A_STEP, int VECTORS = TILE_VECTORS, t
 void add_product(int64_t steps, const T* a, Rows<const T> b, Rows<T> c, int64_t width,
                  bool accumulate) {
   constexpr int64_t WIDTH = VECTORS * LANES<T>;
-  // Four vectors are two tiles of two rather than one of three and one.
+  // Four vectors are computed as two tiles of two, rather than as one of three and one of one.
   for (; width >= WIDTH && !(VECTORS == 3 && width == 4 * LANES<T>); width -= WIDTH) {
     V<T> sum[ROWS][VECTORS];
 #pragma GCC unroll 16
@@ -240,7 +245,7 @@ void add_product(int64_t steps, const T* a, Rows<const T> b, Rows<T> c, int64_t 
 
 // ---- Blocks of rows ---------------------------------------------------------------------------
 
-// Rows [first, first + count) of a head; lane l of a vector is row first + l.
+// The rows [first, first + count) of a head; lane l of a vector is row first + l.
 template <typename T>
 struct RowBlock {
   const Head<T>& head;
@@ -252,15 +257,15 @@ struct RowBlock {
         count(std::min(BLOCK<T>, x.rows - first_row)),
         seen(x.seen(first + count)) {}
 
-  // The columns that the rows up to `row` of the block see, no more than `end`.
+  // The number of columns that the rows up to `row` of the block attend to, at most `end`.
   int64_t seen_by(int64_t row, int64_t end) const {
     return head.causal ? std::min(end, first + row + 1) : end;
   }
-  // The first row of the block that sees column j.
+  // The first row of the block that attends to column j.
   int64_t first_row(int64_t j) const { return head.causal ? std::max<int64_t>(j - first, 0) : 0; }
 };
 
-// A block of rows transposed, (dim, BLOCK).
+// Returns the block of rows transposed, (dim, BLOCK).
 template <typename T>
 const T* transpose_block(const RowBlock<T>& x, const Matrix<T>& from, int64_t dim, ScratchUse use) {
   T* to = scratch<T>(use, dim * BLOCK<T>);
@@ -268,8 +273,9 @@ const T* transpose_block(const RowBlock<T>& x, const Matrix<T>& from, int64_t di
   return to;
 }
 
-// Calls f(vectors, lane, begin, end) for the parts of the columns [begin, end) that are seen from
-// different vectors of the block: `vectors` of them from `lane` on.
+// Splits the columns [begin, end) into the parts that different vectors of the block attend to, and
+// calls f(vectors, lane, begin, end) for each part: `vectors` vectors, starting at `lane`, attend
+// to it.
 template <typename T, typename F>
 void for_each_span(const RowBlock<T>& x, int64_t begin, int64_t end, F&& f) {
   constexpr std::integral_constant<int, 1> ONE;
@@ -282,7 +288,7 @@ void for_each_span(const RowBlock<T>& x, int64_t begin, int64_t end, F&& f) {
   if (turn < end) f(ONE, LANES<T>, turn, end);
 }
 
-// Calls finish(j, sum) for the columns j in [begin, end), sum[v] being row j of x·block in vectors.
+// Calls finish(j, sum) for the columns j in [begin, end). sum[v] is vector v of row j of x·block.
 template <int VECTORS, typename T, typename F>
 void multiply_columns(const Rows<const T>& x, int64_t dim, const T* block, int64_t begin,
                       int64_t end, F&& finish) {
@@ -295,7 +301,7 @@ void multiply_columns(const Rows<const T>& x, int64_t dim, const T* block, int64
   });
 }
 
-// The part of the mask that a chunk of columns meets, transposed.
+// The part of the mask for one chunk of columns, transposed.
 template <typename T>
 struct MaskChunk {
   alignas(64) T data[CHUNK * BLOCK<T>];
@@ -324,13 +330,14 @@ auto lane_numbers() {
   return lanes;
 }
 
-// The scores of column j in the vector from `lane` on, -inf where it must not be seen.
+// The scores of column j for the rows in the vector that starts at `lane`; -inf for rows that must
+// not attend to it.
 template <typename T>
 [[gnu::always_inline]] inline V<T> score(const RowBlock<T>& x, const MaskChunk<T>& mask, int64_t j,
                                          int64_t lane, V<T> product) {
   V<T> s = product * x.head.scale;
   if (x.head.mask.data) s += load<V<T>>(mask.at(j, lane));
-  const int64_t hidden = j - x.first - lane;  // so many lanes
+  const int64_t hidden = j - x.first - lane;  // the number of masked lanes
   if (x.head.causal && hidden > 0) {
     const auto lanes = lane_numbers<T>();
     s = lanes < static_cast<std::decay_t<decltype(lanes[0])>>(hidden)
@@ -340,8 +347,8 @@ template <typename T>
   return s;
 }
 
-// exp(x) for x at most about 0: functions.h's polynomial, without a care for overflow, and 0 for
-// results that are not normal numbers.
+// exp(x) for x at most about 0, with the polynomial of functions.h. Overflow is not handled, and
+// results below the smallest normal number are 0.
 template <typename T>
 [[gnu::always_inline]] inline V<T> exp_of_negative(V<T> x) {
   if constexpr (std::is_same_v<T, float>) {
@@ -362,7 +369,7 @@ template <typename T>
   }
 }
 
-// The products of rows of a and b: lane l is that of rows first + min(l, count - 1).
+// Dot products of the rows of a and b: lane l is the one of rows first + min(l, count - 1).
 template <typename T>
 V<T> dot_rows(const Rows<const T>& a, const Rows<const T>& b, int64_t first, int64_t count,
               int64_t width) {

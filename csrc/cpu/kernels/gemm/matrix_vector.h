@@ -1,10 +1,10 @@
-// matrix_vector.h: y = M v + bias, the products with one row or one column.
+// matrix_vector.h: y = M v + bias, the matrix products whose result has one row or one column.
 //
-// Contract: M (rows, k) has a unit stride along one of its axes, v has k consecutive elements. y
-// and the bias have any stride; y aliases nothing.
+// Contract: M (rows, k) has a unit stride along one of its axes; v has k consecutive elements. y
+// and the bias have any stride; y aliases no operand.
 //
-// Idea: rows of consecutive elements are dot products, four at a time; a matrix of consecutive
-// columns is summed column by column.
+// Idea: if the rows of M are contiguous, each element of y is a dot product, and four of them are
+// computed at a time. If the columns are contiguous, y is a weighted sum of columns.
 //
 // Bound: reading M once.
 #pragma once
@@ -52,7 +52,7 @@ struct MatrixVector {
   T init(int64_t i) const { return bias ? bias[i * bias_stride] : T(0); }
 };
 
-// Rows of consecutive elements: dot products, ROWS at a time.
+// For contiguous rows: dot products, ROWS at a time.
 template <typename T, int ROWS>
 void dot_rows(const MatrixVector<T>& x, int64_t i) {
   using V = Vector<T, REGISTER_BYTES>;
@@ -72,7 +72,8 @@ void dot_rows(const MatrixVector<T>& x, int64_t i) {
   }
 }
 
-// Columns of consecutive elements: a sum of columns, four at a time, in a strip that stays in L1.
+// For contiguous columns: the weighted sum of the columns, four at a time, in a strip of y that
+// stays in L1.
 template <typename T>
 void sum_columns(const MatrixVector<T>& x, int64_t first, int64_t last) {
   constexpr int64_t STRIP = 2048;

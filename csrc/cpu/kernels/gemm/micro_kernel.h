@@ -1,12 +1,13 @@
-// micro_kernel.h: one tile of C = A B in registers, the inner loop of every matrix product.
+// micro_kernel.h: one register tile of C = A B, the inner loop of every matrix product.
 //
-// Contract: see Tile. A kernel reads and writes exactly ROWS x COLS elements of C. It reads whole
-// vectors of B, so up to Columns::PITCH elements of each row, except in the last `careful_steps`.
+// Contract: see Tile. A micro-kernel reads and writes exactly ROWS x COLS elements of C. It reads B
+// in whole vectors, and so up to Columns::PITCH elements of each row; only in the last
+// `careful_steps` rows it reads no element past the last column.
 //
-// Idea: the loop over k adds outer products, a column of A times a row of B, each loaded once for
-// the whole tile (Goto & van de Geijn 2008). Kernels depend on the size of their tile alone, not on
-// the shape of the product, so that all products share them: those of gemm.h, of static_gemm.h and
-// of static_convolution.h.
+// Idea: the loop over k accumulates outer products, a column of A times a row of B. Each is loaded
+// once for the whole tile (Goto & van de Geijn 2008). A micro-kernel depends only on the size of
+// its tile, not on the shape of the product, so that gemm.h, static_gemm.h and static_convolution.h
+// share them.
 //
 // Bound: the FMA rate (peak.h).
 #pragma once
@@ -23,10 +24,10 @@ namespace gemm_detail {
 
 using vectors::load, vectors::load_first, vectors::store, vectors::Vector;
 
-// Column p of A starts at a + p * a_step, row p of B at b + p * b_step. Kernels with RUNS start
-// again after the k-th, from where a_jump and b_jump lead, and sum `runs` times as many: the
-// batch-reduce product of Georganas et al. (2020, "Harnessing Deep Learning via a Single Building
-// Block").
+// Column p of A starts at a + p * a_step, row p of B at b + p * b_step. A micro-kernel with RUNS
+// sums `runs` such products into one tile: after every k steps, a_jump and b_jump lead to the start
+// of the next run. This is the batch-reduce product of Georganas et al. (2020, "Harnessing Deep
+// Learning via a Single Building Block").
 template <typename T>
 struct Tile {
   int64_t k;
@@ -37,13 +38,14 @@ struct Tile {
   T* c;
   int64_t c_row;
   bool accumulate;        // adds the sums to C, or to a bias
-  const T* bias;          // null, or the row that they are added to instead of C
-  int64_t careful_steps;  // the last rows of B in a run, read no further than their columns
+  const T* bias;          // null, or the row to which the sums are added instead of C
+  int64_t careful_steps;  // the last rows of B in a run, not read past the last column
   int64_t runs, a_jump, b_jump;
 };
 
-// The ROWS elements of a column of A: neighbours, or in rows `stride` apart. Seven rows need three
-// registers besides their base, since an address may scale its index by 2 and 4.
+// The ROWS elements of a column of A. They are adjacent in memory, or one row stride apart. Seven
+// rows need only three registers for their offsets besides the base, since an x86 address may scale
+// its index by 2 and 4.
 template <typename T, int ROWS, bool NEIGHBOURS>
 class ColumnOfA {
  public:
@@ -53,7 +55,8 @@ class ColumnOfA {
         once_(x.a_row * sizeof(T)),
         thrice_(3 * once_),
         five_(5 * once_) {
-    // Opaque to the compiler, which would keep a pointer for every row.
+    // The empty asm hides the values from the compiler, which would otherwise keep a pointer for
+    // every row.
     asm("" : "+r"(once_), "+r"(thrice_), "+r"(five_));
     second_ = first_ + 7 * once_;
   }
@@ -99,7 +102,8 @@ class ColumnOfA {
   int64_t step_, once_, thrice_, five_;
 };
 
-// c = c or bias + sum over k of a[:, p] b[p, :], a column of ROWS elements times a row of COLS.
+// c = sum over k of a[:, p] b[p, :], a column of ROWS elements times a row of COLS elements. With
+// `accumulate`, the sum is added to the bias or to c.
 template <typename T, int ROWS, int COLS, bool NEIGHBOURS, bool RUNS = false>
 [[gnu::noinline]] void micro_kernel(const Tile<T>& x) {
   using In = Columns<T, COLS>;

@@ -1,12 +1,13 @@
-// pack.h: copies of operands in the order in which the micro-kernels read them.
+// pack.h: packing, which copies operands into the order in which the micro-kernels read them.
 //
-// Contract: packed, one step (a column of a tile of A, a row of a panel of B) is consecutive in
-// memory, and so are the steps. `to` overlaps nothing.
+// Contract: in a packed operand the elements of a step (a column of a tile of A, or a row of a
+// panel of B) are consecutive in memory, and the steps follow each other. `to` overlaps no other
+// operand.
 //
-// Idea: elements that are neighbours in memory are copied as they are. Otherwise the operand is
-// transposed, in squares that fit into the registers.
+// Idea: if the elements of a step are adjacent in memory already, they are copied. Otherwise the
+// operand is transposed, in square blocks that fit into the registers.
 //
-// Bound: 0.4 to 0.6 of a vector multiply-add for each element, from L2 or L3.
+// Bound: 0.4 to 0.6 of the time of a vector multiply-add for each element, read from L2 or L3.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +26,7 @@ using vectors::load, vectors::store, vectors::transpose, vectors::Vector;
 
 // ---- Transposed and copied matrices -----------------------------------------------------------
 
-// to[j][i] = from[i][j] for `count` squares of SIDE rows, side by side.
+// to[j][i] = from[i][j] for `count` square blocks of SIDE rows, which lie side by side.
 template <typename T, int SIDE>
 [[gnu::noinline]] void transpose_squares(int64_t count, const T* from, int64_t from_row, T* to,
                                          int64_t to_row) {
@@ -40,7 +41,8 @@ template <typename T, int SIDE>
   }
 }
 
-// The side of the squares that `rows` rows are transposed in, 1 for none.
+// The side of the square blocks in which a matrix of `rows` rows is transposed; 1 means element by
+// element.
 template <typename T>
 constexpr int square_side(int64_t rows) {
   const int lanes = std::min<int64_t>(std::min(REGISTER_BYTES, 32) / sizeof(T),
@@ -48,7 +50,7 @@ constexpr int square_side(int64_t rows) {
   return lanes * sizeof(T) < MIN_VECTOR_BYTES ? 1 : lanes;
 }
 
-// to[j][i] = from[i][j] for a matrix of rows x cols. The last squares overlap their neighbours.
+// to[j][i] = from[i][j] for a matrix of rows x cols. The last blocks overlap the ones before them.
 template <typename T, int SIDE>
 [[gnu::noinline]] void transpose_matrix(int64_t rows, int64_t cols, const T* from, int64_t from_row,
                                         T* to, int64_t to_row) {
@@ -58,7 +60,7 @@ template <typename T, int SIDE>
     return;
   }
   if constexpr (SIDE > 1) {
-    constexpr int64_t RUN = 64;  // columns: what they become stays in L1 until its lines are full
+    constexpr int64_t RUN = 64;  // columns; their transpose stays in L1 until its lines are full
     for (int64_t j = 0; j < cols; j += RUN) {
       const int64_t width = std::min(RUN, cols - j);
       for (int64_t row = 0; row < rows; row += SIDE) {
@@ -73,8 +75,9 @@ template <typename T, int SIDE>
   }
 }
 
-// to[p][0:COLS] = from[p][0:COLS], with a row of PITCH >= COLS. All rows but the last are copied in
-// whole vectors, whose surplus the next row overwrites; `to` has room for it.
+// to[p][0:COLS] = from[p][0:COLS]; the rows of `to` are PITCH >= COLS apart. All rows but the last
+// are copied in whole vectors. The next row overwrites their surplus elements, for which `to` has
+// room.
 template <typename T, int COLS, int PITCH>
 [[gnu::noinline]] void copy_rows(const T* from, int64_t from_row, int64_t rows, T* to) {
   using In = Columns<T, COLS>;
@@ -88,8 +91,8 @@ template <typename T, int COLS, int PITCH>
 
 // ---- Panels of any size and stride ------------------------------------------------------------
 
-// A panel to pack: `steps` vectors of `lanes` elements each. Packed, step p is the WIDTH elements
-// from p * WIDTH on.
+// A panel to pack: `steps` steps of `lanes` elements each. In the packed panel, step p occupies the
+// WIDTH elements from p * WIDTH on.
 template <typename T>
 struct Panel {
   const T* data;
@@ -97,7 +100,7 @@ struct Panel {
   int64_t lanes, steps;
 };
 
-// Copies `lanes` of every step in pieces of WIDTH, WIDTH / 2, ..., 1.
+// Copies the `lanes` elements of every step, in pieces of WIDTH, WIDTH / 2, ..., 1.
 template <typename T, int WIDTH, int STEP = WIDTH>
 void copy_lanes(const Panel<T>& from, T* to, int64_t first = 0) {
   for (; from.lanes - first >= WIDTH; first += WIDTH) {
@@ -108,7 +111,7 @@ void copy_lanes(const Panel<T>& from, T* to, int64_t first = 0) {
   if constexpr (WIDTH > 1) copy_lanes<T, WIDTH / 2, STEP>(from, to, first);
 }
 
-// Packs a panel and leaves the elements past `lanes` as they are.
+// Packs a panel. The elements past `lanes` are left as they are.
 template <typename T, int WIDTH>
 void pack_lanes(const Panel<T>& from, T* to) {
   if (from.lane_stride == 1) {
@@ -124,7 +127,7 @@ void pack_lanes(const Panel<T>& from, T* to) {
       to[p * WIDTH + i] = from.data[i * from.lane_stride + p * from.step_stride];
 }
 
-// Packs a panel and fills the elements past `lanes` with zeros, for kernels that compute with them.
+// Packs a panel. The elements past `lanes` become zeros, for micro-kernels that compute with them.
 template <typename T, int WIDTH>
 void pack_panel(const Panel<T>& from, T* to) {
   if (from.lanes < WIDTH) std::fill_n(to, from.steps * WIDTH, T(0));
@@ -133,7 +136,7 @@ void pack_panel(const Panel<T>& from, T* to) {
 
 // ---- Tiles and panels of a known size ---------------------------------------------------------
 
-// Packs one tile or panel: `steps` steps of it, whose lines are `stride` apart in memory.
+// Packs `steps` steps of one tile or panel. Its rows (or columns) are `stride` apart in memory.
 template <typename T>
 using Pack = void (*)(const T* from, int64_t stride, int64_t steps, T* to);
 
@@ -142,7 +145,7 @@ void pack_transposed(const T* from, int64_t from_row, int64_t cols, T* to) {
   transpose_matrix<T, square_side<T>(ROWS)>(ROWS, cols, from, from_row, to, PITCH);
 }
 
-// Lanes side by side in memory are copied, others transposed.
+// Lanes that are adjacent in memory are copied; otherwise the tile or panel is transposed.
 template <typename T, int LANES, int PITCH, bool NEIGHBOURS>
 constexpr Pack<T> pack_for() {
   if constexpr (NEIGHBOURS)

@@ -1,10 +1,10 @@
-// scratch.h: the memory that each thread packs operands and collects sums in.
+// scratch.h: per-thread memory for packed operands and partial sums.
 //
 // Contract: a buffer is 64-byte aligned and uninitialized. It keeps its contents until the next
-// request for the same use, grows as needed and is freed with its thread.
+// request for the same use, grows as needed and is freed when its thread ends.
 //
-// Idea: packed operands of many megabytes lie in huge pages, since a kernel that walks over them
-// would otherwise miss in the TLB.
+// Idea: packed operands of many megabytes lie in huge pages. With small pages, a kernel that walks
+// over them would miss in the TLB.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,8 @@ namespace gemm_detail {
 
 constexpr size_t HUGE_PAGE = 2 << 20;
 
-// A 64-byte aligned buffer that grows and is freed with its thread, in huge pages where it is
-// large.
+// A 64-byte aligned buffer that grows on demand and is freed when its thread ends. A large buffer
+// lies in huge pages.
 class Scratch {
  public:
   Scratch() = default;
@@ -53,8 +53,8 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
-// One buffer for each use, so that a kernel can hold several at a time. The uses from PATCHES on
-// belong to kernels that call matrix products.
+// There is one buffer for each use, so that a kernel can hold several at a time. The uses from
+// PATCHES on belong to kernels that call matrix products.
 enum ScratchUse {
   PACKED_A,
   PACKED_B,
@@ -68,7 +68,7 @@ enum ScratchUse {
   SCRATCH_USES
 };
 
-// Room for `count` elements, until this thread asks for the same use again.
+// Returns room for `count` elements. It is valid until this thread asks for the same use again.
 template <typename T>
 T* scratch(ScratchUse use, int64_t count) {
   thread_local Scratch buffers[SCRATCH_USES];

@@ -1,7 +1,8 @@
-// sizes.h: how matrix products are cut, to fit registers and caches and to share among threads.
+// sizes.h: how matrix products are partitioned, to fit registers and caches and to share the work
+// among threads.
 //
-// Everything here is arithmetic on sizes, used by gemm.h while it runs and by static_gemm.h while
-// it is compiled.
+// Everything here is arithmetic on sizes. gemm.h uses it at run time, static_gemm.h at compile
+// time.
 #pragma once
 
 #include <algorithm>
@@ -19,21 +20,21 @@ namespace gemm_detail {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Start of part `i` of `parts` almost equal parts of `total`.
+// The start of part `i` when `total` is split into `parts` almost equal parts.
 constexpr int64_t part_start(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
 
 struct Range {
   int64_t first, last;
 };
 
-// The number of threads for `work` multiply-adds if each thread is to have at least `least`.
+// The number of threads for `work` multiply-adds if each thread is to do at least `least` of them.
 inline int64_t threads_for(int64_t work, int64_t least) {
   return std::clamp<int64_t>(work / least, 1, num_threads());
 }
 
 // ---- Registers --------------------------------------------------------------------------------
 
-// A tile of C is accumulated in registers, next to a row of B and one element of A.
+// The accumulators of a tile of C share the registers with a row of B and one element of A.
 #if defined(__AVX512F__) || defined(__ARM_NEON)
 constexpr int REGISTERS = 32;
 #else
@@ -43,11 +44,11 @@ constexpr int REGISTERS = 16;
 // The narrowest vector, for tiles at the right edge.
 constexpr int MIN_VECTOR_BYTES = 16;
 
-// The highest tile of `vectors` vectors in each row.
+// The greatest number of rows of a tile with `vectors` vectors in each row.
 constexpr int tile_rows(int vectors) { return std::min(14, (REGISTERS - 1 - vectors) / vectors); }
 
-// A panel of COLS columns in vectors: full vectors, then one that is as narrow as the remaining
-// columns allow.
+// How a row of COLS elements is split into vectors: full vectors, then one that is as narrow as the
+// remaining columns allow.
 template <typename T, int COLS>
 struct Columns {
   static constexpr int LANES = REGISTER_BYTES / sizeof(T);
@@ -61,11 +62,11 @@ struct Columns {
 
 constexpr int CACHE_LINE = 64;
 
-// With so few columns, the vectors along a row of C are mostly empty.
+// With at most this many columns, the vectors along a row of C are mostly empty.
 constexpr int64_t FEW_COLUMNS = 14;
 
-// The number of sets, in a cache of 64 sets, that rows `stride` bytes apart fall into. If it is
-// small, the rows evict each other.
+// The number of sets, in a cache of 64 sets, onto which rows `stride` bytes apart are mapped. If it
+// is small, the rows evict each other (conflict misses).
 constexpr int64_t distinct_sets(int64_t stride) {
   if (stride % CACHE_LINE != 0) return 64;
   int64_t lines = stride / CACHE_LINE, sets = 64;
@@ -73,22 +74,22 @@ constexpr int64_t distinct_sets(int64_t stride) {
   return sets;
 }
 
-// Whether A is read in place for `n` columns of C, which panels of `cols` columns make up: it is
-// read only once or a few times, or the rows of a tile fall into different cache sets. A step of a
-// transposed A is one cache line or two. `stride` (bytes) is that between rows, or between columns
-// of an A that is stored `by_columns`.
+// Whether A is read in place rather than packed, for `n` columns of C in panels of `cols` columns.
+// That pays if A is read only once or a few times, or if the rows of a tile are mapped to different
+// cache sets; a step of a transposed A is only one cache line or two. `stride` (in bytes) is the
+// distance between rows, or between columns if A is stored `by_columns`.
 constexpr bool reads_a_in_place(int64_t n, int64_t cols, bool by_columns, int64_t stride) {
   if (n <= cols || (by_columns && n <= 160)) return true;
   return !by_columns && n <= 1024 && distinct_sets(stride) >= 8;
 }
 
-// Whether C^T = B^T A^T is computed instead of a C of m x n. Its rows are the few columns of C, and
-// its vectors lie along m, so that all of them are full.
+// Whether C^T = B^T A^T is computed instead of C (m, n). The few columns of C become the rows of
+// C^T. The vectors then lie along m, so that all of them are full.
 constexpr bool is_swapped(int64_t m, int64_t n, bool a_by_columns) {
   return a_by_columns && n > 1 && n <= FEW_COLUMNS && m >= 64;
 }
 
-// Whether a row-major B with rows `stride` bytes apart is read in place for a C of m x n.
+// Whether a row-major B with rows `stride` bytes apart is read in place, for C (m, n).
 constexpr bool reads_b_in_place(int64_t m, int64_t n, int64_t k, int64_t stride) {
   const int64_t sets = distinct_sets(stride);
   return m <= 48 || (m <= 128 && n <= 1024 && (sets >= 32 || k <= 8 * sets));

@@ -1,4 +1,4 @@
-// static_dots.h: products of known shape as tiles of dot products.
+// static_dots.h: matrix products of compile-time shape as register tiles of dot products.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct DotTile {
   bool accumulate;
 };
 
-// Lane l of v[g] becomes the sum of the lanes of the former v[g * LANES + l].
+// Horizontal sums: lane l of v[g] becomes the sum of the lanes of the former v[g * LANES + l].
 template <int DISTANCE, typename V, int COUNT>
 [[gnu::always_inline]] inline void sum_lanes(V (&v)[COUNT], int count) {
   constexpr int LANES = sizeof(V) / sizeof(v[0][0]);
@@ -70,7 +70,7 @@ template <typename T, int ROWS, int COLS>
   const int64_t rest = x.k % LANES;
   for (int64_t p = 0; p < x.k - rest; p += LANES)
     add_products(p, [](const T* from) { return load<V>(from); });
-  if (rest != 0) {  // the last LANES elements, without those already summed
+  if (rest != 0) {  // the last LANES elements; those already summed are masked
     Mask fresh;
     for (int lane = 0; lane < LANES; ++lane) fresh[lane] = lane >= LANES - rest ? -1 : 0;
     add_products(x.k - LANES, [&](const T* from) {
@@ -87,8 +87,8 @@ template <typename T, int ROWS, int COLS>
   }
 }
 
-// Tiles of dot products, for operands whose neighbours in memory are neighbours along k: nothing
-// is packed, and vectors are full however few columns there are.
+// A plan of register tiles of dot products, for operands that are contiguous along k. Nothing is
+// packed, and vectors are full even if C has few columns.
 template <typename T>
 struct DotPlan : Plan<T, void (*)(const DotTile<T>&)> {
   int64_t strip_tiles, slab_panels;
@@ -96,18 +96,19 @@ struct DotPlan : Plan<T, void (*)(const DotTile<T>&)> {
 
 template <class Shape, typename T>
 constexpr DotPlan<T> make_dot_plan() {
-  // SIDE^2 sums, SIDE vectors of B and one of A.
+  // The registers hold SIDE^2 accumulators, SIDE vectors of B and one of A.
   constexpr int SIDE = REGISTERS == 32 ? 5 : 3;
   constexpr int64_t TILES = ceil_div(Shape::M, SIDE);
   constexpr int LOW = Shape::M / TILES, HIGH = ceil_div(Shape::M, TILES);
   constexpr int COLS = ceil_div(Shape::N, ceil_div(Shape::N, SIDE));
   constexpr int LAST = (Shape::N - 1) % COLS + 1;
-  // Few columns stay in L1 next to a tile of A; more of them come from L2 once a part.
+  // A few columns stay in L1 next to a tile of A. If there are more, they come from L2 once for
+  // each part of k.
   constexpr int64_t MAX_KC = Shape::N <= 14 ? 512 : 1024;
   DotPlan<T> plan{};
   set_grid<Shape>(plan, TILES, COLS, MAX_KC);
   plan.pack_b_cost = Shape::B_ROW == 1 ? 0 : PACK_COST;
-  // The operand with more tiles is read once, the other stays near.
+  // The operand with more tiles is read once; the other one stays in cache.
   plan.strip_tiles = plan.panels <= TILES ? 1 : TILES;
   plan.slab_panels = std::max<int64_t>((64 << 10) / (Shape::M * COLS * sizeof(T)), 1);
   plan.kernels[0][0] = &dot_kernel<T, LOW, COLS>;
@@ -117,7 +118,8 @@ constexpr DotPlan<T> make_dot_plan() {
   return plan;
 }
 
-// packed[j][p] = b[p][j], so that the columns of a row-major B become operands of dot products.
+// packed[j][p] = b[p][j]. The columns of a row-major B become contiguous, as dot products need
+// them.
 template <typename T>
 T* pack_columns(const DotPlan<T>& plan, const T* b, int64_t k) {
   T* packed = scratch<T>(PACKED_B, plan.n * plan.kc);

@@ -1,6 +1,7 @@
-// static_plan.h: how a product of known shape is cut and shared among threads.
+// static_plan.h: how a matrix product of compile-time shape is partitioned and shared among
+// threads.
 //
-// A plan is data that the compiler computes from the shape. The code that follows a plan is
+// A plan is data that the compiler computes from the shape. The code that executes a plan is
 // compiled once for all shapes.
 #pragma once
 
@@ -18,15 +19,17 @@ using namespace gemm_detail;
 
 // ---- Tiles ------------------------------------------------------------------------------------
 
-// Tiles with few rows need more columns: eight multiply-adds in flight hide their latency.
+// Tiles with few rows need more columns: eight independent multiply-adds in flight hide the latency
+// of the FMA unit.
 constexpr int tile_vectors(int64_t rows) {
   for (int vectors = 4; vectors > 2; --vectors)
     if (rows <= tile_rows(vectors)) return vectors;
   return 2;
 }
 
-// M in tiles of two neighbouring heights; an even number of them, or a multiple of four where that
-// leaves them high enough, so that threads get equal shares.
+// The number of tiles that M rows are split into; their heights differ by at most one. It is a
+// multiple of four or of two if the tiles are still `high_enough` then, so that threads get equal
+// shares.
 constexpr int64_t count_tiles(int64_t m, int height, int high_enough) {
   const int64_t least = ceil_div(m, height);
   for (const int64_t multiple : {4, 2}) {
@@ -38,9 +41,9 @@ constexpr int64_t count_tiles(int64_t m, int height, int high_enough) {
 
 // ---- Plans ------------------------------------------------------------------------------------
 
-// How a product is cut, as data: the code that follows a plan is compiled once for all shapes.
-// C is cut into a grid of tiles by panels. Tiles have `low` rows or one more; panels have `cols`
-// columns but for the last. Kernels are chosen by [tile is high][panel is the last].
+// How a product is partitioned. C is a grid of tiles (of rows) by panels (of columns). A tile has
+// `low` rows or one more; a panel has `cols` columns except for the last one. The micro-kernel is
+// chosen by [the tile has low + 1 rows][the panel is the last].
 template <typename T, typename Kernel>
 struct Plan {
   int64_t m, n, k;
@@ -49,10 +52,10 @@ struct Plan {
   int64_t tiles, low;
   int64_t panels, cols;
   int64_t k_parts, kc;
-  int64_t pack_a_cost, pack_b_cost;  // of an element, in quarters of a vector multiply-add
+  int64_t pack_a_cost, pack_b_cost;  // for each element, in quarters of a vector multiply-add
   Kernel kernels[2][2];
 
-  // Neither exceeds 32 bits, where division is faster.
+  // If the dividend fits into 32 bits, the faster 32-bit division is used.
   int64_t row(int64_t tile) const {
     return static_cast<uint64_t>(m * tile) >> 32 ? part_start(m, tiles, tile)
                                                  : uint32_t(m * tile) / uint32_t(tiles);
@@ -61,7 +64,7 @@ struct Plan {
   bool is_last(int64_t panel) const { return panel == panels - 1; }
 };
 
-// The plan's shape, strides and grid; `kc` bounds a part of k.
+// Sets the plan's shape, strides and grid; `kc` is the largest length of a part of k.
 template <class Shape, typename T, typename Kernel>
 constexpr void set_grid(Plan<T, Kernel>& plan, int64_t tiles, int64_t cols, int64_t kc) {
   plan.m = Shape::M, plan.n = Shape::N, plan.k = Shape::K;
@@ -83,7 +86,8 @@ constexpr void set_grid(Plan<T, Kernel>& plan, int64_t tiles, int64_t cols, int6
 
 constexpr int64_t PACK_COST = 2;  // measured: 0.4 to 0.6 of a vector multiply-add, from L2 or L3
 
-// What is called when rows [i0, i1) and columns [j0, j1) of product `number` are complete.
+// A function that is called when rows [i0, i1) and columns [j0, j1) of product `number` are
+// complete.
 struct Epilogue {
   const void* context;
   void (*call)(const void* context, int64_t number, int64_t i0, int64_t i1, int64_t j0, int64_t j1);
@@ -95,8 +99,8 @@ Epilogue epilogue_of(const F& f) {
                  int64_t j1) { (*static_cast<const F*>(context))(number, i0, i1, j0, j1); }};
 }
 
-// Of an `f` that does not take the number. Nothing here depends on the shape of the product, so
-// that products of several shapes share the code of an epilogue.
+// The epilogue of an `f` that does not take the number. Nothing here depends on the shape of the
+// product, so that products of several shapes share the code of an epilogue.
 template <typename F>
 Epilogue epilogue_of_one(const F& f) {
   return {&f, [](const void* context, int64_t, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
@@ -104,7 +108,7 @@ Epilogue epilogue_of_one(const F& f) {
           }};
 }
 
-// One product, a part of a batch.
+// The operands of one product of a batch.
 template <typename T>
 struct Operands {
   const T* a;
@@ -116,15 +120,17 @@ struct Operands {
 
 // ---- Threads ----------------------------------------------------------------------------------
 
-// Below this many multiply-adds a second thread costs more than it brings.
+// With fewer multiply-adds than this, starting a second thread costs more time than it saves.
 constexpr int64_t MIN_WORK_PER_THREAD = 1 << 17;
 
-// How many parts the tiles of all batches and the panels are cut into.
+// The number of parts that the tiles of all products of a batch (`rows`) and the panels (`cols`)
+// are split into.
 struct Grid {
   int64_t rows, cols;
 };
 
-// Quarters of the vector multiply-adds of the largest part, and its packing, for each step of k.
+// The cost of the largest part for each step of k, including its packing, in quarters of a vector
+// multiply-add.
 template <typename T, typename Kernel>
 int64_t part_cost(const Plan<T, Kernel>& plan, Grid grid) {
   constexpr int LANES = REGISTER_BYTES / sizeof(T);
@@ -145,7 +151,8 @@ Grid choose_grid(const Plan<T, Kernel>& plan, int64_t parts) {
   return best;
 }
 
-// Part `part` of `parts` of all products of a batch. Tiles of the batch are numbered through.
+// Computes part `part` of `parts` of all products of a batch. Tiles are numbered consecutively over
+// the whole batch.
 template <typename T, class SomePlan>
 [[gnu::noinline]] void multiply_part(const SomePlan& plan, Operands<T> of, const Epilogue& epilogue,
                                      int64_t part, int64_t parts) {

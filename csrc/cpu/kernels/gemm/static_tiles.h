@@ -1,4 +1,5 @@
-// static_tiles.h: products of known shape as tiles of outer products, the usual way to multiply.
+// static_tiles.h: matrix products of compile-time shape as register tiles of outer products, the
+// usual method.
 #pragma once
 
 #include <algorithm>
@@ -17,9 +18,9 @@ using namespace gemm_detail;
 
 template <typename T>
 struct TilePlan : Plan<T, void (*)(const Tile<T>&)> {
-  bool a_direct, b_direct;            // read in place
-  int64_t careful_steps;              // of the last panel of a B that is read in place
-  int64_t b_pitch;                    // of the last panel of a packed B
+  bool a_direct, b_direct;            // whether the operand is read in place, not packed
+  int64_t careful_steps;              // for the last panel of a B that is read in place
+  int64_t b_pitch;                    // row stride of the last panel of a packed B
   int64_t strip_tiles, group_panels;  // the blocks of C that are finished together
   int64_t slab_panels;                // the panels of B that are packed together
   int64_t pack_b_run;                 // steps packed at a time
@@ -40,7 +41,7 @@ constexpr TilePlan<T> make_tile_plan() {
   constexpr bool B_DIRECT =
       Shape::B_COL == 1 && reads_b_in_place(Shape::M, Shape::N, Shape::K, Shape::B_ROW * sizeof(T));
   constexpr bool NEIGHBOURS = A_BY_COLUMNS || !A_DIRECT;
-  // A panel of B (kc x COLS) stays near; later parts of k add to C.
+  // A panel of B (kc x COLS) stays in cache; the later parts of k accumulate into C.
   constexpr int64_t MAX_KC = 512;
   TilePlan<T> plan{};
   set_grid<Shape>(plan, TILES, COLS, MAX_KC);
@@ -48,17 +49,18 @@ constexpr TilePlan<T> make_tile_plan() {
   plan.b_direct = B_DIRECT;
   plan.pack_a_cost = plan.a_direct ? 0 : PACK_COST;
   plan.pack_b_cost = plan.b_direct ? 0 : PACK_COST;
-  // A vector of the last panel reads past its row; in the last rows, which may be the end of the
-  // memory, it may not.
+  // A vector of the last panel reads past the end of its row. It must not do so in the last rows,
+  // which may end where the memory of B ends.
   plan.careful_steps = ceil_div(Columns<T, LAST>::PITCH - LAST, Shape::B_ROW);
   plan.b_pitch = Columns<T, LAST>::PITCH;
-  // A strip of A and the block of C that the epilogue gets are parts of a 1 MiB L2, a packed slab
-  // of B one of L3.
+  // A strip of A and the block of C that the epilogue gets each take a part of a 1 MiB L2; a packed
+  // slab of B takes a part of L3.
   plan.strip_tiles = std::clamp<int64_t>((192 << 10) / (plan.kc * HIGH * sizeof(T)), 1, 8);
   plan.group_panels =
       std::max<int64_t>((64 << 10) / (plan.strip_tiles * HIGH * COLS * sizeof(T)), 1);
   plan.slab_panels = std::max<int64_t>((2 << 20) / (plan.kc * COLS * sizeof(T)), 1);
-  // Rows in memory are read a few at a time along their whole length, as hardware prefetches them.
+  // A row-major B is read a few rows at a time along their whole length, the pattern that hardware
+  // prefetchers detect.
   plan.pack_b_run = Shape::B_COL == 1 ? 4 : plan.kc;
   plan.kernels[0][0] = &micro_kernel<T, LOW, COLS, NEIGHBOURS>;
   plan.kernels[0][1] = &micro_kernel<T, LOW, LAST, NEIGHBOURS>;
@@ -75,7 +77,7 @@ constexpr TilePlan<T> make_tile_plan() {
   return plan;
 }
 
-// Tiles of A, steps [p, p + k), packed one after another.
+// Packs k steps of some tiles of A, one tile after another.
 template <typename T>
 T* pack_a(const TilePlan<T>& plan, const T* a, Range tiles, int64_t k) {
   T* const packed = scratch<T>(PACKED_A, plan.strip_tiles * (plan.low + 1) * plan.kc);
@@ -90,7 +92,7 @@ T* pack_a(const TilePlan<T>& plan, const T* a, Range tiles, int64_t k) {
   return packed;
 }
 
-// Panels of B, k steps, packed one after another.
+// Packs k steps of some panels of B, one panel after another.
 template <typename T>
 T* pack_b(const TilePlan<T>& plan, const T* b, Range panels, int64_t k) {
   T* const packed = scratch<T>(PACKED_B, std::min(plan.slab_panels, plan.panels) * plan.kc *
@@ -108,8 +110,8 @@ T* pack_b(const TilePlan<T>& plan, const T* b, Range panels, int64_t k) {
   return packed;
 }
 
-// One panel of columns for the tiles of a strip, whose packed or direct A begins at `a` and whose
-// part of C's columns begins at `c`.
+// Multiplies one panel of columns for the tiles of a strip. `a` points at the packed or in-place A
+// of the strip, `c` at row 0 of C in the columns of the panel.
 template <typename T>
 void multiply_panel(const TilePlan<T>& plan, Range tiles, int64_t panel, const T* a, T* c,
                     Tile<T>& x) {
@@ -124,7 +126,7 @@ void multiply_panel(const TilePlan<T>& plan, Range tiles, int64_t panel, const T
   }
 }
 
-// The rows of `tiles` and the columns of `panels` of one product.
+// Computes the rows of `tiles` and the columns of `panels` of one product.
 template <typename T>
 void multiply_slab(const TilePlan<T>& plan, const Operands<T>& of, const Epilogue& epilogue,
                    Range tiles, Range panels) {
@@ -167,8 +169,8 @@ void multiply_slab(const TilePlan<T>& plan, const Operands<T>& of, const Epilogu
 
 // ---- Few columns ------------------------------------------------------------------------------
 
-// The product C^T = B^T A^T. Its rows are the few columns of C, and its vectors lie along M, so
-// that none is partly empty. The products of a batch share a buffer for C^T.
+// The shape of the product C^T = B^T A^T. The few columns of C become its rows. Its vectors lie
+// along M, so that none of them is partly empty. The products of a batch share one buffer for C^T.
 template <class Shape>
 struct Swapped {
   static constexpr int64_t M = Shape::N, N = Shape::M, K = Shape::K;
@@ -185,7 +187,7 @@ struct Swapped<Shape> {
   static constexpr int64_t C_ROW = N, C_BATCH = 0;
 };
 
-// Some rows and columns of C^T (N, M) to C.
+// Transposes some rows and columns of C^T (N, M) into C, or adds them to C.
 template <class Shape, bool ACCUMULATE, typename T>
 void transpose_back(const T* transposed, T* c, Range rows, Range columns) {
   if constexpr (ACCUMULATE) {

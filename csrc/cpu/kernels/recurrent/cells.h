@@ -1,7 +1,7 @@
 // cells.h: the element-wise part of one step of a recurrent layer, in vectors.
 //
-// Contract: a function computes the lanes of one vector of units, of which all or one may exist in
-// memory (see Lanes). Pointers point at the first of these units.
+// Contract: a function computes one vector of units, either all of its lanes or only the first one
+// (see Lanes). Pointers point at the first of these units.
 //
 // Bound: about twenty vector operations for each activation.
 #pragma once
@@ -25,12 +25,13 @@ struct Units {
   int64_t count() const { return last - first; }
 };
 
-// A vector of any width, and its type of element.
+// The element type of a vector of any width.
 template <typename V>
 using ElementOf = std::decay_t<decltype(V{}[0])>;
 
-// 1 / (1 + exp(-x)), with the polynomial of functions.h. What that does to round numbers near the
-// smallest is not needed next to 1: the exponent is cut off at ±87, where 2^n is one normal number.
+// 1 / (1 + exp(-x)), with the polynomial of functions.h. The exponent is clamped to ±87, where 2^n
+// is a normal number. The special treatment of subnormal results in functions.h is not needed,
+// because they are added to 1.
 template <typename V>
 [[gnu::always_inline]] inline V sigmoid(V x) {
   if constexpr (std::is_same_v<ElementOf<V>, float>) {
@@ -52,8 +53,8 @@ template <typename V>
   }
 }
 
-// The rational minimax fit of Eigen (MathFunctionsImpl.h, generic_fast_tanh_float): one division
-// and no exponential.
+// The rational minimax approximation of Eigen (MathFunctionsImpl.h, generic_fast_tanh_float): one
+// division and no exponential.
 template <typename V>
 [[gnu::always_inline]] inline V tanh(V x) {
   if constexpr (std::is_same_v<ElementOf<V>, float>) {
@@ -77,7 +78,7 @@ template <typename V>
   }
 }
 
-// Vectors in memory, of which COUNT elements exist.
+// Loads and stores of vectors of which only COUNT elements exist in memory.
 template <typename V, int COUNT = sizeof(V) / sizeof(V{}[0])>
 struct Lanes {
   using T = ElementOf<V>;
@@ -90,8 +91,9 @@ struct Lanes {
   [[gnu::always_inline]] static void store(T* to, V v) { std::memcpy(to, &v, COUNT * sizeof(T)); }
 };
 
-// A vector of units of one row. The four gates are `gate` apart in gates and `sum` apart in sums,
-// which is added to them; before: c of the step before.
+// Computes the LSTM cell for one vector of units of one row. The four gates are `gate` elements
+// apart in `gates` and `sum` elements apart in `sums`; the sums are added to the gates. `before` is
+// c of the previous time step.
 template <typename Lanes, typename T>
 [[gnu::always_inline]] inline void lstm_cell(Lanes lanes, int64_t gate, T* gates, int64_t sum,
                                              const T* sums, const T* before, T* c, T* h) {
@@ -109,7 +111,8 @@ template <typename Lanes, typename T>
   lanes.store(h, o * tanh(cell));
 }
 
-// gates: activated, overwritten with their gradients; dc: of c, overwritten with that of `before`.
+// The gradient of lstm_cell. `gates` holds the activated gates and is overwritten with their
+// gradients. `dc` holds the gradient of `c` and is overwritten with the gradient of `before`.
 template <typename Lanes, typename T>
 [[gnu::always_inline]] inline void lstm_cell_gradient(Lanes lanes, int64_t gate, T* gates,
                                                       const T* before, const T* c, const T* dh,
@@ -125,7 +128,7 @@ template <typename Lanes, typename T>
   lanes.store(dc, total * f);
 }
 
-// Calls f(lanes, u) for the units in vectors, those left over in narrower ones.
+// Calls f(lanes, u) for the units in full vectors, then for the remaining units in narrower ones.
 template <typename T, int BYTES = REGISTER_BYTES>
 [[gnu::always_inline]] inline void for_each_vector(Units units, auto&& f) {
   constexpr int64_t COUNT = BYTES / sizeof(T);
@@ -141,7 +144,7 @@ template <typename T, int BYTES = REGISTER_BYTES>
 template <typename Lanes, typename T>
 [[gnu::always_inline]] inline void rnn_cell(Lanes lanes, bool relu, const T* gates, T* h) {
   const auto sum = lanes.load(gates);
-  lanes.store(h, relu ? sum < 0 ? std::decay_t<decltype(sum)>{} : sum : tanh(sum));  // NaN stays
+  lanes.store(h, relu ? sum < 0 ? std::decay_t<decltype(sum)>{} : sum : tanh(sum));  // keeps NaN
 }
 
 template <typename T>

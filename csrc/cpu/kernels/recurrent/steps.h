@@ -1,14 +1,15 @@
-// steps.h: the steps of a recurrent layer, shared among threads.
+// steps.h: distributes the time steps of a recurrent layer among threads.
 //
-// Contract: each step computes every group of units once, and begins when the step before is
+// Contract: each step computes every group of units once, and begins only when the previous step is
 // complete.
 //
-// Idea: a thread computes the same groups in every step, so their weights stay in its cache.
-// Threads meet after each step in one parallel region, without a loop of the pool for each step. A
-// thread that has waited long takes groups that others have not begun: one that the system does not
-// run, on a machine with fewer free cores than threads, holds up nobody.
+// Idea: a thread computes the same groups in every step, so that their weights stay in its cache.
+// Threads synchronize after each step within one parallel region, instead of starting a parallel
+// region for each step. A thread that has waited long takes groups that no other thread has begun.
+// So a thread that the operating system has descheduled, on a machine with fewer free cores than
+// threads, does not delay the others.
 //
-// Bound: a step costs the slowest thread's groups and one read of each thread's counter.
+// Bound: a step costs the groups of the slowest thread and one read of each thread's counter.
 #pragma once
 
 #include <algorithm>
@@ -26,19 +27,20 @@ namespace recurrent_detail {
 
 using gemm_detail::part_start;
 
-// A thread is worth while if it has this many multiply-adds to do.
+// The smallest number of multiply-adds that is worth a thread.
 constexpr int64_t MIN_THREAD_WORK = 1 << 17;
 
-// Who computes which group of units in which step. A thread first takes its own groups, the same in
-// every step; when it has waited long for the others, it takes what they have not begun: a thread
-// that does not run, on a machine with fewer free cores than threads, stops nobody.
+// Decides which thread computes which group of units in each step. A thread first takes its own
+// groups, which are the same in every step. When it has waited long for the others, it takes the
+// groups that they have not begun (work stealing), so that a descheduled thread does not delay the
+// others.
 class Groups {
  public:
   Groups(int64_t count, int threads) : taken_(count), done_(threads) {}
 
-  // Calls work(step, group, first) for all groups in each of `steps` steps, on the calling threads
-  // together; `first` for a thread's first group of a step. A step begins when the one before is
-  // complete. If one throws, the others return.
+  // Calls work(step, group, first) for all groups in each of `steps` steps. All `threads` threads
+  // call this function together. `first` is true for a thread's first group of a step. A step
+  // begins when the previous one is complete. If one thread throws, the others return.
   template <typename Work>
   void run(int64_t steps, int thread, int threads, const Work& work) {
     try {
@@ -75,7 +77,7 @@ class Groups {
     }
   }
 
-  // Alone on its cache line: what one thread writes often does not slow what others do.
+  // Each counter has a cache line of its own, which avoids false sharing.
   struct alignas(64) Counter {
     std::atomic<int64_t> value{0};
   };
@@ -91,17 +93,17 @@ class Groups {
     return sum;
   }
 
-  std::vector<Counter> taken_;  // of each group: how many steps have been taken
-  std::vector<Counter> done_;   // of each thread: how many groups it has computed
+  std::vector<Counter> taken_;  // for each group: how many of its steps have been taken
+  std::vector<Counter> done_;   // for each thread: how many groups it has computed
   std::atomic<bool> abandoned_{false};
 };
 
-// As many threads as are worth while for `work` multiply-adds.
+// The number of threads that `work` multiply-adds are worth.
 inline int useful_threads(int64_t work) {
   return static_cast<int>(std::clamp<int64_t>(work / MIN_THREAD_WORK, 1, num_threads()));
 }
 
-// Groups::run on as many threads as are worth while for a step of `step_work` multiply-adds.
+// Calls Groups::run on as many threads as a step of `step_work` multiply-adds is worth.
 template <typename Work>
 void run_steps(int64_t steps, int64_t groups, int64_t step_work, const Work& work) {
   const int threads = static_cast<int>(std::min<int64_t>(useful_threads(step_work), groups));
