@@ -1,20 +1,21 @@
 // attention.cuh: softmax(q·kᵀ·scale + mask)·v and its gradient, in memory linear in the length.
 //
-// Contract: that of csrc/cpu/kernels/attention.h. q (B, H, T, d), k (B, H, S, d), v (B, H, S, e)
-// and mask (B, H, T, S) have any strides, results too; lse (B, H, T, 2) and dots (B, H, T) are
-// compact. Numbers of 16 bits are added in float, in which mask, lse and dots are then. With
-// `causal` row t sees columns up to t. A row that sees nothing gives 0; the terms of its logsumexp
-// are 0 and infinity.
+// Contract: the same as that of csrc/cpu/kernels/attention.h. q (B, H, T, d), k (B, H, S, d),
+// v (B, H, S, e), mask (B, H, T, S) and the results may have any strides; lse (B, H, T, 2) and
+// dots (B, H, T) are contiguous. Operands of 16 bits are accumulated in float, and mask, lse and
+// dots are then float arrays. With `causal`, row t attends to the columns up to t. A row that
+// attends to no column gives 0, and the two terms of its logsumexp are 0 and infinity.
 //
-// A block takes a tile of rows and goes over the columns, tile by tile. The softmax is found in one
-// reading: whenever a row's largest score grows, what has been added is scaled (Milakov and
-// Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
-// 2022, algorithm 1; Dao, "FlashAttention-2", 2023, section 3.1). Two numbers a row are kept, its
-// largest score and the logarithm of its sum of exponentials (added up, the first would swallow the
-// second), from which the gradient finds the probabilities again: dq in blocks of rows, dk and dv
-// in blocks of columns, so that no two blocks add to one number. Results wider than a tile are made
-// in slices, each of which computes the scores again. Of the two operands that a block goes over,
-// one is on its way while the other one is multiplied.
+// Idea: a thread block owns a tile of rows and iterates over the columns tile by tile. It computes
+// the softmax in a single pass: whenever the maximum score of a row grows, the partial results of
+// the row are rescaled (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018;
+// Dao et al., "FlashAttention", 2022, algorithm 1; Dao, "FlashAttention-2", 2023, section 3.1). Two
+// numbers per row are stored for backward: the maximum score and the logarithm of the sum of
+// exponentials. Their sum would lose the second term to rounding where scores are large. Backward
+// recomputes the probabilities from these two. It computes dq in blocks of rows, and dk and dv in
+// blocks of columns, so that no two thread blocks add to the same element. A result that is wider
+// than a tile is computed in slices, and each slice recomputes the scores. A block streams two
+// operands through shared memory: one is copied asynchronously while the other is multiplied.
 //
 // Bound: arithmetic.
 #pragma once
@@ -29,17 +30,17 @@ struct AttentionInput {
   int64_t heads, rows, columns, dim, value_dim, causal;
   double scale;
   Array<const T, 4> q, k, v;
-  Array<const sum_of<T>, 4> mask;  // if MASKED
+  Array<const sum_of<T>, 4> mask;  // used only if MASKED
 };
 
-// What a block computes: rows from `first` on of a head, and columns of its results from `slice`
-// on.
+// The part of the result that a thread block computes: the tile of a head whose first row is
+// `first` and whose first column is `slice`.
 struct Place {
   int64_t head, batch, first, slice;
 };
 
-// With `descending` the last rows come first: they see the most where attention is causal, and work
-// that takes longest should not begin last.
+// With `descending`, the first blocks take the last rows. Under a causal mask these rows attend to
+// the most columns, and the longest work should start first so that the grid has no long tail.
 template <class Tiles>
 __device__ Place place_of_block(int64_t heads, int64_t rows, int64_t width, bool descending) {
   const int64_t tiles = (rows + Tiles::ROWS - 1) / Tiles::ROWS;
@@ -57,7 +58,7 @@ __device__ Matrix<T> head_of(const Array<const T, 4>& x, const Place& at, int64_
           cols};
 }
 
-// Writes a thread's sums, each times the factor of its row.
+// Writes the sums of a thread, each multiplied by the factor of its row.
 template <class Tiles, class T, class S>
 __device__ void store(const S (&sums)[Tiles::MINE][Tiles::WIDE], const S (&factor)[Tiles::MINE],
                       const Array<T, 4>& to, const Place& at, int64_t rows, int64_t cols) {
@@ -74,7 +75,7 @@ __device__ void store(const S (&sums)[Tiles::MINE][Tiles::WIDE], const S (&facto
   }
 }
 
-// 2 to the x, which is 0 below the smallest normal float.
+// 2^x. Results below the smallest normal float are flushed to 0.
 __device__ inline double power_of_two(double x) { return ::exp2(x); }
 __device__ inline float power_of_two(float x) {
 #ifdef NEEDLE_EMULATOR
@@ -85,15 +86,15 @@ __device__ inline float power_of_two(float x) {
   return result;
 #endif
 }
-// e to the x, for x at most about 0. Scores are not counted in units of log 2: the largest ones
-// would overflow, and differences of large ones lose digits.
+// e^x, for x at most about 0. The factor log2(e) is applied here and not to the scores beforehand:
+// the largest scores would overflow, and differences of large scores would lose digits.
 template <class S>
 __device__ S exponential(S x) {
   return power_of_two(x * static_cast<S>(1.4426950408889634));
 }
 
-// Products of q and k become scores; -inf where a row must not look. The tile begins with query i0
-// and key j0; its rows are the keys if TURNED.
+// Turns a tile of q·kᵀ into scores: scales it, adds the mask, and writes -inf at masked positions.
+// The tile starts at query i0 and key j0. Its rows are queries, or keys if TURNED.
 template <class Tiles, bool TURNED, class T, bool MASKED, class S>
 __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
                               const AttentionInput<T, MASKED>& x, const Matrix<S>& mask, int64_t i0,
@@ -101,7 +102,7 @@ __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
   constexpr int QUERIES = TURNED ? Tiles::COLS : Tiles::ROWS;
   constexpr int KEYS = TURNED ? Tiles::ROWS : Tiles::COLS;
   const int queries = at_most(x.rows - i0, QUERIES), keys = at_most(x.columns - j0, KEYS);
-  // How far after the query's place the last key is that it sees.
+  // Query i of the tile attends to the keys j of the tile with j - i <= ahead.
   const int ahead = x.causal ? at_most(i0 - j0, KEYS) : KEYS;
   const S scale = static_cast<S>(x.scale);
 #pragma unroll
@@ -126,7 +127,7 @@ __device__ void finish_scores(S (&scores)[Tiles::MINE][Tiles::SCORES],
 }
 
 template <class S>
-struct Larger {  // NaN shows in the sum
+struct Larger {  // ignores NaN: the row's sum of exponentials is NaN anyway
   __device__ S operator()(S a, S b) const { return b > a ? b : a; }
 };
 
@@ -189,10 +190,11 @@ __device__ void attention(const AttentionInput<T, MASKED>& x, const Array<T, 4>&
 
 // ---- backward ---------------------------------------------------------------------------------
 
-// With P = exp(scores - top - log_sum), the two terms of lse, and dP = dO·vᵀ: dS = P∘(dP -
-// rowsum(dO∘O))·scale, dq = dS·k, dk = dSᵀ·q, dv = Pᵀ·dO (Dao et al., 2022, appendix B).
+// Let P = exp(scores - top - log_sum), where top and log_sum are the two terms of lse, and
+// dP = dO·vᵀ. Then dS = P∘(dP - rowsum(dO∘O))·scale, dq = dS·k, dk = dSᵀ·q and dv = Pᵀ·dO
+// (Dao et al., 2022, appendix B).
 
-// dq; the rows' sums of dO∘O go to `dots`.
+// Computes dq. Writes rowsum(dO∘O) to `dots`, which attention_key_grads reads.
 template <class Tiles, class T, bool MASKED, class S>
 __device__ void attention_query_grad(const AttentionInput<T, MASKED>& x, const Array<const T, 4>& g,
                                      const Array<const T, 4>& out, const S* lse, S* dots,
@@ -246,14 +248,14 @@ __device__ void attention_query_grad(const AttentionInput<T, MASKED>& x, const A
   store<Tiles>(total, scale, dq, at, x.rows, x.dim);
 }
 
-// dk and dv: here a tile's rows are the columns of the scores.
+// Computes dk and dv. Tiles are transposed here: their rows are keys, the columns of the scores.
 template <class Tiles, class T, bool MASKED, class S>
 __device__ void attention_key_grads(const AttentionInput<T, MASKED>& x, const Array<const T, 4>& g,
                                     const S* lse, const S* dots, const Array<T, 4>& dk,
                                     const Array<T, 4>& dv) {
   constexpr int R = Tiles::MINE, C = Tiles::SCORES;
   __shared__ typename Tiles::Shared shared;
-  __shared__ S top[Tiles::COLS], log_sum[Tiles::COLS], dot[Tiles::COLS];  // of the queries
+  __shared__ S top[Tiles::COLS], log_sum[Tiles::COLS], dot[Tiles::COLS];  // per query
   const int64_t width = x.dim > x.value_dim ? x.dim : x.value_dim;
   const Place at = place_of_block<Tiles>(x.heads, x.columns, width, false);
   const Matrix<T> q = head_of(x.q, at, x.rows, x.dim), dy = head_of(g, at, x.rows, x.value_dim);

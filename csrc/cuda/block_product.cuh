@@ -1,10 +1,11 @@
-// block_product.cuh: sums of the products of panels in shared memory, over the threads of a block.
+// block_product.cuh: the matrix product of two panels in shared memory, by a whole thread block.
 //
-// A block adds the product of a panel of ROWS × DEPTH numbers and one of DEPTH × COLS to ROWS ×
-// COLS sums in its registers, by the threads' own arithmetic (`FmaBlock`) or by tensor cores
-// (`MmaBlock`). Both have the same names, so that a kernel is written once. A panel lies in shared
-// memory as suits the product; ALONG_DEPTH says along which side its operand lies in memory. `each`
-// calls a function for ADJACENT sums beside each other, with the row and column of the first.
+// A block multiplies a panel of ROWS × DEPTH by a panel of DEPTH × COLS and accumulates the product
+// in ROWS × COLS accumulators, which its threads keep in registers. `FmaBlock` uses FMA
+// instructions, `MmaBlock` tensor cores. Both have the same interface, so that a kernel is written
+// once. Each chooses the layout of a panel in shared memory; ALONG_DEPTH says that the operand is
+// contiguous along the depth in global memory. `each` visits the accumulators: for every ADJACENT
+// of them in a row it calls a function with the row and column of the first.
 #pragma once
 
 #include "gemm.cuh"
@@ -12,7 +13,7 @@
 
 namespace needle {
 
-// Registers hold the sums of SIDE × SIDE threads, as in gemm.cuh.
+// SIDE × SIDE threads keep the accumulators in registers, as in gemm.cuh.
 template <class T, int COLS_>
 struct FmaBlock {
   using Number = T;
@@ -23,7 +24,7 @@ struct FmaBlock {
   template <int SIZE_, bool ALONG_DEPTH>
   struct Panel {
     static constexpr int SIZE = SIZE_;
-    static constexpr bool IN_PACKS = false;  // whether it lies as the operand does
+    static constexpr bool IN_PACKS = false;  // whether the panel has the layout of its operand
     T data[DEPTH][SIZE + 1];
     __device__ T* at(int i, int k) { return &data[k][i]; }
   };
@@ -59,15 +60,16 @@ struct FmaBlock {
   }
 };
 
-// Each of 8 warps has WARP_ROWS × 32 sums in registers. Panels lie as their operands lie in memory:
-// fragments are transposed on the way to registers (NVIDIA, "CUTLASS: Efficient GEMM in CUDA",
-// section on the hierarchy). Numbers of 2 bytes, or floats rounded to TF32.
+// Each of 8 warps keeps WARP_ROWS × 32 accumulators in registers. A panel has the layout that its
+// operand has in global memory; fragments are transposed while they are loaded into registers
+// (NVIDIA, "CUTLASS: Efficient GEMM in CUDA", section on the hierarchy). T is a 2-byte type, or
+// float, which is rounded to TF32.
 template <class T, int COLS_>
 struct MmaBlock {
   using Number = T;
   using Sum = float;
   static constexpr int ROWS = 128, COLS = COLS_, DEPTH = 64 / sizeof(T), ADJACENT = 2;
-  static constexpr int WARP_COLS = 32, ACROSS = COLS / WARP_COLS;  // warps beside each other
+  static constexpr int WARP_COLS = 32, ACROSS = COLS / WARP_COLS;  // warps along the columns
   static constexpr int WARP_ROWS = ROWS * ACROSS * WARP / BLOCK;
 
   template <int SIZE_, bool ALONG_DEPTH_>
@@ -75,7 +77,8 @@ struct MmaBlock {
     static constexpr int SIZE = SIZE_;
     static constexpr bool IN_PACKS = true, ALONG_DEPTH = ALONG_DEPTH_;
     static constexpr int LINES = ALONG_DEPTH ? SIZE : DEPTH, LENGTH = ALONG_DEPTH ? DEPTH : SIZE;
-    // Floats across the depth are loaded one by one, 8 of each of 4 lines: banks differ by 8 then.
+    // The padding avoids bank conflicts. Transposed floats are loaded one by one: a warp reads 8
+    // floats from each of 4 lines, so that lines must start 8 banks apart.
     static constexpr int STEP = LENGTH + (ALONG_DEPTH ? BANKS_GAP / sizeof(T) : 8);
 
     alignas(ACCESS) T data[LINES * STEP];

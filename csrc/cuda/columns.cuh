@@ -1,14 +1,18 @@
-// columns.cuh: what is summed over the rows of a matrix: batch norm, forward and backward, and the
-// weights' gradients of layer norm.
+// columns.cuh: reductions over the rows of a matrix: batch norm, forward and backward, and the
+// gradients of the weights of layer norm.
 //
-// Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes
-// a part of the rows in a strip of `width` columns (a power of two, at most a warp): neighbouring
-// threads have neighbouring columns. What the blocks find, one value a part and column, a second
-// kernel adds up: its rows are the parts, which it takes as one. All orders are fixed. Sums are
-// within 64·u·Σ|x| of the exact ones, whatever the number of rows: a thread adds ROWS of them
-// plainly, and those sums with compensation (sums.cuh).
-// Bound: memory bandwidth; a thread has `ROWS` rows in flight. Forward reads x twice, backward
-// reads g and x twice.
+// Contract: matrices (rows, cols) and vectors are contiguous and of one floating type. The order of
+// additions is fixed. A sum is within 64·u·Σ|x| of the exact one, whatever the number of rows.
+//
+// Idea: a thread block reduces one part of the rows in a strip of `width` columns (a power of two,
+// at most a warp). Neighbouring threads have neighbouring columns, so that accesses are coalesced.
+// The first kernel writes one partial result per part and column. A second kernel combines the
+// partial results: its rows are the parts of the first, and it takes them as a single part. Each
+// thread adds ROWS numbers plainly, then adds these partial sums with compensation (sums.cuh), so
+// that the error does not grow with the number of rows.
+//
+// Bound: memory bandwidth; a thread has the loads of `ROWS` rows in flight. Forward reads x twice,
+// backward reads g and x twice.
 #pragma once
 
 #include "functions.cuh"
@@ -18,7 +22,8 @@ namespace needle {
 
 constexpr int COLUMN_THREADS = 256, ROWS = 8;
 
-// Where a thread is: its column and every `step`-th row from the first on.
+// The elements that a thread reduces: those in column `column` of every `step`-th row in
+// [first, end).
 struct Strip {
   int64_t cols, column, part, first, end;
   int step;
@@ -32,7 +37,7 @@ struct Strip {
     step = blockDim.x / across;
   }
 
-  // The elements of N of its rows.
+  // The elements of N of the thread's rows, from `row` on.
   template <int N, class T>
   __device__ Pack<T, N> load(const T* x, int64_t row) const {
     Pack<T, N> items;
@@ -41,7 +46,7 @@ struct Strip {
     return items;
   }
 
-  // body(N, row) for all of its rows, N at a time from `row` on.
+  // Calls body(N, row) for each group of N of the thread's rows; `row` is the first of the group.
   template <class Body>
   __device__ void each(Body body) const {
     int64_t row = first;
@@ -49,7 +54,7 @@ struct Strip {
     for (; row < end; row += step) body(Number<1>{}, row);
   }
 
-  // write(sum) once a column, by a thread that has it: the sum of the block's values.
+  // Sums the values of a column over the block. One thread of each column calls write(sum).
   template <class Value, class Write>
   __device__ void sum(const Value& mine, Write write) const {
     __shared__ Value values[COLUMN_THREADS];
@@ -65,7 +70,8 @@ struct Strip {
   }
 };
 
-// What a kernel has found, a row for each of its parts, into one value a column.
+// Combines the partial results of another kernel, which are a row for each part, into one value per
+// column.
 template <class Value, class Write>
 __device__ void sum_parts(const Strip& strip, const Value* found, Write write) {
   typename Value::Running mine;
@@ -77,9 +83,9 @@ __device__ void sum_parts(const Strip& strip, const Value* found, Write write) {
 
 // ---- statistics -------------------------------------------------------------------------------
 
-// So many numbers, their mean, and the sum of the squares of their deviations from it. Sums are of
-// Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
-// Variances" (1979): nothing cancels where the mean is far from 0.
+// The count of some numbers, their mean, and the sum of their squared deviations from the mean. Two
+// of them are combined as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm
+// for Computing Sample Variances" (1979), without cancellation where the mean is far from 0.
 template <class T>
 struct Moments {
   T count, mean, squares;
@@ -90,7 +96,7 @@ struct Moments {
     return {all, mean + apart * share, squares + other.squares + apart * (apart * count * share)};
   }
 
-  // The same of many, one after the other.
+  // Combines many Moments one after the other, with compensation.
   struct Running {
     T count = T(0);
     RunningSum<T> mean, squares;
@@ -137,7 +143,7 @@ __device__ void sum_moments(int64_t rows, int64_t cols, int64_t width, int64_t p
 
 // ---- gradients of weights ---------------------------------------------------------------------
 
-// Sums of g·h and of g, h being the normalized x.
+// The sums of g·h and of g, where h is the normalized x.
 template <class T>
 struct WeightGrads {
   T weight, bias;
@@ -146,7 +152,7 @@ struct WeightGrads {
     return {weight + other.weight, bias + other.bias};
   }
 
-  // The same of many, one after the other.
+  // Adds many WeightGrads one after the other, with compensation.
   struct Running {
     RunningSum<T> weight, bias;
 
@@ -222,7 +228,7 @@ __device__ void batch_norm_weight_grads(int64_t rows, int64_t cols, int64_t widt
   weight_grads(strip, g, x, found, [=](T value, int64_t) { return (value - centre) * rstd; });
 }
 
-// With h = (x - mean)·rstd: dx = w·rstd·(g - mean(g) - h·mean(g·h)) (Ioffe and Szegedy, 2015).
+// Let h = (x - mean)·rstd. Then dx = w·rstd·(g - mean(g) - h·mean(g·h)) (Ioffe and Szegedy, 2015).
 template <class T>
 __device__ void batch_norm_grad(int64_t rows, int64_t cols, int64_t width, int64_t parts,
                                 const T* g, const T* x, const T* weight, const T* mean,

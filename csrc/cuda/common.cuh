@@ -1,8 +1,9 @@
-// common.cuh: what all kernels are written in. Nothing here needs a header of the CUDA toolkit: the
-// sources are compiled at run time, by NVRTC for the GPU it finds.
+// common.cuh: the types and device functions that all kernels share. NVRTC compiles the sources at
+// run time for the GPU of the machine, so that nothing here may need a header of the CUDA toolkit.
 //
-// Every kernel is given pointers, shapes and strides in elements, and knows nothing of graphs.
-// Conventions of the names: a thread is one of a warp of 32 lanes, warps form a block.
+// A kernel takes pointers, shapes, and strides in elements, and knows nothing of graphs.
+// Terms: a warp is 32 lanes, and each lane is a thread. Several warps form a thread block, which
+// "block" alone means too.
 #pragma once
 
 typedef long long int64_t;
@@ -20,7 +21,7 @@ namespace needle {
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// A number of the code, as an argument.
+// A compile-time integer, passed as a function argument.
 template <int N>
 struct Number {
   static constexpr int value = N;
@@ -31,8 +32,8 @@ constexpr bool is_same = false;
 template <class A>
 constexpr bool is_same<A, A> = true;
 
-// Numbers of 16 bits are stored, never computed with, as in csrc/cpu/view.h; the conversions are
-// those of csrc/cpu/kernels/functions.h.
+// The 16-bit types are storage formats: kernels convert them to float before any arithmetic, as in
+// csrc/cpu/view.h. The conversions are the same as those of csrc/cpu/kernels/functions.h.
 enum class float16 : unsigned short {};
 enum class bfloat16 : unsigned short {};
 template <class T>
@@ -53,7 +54,7 @@ __device__ inline float widen(float16 x) {
   return value;
 #endif
 }
-// Rounded to the nearest, ties to even.
+// Rounds to nearest, ties to even.
 __device__ inline float16 to_float16(float x) {
 #ifdef NEEDLE_EMULATOR
   const unsigned bits = __float_as_int(x), exponent = bits << 1 & 0xff000000u;
@@ -79,7 +80,7 @@ __device__ inline bfloat16 to_bfloat16(float x) {
   return static_cast<bfloat16>(stored);
 #endif
 }
-// A number as it is stored.
+// Converts a result to the type in which it is stored.
 template <class T, class Number>
 __device__ T narrow(Number x) {
   if constexpr (is_same<T, float16>)
@@ -97,7 +98,8 @@ constexpr bool is_signed = T(-1) < T(0);
 template <>
 inline constexpr bool is_signed<bool> = false;
 
-// The unsigned integer in which arithmetic on T wraps around, as in NumPy; floats are themselves.
+// The type for arithmetic on T. Signed integers use their unsigned type, so that they wrap around
+// on overflow as in NumPy. All other types use themselves.
 template <class T>
 struct Wrapping {
   using type = T;
@@ -113,7 +115,7 @@ struct Wrapping<int64_t> {
 template <class T>
 using wrapping = typename Wrapping<T>::type;
 
-// A Python number as an argument of a kernel.
+// A Python number, passed as a kernel parameter.
 struct Scalar {
   double real;
   int64_t integer;
@@ -138,7 +140,7 @@ struct Shape {
   int64_t n[N];
 };
 
-// The elements of an array with N axes; a stride of 0 repeats it.
+// An array with N axes. An axis with stride 0 is broadcast.
 template <class T, int N>
 struct Array {
   T* data;
@@ -153,8 +155,8 @@ struct Array {
   }
 };
 
-// The indices of element `i` in row-major order. Index is 32 bits wide where that is enough: a
-// GPU divides 64-bit integers slowly.
+// The indices of element `i` in row-major order. Index has 32 bits where these are enough, because
+// 64-bit integer division is slow on a GPU.
 template <class Index, int N>
 __device__ void unravel(Index i, const Shape<N>& shape, Index (&index)[N]) {
 #pragma unroll
@@ -166,7 +168,7 @@ __device__ void unravel(Index i, const Shape<N>& shape, Index (&index)[N]) {
   index[0] = i;
 }
 
-// 16 bytes that are loaded and stored by one instruction.
+// W elements, aligned so that a single vector instruction loads or stores up to 16 bytes of them.
 template <class T, int W>
 struct alignas(sizeof(T) * W) Pack {
   T item[W];
@@ -174,8 +176,8 @@ struct alignas(sizeof(T) * W) Pack {
 
 // ---- warps and blocks -------------------------------------------------------------------------
 
-// The sum (or what `combine` makes) of a value over LANES neighbours of a warp, in all of them. The
-// order is fixed: results are the same from run to run.
+// Reduces a value with `combine` over each group of LANES neighbouring lanes of a warp. All lanes
+// of the group get the result. The order is fixed, so that results are the same from run to run.
 template <int LANES, class T, class Combine>
 __device__ T over_lanes(T value, Combine combine) {
 #pragma unroll
@@ -185,14 +187,15 @@ __device__ T over_lanes(T value, Combine combine) {
   return value;
 }
 
-// The same over a block of whole warps, in all threads; `identity` is combined with nothing lost.
+// Reduces a value with `combine` over a thread block of whole warps; all threads get the result.
+// `identity` is the identity element of `combine`.
 template <class T, class Combine>
 __device__ T over_block(T value, T identity, Combine combine) {
   __shared__ T parts[WARP];
   value = over_lanes<WARP>(value, combine);
   const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   if (warps == 1) return value;
-  __syncthreads();  // the parts of an earlier call have been read
+  __syncthreads();  // wait until every thread has read the parts of an earlier call
   if (lane == 0) parts[warp] = value;
   __syncthreads();
   return over_lanes<WARP>(lane < warps ? parts[lane] : identity, combine);

@@ -1,25 +1,29 @@
-// convolution.cuh: 2-d convolution and its two gradients, channels last, as products of matrices
-// that exist only tile by tile ("implicit GEMM"; Chetlur et al., "cuDNN", 2014).
+// convolution.cuh: 2-d convolution and its two gradients, channels last, as implicit GEMMs: matrix
+// products of patches that are gathered tile by tile and never stored as a whole (Chetlur et al.,
+// "cuDNN", 2014).
 //
-// Contract: that of csrc/cpu/kernels/convolution.h. x (N, H, W, C) has any strides; w
-// (KH, KW, C / groups, O), g (N, OH, OW, O) and every result are compact. Results are overwritten.
-// Positions outside of the image count as zero.
+// Contract: the same as that of csrc/cpu/kernels/convolution.h. x (N, H, W, C) may have any
+// strides; w (KH, KW, C / groups, O), g (N, OH, OW, O) and every result are contiguous. Results are
+// overwritten. Positions outside the image count as zero.
 //
-// For each group of channels
+// Idea: the kernels compute, for each group of channels,
 //   conv2d:             y (pixels, filters)    = patches of x (pixels, taps) · w (taps, filters)
 //   conv2d_input_grad:  dx (pixels, channels)  = patches of g (pixels, taps) · wᵀ (taps, channels)
 //   conv2d_weight_grad: dw (taps, filters)     = patchesᵀ of x (taps, pixels) · g (pixels, filters)
-// where a tap is a position of the kernel and a channel (a filter in the gradient of x).
+// where a tap is a position of the kernel together with a channel (in the gradient of x: with a
+// filter).
 //
-// `Product` is how a block multiplies (block_product.cuh), by FMAs or by tensor cores; groups too
-// narrow for a tile, as those of a depthwise convolution, have a thread a result. The numbers of a
-// panel are found by arithmetic on their row and depth; a thread keeps what it knows of the one
-// that stays the same. Where channels lie in whole packs of 16 bytes, a pack is found at a time;
-// the next panels are on their way while these are multiplied. The gradient of x collects what
-// reaches a pixel, that of w sums over all pixels or over fixed parts of them, which are added up
-// afterwards: nothing is added with atomics.
+// The template parameter `Product` selects how a thread block multiplies (block_product.cuh): with
+// FMA instructions or with tensor cores. Groups that are too narrow for a tile, as in a depthwise
+// convolution, use one thread per result. The address of an element of a panel is computed from its
+// row and depth; a thread keeps the coordinates of its rows, which stay the same for all depths.
+// Where the channels fill whole packs of 16 bytes, one address serves a pack. Panels are double
+// buffered: the next ones are loaded while the current ones are multiplied. The gradient of x
+// gathers all contributions to a pixel. The gradient of w sums over all pixels, or is split over
+// fixed parts of them (split-K) whose partial sums are added afterwards. Neither needs atomics, so
+// that the order of additions is fixed.
 //
-// Bound: arithmetic; with few channels or filters a group, the loads of panels that stay empty.
+// Bound: arithmetic; with few channels or filters per group, the loads of mostly empty panels.
 #pragma once
 
 #include "block_product.cuh"
@@ -28,17 +32,17 @@ namespace needle {
 
 struct Convolution {
   int64_t images, height, width;
-  int64_t kernel_height, kernel_width, channels, filters, groups;  // channels, filters of a group
+  int64_t kernel_height, kernel_width, channels, filters, groups;  // channels, filters per group
   int64_t out_height, out_width;
   int64_t stride_y, stride_x, dilation_y, dilation_x, top, left;
 
-  __device__ int64_t row() const { return groups * filters; }  // of y, g and w
+  __device__ int64_t row() const { return groups * filters; }  // the row length of y, g and w
   __device__ int64_t kernel() const { return kernel_height * kernel_width; }
   __device__ int64_t out_pixels() const { return images * out_height * out_width; }
 };
 
-// Division by a number that many are divided by, in three instructions (Granlund and Montgomery,
-// "Division by invariant integers using multiplication", 1994, figure 4.1). Below 2^31.
+// Division of numbers below 2^31 by an invariant divisor, in three instructions (Granlund and
+// Montgomery, "Division by invariant integers using multiplication", 1994, figure 4.1).
 template <class Index>
 struct Divisor {
   Index by;
@@ -59,20 +63,22 @@ struct Divisor {
   }
 };
 
-// ---- operands: where the number at a row and a depth lies -------------------------------------
+// ---- operands: the address of an element at a given row and depth -----------------------------
 
-// Offsets and counts are an Index, 32 bits wide where that is enough. Neighbours along the depth,
-// or along the rows if not ALONG_DEPTH, lie side by side, PACK of them all there or all not.
+// Offsets and counts have the type Index, which has 32 bits where these are enough. PACK neighbours
+// along the depth (along the rows if not ALONG_DEPTH) are adjacent in memory, and either all of
+// them exist or none does.
 
-// A place on an image and what else its address is made of; a pixel and a tap add up to one.
+// A position on an image, and an offset for the other axes. The Spot of a pixel and the Spot of a
+// tap are added to get the address of an element.
 template <class Index>
 struct Spot {
-  static constexpr int NOWHERE = 1 << 29;  // beyond any image, also with another one added
+  static constexpr int NOWHERE = 1 << 29;  // outside any image, even after adding another Spot
   Index offset;
   int y, x;
 };
 
-// The points of an image that a grid steps on, and how many there are.
+// Regularly spaced points on an image: their number, first position and step along each axis.
 struct Grid {
   int height, width;
   int first_y, first_x, step_y, step_x;
@@ -92,7 +98,8 @@ struct Grid {
   }
 };
 
-// What the taps of a kernel see from each pixel. Rows are pixels, or taps if TURNED.
+// The matrix of patches (im2col): for each pixel, the elements of the image under the taps of the
+// kernel. Rows are pixels and the depth runs over taps; the other way round if TURNED.
 template <class T, class Index, bool TURNED, int PACK_>
 struct Patches {
   using Number = T;
@@ -100,10 +107,10 @@ struct Patches {
   static constexpr int PACK = PACK_;
 
   Array<const T, 4> image;
-  int64_t height, width;  // of the image
+  int64_t height, width;  // size of the image
   Grid pixels, taps;
   Index pixel_count, tap_count, channels;
-  Divisor<Index> inner, outer;  // of a depth
+  Divisor<Index> inner, outer;  // split a depth into its coordinates
 
   __device__ Patches(const Array<const T, 4>& image, int64_t height, int64_t width,
                      const Grid& pixels, int64_t pixel_count, const Grid& taps, int64_t channels)
@@ -157,7 +164,8 @@ struct Patches {
   __device__ const T* somewhere() const { return image.data; }
 };
 
-// The columns of a group's filters in w or g: row j, depth k is data[k·stride + j].
+// The columns of w or g that belong to a group. The element at row j and depth k is
+// data[k·stride + j].
 template <class T, class Index, int PACK_>
 struct Columns {
   using Number = T;
@@ -178,8 +186,9 @@ struct Columns {
 
 // ---- the product ------------------------------------------------------------------------------
 
-// A thread's share of the panels of an operand: DEPTHS × ROWS packs. Neighbouring threads take
-// neighbours in memory, at most 8 along the depth or 32 along the rows, so that none has many rows.
+// The packs of an operand's panels that a thread loads: DEPTHS × ROWS of them per panel.
+// Neighbouring threads load adjacent packs, so that accesses are coalesced. At most 8 threads lie
+// along the depth, or 32 along the rows, so that no thread keeps the coordinates of many rows.
 template <class Panel, int DEPTH, class Index, class Operand>
 struct Gathered {
   using T = typename Operand::Number;
@@ -195,7 +204,7 @@ struct Gathered {
   static constexpr int DEPTHS = (DEPTH + DEPTH_STEP - 1) / DEPTH_STEP;
 
   const Operand& operand;
-  int i, k;  // the first of its numbers
+  int i, k;  // row and depth in the panel of the first element that the thread loads
   decltype(static_cast<const Operand*>(nullptr)->row(Index(0))) rows[ROWS];
   Pack<T, W> held[ASYNC ? 1 : DEPTHS][ASYNC ? 1 : ROWS];
 
@@ -208,7 +217,8 @@ struct Gathered {
 
   __device__ bool takes_part() const { return i < Panel::SIZE && k < DEPTH; }
 
-  // What it needs at a depth, into registers or, without waiting, to its place.
+  // Loads the thread's packs of the panel at `depth`: by asynchronous copies into `panel` if ASYNC,
+  // else into registers, from which `settle` stores them.
   __device__ void fetch(Index depth, Panel& panel) {
     if (!takes_part()) return;
 #pragma unroll
@@ -226,7 +236,7 @@ struct Gathered {
     }
   }
 
-  // From registers to its place.
+  // Stores the packs from registers to the panel in shared memory. Does nothing if ASYNC.
   __device__ void settle(Panel& panel) const {
     if (ASYNC || !takes_part()) return;
 #pragma unroll
@@ -243,7 +253,8 @@ struct Gathered {
   }
 };
 
-// Writes the sums for the columns from j on of n, of the row of results that begins at `row`.
+// Writes ADJACENT sums to the columns from j on of a row of results, which starts at `row` and has
+// n columns. Columns beyond n are skipped.
 template <class Product, class Index, class T>
 __device__ void write_sums(T* row, Index j, int64_t n, const typename Product::Sum* sums) {
   constexpr int N = Product::ADJACENT;
@@ -261,8 +272,8 @@ __device__ void write_sums(T* row, Index j, int64_t n, const typename Product::S
   }
 }
 
-// A block's tile of the m × n results of a · b over depths [begin, end): rows from i0, columns from
-// j0. row_of(i) is where row i of the results begins.
+// Computes a tile of the m × n product a · b over the depths [begin, end). The tile starts at row
+// i0 and column j0. row_of(i) is the address of row i of the results.
 template <class Product, class Index, class A, class B, class RowOf>
 __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Index begin, Index end,
                                  int64_t m, int64_t n, RowOf row_of) {
@@ -278,7 +289,7 @@ __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Ind
   for (Index k = begin; k < end; place ^= 1) {
     a_panels.settle(left[place]), b_panels.settle(right[place]);
     wait_for_copies();
-    __syncthreads();  // these panels are there, the others have been used
+    __syncthreads();  // these panels are complete, and no thread reads the other two any more
     k += Product::DEPTH;
     if (k < end) a_panels.fetch(k, left[place ^ 1]), b_panels.fetch(k, right[place ^ 1]);
     product.multiply(left[place], right[place]);
@@ -289,7 +300,7 @@ __device__ void gathered_product(const A& a, const B& b, Index i0, Index j0, Ind
   });
 }
 
-// In place of a Product: a thread adds up its own result.
+// Takes the place of a Product where each thread computes one result by itself.
 template <class T>
 struct OneByOne {
   using Sum = sum_of<T>;
@@ -319,8 +330,9 @@ __device__ void product(const A& a, const B& b, Index i, Index j, Index begin, I
   }
 }
 
-// Which tile of which group, and of which part of the work, a block computes. With OneByOne, which
-// result a thread: neighbours have neighbouring columns, of all groups; beyond the last, i is m.
+// The tile, the group and the part of the work that a thread block computes. With OneByOne these
+// select the one result of a thread: neighbouring threads have neighbouring columns, counted over
+// all groups, and threads without a result get i >= m.
 template <class Product, class Index>
 struct Block {
   Index i, j;
@@ -344,13 +356,14 @@ struct Block {
   }
 };
 
-// The group's channels of an image.
+// The channels of an image from `first` on.
 template <class T>
 __device__ Array<const T, 4> channels_from(const Array<const T, 4>& x, int64_t first) {
   return {x.data + first * x.stride[3], {x.stride[0], x.stride[1], x.stride[2], x.stride[3]}};
 }
 
-// Patches of x below a kernel, `end` pixels of them.
+// The patches of x that the kernel covers at the first `end` output pixels, for the channels of a
+// group.
 template <bool TURNED, int PACK, class Index, class T>
 __device__ Patches<T, Index, TURNED, PACK> patches_of(const Convolution& p,
                                                       const Array<const T, 4>& x, int64_t group,
@@ -364,7 +377,7 @@ __device__ Patches<T, Index, TURNED, PACK> patches_of(const Convolution& p,
           p.channels};
 }
 
-// PACK_X and PACK_W are how many numbers of x and of w are found at a time.
+// PACK_X and PACK_W are the numbers of adjacent elements of x and of w that are loaded together.
 template <class Product, int PACK_X, int PACK_W, class Index, class T>
 __device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T* w, T* out) {
   const int64_t m = p.out_pixels(), k = p.kernel() * p.channels, n = p.filters;
@@ -376,8 +389,8 @@ __device__ void conv2d(const Convolution& p, const Array<const T, 4>& x, const T
                    [&](Index i) { return to + i * p.row(); });
 }
 
-// Part i of the sums over the pixels goes to the i-th array of the size of w in `out`; each takes
-// `share` pixels.
+// Split-K over the pixels: each part sums over `share` pixels. Part i writes its sums to the i-th
+// array of `out`, which has the size of w.
 template <class Product, int PACK_X, int PACK_G, class Index, class T, class Out>
 __device__ void conv2d_weight_grad(const Convolution& p, const Array<const T, 4>& x, const T* g,
                                    int64_t share, Out* out) {
@@ -393,17 +406,17 @@ __device__ void conv2d_weight_grad(const Convolution& p, const Array<const T, 4>
 
 // ---- the gradient of the image ----------------------------------------------------------------
 
-// With a stride s, pixel y of the image gets something only from the taps k for which y + top -
-// k·dilation is a multiple of s. Pixels s apart share them: for such a class of pixels the gradient
-// is a convolution of stride 1. This is one class, along one axis.
+// With a stride s, pixel y of the image receives gradient only through the taps k for which y + top
+// - k·dilation is a multiple of s. All pixels of one residue class modulo s have the same taps, and
+// for them the gradient is a convolution of stride 1. A Residue describes one class along one axis.
 struct Residue {
-  int first, count;         // its pixels: first, first + s, …
-  int tap, tap_step, taps;  // its positions of the kernel
-  int out_first, out_step;  // what its first pixel sees through its first tap, and the next
+  int first, count;         // the pixels of the class: first, first + s, …
+  int tap, tap_step, taps;  // the taps of the class: tap, tap + tap_step, …
+  int out_first, out_step;  // output position of the first pixel's first tap; step to the next tap
 
   __device__ Residue(int first, int size, int kernel, int stride, int dilation, int before)
       : first(first), count(first < size ? (size - first + stride - 1) / stride : 0), tap(0) {
-    tap_step = 1;  // the taps of a class lie as far apart as it takes to make a multiple of s
+    tap_step = 1;  // the smallest step for which tap_step·dilation is a multiple of s
     while (tap_step * dilation % stride != 0) ++tap_step;
     while (tap < tap_step && (first + before - tap * dilation) % stride != 0) ++tap;
     taps = tap < tap_step && tap < kernel ? (kernel - tap + tap_step - 1) / tap_step : 0;
@@ -412,7 +425,7 @@ struct Residue {
   }
 };
 
-// A part is a class of pixels.
+// Each part of the work is one residue class of pixels, see Residue.
 template <class Product, int PACK_G, int PACK_W, class Index, class T>
 __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, T* out) {
   const int64_t most_y = (p.height + p.stride_y - 1) / p.stride_y;
@@ -431,7 +444,8 @@ __device__ void conv2d_input_grad(const Convolution& p, const T* g, const T* w, 
       m,
       {y.taps, x.taps, 0, 0, y.out_step, x.out_step},
       p.filters};
-  // w turned, as an image of kernel_height × kernel_width that each channel sees in one pixel.
+  // wᵀ in terms of Patches: w is an image of kernel_height × kernel_width, the rows of the matrix
+  // are the channels, and all of them have the same taps.
   const int64_t position = n * p.row();
   const Patches<T, Index, false, PACK_W> weights{
       {w + column, {p.row(), p.kernel_width * position, position, 1}},

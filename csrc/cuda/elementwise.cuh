@@ -1,16 +1,21 @@
-// elementwise.cuh: fill, copy, unary, binary, select; any function of the elements of some arrays.
+// elementwise.cuh: fill, copy, unary, binary, select; any element-wise function of some arrays.
 //
-// Contract: inputs have the shape of `out` (broadcasting is stride 0); `out` aliases none of them.
-// Bound: memory bandwidth. Where all operands lie in one order without gaps, a thread moves 16
-// bytes an access; else it finds each element by its indices. Threads stride over the grid, so that
-// the grid fits the GPU and not the array (Harris, "CUDA Pro Tip: Grid-Stride Loops", 2013).
+// Contract: inputs have the shape of `out` (a broadcast axis has stride 0); `out` aliases none of
+// them.
+//
+// Idea: where all operands are contiguous in the same order, a thread moves 16 bytes per access;
+// otherwise it computes the address of each element from its indices. With grid-stride loops the
+// size of the grid depends on the GPU and not on the array (Harris, "CUDA Pro Tip: Grid-Stride
+// Loops", 2013).
+//
+// Bound: memory bandwidth.
 #pragma once
 
 #include "functions.cuh"
 
 namespace needle {
 
-// out[i] = f(in[i]...) for the elements of arrays in one order; W elements make a pack.
+// out[i] = f(in[i]...) for arrays that are contiguous in the same order; W elements form a pack.
 template <int W, class F, class Out, class... In>
 __device__ void map_packed(F f, int64_t size, Out* out, const In*... in) {
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -22,7 +27,8 @@ __device__ void map_packed(F f, int64_t size, Out* out, const In*... in) {
     return y;
   };
   int64_t i = first;
-  // The loads of two packs are under way at a time; more elements do not fit the registers.
+  // The loads of two packs are in flight at a time. With W > 4 two packs would need too many
+  // registers.
   for (; W <= 4 && i + step < packs; i += 2 * step) {
     const auto low = one(reinterpret_cast<const Pack<In, W>*>(in)[i]...);
     const auto high = one(reinterpret_cast<const Pack<In, W>*>(in)[i + step]...);
@@ -35,7 +41,7 @@ __device__ void map_packed(F f, int64_t size, Out* out, const In*... in) {
   for (int64_t i = packs * W + first; i < size; i += step) out[i] = f(in[i]...);
 }
 
-// The same for any strides.
+// out[i] = f(in[i]...) for arrays with any strides.
 template <class Index, int N, class F, class Out, class... In>
 __device__ void map_strided(F f, int64_t size, const Shape<N>& shape, const Array<Out, N>& out,
                             const Array<const In, N>&... in) {
@@ -48,10 +54,10 @@ __device__ void map_strided(F f, int64_t size, const Shape<N>& shape, const Arra
   }
 }
 
-// Copies where neighbours in memory of the one array are not those of the other: rows follow each
-// other in `in`, columns in `out`. A tile is read along rows and written along columns; its rows in
-// shared memory are one number longer, so that they begin in different banks (Ruetsch and
-// Micikevicius, "Optimizing matrix transpose in CUDA", 2009).
+// Copies matrices between opposite layouts: `in` is column-major and `out` row-major. A tile goes
+// through shared memory, so that both the reads and the writes are coalesced. The rows of the tile
+// are padded by one element, which avoids bank conflicts (Ruetsch and Micikevicius, "Optimizing
+// matrix transpose in CUDA", 2009).
 template <int N, class Out, class In>
 __device__ void copy_turned(int64_t rows, int64_t cols, const Shape<N>& batch, int64_t matrices,
                             const Array<Out, N>& out, int64_t out_row, const Array<const In, N>& in,

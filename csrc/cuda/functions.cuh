@@ -1,5 +1,5 @@
-// functions.cuh: the scalar functions of element-wise ops, with the names and the meaning of those
-// in csrc/cpu/kernels/functions.h. Those that need nothing of CUDA are in csrc/common.
+// functions.cuh: the scalar functions of element-wise ops, with the same names and meanings as in
+// csrc/cpu/kernels/functions.h. Functions that need nothing specific to CUDA are in csrc/common.
 #pragma once
 
 #include "../common/library.h"
@@ -7,7 +7,7 @@
 
 namespace needle::f {
 
-// A float uses CUDA's single-precision functions, all else the double ones.
+// float uses the single-precision functions of CUDA; all other types use those for double.
 #define NEEDLE_FLOAT_FUNCTION(name, single, general) \
   template <class T>                                 \
   __device__ T name(T x) {                           \
@@ -44,7 +44,7 @@ __device__ T magnitude(T x) {
 }
 __device__ inline float remainder(float a, float b) { return ::fmodf(a, b); }
 __device__ inline double remainder(double a, double b) { return ::fmod(a, b); }
-// CUDA's pow takes some hundred instructions.
+// Squares are a special case, because CUDA's pow takes about a hundred instructions.
 __device__ inline float power(float a, float b) { return b == 2.0f ? a * a : ::powf(a, b); }
 __device__ inline double power(double a, double b) { return b == 2.0 ? a * a : ::pow(a, b); }
 

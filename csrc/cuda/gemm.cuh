@@ -1,11 +1,13 @@
-// gemm.cuh: the matrix product of any strides, and the one to learn from.
+// gemm.cuh: the matrix product for any strides, and the one to read first.
 //
-// out = a · b (+ bias): (m, k) · (k, n) for each of a batch. A block computes a tile of TILE × TILE
-// of the result; it goes over k in steps of DEPTH, for which it brings a panel of a and one of b
-// into shared memory. A thread keeps ROWS × ROWS results in registers, so that each number it reads
-// from shared memory is used ROWS times (Volkov and Demmel, "Benchmarking GPUs to tune dense linear
-// algebra", 2008). The next panels are read into registers while this one is multiplied, and there
-// are two places for panels, so that one barrier a step is enough.
+// Contract: out = a · b (+ bias), (m, k) · (k, n) for each matrix of a batch.
+//
+// Idea: a thread block computes a tile of TILE × TILE of the result. It iterates over k in steps of
+// DEPTH; in each step it loads a panel of a and a panel of b into shared memory. A thread keeps
+// ROWS × ROWS accumulators in registers, so that each number that it reads from shared memory is
+// used ROWS times (Volkov and Demmel, "Benchmarking GPUs to tune dense linear algebra", 2008). The
+// next panels are loaded into registers while the current ones are multiplied. Shared memory is
+// double buffered, so that one barrier per step is enough.
 #pragma once
 
 #include "functions.cuh"
@@ -14,24 +16,25 @@ namespace needle {
 
 template <class T>
 struct Tiles {
-  static constexpr int ROWS = is_same<T, float> ? 8 : 4;  // and columns of a thread
+  static constexpr int ROWS = is_same<T, float> ? 8 : 4;  // rows, and columns, per thread
   static constexpr int SIDE = 16;                         // threads along a side of the tile
   static constexpr int TILE = ROWS * SIDE;
   static constexpr int DEPTH = 8;
   static constexpr int THREADS = SIDE * SIDE;
-  static constexpr int LOADS = TILE * DEPTH / THREADS;  // numbers of a panel that a thread brings
+  static constexpr int LOADS = TILE * DEPTH / THREADS;  // elements of a panel that a thread loads
 };
 
-// A thread's share of the panels of one operand: element (i, k) of a panel of TILE × DEPTH is
-// x[i·row + k·col], 0 beyond the edges. Neighbouring threads read along the smaller stride.
+// Loads a thread's elements of the panels of one operand. Element (i, k) of a panel of TILE × DEPTH
+// is x[i·row + k·col], and 0 beyond the edges. Neighbouring threads read along the smaller stride,
+// so that accesses are coalesced.
 template <class T, class Stored>
 struct PanelLoader {
   using S = Tiles<T>;
-  const Stored* next;   // its first number in the next panel
-  int64_t step, turn;   // from one of its numbers to the next, and from panel to panel
-  int place, hop;       // where in the panel the first one goes, and how far off the next
-  unsigned inside = 0;  // bit j: the j-th one lies in a row that there is
-  int left, down;       // how deep the operand goes on below the first one, and below the next
+  const Stored* next;   // the thread's first element in the next panel
+  int64_t step, turn;   // strides in x between the thread's elements, and between panels
+  int place, hop;       // position in the panel of the first element, and stride to the next
+  unsigned inside = 0;  // bit j: the row of element j exists
+  int left, down;       // remaining depth at the first element, and depth between two elements
 
   __device__ PanelLoader(const Stored* x, int64_t row, int64_t col, int64_t rows, int64_t depth) {
     const int t = threadIdx.x;
@@ -59,8 +62,8 @@ struct PanelLoader {
   }
 };
 
-// `batch` is the shape of the batch, the strides of the matrices are those of their two axes.
-// The arrays hold numbers of type Stored, which are added up as T.
+// `batch` is the shape of the batch. The row and column strides are those of the two axes of a
+// matrix. The arrays hold numbers of type Stored; the arithmetic is done in T.
 template <int N, class T, class Stored>
 __device__ void gemm(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
                      const Array<const Stored, N>& a, int64_t a_row, int64_t a_col,

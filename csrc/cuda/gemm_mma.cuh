@@ -1,25 +1,29 @@
-// gemm_mma.cuh: the matrix product on tensor cores, of 2-byte numbers and of floats as TF32.
+// gemm_mma.cuh: the matrix product on tensor cores, for 2-byte types and for floats as TF32.
 //
-// The contract of gemm.cuh: out = a · b (+ bias) for each of a batch, any strides. A block computes
-// 128 × 128 results, each of its 8 warps 64 × 32 of them in registers, from panels of 32 in depth
-// that lie in shared memory as they lie in memory (block_product.cuh). The next panels are copied
-// while these are multiplied (NVIDIA, "CUTLASS: Efficient GEMM in CUDA", sections on the hierarchy
-// and on pipelining). Compute capability 8.0 and later.
+// Contract: the same as that of gemm.cuh: out = a · b (+ bias) for each matrix of a batch, any
+// strides. It needs compute capability 8.0 or later.
+//
+// Idea: a thread block computes a tile of 128 × 128. Each of its 8 warps keeps 64 × 32 accumulators
+// in registers. The panels in shared memory are 64 bytes deep and have the layout that the operands
+// have in global memory (block_product.cuh). Panels are double buffered: asynchronous copies load
+// the next ones while the current ones are multiplied (NVIDIA, "CUTLASS: Efficient GEMM in CUDA",
+// sections on the hierarchy and on pipelining).
 #pragma once
 
 #include "block_product.cuh"
 
 namespace needle {
 
-// `x` is (depth, lines) if not ALONG_DEPTH, else (lines, depth).
+// Starts the copy of a panel from `depth` on. `x` is (rows, depth) if ALONG_DEPTH, otherwise
+// (depth, rows).
 template <class Panel, class T>
 __device__ void load_panel(const Matrix<T>& x, int64_t depth, Panel& panel) {
   const Matrix<T> from = Panel::ALONG_DEPTH ? x.from(0, depth) : x.from(depth, 0);
   load_tile<Panel::LINES, Panel::LENGTH, Panel::STEP, true>(from, panel.data);
 }
 
-// A_TURNED: a's columns lie side by side in memory; B_TURNED: b's rows do. It is a matter of speed
-// alone.
+// A_TURNED says that the columns of a are contiguous, B_TURNED that the rows of b are. Both affect
+// only the speed, not the result.
 template <bool A_TURNED, bool B_TURNED, int N, class T>
 __device__ void gemm_mma(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
                          const Array<const T, N>& a, int64_t a_row, int64_t a_col,
@@ -42,7 +46,7 @@ __device__ void gemm_mma(const Shape<N>& batch, int64_t m, int64_t n, int64_t k,
   load_panel(x, 0, left[0]), load_panel(y, 0, right[0]);
   for (int64_t depth = 0, place = 0; depth < k; depth += S::DEPTH, place ^= 1) {
     wait_for_copies();
-    __syncthreads();  // these panels are there, the others have been used
+    __syncthreads();  // these panels are complete, and no thread reads the other two any more
     if (depth + S::DEPTH < k) {
       load_panel(x, depth + S::DEPTH, left[place ^ 1]);
       load_panel(y, depth + S::DEPTH, right[place ^ 1]);

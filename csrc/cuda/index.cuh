@@ -1,7 +1,8 @@
-// index.cuh: rows of a matrix by an index, and its transpose, which adds rows.
+// index.cuh: gather of the rows of a matrix by an index, and scatter-add, which is its transpose.
 //
-// Contract: `x` is (rows, columns) with any strides, `index` flat int64, negative from the end. The
-// first index out of range is written to `bad` as its position; nothing is read or written for it.
+// Contract: `x` is (rows, columns) with any strides. `index` is a flat int64 array; negative
+// indices count from the end. The position of the first index that is out of range is written to
+// `bad`, and no element is read or written for such an index.
 #pragma once
 
 #include "sums.cuh"
@@ -30,7 +31,7 @@ __device__ void gather_rows(int64_t count, int64_t columns, int64_t rows,
   }
 }
 
-// Finds an index out of range before anything is written.
+// Reports an index that is out of range, before another kernel writes anything.
 __device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* index,
                                   unsigned long long* bad) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
@@ -39,10 +40,11 @@ __device__ inline void check_rows(int64_t count, int64_t rows, const int64_t* in
   }
 }
 
-// out[index[i]] += src[i] for an index that counts from the beginning; what is out of range is left
-// out. `order` sorts the index stably: the thread at the first place of an equal run adds all of
-// the run, in its order, so that sums do not depend on which thread is first. No atomics. Sums of
-// floats are within 2·u·Σ|x| of the exact ones, however long the run.
+// out[index[i]] += src[i] for a non-negative index; indices that are out of range are skipped.
+// `order` is a stable argsort of the index. The thread at the first position of a run of equal
+// indices adds the whole run in order. No atomics are needed, and the sums do not depend on the
+// order in which threads run. Sums of floats are within 2·u·Σ|x| of the exact ones, whatever the
+// length of the run.
 template <class T>
 __device__ void scatter_add_rows(int64_t count, int64_t columns, int64_t rows,
                                  const Array<T, 2>& out, const int64_t* index, const int64_t* order,

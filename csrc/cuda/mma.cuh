@@ -1,11 +1,11 @@
-// mma.cuh: tensor cores, which multiply tiles of 2-byte numbers, or of floats rounded to TF32, and
-// add in float.
+// mma.cuh: tensor-core instructions. They multiply tiles of 2-byte numbers, or of floats rounded to
+// TF32, and accumulate in float.
 //
-// A warp holds a tile of 16 × 16 numbers as a Fragment, two numbers a register, or one of 16 × 8
-// floats, and sums of 16 × 8 as 4 floats a lane: lane l has those of rows l / 4 and l / 4 + 8 and
-// of columns l % 4 · 2 and the next (NVIDIA, "PTX ISA", sections on mma.m16n8k16, mma.m16n8k8 and
-// ldmatrix). Compute capability 8.0 and later. The emulator of the tests has no PTX: there the same
-// is computed in C++.
+// A warp holds an operand tile as a Fragment: 16 × 16 2-byte numbers, two per register, or 16 × 8
+// floats. It holds 16 × 8 accumulators as 4 floats per lane: lane l has rows l / 4 and l / 4 + 8,
+// in each of them columns l % 4 · 2 and l % 4 · 2 + 1 (NVIDIA, "PTX ISA", sections on mma.m16n8k16,
+// mma.m16n8k8 and ldmatrix). The instructions need compute capability 8.0 or later. The emulator
+// that the tests use has no PTX, so that it computes the same in C++.
 #pragma once
 
 #include "common.cuh"
@@ -16,7 +16,7 @@ namespace needle {
 
 // ---- numbers of 2 bytes -----------------------------------------------------------------------
 
-// The type in which numbers of a stored type are added.
+// The type of the accumulator for numbers of a stored type.
 template <class T>
 struct SumOf {
   using type = T;
@@ -32,11 +32,11 @@ struct SumOf<bfloat16> {
 template <class T>
 using sum_of = typename SumOf<T>::type;
 
-// Those of other types are added as they are.
+// float and double need no conversion: they are accumulated as they are.
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 
-// Two numbers in a register, the first in its lower half.
+// Packs two numbers into a register, the first into the lower half.
 template <class T>
 __device__ uint32_t pack(float low, float high) {
 #ifdef NEEDLE_EMULATOR
@@ -51,7 +51,7 @@ __device__ uint32_t pack(float low, float high) {
 #endif
 }
 
-// A float with the 10 bits that TF32 keeps; ties go away from zero, as the hardware rounds.
+// Rounds a float to the 10 mantissa bits of TF32. Ties round away from zero, as in the hardware.
 __device__ inline uint32_t to_tf32(uint32_t bits) {
 #ifdef NEEDLE_EMULATOR
   return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
@@ -64,9 +64,10 @@ __device__ inline uint32_t to_tf32(uint32_t bits) {
 
 // ---- fragments --------------------------------------------------------------------------------
 
-// 16 numbers by 32 bytes of depth over a warp, in four squares of 8 by 16 bytes. As the left
-// operand of a product they are in the order of columns; as the right one, two blocks of 8 columns,
-// each in the order of depth.
+// An operand tile of 16 rows and 32 bytes of depth, distributed over the lanes of a warp. It
+// consists of four squares of 8 rows by 16 bytes. In a left operand the squares are ordered by
+// depth, then by rows within a depth. A right operand is two blocks of 8 columns, each ordered by
+// depth.
 struct Fragment {
   uint32_t square[4];
 };
@@ -76,8 +77,9 @@ constexpr int SQUARE_DEPTH = 16 / sizeof(T);
 template <class T>
 constexpr int FRAGMENT_DEPTH = 2 * SQUARE_DEPTH<T>;
 
-// Square s of a fragment lies s % 2 squares down and s / 2 squares on in the tile in shared memory,
-// or the other way round if ACROSS. Each is transposed if TRANSPOSED. Floats are rounded to TF32.
+// Loads a fragment from a tile in shared memory. Square s is at row s % 2 and column s / 2 of the
+// squares of the tile, or the other way round if ACROSS. Each square is transposed if TRANSPOSED.
+// Floats are rounded to TF32.
 template <bool ACROSS, bool TRANSPOSED, class T>
 __device__ Fragment load_squares(const T* tile, int stride) {
   constexpr int ROWS = TRANSPOSED ? SQUARE_DEPTH<T> : 8, COLS = TRANSPOSED ? 8 : SQUARE_DEPTH<T>;
@@ -89,10 +91,10 @@ __device__ Fragment load_squares(const T* tile, int stride) {
 #ifdef NEEDLE_EMULATOR
   constexpr bool ONE_BY_ONE = true;
 #else
-  constexpr bool ONE_BY_ONE = TRANSPOSED && sizeof(T) == 4;  // which ldmatrix cannot transpose
+  constexpr bool ONE_BY_ONE = TRANSPOSED && sizeof(T) == 4;  // ldmatrix cannot transpose floats
 #endif
   if constexpr (ONE_BY_ONE) {
-    constexpr int WORD = 4 / sizeof(T);  // numbers of a register
+    constexpr int WORD = 4 / sizeof(T);  // numbers per register
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
       const int i = lane / 4, j = lane % 4 * WORD;
@@ -127,28 +129,28 @@ __device__ Fragment load_squares(const T* tile, int stride) {
   return result;
 }
 
-// The left operand: 16 rows along the depth of the product.
+// Loads a left operand, stored as (rows, depth).
 template <class T>
 __device__ Fragment load_left(const T* tile, int stride) {
   return load_squares<false, false>(tile, stride);
 }
-// The left operand, stored transposed.
+// Loads a left operand, stored as (depth, rows).
 template <class T>
 __device__ Fragment load_left_transposed(const T* tile, int stride) {
   return load_squares<true, true>(tile, stride);
 }
-// The right operand: rows of the depth, in each the columns of the product.
+// Loads a right operand, stored as (depth, columns).
 template <class T>
 __device__ Fragment load_right(const T* tile, int stride) {
   return load_squares<false, true>(tile, stride);
 }
-// The right operand, stored transposed: 16 columns of the product, in each the depth.
+// Loads a right operand, stored as (columns, depth).
 template <class T>
 __device__ Fragment load_right_transposed(const T* tile, int stride) {
   return load_squares<true, false>(tile, stride);
 }
 
-// sums (16 × 8) += a · columns 8·half and on of b.
+// sums (16 × 8) += a · b', where b' is the 8 columns of b from column 8·half on.
 template <class T>
 __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const Fragment& a,
                              const Fragment& b, int half) {
@@ -160,7 +162,7 @@ __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const F
   __syncwarp();
   const auto number = [](uint32_t word, int k) {
     if constexpr (sizeof(T) == 4)
-      return __uint_as_float(word & ~0x1fffu);  // the hardware does not see the other bits
+      return __uint_as_float(word & ~0x1fffu);  // the hardware ignores the other bits
     else
       return widen(T{static_cast<uint16_t>(k % 2 ? word >> 16 : word)});
   };
@@ -198,10 +200,11 @@ __device__ void multiply_add(float& s0, float& s1, float& s2, float& s3, const F
 #endif
 }
 
-// ---- copies that run beside the arithmetic ----------------------------------------------------
+// ---- asynchronous copies ----------------------------------------------------------------------
 
-// 16 bytes to shared memory, zeros if nothing is `there`; done after `wait_for_copies`, for others
-// after a barrier too.
+// Starts an asynchronous copy of 16 bytes to shared memory; writes zeros if not `there`. The thread
+// that started the copy may read the bytes after `wait_for_copies`, other threads after a further
+// barrier.
 __device__ inline void copy_async(void* to, const void* from, bool there) {
 #ifdef NEEDLE_EMULATOR
   for (int i = 0; i < 16; ++i)

@@ -1,20 +1,26 @@
-// optimizer.cuh: one optimizer step of many parameters, or the norm of their gradients, in one
-// launch and one pass over memory.
+// optimizer.cuh: multi-tensor optimizer steps. One launch updates many parameters, or computes the
+// norm of their gradients, in a single pass over memory.
 //
-// Contract: the arrays of a parameter are compact, of one size and floating type. `out` is new
-// memory; moments are updated in place. The arrays come as a table among the kernel's own
-// parameters, of which there are at most 4 KB: nothing is uploaded. A block goes over a share of
-// one row, 16 bytes an access where all its arrays are aligned. Bound: memory bandwidth.
+// Contract: the arrays of a parameter are contiguous and have the same size and floating type. The
+// new parameter goes to new memory; moments are updated in place.
+//
+// Idea: a table of the arrays is passed as a kernel parameter, so that nothing is copied to the GPU
+// before the launch. The limit of 4 KB for kernel parameters bounds the size of the table. A thread
+// block processes a share of one row of the table, with accesses of 16 bytes where all arrays of
+// the row are aligned.
+//
+// Bound: memory bandwidth.
 #pragma once
 
 #include "functions.cuh"
 
 namespace needle {
 
-constexpr int TABLE = 64;               // rows of a launch
-constexpr int64_t BLOCK_BYTES = 16384;  // of an array, that a block goes over
+constexpr int TABLE = 64;               // rows of the table, at most
+constexpr int64_t BLOCK_BYTES = 16384;  // bytes of each array that a block processes
 
-// `count` rows of arrays of one size; `blocks` is how many blocks the rows up to one take.
+// `count` rows of arrays; the arrays of a row have the same size. blocks[row] is the inclusive
+// prefix sum of the numbers of thread blocks of the rows.
 template <class T, int ARRAYS>
 struct Table {
   int64_t count, blocks[TABLE], size[TABLE];
@@ -48,7 +54,8 @@ struct Width {
   static constexpr int WIDTH = W;
 };
 
-// Calls each(width, row, i) for the packs, W numbers from the i-th on, of this block's share.
+// Calls each(width, row, i) for the packs in this block's share. A pack is the `width` elements of
+// a row from element i on.
 template <class T, int ARRAYS, class Each>
 __device__ void over_share(const Table<T, ARRAYS>& table, Each each) {
   static_assert(sizeof(table) <= 4096 - 64, "the parameters of a kernel, with the numbers of Adam");
@@ -71,8 +78,8 @@ __device__ void over_share(const Table<T, ARRAYS>& table, Each each) {
 
 // ---- steps ------------------------------------------------------------------------------------
 
-// step(p, gradient, moment, moment) is the new p; there may be fewer moments. The arrays are p, its
-// gradient, the new p and the moments.
+// Applies p_new = step(p, gradient, moment, moment), which also updates the moments. Fewer than two
+// moments are allowed. The arrays of a row are p, its gradient, p_new and the moments.
 template <class T, int ARRAYS, class Step>
 __device__ void update(const Table<T, ARRAYS>& table, const Step& step) {
   constexpr int MOMENTS = ARRAYS - 3;
@@ -92,7 +99,8 @@ __device__ void update(const Table<T, ARRAYS>& table, const Step& step) {
   });
 }
 
-// u = momentum·u + (1 - dampening)·g;  p - lr·u, or p - lr·(g + momentum·u) for Nesterov.
+// u = momentum·u + (1 - dampening)·g. The new p is p - lr·u, or p - lr·(g + momentum·u) for
+// Nesterov momentum.
 template <bool NESTEROV, class T, int ARRAYS>
 __device__ void sgd(const Table<T, ARRAYS>& table, double lr, double momentum, double decay,
                     double dampening) {
@@ -108,7 +116,8 @@ __device__ void sgd(const Table<T, ARRAYS>& table, double lr, double momentum, d
 }
 
 // Kingma and Ba 2015, "Adam", algorithm 1; decoupled decay: Loshchilov and Hutter 2019, "AdamW".
-// `unbias1` and `unbias2` are 1 / (1 - beta^step), `keep` what decoupled decay leaves of p.
+// `unbias1` and `unbias2` are the bias corrections 1 / (1 - beta^step) of the two moments. `keep`
+// is the factor by which decoupled weight decay shrinks p.
 template <class T>
 __device__ void adam(const Table<T, 5>& table, double lr, double beta1, double beta2, double eps,
                      double l2, double keep, double unbias1, double unbias2) {
@@ -122,7 +131,7 @@ __device__ void adam(const Table<T, 5>& table, double lr, double beta1, double b
 
 // ---- norms ------------------------------------------------------------------------------------
 
-// The sum of the squares of each block's share, in double.
+// Computes the sum of squares of each block's share, in double.
 template <class T>
 __device__ void sums_of_squares(const Table<T, 1>& table, double* sums) {
   double sum = 0;

@@ -1,24 +1,28 @@
-// pooling.cuh: the largest pixel, or the mean, below a kernel at each of its positions on an image,
-// and the gradients.
+// pooling.cuh: 2-d max and average pooling, and the gradients.
 //
-// Contract: that of needle/backend_ndarray/reference.py. Images x (N, H, W, C) have any strides;
-// what has the size of the result, (N, OH, OW, C), and gradients of images are compact. Results are
-// overwritten. A thread makes one element, neighbouring threads those of neighbouring channels. A
-// pixel collects its gradient from the windows that it is in, in their order: nothing is added with
-// atomics. Bound: memory bandwidth; pixels of overlapping windows come from the caches again.
+// Contract: the same as that of needle/backend_ndarray/reference.py. An image x (N, H, W, C) may
+// have any strides. Arrays of the shape of the result, (N, OH, OW, C), and gradients of images are
+// contiguous. Results are overwritten.
+//
+// Idea: each thread computes one element, and neighbouring threads have neighbouring channels, so
+// that accesses are coalesced. A pixel gathers its gradient from the windows that contain it, in a
+// fixed order, so that no atomics are needed.
+//
+// Bound: memory bandwidth; pixels that several windows share are read again from the caches.
 #pragma once
 
 #include "reduce.cuh"
 
 namespace needle {
 
-// Images and results; the kernel's size, steps, spread, and the padding before, as {y, x}.
+// The shapes of image and result, and the parameters of the window, each as {y, x}. `padding` is
+// the padding at the top and on the left.
 struct Pooling {
   Shape<4> image, result;
   int64_t kernel[2], stride[2], dilation[2], padding[2];
 };
 
-// body(i, index) for the elements of an array, a thread at a time.
+// Calls body(i, index) for each element of an array, in a grid-stride loop.
 template <class Index, class Body>
 __device__ void each_element(const Shape<4>& shape, Body body) {
   const Index size = static_cast<Index>(shape.n[0] * shape.n[1] * shape.n[2] * shape.n[3]);
@@ -30,9 +34,10 @@ __device__ void each_element(const Shape<4>& shape, Body body) {
   }
 }
 
-// visit(pixel, inside) for all that lies below the kernel at a place of the result; padding, which
-// is not inside, is `outside`.
-// Small kernels have a size known to the compiler (else 0): all their pixels are loaded at once.
+// Calls visit(pixel, inside) for each pixel of the window of a result element. Pixels in the
+// padding have the value `outside`, and `inside` is false for them. HEIGHT and WIDTH are the size
+// of a small window, known at compile time, so that the loads of all its pixels are in flight
+// together; they are 0 for larger windows.
 template <int HEIGHT, int WIDTH, class Index, class T, class Visit>
 __device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const Index (&place)[4],
                            T outside, Visit visit) {
@@ -54,26 +59,26 @@ __device__ void each_below(const Pooling& p, const Array<const T, 4>& x, const I
   }
 }
 
-// The places along one side of the result whose windows a pixel is in.
+// The positions [first, end) along one axis of the result whose windows may contain a pixel.
 struct Covering {
   int first, end, stride, dilation, pixel;
 
   __device__ Covering(const Pooling& p, int side, int64_t place)
       : stride(static_cast<int>(p.stride[side])), dilation(static_cast<int>(p.dilation[side])) {
     const int reach = (static_cast<int>(p.kernel[side]) - 1) * dilation + 1;
-    pixel = static_cast<int>(place + p.padding[side]);  // counted from the padding's edge
+    pixel = static_cast<int>(place + p.padding[side]);  // counted from the edge of the padding
     first = pixel < reach ? 0 : (pixel - reach) / stride + 1;
     const int last = pixel / stride, most = static_cast<int>(p.result.n[1 + side]) - 1;
     end = (last < most ? last : most) + 1;
   }
 
-  // Whether the pixel lies below a position of the kernel and not between two of them.
+  // Whether the window at `place` contains the pixel. A dilated window has gaps.
   __device__ bool meets(int place) const {
     return dilation == 1 || (pixel - place * stride) % dilation == 0;
   }
 };
 
-// visit(i) for all elements of the result whose windows a pixel is in.
+// Calls visit(i) for each element of the result whose window contains the pixel.
 template <class Index, class Visit>
 __device__ void each_above(const Pooling& p, const Index (&pixel)[4], Visit visit) {
   const Covering rows(p, 0, pixel[1]), columns(p, 1, pixel[2]);
@@ -87,7 +92,7 @@ __device__ void each_above(const Pooling& p, const Index (&pixel)[4], Visit visi
   }
 }
 
-// a == b, where NaN equals NaN.
+// a == b, except that NaN equals NaN.
 template <class T>
 __device__ bool same(T a, T b) {
   return a == b || (a != a && b != b);
@@ -108,7 +113,8 @@ __device__ void max_pool2d(const Pooling& p, const Array<const T, 4>& x, T* out,
   });
 }
 
-// Equal largest pixels share the gradient; in a window with NaN those that are NaN.
+// All pixels of a window that equal its maximum share the gradient equally. In a window that
+// contains NaN, the maximum is NaN and the NaN pixels share the gradient.
 template <class Index, class T>
 __device__ void max_pool2d_grad(const Pooling& p, const T* g, const Array<const T, 4>& x,
                                 const T* out, const T* ties, T* dx) {

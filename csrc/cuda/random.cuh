@@ -1,9 +1,14 @@
-// random.cuh: numbers of a counter-based generator, as src/needle/backend_ndarray/philox.py.
+// random.cuh: a counter-based random number generator, the same as in
+// src/needle/backend_ndarray/philox.py.
 //
-// Contract: seed and offset are read from the GPU's memory, where a captured program moves the
-// offset on; `out` is compact. A thread makes 16 bytes of numbers from one block of the generator:
-// what they are follows from the seed, the offset and their place, whatever the grid is.
-// Bound: memory bandwidth; a block is 20 wide products.
+// Contract: seed and offset are read from global memory, so that a captured graph can advance the
+// offset; `out` is contiguous.
+//
+// Idea: a thread makes 16 bytes of numbers from one block of the generator, which is the output for
+// one counter. The numbers depend only on the seed, the offset and the position in `out`, not on
+// the size of the grid.
+//
+// Bound: memory bandwidth; a block of the generator takes 20 multiplications of 32 × 32 bits.
 #pragma once
 
 #include "functions.cuh"
@@ -14,8 +19,8 @@ struct Words {
   uint32_t word[4];
 };
 
-// Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-// 2011) of the counter (block, 0).
+// The output of Philox4x32-10 for the counter (block, 0) (Salmon, Moraes, Dror and Shaw, "Parallel
+// random numbers: as easy as 1, 2, 3", SC 2011).
 __device__ inline Words philox(uint64_t block, uint64_t seed) {
   uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32);
   uint32_t c2 = 0, c3 = 0;
@@ -30,14 +35,15 @@ __device__ inline Words philox(uint64_t block, uint64_t seed) {
   return {{c0, c1, c2, c3}};
 }
 
-// What differs between the types: the integers of a block, and powers of two.
+// The parts that depend on the floating type: how a block is split into integers, and the powers of
+// two that scale them.
 template <class T>
 struct Draw;
 template <>
 struct Draw<float> {
   using Signed = int32_t;
   static constexpr float UNIT = 0x1p-24f, ALL = 0x1p-32f;
-  static constexpr int DROPPED = 8;  // of the bits, in a uniform number
+  static constexpr int DROPPED = 8;  // low bits that a uniform number does not use
 
   static __device__ uint32_t whole(const Words& w, int i) { return w.word[i]; }
   static __device__ void sincospi(float x, float* s, float* c) { ::sincospif(x, s, c); }
@@ -54,7 +60,7 @@ struct Draw<double> {
   static __device__ void sincospi(double x, double* s, double* c) { ::sincospi(x, s, c); }
 };
 
-// In [0, 1).
+// Uniform numbers in [0, 1).
 template <class T, int N>
 __device__ void uniform(const Words& words, Pack<T, N>& out) {
 #pragma unroll
@@ -63,7 +69,8 @@ __device__ void uniform(const Words& words, Pack<T, N>& out) {
   }
 }
 
-// Standard normal numbers, two of two integers (Box and Muller, 1958): radius and angle.
+// Standard normal numbers by the Box-Muller transform (Box and Muller, 1958): two integers give a
+// radius and an angle, and these give two numbers.
 template <class T, int N>
 __device__ void normal(const Words& words, Pack<T, N>& out) {
   using D = Draw<T>;

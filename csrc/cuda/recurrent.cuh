@@ -1,15 +1,19 @@
-// recurrent.cuh: one step of time of an LSTM or an Elman RNN, product and cell in one kernel.
+// recurrent.cuh: one time step of an LSTM or an Elman RNN; the matrix product and the cell are
+// fused into one kernel.
 //
-// Contract: all arrays are compact and of one floating type. `before` is the state (B, H) that the
-// step starts from, w (H, G·H) has its columns gate by gate, gates (B, G·H) hold the projections of
-// the input and get what the gradient needs. The gradients take wᵀ as (G·H, H).
+// Contract: all arrays are contiguous and of one floating type. `before` (B, H) is the state at the
+// start of the step. w (H, G·H) has its columns gate by gate. gates (B, G·H) hold the projections
+// of the input; the step overwrites them with the values that the gradient needs. The gradients
+// take wᵀ as (G·H, H).
 //
-// A block makes ROWS × UNITS of the new states. Steps follow each other and their products are
-// small, so that a step takes as long as its memory takes to answer: the depth of the product is
-// shared out among the lanes and warps of a block, each has many loads of w under way, and what
-// they have is added up at the end in a fixed order. Neighbouring lanes read neighbouring columns
-// of w; rows of the left operand come through shared memory.
-// Bound: w from the L2 cache, once for ROWS rows.
+// Idea: a thread block computes ROWS × UNITS of the new states. Time steps run one after the other
+// and their products are small, so that memory latency limits a step. Therefore the depth of the
+// product is split over the lanes and warps of a block (split-K), and each of them has many loads
+// of w in flight. The partial sums are added at the end in a fixed order. Neighbouring lanes read
+// neighbouring columns of w, so that accesses are coalesced; the left operand goes through shared
+// memory.
+//
+// Bound: reads of w from the L2 cache, once for every ROWS rows.
 #pragma once
 
 #include "functions.cuh"
@@ -18,21 +22,21 @@
 namespace needle {
 
 constexpr int STEP_ROWS = 16, STEP_UNITS = 8, STEP_WARPS = BLOCK / WARP;
-constexpr int STEP_PARTS = WARP / STEP_UNITS;  // gates, or shares of the depth
+constexpr int STEP_PARTS = WARP / STEP_UNITS;  // gates, or parts of the depth
 
-// Sums over the depth of left (rows, depth) · w (depth, columns), for a thread's row and unit:
-// those of column unit + gate·units for each of STEP_PARTS gates, or with ONE the sum of column
+// Computes left (rows, depth) · w (depth, columns) for the row and the unit of a thread. The result
+// has the columns unit + gate·units for each of STEP_PARTS gates, or with ONE only the column
 // `unit`.
 template <bool ONE, class T>
 struct StepProduct {
   static constexpr int W = ACCESS / sizeof(T), DEPTH = 1024 / sizeof(T), STEP = DEPTH + W;
-  static constexpr int SHARE = ONE ? STEP_WARPS * STEP_PARTS : STEP_WARPS;  // of the depth
+  static constexpr int SHARE = ONE ? STEP_WARPS * STEP_PARTS : STEP_WARPS;  // parts of the depth
   union Shared {
     alignas(ACCESS) T left[STEP_ROWS * STEP];
     T sums[STEP_WARPS][STEP_ROWS][WARP];
   };
 
-  // Threads of no row and unit (see `Cell`) get nothing of use.
+  // The result is undefined in threads that have no row and unit (see `Cell`).
   static __device__ void run(const Matrix<T>& left, const T* w, int64_t units, int64_t columns,
                              int64_t first, T (&out)[STEP_PARTS]) {
     __shared__ Shared shared;
@@ -73,7 +77,7 @@ struct StepProduct {
   }
 };
 
-// The row and unit of a thread, which half of the threads of a block have.
+// The row and unit of a thread. Only the first half of the threads of a block have one.
 struct Cell {
   int64_t first_row, first_unit, row, unit;
   bool inside;
@@ -86,7 +90,7 @@ struct Cell {
   }
 };
 
-// The rows of a matrix that a block needs.
+// The rows of a contiguous matrix from `first` on.
 template <class T>
 __device__ Matrix<T> rows_from(const T* x, int64_t first, int64_t rows, int64_t cols) {
   return {x + first * cols, cols, 1, rows - first, cols};
@@ -94,8 +98,8 @@ __device__ Matrix<T> rows_from(const T* x, int64_t first, int64_t rows, int64_t 
 
 // ---- LSTM -------------------------------------------------------------------------------------
 
-// Gates in the order i, f, g, o (Hochreiter and Schmidhuber, 1997; Gers et al., 2000); they are
-// kept after their activation.
+// The gates are ordered i, f, g, o (Hochreiter and Schmidhuber, 1997; Gers et al., 2000) and are
+// stored after their activation.
 template <class T>
 __device__ void lstm_step(int64_t rows, int64_t units, const T* w, const T* before, const T* c,
                           T* gates, T* h_next, T* c_next) {
@@ -113,9 +117,10 @@ __device__ void lstm_step(int64_t rows, int64_t units, const T* w, const T* befo
   c_next[at] = state, h_next[at] = o * f::tanh(state);
 }
 
-// The gates of a step become the gradients of their projections. `later` (B, 4·H) are those of the
-// next step, through which the state's gradient comes; in the last one it is `d_last`. dc (B, H)
-// is that of the cell, of this step's end before and of its beginning after.
+// Overwrites the gates of a step with the gradients of their projections. `later` (B, 4·H) holds
+// these gradients for the next time step; the gradient of the state flows back through them. In the
+// last time step it is `d_last` instead. dc (B, H) is the gradient of the cell state: on entry at
+// the end of the step, on return at its start.
 template <bool LAST, class T>
 __device__ void lstm_step_grad(int64_t rows, int64_t units, const T* turned, const T* later,
                                const T* d_last, const T* dh, const T* c, const T* c_next, T* gates,
@@ -140,7 +145,7 @@ __device__ void lstm_step_grad(int64_t rows, int64_t units, const T* turned, con
 
 // ---- Elman RNN --------------------------------------------------------------------------------
 
-// gates (B, H) get before·w added; the state is their tanh or relu (Elman, 1990).
+// Adds before·w to gates (B, H). The new state is the tanh or the relu of the sum (Elman, 1990).
 template <bool RELU, class T>
 __device__ void rnn_step(int64_t rows, int64_t units, const T* w, const T* before, T* gates,
                          T* h_next) {

@@ -1,9 +1,9 @@
-// reduce.cuh: sum, prod, max, min over any axes; argmax and argmin; running sums.
+// reduce.cuh: sum, prod, max, min over any axes; argmax, argmin, cumsum and argsort along one axis.
 //
-// Contract: sums and products of integers are int64; NaN wins max, min, argmax and argmin. The
-// order of additions depends on the shapes alone: results are the same from run to run. A sum of
-// floats is within 64·u·Σ|x| of the exact one, whatever its length, a running sum within 16·u·Σ|x|
-// (sums.cuh).
+// Contract: sums and products of integers are int64. max, min, argmax and argmin propagate NaN. The
+// order of additions depends only on the shapes, so that results are the same from run to run. A
+// sum of floats is within 64·u·Σ|x| of the exact one, whatever its length, and a cumulative sum
+// within 16·u·Σ|x| (sums.cuh).
 #pragma once
 
 #include "functions.cuh"
@@ -79,8 +79,8 @@ struct Min {
   }
 };
 
-// What a thread makes of values that it takes one after the other. A sum that is not LONG, of a
-// few dozens, is a plain one.
+// Reduces the values of a thread one after the other. Sums are compensated; sums of at most a few
+// dozen values (not LONG) are plain.
 template <class Combine, class T, bool LONG = true>
 struct Accumulator {
   T all = Combine::template identity<T>();
@@ -91,9 +91,9 @@ struct Accumulator {
 template <class T>
 struct Accumulator<Sum, T, true> : RunningSum<T> {};
 
-constexpr int LOADS = 4;  // of a thread that are under way at a time
+constexpr int LOADS = 4;  // loads that a thread has in flight at a time
 
-// What `combine` makes of the packs first, first + step, … below end.
+// Reduces the packs first, first + step, … below end with `combine`.
 template <class A, class Combine, class Read>
 __device__ A over_packs(Combine combine, int64_t first, int64_t end, int64_t step, Read read) {
   using Loaded = decltype(read(first));
@@ -122,8 +122,9 @@ __device__ A over_packs(Combine combine, int64_t first, int64_t end, int64_t ste
   return all.value();
 }
 
-// Part `part` of `parts` of the elements that result `result` is made of: [begin, end) of them,
-// from `start` on. `kept` and `reduced` are the axes of x, the axes that vary fastest last.
+// The elements that one part of a reduction takes: of the `count` elements that are reduced to
+// result number `result`, those in [begin, end), at addresses relative to `start`. `kept` and
+// `reduced` are the axes of x that are kept and reduced, each with the fastest-varying axis last.
 template <class Index, int K, int R, class T>
 struct Share {
   const Shape<R>& reduced;
@@ -149,9 +150,9 @@ struct Share {
   }
 };
 
-// One block a result: its threads stride over the reduced elements, then combine what they have.
-// Part p of result i goes to out[p, i]. With W > 1 the elements lie one after the other, a whole
-// number of aligned packs in each of the lines.
+// One thread block per result: its threads stride over the reduced elements, then combine their
+// partial results. Part p of result i goes to out[p, i]. W > 1 requires that the reduced elements
+// of a result are contiguous and form a whole number of aligned packs.
 template <int W, class Combine, class A, class Index, int K, int R, class T>
 __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& kept,
                               const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
@@ -174,8 +175,8 @@ __device__ void reduce_blocks(Combine combine, int64_t results, const Shape<K>& 
   }
 }
 
-// One thread a result, for arrays whose kept axes vary fastest: neighbouring threads read
-// neighbouring elements. Parts as above.
+// One thread per result, for arrays whose kept axes vary fastest: neighbouring threads read
+// neighbouring elements, so that accesses are coalesced. Part p of result i goes to out[p, i].
 template <class Combine, class A, class Index, int K, int R, class T>
 __device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>& kept,
                                const Array<const T, K>& x, int64_t count, const Shape<R>& reduced,
@@ -191,7 +192,8 @@ __device__ void reduce_threads(Combine combine, int64_t results, const Shape<K>&
 
 // ---- along one axis ---------------------------------------------------------------------------
 
-// A line is the elements along one axis; `kept` are the others. One block a line.
+// A line is the elements along one axis; `kept` are the other axes. Each thread block processes one
+// line at a time.
 template <class T>
 struct Best {
   T value;
@@ -235,8 +237,9 @@ __device__ void argreduce(int64_t lines, const Shape<N>& kept, const Array<const
   }
 }
 
-// Running sums: a block takes its line in pieces of one element a thread and carries the total on,
-// with compensation. Inside of a piece, steps of doubling length (Hillis and Steele, 1986).
+// Cumulative sums. A block processes its line in pieces of one element per thread and carries the
+// total, with compensation, from piece to piece. Within a piece it does a parallel scan with steps
+// of doubling length (Hillis and Steele, "Data parallel algorithms", 1986).
 template <int N, class T>
 __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
                        int64_t length, int64_t x_stride, const Array<T, N>& out,
@@ -268,9 +271,9 @@ __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T,
   }
 }
 
-// A stable order of each line, by a bitonic network (Batcher, 1968) on indices in global memory:
-// `order` has `padded` (a power of two) places a line, and equal elements compare by their index.
-// NaNs come last. One block a line.
+// A stable argsort of each line, by a bitonic sorting network (Batcher, 1968) on indices in global
+// memory. `order` has `padded` elements per line, a power of two. Equal elements compare by their
+// index, which makes the sort stable. NaNs come last.
 template <bool DESCENDING, int N, class T>
 __device__ void argsort(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
                         int64_t length, int64_t x_stride, int64_t padded, int64_t* order,

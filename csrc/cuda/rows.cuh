@@ -1,17 +1,20 @@
-// rows.cuh: softmax, cross-entropy and layer norm of the rows of a matrix, with their gradients;
-// those of layer norm's weights are in columns.cuh.
+// rows.cuh: softmax, cross-entropy and layer norm per row of a matrix, with their gradients. The
+// gradients of the weights of layer norm are in columns.cuh.
 //
-// Contract: matrices are compact (rows, cols) of one floating type, vectors compact. A block takes
-// a row: its threads stride over the columns and combine what they have in a fixed order. A sum is
+// Contract: matrices (rows, cols) and vectors are contiguous and of one floating type. A sum is
 // within 32·u·Σ|x| of the exact sum of its terms, whatever its length (sums.cuh).
-// Bound: memory bandwidth; a row is read from the caches after its first reading.
+//
+// Idea: a thread block processes a row. Its threads stride over the columns, then combine their
+// partial results in a fixed order.
+//
+// Bound: memory bandwidth; after the first pass over a row, later passes read it from the caches.
 #pragma once
 
 #include "reduce.cuh"
 
 namespace needle {
 
-// out[j] = f(j) for the columns of a row, where f reads nothing that is written.
+// out[j] = f(j) for the columns of a row. f must not read `out`.
 template <class T, class F>
 __device__ void map_row(F f, int64_t cols, T* out) {
   const int64_t step = blockDim.x;
@@ -26,7 +29,8 @@ __device__ void map_row(F f, int64_t cols, T* out) {
   for (; j < cols; j += step) out[j] = f(j);
 }
 
-// The sums of K terms of every column of a row, in all threads; terms(j) are those of column j.
+// Sums K terms per column over the columns of a row; terms(j) returns the terms of column j. All
+// threads get the sums.
 template <int K, class T, class Terms>
 __device__ Pack<T, K> row_sums(int64_t cols, Terms terms) {
   RunningSum<T> mine[K];
@@ -55,17 +59,17 @@ __device__ Pack<T, K> row_sums(int64_t cols, Terms terms) {
   return all;
 }
 
-// The largest number of a row and the sum of exp(x - largest). The sum of a row whose largest
-// number is infinite is NaN.
+// The maximum of a row and the sum of exp(x - maximum). The sum is NaN if the maximum is infinite.
 template <class T>
 struct Exponentials {
   T top, sum;
 };
 
-// Those of the numbers that a thread has seen. The sum is that of exp(x - base), and is scaled when
-// a number comes that is larger than the base (Milakov and Gimelshein, "Online normalizer
-// calculation for softmax", 2018), but only by so much that what it has lost by its scalings dies
-// away: numbers that rise slowly would scale it each time.
+// The running maximum of a thread's numbers and the sum of exp(x - base). The base is raised and
+// the sum rescaled when a larger number arrives (Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", 2018), but only if it exceeds the base by more than 1. Numbers that
+// rise slowly would otherwise rescale the sum each time. With this threshold each rescaling shrinks
+// the earlier rounding errors by at least a factor of e, so that they do not accumulate.
 template <class T>
 struct RunningExponentials {
   T base = lowest<T>(), top = lowest<T>();
@@ -89,7 +93,7 @@ struct RunningExponentials {
     return {all, over_block(mine, T(0), Sum{}) + (all - all)};
   }
 
-  // exp(x - y); the difference of two infinities is NaN where exp(0) is meant.
+  // exp(x - y), and 1 where x == y: the difference of two equal infinities would be NaN.
   static __device__ T exponential(T x, T y) { return x == y ? T(1) : f::exp(x - y); }
 };
 
@@ -126,7 +130,7 @@ __device__ void softmax(int64_t rows, int64_t cols, const T* x, T* out) {
 
 // ---- cross-entropy ----------------------------------------------------------------------------
 
-// The first label that is neither a class nor the ignored one goes to `bad`, as its position.
+// Writes to `bad` the position of the first label that is neither a class nor the ignored label.
 __device__ inline void check_labels(int64_t rows, int64_t cols, const int64_t* labels,
                                     int64_t ignored, unsigned long long* bad) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
@@ -137,15 +141,15 @@ __device__ inline void check_labels(int64_t rows, int64_t cols, const int64_t* l
   }
 }
 
-// loss = logsumexp - (1 - smoothing)·logit[label] - smoothing·mean(logits); 0 in ignored rows.
-// lse (rows, 2) gets the terms of the logsumexp, e.top and log(e.sum).
+// loss = logsumexp - (1 - smoothing)·logit[label] - smoothing·mean(logits), and 0 in ignored rows.
+// The two terms of the logsumexp, e.top and log(e.sum), are written to lse (rows, 2).
 template <class T>
 __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const int64_t* labels,
                               T* losses, T* lse, int64_t ignored, double smoothing) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* x = logits + row * cols;
     const int64_t label = labels[row];
-    const bool kept = label != ignored && label >= 0 && label < cols;  // others: see check_labels
+    const bool kept = label != ignored && label >= 0 && label < cols;  // see also check_labels
     const Exponentials<T> e = row_exponentials(x, cols);
     T shifted = 0;
     if (smoothing > 0) {
@@ -164,7 +168,8 @@ __device__ void cross_entropy(int64_t rows, int64_t cols, const T* logits, const
   }
 }
 
-// scale[row]·(softmax - target), the target (1 - smoothing)·one_hot(label) + smoothing / cols.
+// out = scale[row]·(softmax - target), where the target is (1 - smoothing)·one_hot(label) +
+// smoothing / cols.
 template <class T>
 __device__ void cross_entropy_grad(int64_t rows, int64_t cols, const T* logits,
                                    const int64_t* labels, const T* scale, const T* lse, T* out,
@@ -201,7 +206,7 @@ __device__ void layer_norm(int64_t rows, int64_t cols, const T* x, const T* weig
   }
 }
 
-// With h = (x - mean)·rstd and p = g·w: dx = rstd·(p - mean(p) - h·mean(p·h)).
+// Let h = (x - mean)·rstd and p = g·w. Then dx = rstd·(p - mean(p) - h·mean(p·h)).
 template <class T>
 __device__ void layer_norm_grad(int64_t rows, int64_t cols, const T* g, const T* x, const T* weight,
                                 const T* means, const T* rstds, T* dx) {

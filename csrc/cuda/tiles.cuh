@@ -1,33 +1,35 @@
-// tiles.cuh: products of tiles in shared memory, by the threads' own arithmetic or by tensor cores.
+// tiles.cuh: products of tiles in shared memory, by FMA instructions or by tensor cores.
 //
-// A block multiplies in two ways. `multiply` makes a tile of ROWS × COLS sums of a · bᵀ, both read
-// along their columns; `hold` keeps such a tile (after what a kernel has made of it) as the left
-// operand of `add_held`, which adds its product with WIDTH columns of b to ROWS × WIDTH sums. A
-// thread has the sums of MINE rows: sums[r][c] is at row(r) and at column col(c), in the wide tile
-// wide(c). The LANES neighbours that share its rows combine what they have with `over_row`.
+// Contract: a thread block has two products. `multiply` adds a · bᵀ to ROWS × COLS accumulators.
+// `hold` takes such a tile, after the kernel has transformed it, as the left operand of `add_held`,
+// which adds its product with WIDTH columns of b to ROWS × WIDTH accumulators. A thread keeps
+// accumulators of MINE rows: sums[r][c] belongs to row row(r) and to column col(c), or to column
+// wide(c) in the tile of `add_held`. A row is shared by LANES neighbouring lanes, and `over_row`
+// reduces a value over them.
 //
-// The left operand a is a `Left`, made once by `keep`. The right operand b is one of the two
-// `Right`s that shared memory has room for: `fetch` begins to bring COLS rows of a matrix there,
-// which may be read after the next `arrive`, and what was there may be read until the `arrive`
-// before. So one of them comes while the other one is multiplied. All threads `arrive` together.
+// The left operand a is a `Left`, which `keep` makes once. The right operand b is a `Right`; shared
+// memory has room for two of them. `fetch` starts to copy COLS rows of a matrix into a Right. The
+// copy may be read after the next `arrive`, and the previous content may be read until the last
+// `arrive` before the `fetch`. Thus one Right is copied while the other is multiplied. `arrive` is
+// a barrier, which all threads of the block must call.
 //
-// `FmaTiles` and `MmaTiles` do this with the same names, so that a kernel is written once.
+// `FmaTiles` and `MmaTiles` have the same interface, so that a kernel is written once.
 #pragma once
 
 #include "mma.cuh"
 
 namespace needle {
 
-constexpr int BLOCK = 256;         // threads
+constexpr int BLOCK = 256;         // threads per block
 constexpr int ACCESS = 16;         // bytes that one instruction moves
-constexpr int BANKS_GAP = ACCESS;  // bytes between rows in shared memory, so that banks differ
+constexpr int BANKS_GAP = ACCESS;  // padding of rows in shared memory, against bank conflicts
 
-// A matrix in global memory, with any strides; beyond its rows and columns it is 0.
+// A matrix in global memory, with any strides. Elements beyond its rows and columns count as 0.
 template <class T>
 struct Matrix {
   const T* data;
   int64_t row, col;    // strides
-  int64_t rows, cols;  // how many there are
+  int64_t rows, cols;  // numbers of rows and columns
 
   __device__ Matrix from(int64_t i, int64_t j) const {
     return {data + i * row + j * col, row, col, rows - i, cols - j};
@@ -38,9 +40,10 @@ __device__ inline int at_most(int64_t n, int limit) {
   return n < limit ? static_cast<int>(n) : limit;
 }
 
-// Brings ROWS × COLS of a matrix into shared memory, where rows are STRIDE apart: by packs where
-// they are aligned, which may still be on their way if ASYNC (see mma.cuh). Registers are scarce:
-// loops are unrolled only where the fast way waits for what it loads.
+// Copies a tile of ROWS × COLS of a matrix to shared memory, where its rows are STRIDE elements
+// apart. Aligned data is copied in packs. With ASYNC these copies are asynchronous (see mma.cuh).
+// Registers are scarce, so that loops are unrolled only where a thread waits for its loads of
+// packs.
 template <int ROWS, int COLS, int STRIDE, bool ASYNC = false, class T>
 __device__ void load_tile(const Matrix<T>& x, T* tile) {
   constexpr int W = ACCESS / sizeof(T);
@@ -69,11 +72,12 @@ __device__ void load_tile(const Matrix<T>& x, T* tile) {
   }
 }
 
-// ---- by the threads' own arithmetic -----------------------------------------------------------
+// ---- by FMA instructions ----------------------------------------------------------------------
 
-// Registers hold R × R sums of a thread, each number from shared memory is used R times (Volkov and
-// Demmel, 2008, as in gemm.cuh). A held tile lies in shared memory. So do the operands, part by
-// part and while they are multiplied: of any length, and nothing is fetched before.
+// A thread keeps R × R accumulators in registers and uses each number that it reads from shared
+// memory R times (Volkov and Demmel, 2008, as in gemm.cuh). A held tile is in shared memory. The
+// operands may have any depth: each product copies them to shared memory panel by panel. `fetch`
+// only remembers the matrix, so that copies do not overlap with arithmetic.
 template <class T, int WIDTH_>
 struct FmaTiles {
   using Number = T;
@@ -81,11 +85,11 @@ struct FmaTiles {
   static constexpr int WIDTH = WIDTH_, SIDE = 16, R = is_same<T, float> ? 4 : 2;
   static constexpr int ROWS = R * SIDE, COLS = R * SIDE, LANES = SIDE;
   static constexpr int MINE = R, SCORES = R, WIDE = WIDTH / SIDE;
-  static constexpr bool WHOLE = false;  // whether a tile is as wide as all results
+  static constexpr bool WHOLE = false;  // whether WIDTH always covers all columns of the result
 
   static constexpr int W = ACCESS / sizeof(T), P = WIDE < W ? WIDE : W, GAP = BANKS_GAP / sizeof(T);
-  static constexpr int DEPTH = 32, STEP = DEPTH + GAP;       // of the panels of `multiply`
-  static constexpr int CHUNK = 32, WIDE_STEP = WIDTH + GAP;  // rows at a time in `add_held`
+  static constexpr int DEPTH = 32, STEP = DEPTH + GAP;       // panels of `multiply`
+  static constexpr int CHUNK = 32, WIDE_STEP = WIDTH + GAP;  // panels of `add_held`
   static constexpr int HELD_STEP = COLS + GAP;
   static constexpr int PANELS = (ROWS + COLS) * STEP, WIDE_PANEL = CHUNK * WIDE_STEP;
 
@@ -117,7 +121,7 @@ struct FmaTiles {
                                   Shared& shared) {
     T *const left = shared.panels, *const right = left + ROWS * STEP;
     for (int64_t k = 0; k < a.cols; k += DEPTH) {
-      __syncthreads();  // what was there has been used
+      __syncthreads();  // no thread reads the previous panels any more
       load_tile<ROWS, DEPTH, STEP>(a.from(0, k), left);
       load_tile<COLS, DEPTH, STEP>(b.matrix.from(0, k), right);
       __syncthreads();
@@ -139,7 +143,8 @@ struct FmaTiles {
     }
   }
 
-  // A row is written and read by the lanes that share it: their warp alone waits.
+  // The lanes that share a row are the only ones to write and read it. They are in one warp, so
+  // that a barrier of the warp is enough.
   static __device__ Held hold(const T (&sums)[MINE][SCORES], Shared& shared) {
     __syncwarp();
 #pragma unroll
@@ -151,7 +156,7 @@ struct FmaTiles {
     return {};
   }
 
-  // The columns of b from `slice` on.
+  // Uses the columns of b from `slice` on.
   static __device__ void add_held(T (&sums)[MINE][WIDE], const Held&, const Right& b, int64_t slice,
                                   Shared& shared) {
     for (int first = 0; first < COLS && first < b.matrix.rows; first += CHUNK) {
@@ -190,9 +195,10 @@ struct FmaTiles {
 
 // ---- by tensor cores --------------------------------------------------------------------------
 
-// A warp has 16 rows. The left operand stays in registers, and so does a held tile: sums of 16 × 16
-// lie where a left operand's numbers lie (Dao, "FlashAttention-2", 2023, section 3.3). Operands
-// have at most DEPTH columns, and are 0 beyond theirs.
+// Each warp computes 16 rows. The left operand stays in registers, and so does a held tile, because
+// the accumulators of a 16 × 16 product are distributed over the lanes in the same way as a left
+// operand (Dao, "FlashAttention-2", 2023, section 3.3). Operands have at most DEPTH columns;
+// missing columns count as 0.
 template <class T, int DEPTH_, int COLS_, int WIDTH_>
 struct MmaTiles {
   using Number = T;
@@ -229,7 +235,7 @@ struct MmaTiles {
     return over_lanes<LANES>(value, combine);
   }
 
-  // By way of the room of both right operands.
+  // The operand goes through the shared memory of both right operands.
   static __device__ Left keep(const Matrix<T>& a, Shared& shared) {
     Left left;
     load_tile<ROWS, DEPTH, STEP>(a, shared.panels);
@@ -268,7 +274,7 @@ struct MmaTiles {
     return held;
   }
 
-  // The columns of b from `slice` on.
+  // Uses the columns of b from `slice` on.
   static __device__ void add_held(float (&sums)[MINE][WIDE], const Held& held, const Right& b,
                                   int64_t slice, Shared&) {
 #pragma unroll
@@ -281,7 +287,7 @@ struct MmaTiles {
   }
 
  private:
-  // Adds to the sums of 16 columns from number c of this thread on.
+  // Adds a · b to a 16 × 16 part of the accumulators; c is its first column in this thread's sums.
   template <int N>
   static __device__ void add(float (&sums)[MINE][N], int c, const Fragment& a, const Fragment& b) {
 #pragma unroll
