@@ -341,7 +341,7 @@ class Scan(TensorTupleOp):
         others: Sequence[Value],
         d_out: Sequence[Tensor | None],
     ) -> tuple[Value | None, ...]:
-        """The gradients of one step's inputs, from those gradients of its outputs that are known."""
+        """The gradients of one step's inputs, from those of its outputs that are known."""
 
         def flat(*_: Tensor) -> TensorTuple:
             carries, ys = self.steps(before, slices)
