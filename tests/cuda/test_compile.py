@@ -134,10 +134,21 @@ def _moves(device: CudaDevice, dtype: np.dtype) -> None:
     device.gather_rows(x.reshape((8, 24)), index, device.empty((5, 24), dtype))
 
 
+# The functions of csrc/common/library.h.
+LIBRARY = frozenset(
+    (
+        "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "exp2",
+        "log2", "log10",
+    )
+)  # fmt: skip
+
+
 def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
     x, index = device.empty((8, 6, 4), dtype), device.empty((5,), INT64)
     turned, flags = x.permute((2, 0, 1)), device.empty((8, 6, 4), BOOL)
     for op in UNARY:
+        if op in LIBRARY and not is_float(dtype):  # arrays are converted to floats before
+            continue
         device.unary(op, x, flags if op in PREDICATES else device.empty(x.shape, dtype))
     for op in BINARY:
         if is_float(dtype) and op in BITS:

@@ -172,19 +172,20 @@ def test_an_index_out_of_range(gpu):
 def test_labels_that_are_refused(gpu):
     logits = ndl.Tensor(np.random.RandomState(0).randn(4, 3), device=gpu)
 
-    def labels(*values: float) -> ndl.Tensor:
-        return ndl.Tensor(np.array(values), device=gpu, dtype="float64", requires_grad=False)
+    def labels(dtype: str, *values: float) -> ndl.Tensor:
+        return ndl.Tensor(np.array(values), device=gpu, dtype=dtype, requires_grad=False)
 
     functions = (
-        lambda x, y: nn.NLLLoss()(ndl.log_softmax(x), y),
-        lambda x, y: nn.CrossEntropyLoss()(x, y),
-        lambda x, y: ndl.one_hot(y, 3).sum(),
+        ("int64", lambda x, y: nn.NLLLoss()(ndl.log_softmax(x), y)),
+        ("int64", lambda x, y: nn.CrossEntropyLoss()(x, y)),
+        ("float64", lambda x, y: ndl.one_hot(y, 3).sum()),
     )
-    for function in functions:
-        compiled = ndl.jit(function)
-        expected = function(logits, labels(0, 2, 1, 0)).numpy()
-        np.testing.assert_allclose(compiled(logits, labels(0, 2, 1, 0)).numpy(), expected, 1e-5)
-        for bad in (labels(0, 1, -1, 0), labels(0, 1, 3, 0), labels(0, 1, 0.7, 0)):
+    for dtype, function in functions:
+        compiled, good = ndl.jit(function), labels(dtype, 0, 2, 1, 0)
+        expected = function(logits, good).numpy()
+        np.testing.assert_allclose(compiled(logits, good).numpy(), expected, 1e-5)
+        fraction = [labels(dtype, 0, 1, 0.7, 0)] if dtype == "float64" else []
+        for bad in (labels(dtype, 0, 1, -1, 0), labels(dtype, 0, 1, 3, 0), *fraction):
             with pytest.raises(IndexError, match="the index at position 2 is out of range"):
                 compiled(logits, bad).numpy()
 

@@ -148,3 +148,14 @@ def test_what_cannot_be_compiled_says_what_to_do(function: Any, message: str):
     x = ndl.Tensor(X, device=ndl.cpu())
     with pytest.raises(RuntimeError, match=message):
         ndl.jit(function)(x)
+
+
+def test_a_constant_mask_selects() -> None:
+    """Its number of elements is known when the function is compiled."""
+    z = ndl.Tensor(np.random.RandomState(0).randn(4, 3), dtype="float64")
+
+    def off_diagonal(z: ndl.Tensor) -> ndl.Tensor:
+        return (z @ z.T)[~ndl.eye(4, dtype="bool")].reshape(4, 3)
+
+    found = ndl.jit(off_diagonal)(z)
+    np.testing.assert_allclose(found.numpy(), off_diagonal(z).numpy(), rtol=1e-12)

@@ -347,21 +347,35 @@ def _deferred_gradient(
 
 
 def grad(
-    output: Tensor, inputs: Sequence[Tensor], out_grad: Tensor | None = None
+    outputs: Tensor,
+    inputs: Tensor | Iterable[Tensor],
+    grad_outputs: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = True,
+    *,
+    allow_unused: bool = True,
+    out_grad: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """The gradients of `output` with respect to `inputs`, recorded if recording is on.
+    """The gradients of a Tensor with respect to others, recorded if recording is on.
 
-    No `.grad` changes. The gradient is None for an input that `output` does not depend on.
+    No `.grad` changes. The gradient is None for an input that the Tensor does not depend on.
+    `grad_outputs`, also called `out_grad`, is the gradient of the Tensor itself: ones by default.
+    `retain_graph` and `create_graph` are PyTorch's; graphs are kept, and gradients recorded, in any
+    case. Raises RuntimeError without `allow_unused` for an input that is not used.
     """
-    seed = check_seed(output, out_grad)
+    seed = check_seed(outputs, out_grad if grad_outputs is None else grad_outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     since = _since()
-    order = topological_order([output], since=since)
-    gradients = _reverse(order, output, seed)
+    order = topological_order([outputs], since=since)
+    gradients = _reverse(order, outputs, seed)
     trace = current_trace()
     if trace is not None:
         computed = [x for x in order if x._created < since and x.op is not None]
-        trace.asked_for_gradients(inputs, computed)
-    return [gradients.get(id(x)) for x in inputs]  # type: ignore[misc]
+        trace.asked_for_gradients(wanted, computed)
+    found = [gradients.get(id(x)) for x in wanted]
+    if not allow_unused and any(g is None for g in found):
+        raise RuntimeError("[grad] an input was not used; allow_unused=True gives None for it")
+    return found  # type: ignore[return-value]
 
 
 def vjp(

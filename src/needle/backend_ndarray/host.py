@@ -12,6 +12,7 @@ import numpy as np
 
 from ..typing import DTypeLike
 from . import versions
+from .symbolic import is_traced
 
 if TYPE_CHECKING:
     from .ndarray import NDArray
@@ -36,7 +37,7 @@ def as_numpy(x: NDArray, dtype: DTypeLike | None = None, copy: bool | None = Non
 
 def _share(x: NDArray) -> None:
     """Note that others may write to this array's memory, where the host sees it."""
-    if x._device.shares_memory:
+    if x._device.shares_memory and not is_traced(x):  # a traced constant is copied
         versions.share(x._handle)
 
 
