@@ -27,7 +27,10 @@ def test_the_record_of_registers(nvrtc):
 def test_what_is_reported():
     used = {"registers": 30, "shared": 0, "spilled": 0, "stack": 0}
     before = {"a": {"sm_80": used, "sm_90": used}, "b": {"sm_90": used}}
-    now = {"a": {"sm_90": {**used, "registers": 32}}, "c": {"sm_90": used}}
+    now = {
+        "a": {"sm_80": {**used, "registers": 32}, "sm_90": {**used, "registers": 34}},
+        "c": {"sm_90": used},
+    }
     assert cuda_resources.changes(now, before) == [
-        "b: gone", "a, sm_90: registers 30 -> 32", "c: new",
+        "b: gone", "a, sm_90: registers 30 -> 34", "c: new",
     ]  # fmt: skip
