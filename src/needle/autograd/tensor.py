@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
 from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
+from ..backend_ndarray.layout import unpack, wholes
 from ..backend_selection import Device, default_float
 from ..typing import DTypeLike, ShapeLike
 from . import operators
@@ -443,7 +444,7 @@ class Tensor(TorchMethods):
         >>> ndl.ones(2, 6).reshape(3, -1).shape
         (3, 4)
         """
-        return ops.reshape(self, ops.as_shape(shape, "reshape"))
+        return ops.reshape(self, wholes(unpack(shape), "reshape", "the shape"))
 
     def permute(self, *axes: ShapeLike) -> Tensor:
         """The axes in another order.
@@ -468,7 +469,7 @@ class Tensor(TorchMethods):
         >>> ndl.ones(2, 3, 4).permute(2, 0, 1).shape
         (4, 2, 3)
         """
-        return ops.permute(self, ops.as_shape(axes, "permute"))
+        return ops.permute(self, wholes(unpack(axes), "permute", "axes"))
 
 
 def _as_ndarray(array: object, device: Device | str | None, dtype: DTypeLike | None) -> NDArray:

@@ -10,10 +10,9 @@ import builtins
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-
 from ..backend_ndarray import NDArray, as_dtype, is_float, versions
 from ..backend_ndarray.dtypes import check_update_dtype
+from ..backend_ndarray.layout import checked_shape, unpack, wholes
 from ..backend_selection import Device, cpu, cuda
 from ..synonyms import accepts_synonyms
 from ..typing import DType, DTypeLike, Scalar, Shape, ShapeLike
@@ -63,7 +62,8 @@ class TorchMethods(Methods):
 
     def numel(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        count: int = self.realize_cached_data().size
+        return count
 
     nelement = numel
 
@@ -116,7 +116,7 @@ class TorchMethods(Methods):
 
     def view(self, *shape: ShapeLike) -> Tensor:
         """`reshape`, without a copy where the layout allows it."""
-        return ops.reshape(_as_tensor(self), ops.as_shape(shape, "view"))
+        return ops.reshape(_as_tensor(self), wholes(unpack(shape), "view", "the shape"))
 
     def reshape_as(self, other: Tensor) -> Tensor:
         """The elements in the shape of `other`."""
@@ -179,7 +179,7 @@ class TorchMethods(Methods):
     def _new(self, shape: Sequence[ShapeLike], value: Scalar, dtype: DTypeLike | None) -> Tensor:
         from .tensor import Tensor
 
-        full = self.device.full(ops.as_shape(shape, "new"), value, as_dtype(dtype or self.dtype))
+        full = self.device.full(checked_shape("new", shape), value, as_dtype(dtype or self.dtype))
         made: Tensor = Tensor.make_const(full)
         return made
 

@@ -421,7 +421,6 @@ from ._transcendental import (
 )
 from ._views import (
     Clone,
-    as_shape,
     atleast_1d,
     atleast_2d,
     atleast_3d,
@@ -565,7 +564,6 @@ __all__ = [
     "argmin",
     "argsort",
     "argwhere",
-    "as_shape",
     "asin",
     "asinh",
     "atan",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend_ndarray.layout import normalize_axes, normalize_axis, whole, wholes
+from ..backend_ndarray.layout import normalize_axes, normalize_axis, unpack, whole, wholes
 from ..typing import Axis, ShapeLike
 from ._indexing import getitem
 from ._joining import concatenate
 from ._shape import broadcast_to, flip, permute, reshape, tile, unsqueeze
-from ._views import as_shape, flatten, ravel
+from ._views import flatten, ravel
 
 
 def movedim(a: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
@@ -270,7 +270,7 @@ def repeat(a: Tensor, *repeats: ShapeLike) -> Tensor:
     >>> ndl.repeat(ndl.Tensor([1, 2]), 2, 2).tolist()
     [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
     """
-    counts = as_shape(repeats, "repeat")
+    counts = wholes(unpack(repeats), "repeat", "the shape")
     if len(counts) < a.ndim:
         raise ValueError(f"[repeat] needs a number for each axis of {a.shape}, got {counts}")
     return tile(a, counts)

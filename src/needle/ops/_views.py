@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
-from ..backend_ndarray.layout import broadcast_shapes, normalize_axis, wholes
+from ..backend_ndarray.layout import broadcast_shapes, normalize_axis, unpack, wholes
 from ..typing import Shape, ShapeLike
 from ._shape import broadcast_to, reshape, unsqueeze
 
@@ -47,32 +47,6 @@ def clone(a: Tensor) -> Tensor:
 
 
 # ---- shapes -------------------------------------------------------------------------------------
-
-
-def as_shape(shape: Sequence[ShapeLike], what: str) -> Shape:
-    """A shape that was given as separate integers or as one sequence.
-
-    Parameters
-    ----------
-    shape : sequence
-        What `*shape` received.
-    what : str
-        The function that errors name.
-
-    Returns
-    -------
-    Tensor
-        The shape as a tuple.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.ops.as_shape([2, 3], "f"), ndl.ops.as_shape([(2, 3)], "f")
-    ((2, 3), (2, 3))
-    """
-    if len(shape) == 1 and not isinstance(shape[0], int) and hasattr(shape[0], "__iter__"):
-        return wholes(shape[0], what, "the shape")
-    return wholes(shape, what, "the shape")
 
 
 def view_as(a: Tensor, other: Tensor) -> Tensor:
@@ -124,7 +98,7 @@ def expand(a: Tensor, *shape: ShapeLike) -> Tensor:
     >>> ndl.expand(ndl.ones(3, 1), 2, -1, 4).shape
     (2, 3, 4)
     """
-    wanted = as_shape(shape, "expand")
+    wanted = wholes(unpack(shape), "expand", "the shape")
     lead = len(wanted) - a.ndim
     if lead < 0:
         raise ValueError(f"[expand] {wanted} has fewer axes than the shape {a.shape}")
@@ -342,7 +316,6 @@ def atleast_3d(a: Tensor) -> Tensor:
 
 __all__ = [
     "Clone",
-    "as_shape",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
