@@ -23,11 +23,13 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py
 
-# Reinstalled when the C++ sources or the build change; Python sources are used in place.
+# Reinstalled when the C++ sources or the build change; Python sources are used in place. Without
+# isolation only what changed is compiled again.
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[cli,test]'
+	$(BIN)/pip install --quiet --group build
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
