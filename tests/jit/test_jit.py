@@ -109,6 +109,28 @@ def test_a_new_learning_rate_needs_no_new_program(mode):
     assert step.compilations == 1
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_schedule_beside_zero_grad_and_hyperparameters_needs_no_new_program(name, monkeypatch):
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    model = small_model()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    optimizer.param_groups[0]["dampening"] = 0.0  # PyTorch's momentum
+    schedule = optim.LinearLR(optimizer, total_iters=8)
+    plain = plain_step(model, optimizer)
+    names = type(optimizer)._ranges.keys() - {"lr"}
+
+    @ndl.jit
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = plain(x, y) + sum(getattr(optimizer, name, 0.0) for name in names)
+        schedule.step()
+        return loss
+
+    for x, y in batches(4):
+        step(x, y)
+    assert step.compilations == 1
+
+
 def test_another_weight_decay_needs_one(mode):
     model = small_model()
     optimizer = optim.SGD(model.parameters(), lr=0.1)

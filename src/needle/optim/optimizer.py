@@ -97,7 +97,12 @@ def hyperparameter(name: str) -> Any:
     """A property that reads the first group's value and sets every group's."""
 
     def get(self: Optimizer) -> Any:
-        return self.param_groups[0][name]
+        tracer = self._tracer()
+        if tracer is None or name == "lr":
+            return self.param_groups[0][name]
+        group = unwatched(self, "param_groups")[0]  # the learning rate beside it is no guard
+        tracer.guard_items(group, (name,))
+        return group[name]
 
     def set_all(self: Optimizer, value: Any) -> None:
         checked = self._checked({**self.param_groups[0], name: value})[name]

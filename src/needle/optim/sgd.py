@@ -6,7 +6,7 @@ import functools
 import warnings
 from typing import ClassVar
 
-from ..autograd import Tensor
+from ..autograd import Tensor, unwatched
 from ..backend_ndarray import NDArray
 from .clip import clip_grad_norm
 from .host_numbers import of_host
@@ -113,7 +113,7 @@ class SGD(Optimizer):
 
         A program that uses PyTorch's name is told once if its momentum is not PyTorch's.
         """
-        for group in self.param_groups:
+        for group in unwatched(self, "param_groups"):  # a compiled step does not depend on this
             if group["momentum"] and group["dampening"] is None and not group["nesterov"]:
                 _tell_of_momentum()
         super().zero_grad(set_to_none)
