@@ -134,7 +134,11 @@ REDUCTIONS = [
     call("argmin", X, dim=0, keepdim=True),
     call("all", X, 1), call("any", MASK, dim=0), call("count_nonzero", X, dim=1),
     call("aminmax", X, dim=1), call("std_mean", X, 1), call("var_mean", X, dim=0, keepdim=True),
-    call("median", X, 1), call("median", X, dim=0, keepdim=True), call("kthvalue", X, 2, 1),
+    *(call(name, X, *args, **options) for name in ("max", "min", "median")
+      for args, options in (((1,), {}), ((-1, True), {}), ((), {"dim": 0, "keepdim": True}))),
+    call("max", LEFT, 1), call("min", LEFT, dim=0), call("max", NAN, 1), call("min", NAN, 1),
+    call("max", X, Y), call("min", X, Y), call("mode", LEFT, 0), call("mode", X),
+    call("mode", LEFT, dim=1, keepdim=True), call("mode", V[:1]), call("kthvalue", X, 2, 1),
     call("quantile", X, 0.3), call("quantile", X, 0.3, dim=1), call("cov", X), call("corrcoef", X),
     by_value("quantile", X, np.array([0.25, 0.9]).view(Constant), dim=1, keepdim=True),
     call("quantile", X, 0.4, interpolation="nearest"), by_value("histc", X, 5),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
+from typing import get_overloads
 
 from needle import ops
 from needle.ops._methods import IN_PLACE, METHODS, names_of
@@ -19,9 +20,10 @@ HEAD = '''"""Written by tools/method_stubs.py from the tables of `needle.ops._me
 
 import builtins
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, overload
 
 from ..operands import ArrayLike, Operand
+from ..ops._named import MinMax, ValuesIndices
 from ..typing import Axis, DTypeLike, Scalar, ShapeLike
 from .tensor import Tensor
 from .value import Value
@@ -52,7 +54,8 @@ def method(name: str, function: object, in_place: bool = False) -> str:
             parts.append("*")
             star = True
         parts.append(f"{parameter.name}: {annotation}{default}")
-    own = [name for name in signature.parameters if name in ("axis", "axes", "keepdims")]
+    given = signature.parameters
+    own = [name for name in given if name in ("axis", "axes", "keepdims") and "dim" not in given]
     others = {
         "axis": "dim: Axis = ...",
         "axes": "dims: Axis = ...",
@@ -66,9 +69,17 @@ def method(name: str, function: object, in_place: bool = False) -> str:
     return f"    def {name}({', '.join(parts)}) -> {result}: ...\n"
 
 
+def forms(name: str, function: object, in_place: bool = False) -> str:
+    """`method`, for each of the forms of a function whose result depends on its arguments."""
+    overloads = get_overloads(inspect.unwrap(function))  # type: ignore[arg-type]
+    if not overloads:
+        return method(name, function, in_place)
+    return "".join(f"    @overload\n{method(name, form)}" for form in overloads)
+
+
 def stubs() -> str:
     """The text of the file."""
-    lines = [method(each, getattr(ops, name)) for name in METHODS for each in names_of(name)]
+    lines = [forms(each, getattr(ops, name)) for name in METHODS for each in names_of(name)]
     lines += [
         method(each + "_", getattr(ops, name), True) for name in IN_PLACE for each in names_of(name)
     ]

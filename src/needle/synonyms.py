@@ -51,14 +51,11 @@ class Names:
         self.function = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
         self.parameters = inspect.signature(function).parameters
         self.own = self.parameters.keys()
-        self.others = {
-            other: name
-            for names in SYNONYMS
-            for name in names
-            if name in self.own
-            for other in names
-            if other not in self.own
-        }
+        self.others: dict[str, str] = {}
+        for names in SYNONYMS:
+            own = [name for name in names if name in self.own]
+            # Of two names that mean different things, as in `max`, the first is meant.
+            self.others.update((other, own[0]) for other in names if own and other not in own)
 
     def translated(self, options: dict[str, object]) -> dict[str, object]:
         """Keyword arguments under the function's own names."""

@@ -66,6 +66,8 @@ def results(x: Any) -> list[Any]:
 
 
 def compare(result: Any, expected: Any, inputs: list[Any], references: list[Any]) -> None:
+    if type(expected).__module__ == "torch.return_types":
+        assert result._fields == type(expected).__match_args__
     result, expected = results(result), results(expected)
     assert len(result) == len(expected)
     total = reference_total = None

@@ -39,7 +39,7 @@ def normalized(x, axis):
 
 
 def sums(x, axis):
-    return [f(x * 0.5 + 1, axis) for f in (ndl.summation, ndl.max, ndl.min)]
+    return [f(x * 0.5 + 1, axis) for f in (ndl.summation, ndl.amax, ndl.amin)]
 
 
 def log_of_sum(x):
@@ -79,7 +79,7 @@ LOOPS = {
     "totals with what follows": Loop(log_of_sum, (3000,), 1),
     "a total of rows": Loop(sum_of_logs, (50, 20), 1),
     "integers": Loop(
-        lambda x: [ndl.summation(x, 0), ndl.max(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
+        lambda x: [ndl.summation(x, 0), ndl.amax(x, 0), ndl.summation(x)], (40, 30), 1, "int32"
     ),
     "arrays put together by rows": Loop(lambda x: put_together(x, 0), (8, 12), 1),
     "arrays put together by columns": Loop(lambda x: put_together(x, 1), (8, 12), 1),
@@ -148,7 +148,7 @@ def test_rows_are_looked_up_in_loops(columns, emulated, fake):
             ndl.summation(ndl.exp(ndl.take(table, i + 0) * 2), 1),
             ndl.take(ndl.tanh(table), i),  # what it reads is made by a loop of the same points
             ndl.take(ndl.zeros_like(table), i) + 1,
-            ndl.take(wide, i) - ndl.max(wide, 1, keepdims=True),
+            ndl.take(wide, i) - ndl.amax(wide, 1, keepdims=True),
             turned,
         ]
 
@@ -192,7 +192,7 @@ def test_special_numbers(gpu):
     x = ndl.Tensor(x, device=gpu)
 
     def function(x):
-        reductions = (ndl.summation, ndl.max, ndl.min, ops.prod)
+        reductions = (ndl.summation, ndl.amax, ndl.amin, ops.prod)
         return [f(x * 0.5, axes) for f in reductions for axes in (0, 1, None)]
 
     for ours, theirs in zip(ndl.jit(function)(x), function(x), strict=True):

@@ -45,7 +45,7 @@ INTEGERS = (
     "ndl.softplus({x})", "{x}.astype('float32') * np.float64(0.5)",
 )  # fmt: skip
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
-REDUCTIONS = ("summation", "mean", "max", "min", "logsumexp", "norm", "prod")
+REDUCTIONS = ("summation", "mean", "amax", "amin", "logsumexp", "norm", "prod")
 
 
 # What a program reads of an object, and what may be done to that and the states between two calls.
@@ -368,7 +368,7 @@ class _Writer:
         inside = f"{x} * {x} + 1" if op == "norm" else x  # no root of 0, whose slope is infinite
         self.add(
             f"ops.{op}({inside}, {shown}, keepdims={keepdims})",
-            op in ("max", "min") and self.is_exact(x),
+            op in ("amax", "amin") and self.is_exact(x),
         )
 
     def row_op(self) -> None:

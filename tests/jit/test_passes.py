@@ -956,7 +956,7 @@ NEARLY_NEUTRAL: dict[str, Callable[[ndl.Tensor], ndl.Tensor]] = {
     "sum of one": lambda x: x.reshape((-1, 1)).sum(1),
     "mean of one": lambda x: x.reshape((1, -1)).mean(0),
     "product of one": lambda x: x.reshape((-1, 1)).prod(1),
-    "maximum of one": lambda x: x.reshape((-1, 1)).max(1),
+    "maximum of one": lambda x: x.reshape((-1, 1)).amax(1),
 }
 
 

@@ -139,8 +139,8 @@ def _rows(torch: Any) -> Iterator[Corner]:
         lambda x: (np.abs(x).max(1) > 1e20) & np.isfinite(x).all(1),
     )  # fmt: skip
     # The NaN gets the gradient, as in PyTorch's max along an axis.
-    yield Corner("max", lambda x: x.max(1), lambda x: x.amax(1), has_nan)
-    yield Corner("min", lambda x: x.min(1), lambda x: x.amin(1), has_nan)
+    yield Corner("max", lambda x: x.amax(1), lambda x: x.amax(1), has_nan)
+    yield Corner("min", lambda x: x.amin(1), lambda x: x.amin(1), has_nan)
     # PyTorch's gradient loses the logarithm beside a large maximum.
     yield Corner(
         "logsumexp", lambda x: ops.logsumexp(x, 1), lambda x: torch.logsumexp(x, 1),

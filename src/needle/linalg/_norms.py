@@ -55,7 +55,7 @@ def vector_norm(x: Tensor, ord: float = 2, axis: Axis = None, keepdims: bool = F
         return ops.norm(x, axis, keepdims, ord)
     size = ops.abs(x)
     if ord == -math.inf:
-        return ops.min(size, axis, keepdims)
+        return ops.amin(size, axis, keepdims)
     return ops.summation(size**ord, axis, keepdims) ** (1 / ord)
 
 
@@ -102,11 +102,11 @@ def matrix_norm(
     if ord in ("nuc", 2, -2):
         batch = [i for i in range(a.ndim) if i not in (rows, columns)]
         s = svdvals(ops.permute(a, (*batch, rows, columns)))
-        value = {"nuc": ops.summation, 2: ops.max, -2: ops.min}[ord](s, -1)
+        value = {"nuc": ops.summation, 2: ops.amax, -2: ops.amin}[ord](s, -1)
     elif ord in (1, -1, math.inf, -math.inf):
         summed, over = (rows, columns) if ord in (1, -1) else (columns, rows)
         sums = ops.summation(ops.abs(a), summed, True)
-        value = (ops.max if ord > 0 else ops.min)(sums, over, True)
+        value = (ops.amax if ord > 0 else ops.amin)(sums, over, True)
         value = ops.squeeze(value, (rows, columns))
     else:
         raise ValueError(

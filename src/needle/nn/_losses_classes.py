@@ -236,7 +236,7 @@ def multilabel_margin_loss(input: Tensor, target: ArrayLike, *, reduction: str =
 
     def losses(rows: Tensor) -> Tensor:
         one_hot = ops.one_hot(Tensor.make_const(labels), classes, rows.dtype)  # (B, C, C)
-        is_target = (one_hot * listed.unsqueeze(2)).max(1)  # (B, C)
+        is_target = (one_hot * listed.unsqueeze(2)).amax(1)  # (B, C)
         chosen = ops.gather(rows, 1, labels)
         costs = ops.maximum(1.0 - chosen.unsqueeze(2) + rows.unsqueeze(1), 0.0)
         pairs = listed.unsqueeze(2) * (1.0 - is_target).unsqueeze(1)

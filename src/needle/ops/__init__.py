@@ -197,6 +197,7 @@ from ._exponential import (
     sinc,
     xlogy,
 )
+from ._extremes import aminmax, kthvalue, max, median, min, mode
 from ._indexing import GetItem, PutItem, gather, getitem, index_data, one_hot, scatter_add, take
 from ._joining import (
     Concatenate,
@@ -289,11 +290,11 @@ from ._reduction import (
     Min,
     Prod,
     Summation,
+    amax,
+    amin,
     cumsum,
     logsumexp,
-    max,
     mean,
-    min,
     norm,
     prod,
     std,
@@ -374,14 +375,9 @@ from ._shape import (
 from ._sorting import argmax, argmin, argsort, sort, topk
 from ._special import digamma, erfinv, lgamma, polygamma
 from ._statistics import (
-    amax,
-    amin,
-    aminmax,
     corrcoef,
     cov,
     diff,
-    kthvalue,
-    median,
     msort,
     nanmean,
     nansum,
@@ -724,6 +720,7 @@ __all__ = [
     "min",
     "minimum",
     "mm",
+    "mode",
     "moveaxis",
     "movedim",
     "msort",

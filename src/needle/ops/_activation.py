@@ -12,7 +12,7 @@ from ._common import FusedOp, rounds_once, widens
 from ._comparison import maximum, where
 from ._elementwise import abs as abs_
 from ._elementwise import erf, exp, expm1, log, log1p
-from ._reduction import max as largest
+from ._reduction import amax as largest
 from ._reduction import summation
 from ._shape import permute, reshape
 

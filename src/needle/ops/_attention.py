@@ -18,7 +18,7 @@ from ._common import FusedOp, of_one_dtype
 from ._comparison import where
 from ._joining import chunk
 from ._linalg import matmul
-from ._reduction import max as largest
+from ._reduction import amax as largest
 from ._shape import broadcast_to, permute, reshape
 
 

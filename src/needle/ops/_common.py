@@ -33,6 +33,7 @@ from ..backend_ndarray.dtypes import (
 )
 from ..synonyms import Names
 from ..typing import Scalar
+from ._named import explained
 
 
 def is_scalar(x: object) -> TypeGuard[Scalar]:
@@ -57,6 +58,8 @@ def as_tensor(x: object, like: Tensor) -> Tensor:
         raise TypeError(
             f"an operand must be a Tensor, an array or a number, got {type(x).__name__}"
         )
+    if isinstance(x, (list, tuple)) and any(isinstance(each, Tensor) for each in x):
+        raise TypeError(f"an operand must be one Tensor: {explained(x)}")
     return Tensor(x, device=like.device, requires_grad=False)
 
 
@@ -215,8 +218,9 @@ def public(function: FunctionType) -> FunctionType:
 # Files of functions that are made of other functions.
 COMPOSITIONS = frozenset(
     {
-        "_classification", "_cumulative", "_diagonals", "_exponential", "_masks", "_math", "_parts",
-        "_products", "_reordering", "_search", "_selection", "_statistics", "_views",
+        "_classification", "_cumulative", "_diagonals", "_exponential", "_extremes", "_masks",
+        "_math", "_parts", "_products", "_reordering", "_search", "_selection", "_statistics",
+        "_views",
     }
 )  # fmt: skip
 _TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | TensorTuple")

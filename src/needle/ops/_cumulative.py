@@ -19,6 +19,7 @@ from ._comparison import equal, less_equal, logical_or, maximum, minimum, not_eq
 from ._exponential import logaddexp
 from ._indexing import PutItem, gather, getitem, index_data
 from ._joining import concatenate
+from ._named import ValuesIndices
 from ._reduction import summation
 from ._shape import unsqueeze
 from ._sorting import argsort
@@ -85,7 +86,7 @@ def logcumsumexp(a: Tensor, axis: int) -> Tensor:
     return _prefix_scan(a, normalize_axis(axis, a.ndim, "logcumsumexp"), logaddexp)
 
 
-def cummax(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def cummax(a: Tensor, axis: int) -> ValuesIndices:
     """(values, indices) of the running maximum along `axis`; the last of equal ones counts.
 
     Parameters
@@ -97,7 +98,7 @@ def cummax(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    tuple of Tensor
+    (values, indices)
         Both of the shape of `a`; the indices int64.
 
     Examples
@@ -109,7 +110,7 @@ def cummax(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return _running_extreme(a, axis, maximum, "cummax")
 
 
-def cummin(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def cummin(a: Tensor, axis: int) -> ValuesIndices:
     """(values, indices) of the running minimum along `axis`; the last of equal ones counts.
 
     Parameters
@@ -121,7 +122,7 @@ def cummin(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    tuple of Tensor
+    (values, indices)
         Both of the shape of `a`; the indices int64.
 
     Examples
@@ -135,7 +136,7 @@ def cummin(a: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 def _running_extreme(
     a: Tensor, axis: int, better: Callable[[Tensor, Tensor], Tensor], what: str
-) -> tuple[Tensor, Tensor]:
+) -> ValuesIndices:
     at = normalize_axis(axis, a.ndim, what)
     with no_grad():
         x = a.detach()
@@ -144,7 +145,7 @@ def _running_extreme(
         is_best = logical_or(equal(x, best), not_equal(x, x))
         found = where(is_best, Tensor(positions, device=a.device, requires_grad=False), 0)
         indices = _prefix_scan(found, at, maximum)
-    return gather(a, at, indices), indices
+    return ValuesIndices(gather(a, at, indices), indices)
 
 
 # ---- reductions of segments ---------------------------------------------------------------------

@@ -33,7 +33,7 @@ METHODS: tuple[str, ...] = (
     # reductions
     "summation", "mean", "prod", "var", "std", "max", "min", "amax", "amin", "aminmax", "argmax",
     "argmin", "norm", "logsumexp", "all", "any", "count_nonzero", "nansum", "nanmean", "median",
-    "quantile", "std_mean", "var_mean", "kthvalue", "cov", "corrcoef", "histc",
+    "mode", "quantile", "std_mean", "var_mean", "kthvalue", "cov", "corrcoef", "histc",
     # along an axis
     "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "diff", "sort", "argsort", "topk",
     "msort", "softmax", "log_softmax", "unique", "unique_consecutive", "bincount",

@@ -12,7 +12,7 @@ from ._comparison import maximum, where
 from ._elementwise import abs
 from ._joining import concatenate
 from ._linalg import matmul
-from ._reduction import max, norm, summation
+from ._reduction import amax, norm, summation
 from ._shape import permute, reshape, transpose, unsqueeze
 
 
@@ -478,7 +478,7 @@ def cdist(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
     if p == 1:
         return summation(gap, -1)
     if p == math.inf:
-        return max(gap, -1)
+        return amax(gap, -1)
     if p == 0:
         return summation((gap != 0).astype(gap.dtype), -1)
     total = summation(gap * gap if p == 2 else where(gap == 0, 0.0, _power(gap, p)), -1)

@@ -360,7 +360,7 @@ def prod(
     return Prod(axis, keepdims)(_in(a, dtype))
 
 
-def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def amax(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element over axes.
 
     Equal largest elements share the gradient evenly. NaN exceeds every number.
@@ -378,7 +378,7 @@ def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
-        The maxima, in the dtype of `a`. `argmax` and `topk` give indices.
+        The maxima, in the dtype of `a`. `max` with a `dim` gives indices, too.
 
     Raises
     ------
@@ -388,14 +388,16 @@ def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.max(ndl.Tensor([[1, 5], [7, 3]]), axis=1)
-    needle.Tensor([5. 7.])
+    >>> ndl.amax(ndl.Tensor([[1, 2], [3, 4]]), axis=(0, 1)).item()
+    4.0
     """
     return Max(axis, keepdims)(a)
 
 
-def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def amin(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element over axes.
+
+    Equal smallest elements share the gradient evenly. NaN is below every number.
 
     Parameters
     ----------
@@ -410,7 +412,7 @@ def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
-        The minima, in the dtype of `a`. Equal ones share the gradient.
+        The minima, in the dtype of `a`. `min` with a `dim` gives indices, too.
 
     Raises
     ------
@@ -420,8 +422,8 @@ def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.min(ndl.Tensor([[1, 5], [7, 3]]), axis=1)
-    needle.Tensor([1. 3.])
+    >>> ndl.amin(ndl.Tensor([[1, 2], [3, 4]]), axis=0)
+    needle.Tensor([1. 2.])
     """
     return Min(axis, keepdims)(a)
 
@@ -498,7 +500,7 @@ def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -
     if ord == 1:
         return summation(size, axis, keepdims)
     if ord == math.inf:
-        return max(size, axis, keepdims)
+        return amax(size, axis, keepdims)
     if ord > 2:
         return _root(summation(size**ord, axis, keepdims), ord)
     positive = size != 0  # a derivative of the power is infinite at 0; see `_root`
@@ -539,6 +541,5 @@ def cumsum(a: Tensor, axis: int, *, dtype: DTypeLike | None = None) -> Tensor:
 
 __all__ = [
     "CumSum", "LogSumExp", "Max", "Min", "Prod", "Summation",
-    "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod", "std", "summation",
-    "var",
+    "amax", "amin", "cumsum", "logsumexp", "mean", "norm", "prod", "std", "summation", "var",
 ]  # fmt: skip

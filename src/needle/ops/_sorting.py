@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..autograd import Tensor
 from ..backend_ndarray.layout import normalize_axis, whole
 from ._indexing import gather
+from ._named import ValuesIndices
 
 
 def argmax(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -100,7 +101,7 @@ def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     return Tensor.make_const(a.realize_cached_data().argsort(axis, descending))
 
 
-def sort(a: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+def sort(a: Tensor, axis: int = -1, descending: bool = False) -> ValuesIndices:
     """Sorted elements along an axis, and their indices.
 
     Parameters
@@ -114,7 +115,7 @@ def sort(a: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, T
 
     Returns
     -------
-    (Tensor, Tensor)
+    (values, indices)
         The values, and the int64 indices that `argsort` gives. Gradients flow to the places that
         the values come from.
 
@@ -131,10 +132,10 @@ def sort(a: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, T
     (needle.Tensor([1. 2. 3.]), [1, 2, 0])
     """
     order = argsort(a, axis, descending)
-    return gather(a, axis, order), order
+    return ValuesIndices(gather(a, axis, order), order)
 
 
-def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
+def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> ValuesIndices:
     """The k largest elements along an axis, best first, and their indices.
 
     Parameters
@@ -150,7 +151,7 @@ def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tenso
 
     Returns
     -------
-    (Tensor, Tensor)
+    (values, indices)
         The values and their int64 indices.
 
     Raises
@@ -170,7 +171,7 @@ def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tenso
         raise ValueError(f"[topk] k must be in 0 … {a.shape[along]} for axis {axis}, got {k}")
     order = argsort(a, along, descending=largest)
     order = order[(slice(None),) * along + (slice(0, k),)]
-    return gather(a, along, order), order
+    return ValuesIndices(gather(a, along, order), order)
 
 
 __all__ = ["argmax", "argmin", "argsort", "sort", "topk"]

@@ -9,102 +9,20 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
-from ..backend_ndarray.layout import normalize_axis, whole
+from ..backend_ndarray.layout import normalize_axis
 from ..typing import Axis, Scalar
 from ._classification import any, isnan, logical_xor
 from ._common import rounds_once
 from ._comparison import equal, where
 from ._elementwise import sqrt
-from ._indexing import gather
+from ._extremes import slice_at, without_axis
 from ._joining import concatenate
 from ._math import lerp
-from ._reduction import max, mean, min, std, summation, var
+from ._reduction import mean, std, summation, var
 from ._shape import permute, reshape, unsqueeze
-from ._sorting import argmax, sort
+from ._sorting import sort
 
-# ---- extremes and moments -----------------------------------------------------------------------
-
-
-def amax(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element over `axis`; equal ones share the gradient.
-
-    `max` under another name.
-
-    Parameters
-    ----------
-    a : Tensor
-        Of any shape and dtype.
-    axis : int or tuple of int, optional
-        The axes; None takes all of them. `dim` is another name.
-    keepdims : bool, default False
-        Whether the reduced axes stay, with length 1. `keepdim` is another name.
-
-    Returns
-    -------
-    Tensor
-        The dtype of `a`.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.amax(ndl.Tensor([[1, 2], [3, 4]]), axis=(0, 1)).item()
-    4.0
-    """
-    return max(a, axis, keepdims)
-
-
-def amin(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over `axis`; equal ones share the gradient.
-
-    `min` by another name.
-
-    Parameters
-    ----------
-    a : Tensor
-        Of any shape and dtype.
-    axis : int or tuple of int, optional
-        The axes; None takes all of them. `dim` is another name.
-    keepdims : bool, default False
-        Whether the reduced axes stay, with length 1. `keepdim` is another name.
-
-    Returns
-    -------
-    Tensor
-        The dtype of `a`.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.amin(ndl.Tensor([[1, 2], [3, 4]]), axis=0)
-    needle.Tensor([1. 2.])
-    """
-    return min(a, axis, keepdims)
-
-
-def aminmax(a: Tensor, axis: Axis = None, keepdims: bool = False) -> tuple[Tensor, Tensor]:
-    """(smallest, largest) element over `axis`.
-
-    Parameters
-    ----------
-    a : Tensor
-        Of any shape and dtype.
-    axis : int or tuple of int, optional
-        The axes; None takes all of them. `dim` is another name.
-    keepdims : bool, default False
-        Whether the reduced axes stay, with length 1. `keepdim` is another name.
-
-    Returns
-    -------
-    tuple of Tensor
-        The dtype of `a`.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> [t.item() for t in ndl.aminmax(ndl.Tensor([[1, 2], [3, 4]]))]
-    [1.0, 4.0]
-    """
-    return min(a, axis, keepdims), max(a, axis, keepdims)
+# ---- moments ------------------------------------------------------------------------------------
 
 
 def var_mean(
@@ -223,96 +141,6 @@ def nanmean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 # ---- by order -----------------------------------------------------------------------------------
 
 
-def _first_of(axis: int, a: Tensor, index: int) -> Tensor:
-    return a[(slice(None),) * axis + (slice(index, index + 1),)]
-
-
-def kthvalue(a: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> tuple[Tensor, Tensor]:
-    """(value, index) of the k-th smallest element along `axis`, counted from 1.
-
-    Parameters
-    ----------
-    a : Tensor
-        Of any shape and dtype.
-    k : int
-        1 for the smallest.
-    axis : int, default -1
-        The axis. `dim` is another name of this argument.
-    keepdims : bool, default False
-        Whether the reduced axes stay, with length 1. `keepdim` is another name.
-
-    Returns
-    -------
-    tuple of Tensor
-        The value, and its int64 index.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> [t.item() for t in ndl.kthvalue(ndl.Tensor([5, 1, 3]), 2)]
-    [3.0, 2]
-    """
-    at, k = normalize_axis(axis, a.ndim, "kthvalue"), whole(k, "kthvalue", "k")
-    if not 1 <= k <= a.shape[at]:
-        raise ValueError(f"[kthvalue] k must be in 1 … {a.shape[at]} for axis {axis}, got {k}")
-    values, order = sort(a, at)
-    return _kept(_first_of(at, values, k - 1), at, keepdims), _kept(
-        _first_of(at, order, k - 1), at, keepdims
-    )
-
-
-def _kept(x: Tensor, axis: int, keepdims: bool) -> Tensor:
-    return x if keepdims else reshape(x, x.shape[:axis] + x.shape[axis + 1 :])
-
-
-def median(
-    a: Tensor, axis: int | None = None, keepdims: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The median; of an even number of elements the lower of the middle two, as in PyTorch.
-
-    Parameters
-    ----------
-    a : Tensor
-        Any shape, not empty.
-    axis : int, optional
-        None gives the median of all elements. `dim` is another name.
-    keepdims : bool, default False
-        Whether `axis` stays, with length 1.
-
-    Returns
-    -------
-    Tensor, or (values, indices) with an axis
-        NaN where an element is NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are no elements.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.median(ndl.Tensor([3, 1, 2, 9])).item()
-    2.0
-    """
-    if axis is None:
-        value, _ = _median(reshape(a, (-1,)), 0, False)
-        return value
-    return _median(a, normalize_axis(axis, a.ndim, "median"), keepdims)
-
-
-def _median(a: Tensor, axis: int, keepdims: bool) -> tuple[Tensor, Tensor]:
-    n = a.shape[axis]
-    if not n:
-        raise ValueError(f"[median] there are no elements along axis {axis} of {a.shape}")
-    order = a.detach().realize_cached_data().argsort(axis)
-    middle = _first_of(axis, Tensor.make_const(order), (n - 1) // 2)
-    if is_float(a.dtype):
-        first_nan = unsqueeze(argmax(isnan(a), axis), axis)
-        middle = where(any(isnan(a), axis, True), first_nan, middle)
-    return _kept(gather(a, axis, middle), axis, keepdims), _kept(middle, axis, keepdims)
-
-
 @rounds_once
 def quantile(
     a: Tensor,
@@ -373,7 +201,7 @@ def quantile(
     if axis is None:
         found = [reshape(x, (1,) * ndim if keepdims else ()) for x in found]
     else:
-        found = [_kept(x, at, keepdims) for x in found]
+        found = [without_axis(x, at, keepdims) for x in found]
     if not given.ndim:
         return found[0]
     return concatenate([unsqueeze(x, 0) for x in found], 0)
@@ -382,13 +210,13 @@ def quantile(
 def _between(values: Tensor, axis: int, q: float, interpolation: str) -> Tensor:
     position = q * (values.shape[axis] - 1)
     low, high = math.floor(position), math.ceil(position)
-    below, above = _first_of(axis, values, low), _first_of(axis, values, high)
+    below, above = slice_at(axis, values, low), slice_at(axis, values, high)
     if interpolation == "linear":
         return lerp(below, above, position - low)
     if interpolation == "midpoint":
         return (below + above) * 0.5
     if interpolation == "nearest":
-        return _first_of(axis, values, round(position))
+        return slice_at(axis, values, round(position))
     return below if interpolation == "lower" else above
 
 
@@ -504,14 +332,9 @@ def corrcoef(a: Tensor) -> Tensor:
 
 
 __all__ = [
-    "amax",
-    "amin",
-    "aminmax",
     "corrcoef",
     "cov",
     "diff",
-    "kthvalue",
-    "median",
     "msort",
     "nanmean",
     "nansum",

@@ -187,7 +187,7 @@ def _reduced(found: Tensor, kept: Tensor, bags: Tensor, mode: str) -> Tensor:
         return sums if mode == "sum" else sums / ops.maximum(counts, 1.0)
     present = inside.reshape((number, elements, 1)) > 0
     spread = ops.where(present, found.reshape((1, *found.shape)), float("-inf"))
-    return ops.where(counts > 0, ops.max(spread, 1), 0.0)
+    return ops.where(counts > 0, ops.amax(spread, 1), 0.0)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -162,7 +162,7 @@ def _indices_of_largest(geometry: Pooling, x: Tensor, out: Tensor) -> Tensor:
     )
     largest = out.detach().reshape((*below.shape[:4], 1, 1))
     found = ops.where(below == largest, where_from, prod(size))
-    return ops.min(found, (4, 5)).reshape(out.shape)
+    return ops.amin(found, (4, 5)).reshape(out.shape)
 
 
 def max_pool1d(
@@ -417,14 +417,14 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
 
 def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over `output_size` bins of sequences (N, C, L)."""
-    return _adaptive(ops.max, _max_pool_nhwc, 1, input, output_size)
+    return _adaptive(ops.amax, _max_pool_nhwc, 1, input, output_size)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of images (N, C, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.max, _max_pool_nhwc, 2, input, output_size)
+    return _adaptive(ops.amax, _max_pool_nhwc, 2, input, output_size)
 
 
 def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.max, _max_pool_nhwc, 3, input, output_size)
+    return _adaptive(ops.amax, _max_pool_nhwc, 3, input, output_size)
