@@ -4,7 +4,7 @@ other way round.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NoReturn, Self
 
 
 class Truth(int):
@@ -36,6 +36,9 @@ class Size(int):
     def __call__(self, axis: int | None = None, *, dim: int | None = None) -> int | tuple[int, ...]:
         axis = dim if axis is None else axis
         return self._lengths if axis is None else self._lengths[axis]
+
+    def __getitem__(self, axis: object) -> NoReturn:
+        raise TypeError(f"size is the number of elements; write x.size({axis}) or x.shape[{axis}]")
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int(self),)

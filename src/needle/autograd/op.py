@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backend_ndarray.dtypes import FLOAT32, FLOAT64
+from ..given import not_a_tensor
 from .modes import _mode
 from .tensor import Tensor
 from .tuples import TensorTuple
@@ -62,13 +63,20 @@ class Op:
         return tuple(result) if isinstance(result, list) else (result,)
 
 
-def _check_inputs(op: Op, inputs: Iterable[object]) -> None:
-    """Raises TypeError for an input that is no Tensor. Called only after an op has failed."""
+def _check_inputs(op: Op, inputs: Sequence[object]) -> None:
+    """Raises TypeError for an input that is no Tensor, ValueError for inputs on two devices.
+
+    Called only after an op has failed.
+    """
     for x in inputs:
         if not isinstance(x, Value):
-            raise TypeError(
-                f"[{type(op).__name__}] needs a Tensor, got {type(x).__name__}"
-            ) from None
+            raise TypeError(f"[{type(op).__name__}] needs a Tensor, {not_a_tensor(x)}") from None
+    devices = {str(x.device): None for x in inputs if isinstance(x, Tensor)}
+    if len(devices) > 1:
+        raise ValueError(
+            f"[{type(op).__name__}] the inputs are on {' and '.join(devices)} and cannot be mixed; "
+            "move one: x.to(device) for data, model.to(device) for a module"
+        ) from None
 
 
 def _is_mixed(inputs: Sequence[Value]) -> bool:
@@ -91,7 +99,7 @@ class TensorOp(Op):
                 tensor: Tensor = ops.precision.call(self, args)
                 return tensor
             return Tensor.make_from_op(self, args)
-        except AttributeError:
+        except (AttributeError, ValueError):
             _check_inputs(self, args)
             raise
 
@@ -105,6 +113,6 @@ class TensorTupleOp(Op):
                 members: TensorTuple = ops.precision.call(self, args)
                 return members
             return TensorTuple.make_from_op(self, args)
-        except AttributeError:
+        except (AttributeError, ValueError):
             _check_inputs(self, args)
             raise

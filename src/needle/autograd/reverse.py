@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
+from ..given import not_a_tensor
 from .hooks import hooks, run_hooks
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
@@ -231,7 +232,7 @@ def check_seed(output: Tensor, out_grad: object) -> Tensor:
         data = output.realize_cached_data()
         return Tensor.make_const(data._device.ones(data._shape, data._dtype))
     if not isinstance(out_grad, Tensor):
-        raise TypeError(f"[backward] out_grad must be a Tensor, got {type(out_grad).__name__}")
+        raise TypeError(f"[backward] out_grad must be a Tensor, {not_a_tensor(out_grad, 'g')}")
     if out_grad.shape != output.shape:
         raise ValueError(
             f"[backward] out_grad has shape {out_grad.shape}, the tensor {output.shape}"

@@ -11,6 +11,7 @@ from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
 from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
 from ..backend_ndarray.layout import unpack, wholes
 from ..backend_selection import Device, default_float
+from ..given import not_a_tensor
 from ..typing import DTypeLike, ShapeLike
 from . import operators
 from .answers import Size
@@ -64,7 +65,7 @@ class Tensor(TorchMethods):
     @data.setter
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
-            raise TypeError(f"[data] must be set to a Tensor, got {type(value).__name__}")
+            raise TypeError(f"[data] must be set to a Tensor, {not_a_tensor(value)}")
         if value.dtype != self.dtype:
             raise TypeError(f"[data] of dtype {self.dtype} cannot be set to {value.dtype} data")
         self._replace_data(value.realize_cached_data())
@@ -204,7 +205,15 @@ class Tensor(TorchMethods):
         return str(self.realize_cached_data())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
+        if not spec or self.ndim == 0:
+            return format(self.item() if spec else str(self), spec)
+        try:
+            return format(str(self), spec)
+        except ValueError:
+            raise ValueError(
+                f"[format] {spec!r} is for one number, and this Tensor has shape {self.shape}: "
+                "write x.item() of one element, or x.mean() of all"
+            ) from None
 
     def __pos__(self) -> Tensor:
         return self

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from ..forks import fork_safe
+from ..given import is_of_torch, type_name
 from ..typing import DTypeLike, ShapeLike
 from .dtypes import (
     FLOAT32,
@@ -258,7 +259,8 @@ def as_device(device: BackendDevice | str | None) -> BackendDevice:
         return default_device()
     if not isinstance(device, str):
         raise TypeError(
-            f"[device] a device or its name is needed, got {device!r} ({type(device).__name__})"
+            f"[device] a device or its name is needed, got {device!r} ({type_name(device)})"
+            + (": write ndl.device(str(device))" if is_of_torch(device) else "")
         )
     named = _find(device)
     if named is None:

@@ -90,7 +90,8 @@ def as_dtype(dtype: object) -> np.dtype:
             return _CANONICAL[native]
         raise TypeError
     except (KeyError, TypeError):
-        raise TypeError(f"dtype {dtype!r} is not supported; use one of {names}") from None
+        hint = f": write ndl.{str(dtype)[6:]}" if str(dtype)[6:] in names.split(", ") else ""
+        raise TypeError(f"dtype {dtype!r} is not supported{hint}; use one of {names}") from None
 
 
 def c_type(dtype: np.dtype) -> str:

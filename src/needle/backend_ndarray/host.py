@@ -54,7 +54,10 @@ def dlpack_device(x: NDArray) -> tuple[int, int]:
 def item(x: NDArray) -> Any:
     """The only element as a Python scalar. Raises ValueError when there is not exactly one."""
     if x.size != 1:
-        raise ValueError(f"[item] needs an array of one element, got shape {x._shape}")
+        raise ValueError(
+            f"[item] needs an array of one element, got shape {x._shape}; reduce it first, as by "
+            ".mean(), or write .numpy() or .tolist() for all elements"
+        )
     return x._host().item()
 
 
@@ -73,7 +76,7 @@ def as_int(x: NDArray) -> int:
 
 def as_index(x: NDArray) -> int:
     if x._dtype.kind not in "iu":
-        raise TypeError(f"a {x._dtype} array cannot be an index")
+        raise TypeError(f"a {x._dtype} array cannot be an index; write int(x) for its number")
     return int(item(x))
 
 

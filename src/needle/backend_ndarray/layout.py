@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..given import shown
+
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 2**46  # of an array, axes of length 0 counted as 1; also of a view that repeats
 
@@ -23,7 +25,7 @@ def whole(value: Any, what: str, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"[{what}] {name} must be an integer, got {value!r}") from None
+        raise TypeError(f"[{what}] {name} must be an integer, got {shown(value)}") from None
 
 
 def wholes(values: Any, what: str, name: str) -> Shape:
@@ -33,7 +35,7 @@ def wholes(values: Any, what: str, name: str) -> Shape:
             return (operator.index(values),)
         return tuple(map(operator.index, values))
     except TypeError:
-        raise TypeError(f"[{what}] {name} must be made of integers, got {values!r}") from None
+        raise TypeError(f"[{what}] {name} must be made of integers, got {shown(values)}") from None
 
 
 def _is_single(value: object) -> bool:

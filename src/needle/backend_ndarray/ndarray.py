@@ -234,7 +234,7 @@ class NDArray:
 
     def __len__(self) -> int:
         if not self._shape:
-            raise TypeError("len() of a 0-d array")
+            raise TypeError("len() of a 0-d array, which is one number: x.item() gives it")
         return self._shape[0]
 
     def __iter__(self) -> Iterator[NDArray]:
@@ -302,8 +302,8 @@ class NDArray:
         if isinstance(value, NDArray):
             if value._device is not self._device and value._device != self._device:
                 raise ValueError(
-                    f"arrays on {self._device} and {value._device} cannot be mixed; move one with "
-                    ".to()"
+                    f"arrays on {self._device} and {value._device} cannot be mixed; move one: "
+                    "x.to(device) for data, model.to(device) for a module"
                 )
             return value
         if isinstance(value, HostNumber):

@@ -218,7 +218,8 @@ def constant(
     >>> ndl.init.constant(2, c=0.5)
     needle.Tensor([0.5 0.5])
     """
-    data = as_device(device).full(checked_shape("constant", shape), c, _dtype(dtype))
+    name = "zeros" if c == 0 else "ones" if c == 1 else "constant"
+    data = as_device(device).full(checked_shape(name, shape), c, _dtype(dtype))
     return _tensor(data, requires_grad)
 
 

@@ -93,7 +93,13 @@ def _literal(data: object) -> DTypeLike | None:
     """The dtype of Python numbers: int64 where all are integers, None for the default."""
     if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
         return None
-    kind = np.asarray(data).dtype.kind
+    try:
+        kind = np.asarray(data).dtype.kind
+    except ValueError:
+        raise ValueError(
+            "[tensor] the lists inside have different lengths; nn.utils.rnn.pad_sequence makes one "
+            "Tensor of Tensors of several lengths"
+        ) from None
     return "int64" if kind in "iu" else None
 
 

@@ -83,6 +83,12 @@ def _load(path: str | os.PathLike[str]) -> Checkpoint:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the library raises many kinds for broken files
+        with open(path, "rb") as start:
+            if start.read(2) in (b"PK", b"\x80\x02"):
+                raise ValueError(
+                    "is a file of torch.save; in PyTorch, safetensors.torch.save_file(state, path) "
+                    "writes one for needle, or nn.from_torch_state_dict takes the state itself"
+                ) from None
         raise ValueError(
             f"is not a whole safetensors file: {str(error) or type(error).__name__}"
         ) from None

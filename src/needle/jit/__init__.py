@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..given import shown
+
 if TYPE_CHECKING:
     from .frontend.check import CheckError
     from .frontend.function import JitFunction
@@ -38,6 +40,8 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     """
     from .frontend.function import JitFunction
 
+    if not callable(function) and not isinstance(function, (classmethod, staticmethod)):
+        raise TypeError(f"[jit] needs a function, got {shown(function)}: write ndl.jit(f)(x)")
     return JitFunction(function)
 
 

@@ -10,6 +10,7 @@ from .. import ops
 from ..autograd import SparseGradients, Tensor, TensorTuple
 from ..autograd.tracing import Untraceable
 from ..backend_ndarray import NDArray, is_float, is_traced
+from ..given import not_a_tensor
 from ..typing import DType
 
 # An array of NumPy whose dtype is known when the program runs.
@@ -47,7 +48,7 @@ def as_matrix(a: object, what: str, square: bool = False, name: str = "A") -> Te
 def as_floats(a: object, what: str, name: str = "x") -> Tensor:
     """`a`, a Tensor of floats; float16 and bfloat16 become float32. Raises TypeError for others."""
     if not isinstance(a, Tensor):
-        raise TypeError(f"[{what}] {name} must be a Tensor, got {type(a).__name__}")
+        raise TypeError(f"[{what}] {name} must be a Tensor, {not_a_tensor(a, name)}")
     if not is_float(a.dtype):
         raise TypeError(f"[{what}] {name} must be of a floating dtype, got {a.dtype}")
     return a if a.dtype in ("float32", "float64") else a.astype("float32")

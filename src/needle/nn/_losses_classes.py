@@ -6,6 +6,8 @@ single target.
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import ops
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, is_float
@@ -71,7 +73,7 @@ def cross_entropy(
     smoothing = in_unit_interval(name, "label_smoothing", label_smoothing)
     ignore_index = whole(ignore_index, name, "ignore_index")
     rows, shape = _rows(name, logits)
-    target = as_tensor(target, logits)
+    target = _as_target(target, logits)
     weight = class_weights(name, weight, rows.shape[1], logits)
     if is_float(target.dtype) and target.shape == logits.shape:
         rows_of_target, _ = _rows(name, target)
@@ -103,7 +105,7 @@ def nll_loss(
     ignore_index = whole(ignore_index, name, "ignore_index")
     rows, shape = _rows(name, log_probabilities)
     weight = class_weights(name, weight, rows.shape[1], log_probabilities)
-    labels = _labels(name, as_tensor(target, log_probabilities), shape)
+    labels = _labels(name, _as_target(target, log_probabilities), shape)
 
     def loss(rows: Tensor) -> Tensor:
         losses, weights = _picked(rows, labels, weight, ignore_index)
@@ -125,6 +127,11 @@ def _rows(name: str, scores: Tensor) -> tuple[Tensor, Shape]:
     return scores, shape
 
 
+def _as_target(target: ArrayLike, like: Tensor) -> Tensor:
+    """The target as a Tensor; integers in lists stay integers."""
+    return as_tensor(np.asarray(target) if isinstance(target, (list, tuple)) else target, like)
+
+
 def _labels(name: str, target: Tensor, shape: Shape) -> NDArray:
     """The classes as int64 (n,). Raises TypeError for floats, ValueError for a wrong shape."""
     if is_float(target.dtype):
@@ -134,9 +141,12 @@ def _labels(name: str, target: Tensor, shape: Shape) -> NDArray:
             "probabilities of classes must have the shape of the logits"
         )
     if target.shape != shape:
+        instead = ""
+        if target.ndim > 1 and target.shape[:1] + target.shape[2:] == shape:
+            instead = ": write target." + ("squeeze(1)" if target.shape[1] == 1 else "argmax(1)")
         raise ValueError(
             f"[{name}] the labels must have the shape {shape}, that of the scores without the "
-            f"axis of classes, got {target.shape}"
+            f"axis of classes, got {target.shape}{instead}"
         )
     labels: NDArray = target.realize_cached_data().astype("int64")
     return labels.reshape((-1,))
@@ -205,7 +215,7 @@ def multi_margin_loss(
         raise ValueError(f"[{name}] needs scores of shape (B, C) or (C,), got {input.shape}")
     classes = rows.shape[1]
     weight = class_weights(name, weight, classes, input)
-    labels = checked_labels(_labels(name, as_tensor(target, input), shape), classes)
+    labels = checked_labels(_labels(name, _as_target(target, input), shape), classes)
 
     def losses(rows: Tensor) -> Tensor:
         chosen = ops.gather(rows, 1, labels.unsqueeze(1))

@@ -6,6 +6,7 @@ import math
 
 from .. import ops
 from ..autograd import Tensor
+from ..backend_ndarray import is_traced
 from ..operands import ArrayLike
 from ..ops._common import as_tensor, widens
 from ..ops._comparison import logical_and
@@ -19,12 +20,29 @@ def binary_cross_entropy(
     """-target·log x - (1 - target)·log(1 - x) for probabilities x; logarithms are -100 at least."""
     name = "binary_cross_entropy"
     x, target = of_one_shape(name, input, target)
+    _check_probabilities(name, x)
 
     def losses(x: Tensor, target: Tensor) -> Tensor:
         found = -(target * _log(x) + (1.0 - target) * _log(1.0 - x))
         return found if weight is None else found * as_tensor(weight, x)
 
     return reduced(name, widens(losses)(x, target), reduction)
+
+
+def _check_probabilities(name: str, x: Tensor) -> None:
+    """Raises ValueError for logits in the place of probabilities.
+
+    A trace has no values to see, and a GPU would have to be waited for.
+    """
+    data = x.realize_cached_data()
+    if is_traced(data) or not data.device.shares_memory or not data.size:
+        return
+    low, high = data.min().item(), data.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"[{name}] needs probabilities in [0, 1], got values from {low:.4g} to {high:.4g}; "
+            "logits belong into binary_cross_entropy_with_logits (BCEWithLogitsLoss)"
+        )
 
 
 def _log(p: Tensor) -> Tensor:

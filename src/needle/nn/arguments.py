@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
+from ..given import shown
 from ..typing import DTypeLike, Scalar
 
 
@@ -41,6 +42,13 @@ def non_negative(layer: str, name: str, value: Scalar) -> float:
     return number
 
 
+def at_least_zero(layer: str, name: str, value: Scalar) -> float:
+    """`value` as a float ≥ 0, which may be infinite."""
+    if isinstance(value, (float, int)) and value == math.inf:
+        return math.inf
+    return non_negative(layer, name, value)
+
+
 def positive(layer: str, name: str, value: Scalar) -> float:
     """`value` as a finite float > 0."""
     number = finite(layer, name, value)
@@ -52,9 +60,11 @@ def positive(layer: str, name: str, value: Scalar) -> float:
 def finite(layer: str, name: str, value: Scalar) -> float:
     """`value` as a finite float."""
     try:
+        if isinstance(value, str):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"[{layer}] {name} must be a number, got {value!r}") from None
+        raise TypeError(f"[{layer}] {name} must be a number, got {shown(value)}") from None
     if not math.isfinite(number):
         raise ValueError(f"[{layer}] {name} must be finite, got {value}")
     return number

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar, overload
 
 from ..autograd import Tensor
+from ..given import is_of_torch, type_name
 from .module import Module
 
 
@@ -65,9 +66,10 @@ class Sequential(Module):
             layers = modules[0].values()
             self._names = {module: name for name, module in modules[0].items()}
         for i, module in enumerate(layers):
-            if not callable(module):
+            if not callable(module) or is_of_torch(module):
                 raise TypeError(
-                    f"[Sequential] argument {i} must be a Module, got {type(module).__name__}"
+                    f"[Sequential] argument {i} must be a Module, got {type_name(module)}"
+                    + (": write Sequential(*list)" if isinstance(module, list) else "")
                 )
         self._layers: tuple[Module, ...] = tuple(layers)
 

@@ -16,6 +16,7 @@ import numpy as np
 from .. import autograd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
+from ..given import not_a_tensor, shown
 from .backward_hook import tapped_inputs
 from .module_methods import Members
 from .module_state import ModuleState
@@ -139,7 +140,7 @@ class Module(ModuleState):
         except AttributeError as error:
             if any(error.obj is x for x in (*args, *kwargs.values())) and _is_for_tensors(error):
                 raise TypeError(
-                    f"[{type(self).__name__}] needs a Tensor, got {type(error.obj).__name__}"
+                    f"[{type(self).__name__}] needs a Tensor, {not_a_tensor(error.obj)}"
                 ) from None
             raise
 
@@ -522,6 +523,8 @@ class Module(ModuleState):
         >>> ndl.nn.Dropout(0.5).train(False).training
         False
         """
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"[train] mode must be True or False, got {shown(mode)}")
         self.training = mode
         for module in self._children():
             module.training = mode
@@ -578,6 +581,8 @@ def _find(path: str, value: object) -> Iterator[tuple[str, Parameter | Module]]:
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from _find(f"{path}.{i}", item)
+    elif isinstance(value, (set, frozenset)) and any(isinstance(x, Module) for x in value):
+        raise TypeError(f"[Module] {path} is a {type(value).__name__}, in no order: use a list")
 
 
 def _dotted(prefix: str) -> str:

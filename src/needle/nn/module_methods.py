@@ -26,8 +26,44 @@ class Members(list[Member]):
         return self[position]
 
 
+def check_constructor(cls: type, args: tuple[object, ...], options: dict[str, object]) -> None:
+    """Raises TypeError where a class was called that is to be made first, as in `nn.ReLU(x)`.
+
+    That is so where the constructor takes fewer arguments or, in needle's layers, where a Tensor
+    stands for a number or a switch.
+    """
+    import inspect
+
+    constructor = inspect.signature(cls.__init__)  # type: ignore[misc]
+    try:
+        given = constructor.bind(None, *args, **options).arguments
+    except TypeError:
+        wrong = True
+    else:
+        kinds = {n: str(constructor.parameters[n].annotation) for n in given}
+        wrong = cls.__module__.startswith("needle.") and any(
+            type(x) is Tensor and x.ndim and not any(kind in kinds[name] for kind in _OF_TENSORS)
+            for name, x in given.items()
+        )
+    if wrong:
+        raise TypeError(
+            f"[{cls.__name__}] the constructor was given a Tensor: make the module first and call "
+            f"it then, as in {cls.__name__}(…)(x)"
+        )
+
+
+_OF_TENSORS = ("Tensor", "Array", "Operand", "object", "Any", "empty")
+
+
 class ModuleMethods:
     """What follows from a module's tree of parameters, buffers and modules."""
+
+    def __new__(cls, *args: object, **options: object) -> Self:
+        """A module without attributes. Raises TypeError where the class is called like a function,
+        as in `nn.ReLU(x)`."""
+        if any(type(x) is Tensor for x in args):
+            check_constructor(cls, args, options)
+        return super().__new__(cls)
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True

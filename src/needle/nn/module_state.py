@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_device_or_dtype, as_dtype, is_float
 from ..backend_selection import Device
+from ..given import is_of_torch, type_name
 from ..operands import ArrayLike
 from ..typing import DTypeLike
 from .module_methods import ModuleMethods
@@ -142,6 +143,16 @@ class ModuleState(ModuleMethods):
         >>> layer.load_state_dict(ndl.nn.Linear(2, 3).state_dict())
         IncompatibleKeys(missing=[], unexpected=[])
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"[load_state_dict] state must be a dict, got {type_name(state)}: write "
+                + ("x.state_dict()" if hasattr(state, "state_dict") else "what the file holds")
+            )
+        if any(map(is_of_torch, state.values())):
+            raise TypeError(
+                "[load_state_dict] the state is PyTorch's, whose weights have other axes: write "
+                "nn.from_torch_state_dict(model, state)"
+            )
         own = self._named_state()
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
@@ -155,6 +166,12 @@ class ModuleState(ModuleMethods):
             problems += [f"missing: {', '.join(missing)}"] if missing else []
             problems += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
         if problems:
+            if any(
+                sorted(x.shape) == sorted(own[name].shape)
+                for name, x in values.items()
+                if tuple(x.shape) != own[name].shape
+            ):
+                problems.append("a state of PyTorch goes by nn.from_torch_state_dict(model, state)")
             raise ValueError(f"[load_state_dict] {type(self).__name__}: {'; '.join(problems)}")
         loaded = {
             name: NDArray(value, device=own[name].device, dtype=own[name].dtype)

@@ -150,6 +150,11 @@ class _Recurrent(Module):
         rows = self.num_layers * (2 if self.bidirectional else 1)
         expected = (rows, batch, self.hidden_size)
         states = [first] if isinstance(first, Tensor) else list(first)
+        if len(states) != self.states:
+            wanted = "(h, c)" if self.states == 2 else "one Tensor, h"
+            raise TypeError(
+                f"[{type(self).__name__}] the initial state is {wanted}, got {len(states)} Tensors"
+            )
         for state in states:
             if state.shape != expected:
                 raise ValueError(

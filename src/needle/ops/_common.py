@@ -31,6 +31,7 @@ from ..backend_ndarray.dtypes import (
     promote_scalar,
     python_number,
 )
+from ..given import not_a_tensor, type_name
 from ..synonyms import Names
 from ..typing import Scalar
 from ._named import explained
@@ -55,9 +56,7 @@ def as_tensor(x: object, like: Tensor) -> Tensor:
     if isinstance(x, HostNumber) and is_float(like.dtype):
         return Tensor.make_const(x.as_array(x, like.device, like.dtype))
     if not isinstance(x, (NDArray, np.ndarray, list, tuple)):
-        raise TypeError(
-            f"an operand must be a Tensor, an array or a number, got {type(x).__name__}"
-        )
+        raise TypeError(f"an operand must be a Tensor, an array or a number, {not_a_tensor(x)}")
     if isinstance(x, (list, tuple)) and any(isinstance(each, Tensor) for each in x):
         raise TypeError(f"an operand must be one Tensor: {explained(x)}")
     return Tensor(x, device=like.device, requires_grad=False)
@@ -69,7 +68,7 @@ def as_tensors(a: object, b: object, what: str) -> tuple[Tensor, Tensor]:
         return a, as_tensor(b, a)
     if isinstance(b, Tensor):
         return as_tensor(a, b), b
-    raise TypeError(f"[{what}] needs a Tensor, got {type(a).__name__} and {type(b).__name__}")
+    raise TypeError(f"[{what}] needs a Tensor, got {type_name(a)} and {not_a_tensor(b)[4:]}")
 
 
 def unbroadcast(g: Tensor, x: Tensor) -> Tensor:
@@ -245,14 +244,13 @@ def _check_tensors(
         if several and not isinstance(value, (list, tuple, TensorTuple)):
             raise TypeError(
                 f"[{function.__name__}] {name} must be a sequence of Tensors, got "
-                f"{type(value).__name__}"
+                f"{type_name(value)}: write [x, y]"
             ) from None
         for x in value if several and not isinstance(value, TensorTuple) else [value]:
             if not isinstance(x, Value):
                 kind = "made of Tensors" if several else "a Tensor"
-                raise TypeError(
-                    f"[{function.__name__}] {name} must be {kind}, got {type(x).__name__}"
-                ) from None
+                came = not_a_tensor(x, "x" if several else name)
+                raise TypeError(f"[{function.__name__}] {name} must be {kind}, {came}") from None
 
 
 class Fused(Op):

@@ -7,6 +7,7 @@ from string import ascii_letters
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
+from ..given import not_a_tensor
 from ..operands import Operand
 from ._common import as_tensors, of_one_dtype, unbroadcast
 from ._shape import permute, reshape, transpose
@@ -113,11 +114,12 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """
     for name, value in (("x", x), ("w", w), ("b", b)):
         if not isinstance(value, Tensor) and value is not None:
-            raise TypeError(f"[linear] {name} must be a Tensor, got {type(value).__name__}")
+            raise TypeError(f"[linear] {name} must be a Tensor, {not_a_tensor(value, name)}")
     if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+        is_image = w.ndim == 2 and x.ndim > 2 and prod(x.shape[1:]) == w.shape[0]
         raise ValueError(
             f"[linear] x of shape {x.shape} needs a weight ({x.shape[-1] if x.ndim else '?'}, n), "
-            f"got {w.shape}"
+            f"got {w.shape}" + ("; x.flatten(1), or nn.Flatten(), comes first" if is_image else "")
         )
     if b is not None and b.size != w.shape[1]:
         raise ValueError(f"[linear] bias must have {w.shape[1]} elements, got shape {b.shape}")

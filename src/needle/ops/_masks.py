@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Tensor
+from ..given import not_a_tensor
 from ..typing import Scalar
 from ._common import as_tensor
 from ._comparison import where
@@ -105,7 +106,7 @@ def masked_scatter(a: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 def _check_mask(what: str, mask: Tensor) -> None:
     if not isinstance(mask, Tensor):
-        raise TypeError(f"[{what}] mask must be a Tensor, got {type(mask).__name__}")
+        raise TypeError(f"[{what}] mask must be a Tensor, {not_a_tensor(mask, 'mask')}")
     if mask.dtype != "bool":
         raise TypeError(f"[{what}] mask must be bool, got {mask.dtype}; write mask != 0")
 

@@ -456,8 +456,11 @@ def _check(
                 f"[{what}] the initial state must be ({x.shape[1]}, {hidden}), got {state.shape}"
             )
     if not of_one_dtype(x, *states, w_ih, w_hh):
-        dtypes = {v.dtype for v in (x, *states, w_ih, w_hh)}
-        raise TypeError(f"[{what}] x, states and weights must have one dtype, got {dtypes}")
+        given = ", ".join(str(v.dtype) for v in (x, *states, w_ih, w_hh))
+        raise TypeError(
+            f"[{what}] x, states and weights must have one dtype, got {given}: write "
+            f"x.to({str(w_ih.dtype)!r})"
+        )
 
 
 __all__ = ["LSTM", "RNN", "gru", "gru_step", "lstm", "lstm_step", "rnn", "rnn_step"]

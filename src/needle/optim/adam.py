@@ -100,7 +100,7 @@ class Adam(Optimizer):
     ) -> None:
         refuse_differentiable(type(self).__name__, differentiable)
         pair = betas if betas is not None else beta1
-        decays = beta_options(pair) if isinstance(pair, (tuple, list)) else {}
+        decays = beta_options(pair) if pair is betas or isinstance(pair, (tuple, list)) else {}
         super().__init__(
             params,
             **{"lr": lr, "beta1": beta1, "beta2": beta2, **decays},

@@ -18,6 +18,7 @@ import numpy as np
 from .. import autograd
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import HostNumber, NDArray, is_float, widened
+from ..given import is_of_torch, shown, type_name
 from ..typing import Shape
 
 # The options of parameters and the parameters; what is kept of a parameter between steps.
@@ -178,14 +179,17 @@ class Optimizer:
         self.params: list[Tensor] = []
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, State] = {}
-        if isinstance(params, (Tensor, Mapping)):
+        if isinstance(params, (Tensor, Mapping)) or not isinstance(params, Iterable):
             raise TypeError(
                 f"[{self._name}] params must be an iterable of Tensors or of dicts, "
-                f"got a {type(params).__name__}"
+                f"got a {type_name(params)}: write {_params_instead(params)}"
             )
         entries = list(params)
         if not entries:
-            raise ValueError(f"[{self._name}] params is empty: there is nothing to optimize")
+            raise ValueError(
+                f"[{self._name}] params is empty: there is nothing to optimize. A module finds "
+                "nn.Parameters, not plain Tensors; an iterator is empty after its first use"
+            )
         if isinstance(entries[0], Mapping):
             for group in entries:
                 self.add_param_group(cast(Saved, group))
@@ -231,7 +235,14 @@ class Optimizer:
         params: dict[int, Tensor] = {}
         for p in members:
             if not isinstance(p, Tensor):
-                raise TypeError(f"[{self._name}] params must be Tensors, got {type(p).__name__}")
+                raise TypeError(
+                    f"[{self._name}] params must be Tensors, got {type_name(p)}{_member_instead(p)}"
+                )
+            if p.op is not None:
+                raise ValueError(
+                    f"[{self._name}] params must be leaves, got a Tensor of shape {p.shape} that "
+                    "was computed; write nn.Parameter(x) for a leaf with its values"
+                )
             if not is_float(p.dtype):
                 raise TypeError(f"[{self._name}] params must be floating-point, got {p.dtype}")
             if id(p) in elsewhere:
@@ -474,6 +485,22 @@ class Optimizer:
         return loaded
 
 
+def _params_instead(params: object) -> str:
+    if isinstance(params, Tensor):
+        return "[x]"
+    if isinstance(params, Mapping):
+        return "[group]"
+    return "model.parameters()" if hasattr(params, "forward") else "model.parameters(), called"
+
+
+def _member_instead(p: object) -> str:
+    if isinstance(p, tuple):
+        return ": write parameters(), not named_parameters()"
+    if is_of_torch(p):
+        return ": PyTorch's cannot be trained here; copy the values by nn.from_torch_state_dict"
+    return ": write nn.Parameter(x)" if isinstance(p, (np.ndarray, list)) else ""
+
+
 def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
     """The group for a trace: its learning rate and the count of steps are new at every call."""
     batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
@@ -492,7 +519,7 @@ def _copied(state: Saved) -> State:
 def _in_range(owner: str, name: str, value: object, interval: str) -> float:
     """`value` as a float inside an interval written as "[0, 1)"."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"[{owner}] {name} must be a number, got {value!r}")
+        raise TypeError(f"[{owner}] {name} must be a number, got {shown(value)}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
     below = value < high if interval[-1] == ")" else value <= high

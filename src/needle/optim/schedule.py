@@ -13,6 +13,7 @@ from typing import SupportsIndex
 from weakref import WeakKeyDictionary
 
 from .. import autograd
+from ..given import shown, type_name
 from ..synonyms import accepts_synonyms
 from .optimizer import Optimizer, Saved, State
 
@@ -62,7 +63,8 @@ class Schedule:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"[{type(self).__name__}] optimizer must be an Optimizer, "
-                f"got {type(optimizer).__name__}"
+                f"got {type_name(optimizer)}: make it first, as in "
+                "optimizer = optim.SGD(model.parameters(), lr=0.1)"
             )
         self.optimizer = optimizer
         self.steps = index_of(type(self).__name__, "last_epoch", last_epoch) + 1
@@ -74,8 +76,16 @@ class Schedule:
         """Return the learning rate after `step` steps of a group whose rate was `base`."""
         raise NotImplementedError(f"[{type(self).__name__}] defines no rate")
 
-    def step(self) -> None:
-        """Count one step and set the optimizer's learning rates."""
+    def step(self, epoch: None = None) -> None:
+        """Count one step and set the optimizer's learning rates.
+
+        Raises TypeError where PyTorch's old argument, or a loss, is given.
+        """
+        if epoch is not None:
+            raise TypeError(
+                f"[{type(self).__name__}] step takes nothing, got {shown(epoch)}; a schedule that "
+                "follows a loss is ReduceLROnPlateau, and last_epoch= begins later"
+            )
         trace = autograd.current_trace()
         if trace is None or trace.has_made(self):
             self._step()

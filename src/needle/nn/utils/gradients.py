@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from ... import ops
 from ...autograd import Tensor, no_grad
 from ...backend_ndarray import is_traced, widened
+from ...given import type_name
+from ..arguments import at_least_zero
 
 
 def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
@@ -68,8 +70,7 @@ def clip_grad_norm_(
     >>> ndl.nn.utils.clip_grad_norm_([w], max_norm=10.0)
     needle.Tensor(5.0)
     """
-    if not max_norm >= 0:
-        raise ValueError(f"[clip_grad_norm_] max_norm must not be negative, got {max_norm}")
+    max_norm = at_least_zero("clip_grad_norm_", "max_norm", max_norm)
     with_grad = _with_gradients(parameters)
     if not with_grad:
         return Tensor(0.0, requires_grad=False)
@@ -108,8 +109,7 @@ def clip_grad_value_(
     >>> w.grad
     needle.Tensor([ 0.5 -1. ])
     """
-    if not clip_value >= 0:
-        raise ValueError(f"[clip_grad_value_] clip_value must not be negative, got {clip_value}")
+    clip_value = at_least_zero("clip_grad_value_", "clip_value", clip_value)
     for p in _with_gradients(parameters):
         clipped = p.grad.realize_cached_data().clip(-clip_value, clip_value)
         p.grad = Tensor.make_const(clipped)
@@ -118,4 +118,9 @@ def clip_grad_value_(
 def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
+    if not isinstance(parameters, Iterable):
+        raise TypeError(
+            "parameters must be Tensors or an iterable of them, got "
+            f"{type_name(parameters)}: write model.parameters()"
+        )
     return [p for p in parameters if p.grad is not None]
