@@ -368,6 +368,7 @@ from .torch_names import (
 
 if TYPE_CHECKING:
     from . import distributions, fft, io, linalg, models, simple_ml, train, utils
+    from .io import load, save
 
 __version__ = "0.1.0"
 
@@ -581,6 +582,7 @@ __all__ = [
     "linalg",
     "linear",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -680,6 +682,7 @@ __all__ = [
     "row_stack",
     "rsqrt",
     "rsub",
+    "save",
     "scaled_dot_product_attention",
     "scan",
     "scatter",
@@ -762,6 +765,8 @@ if not TYPE_CHECKING:  # which would take any name for one of the package
         """A package that is imported late, or an op's class, as course programs write it."""
         if name in _LAZY:
             return import_module(f".{name}", __name__)
+        if name in ("load", "save"):
+            return getattr(import_module(".io", __name__), name)
         if name in ops.__all__:
             return getattr(ops, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
-pytest.importorskip("safetensors")
 
 import numpy as np
 from typer.testing import CliRunner

@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
-pytest.importorskip("safetensors")
 
 import numpy as np
 from rich.console import Console

@@ -8,8 +8,6 @@ import pytest
 import needle as ndl
 from needle import io
 
-pytest.importorskip("safetensors")
-
 
 def test_round_trip(tmp_path, device):
     tensors = {
@@ -57,7 +55,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_what_is_no_checkpoint(tmp_path):
-    from safetensors.numpy import save_file
+    save_file = pytest.importorskip("safetensors.numpy").save_file
 
     path = tmp_path / "m"
     with pytest.raises(FileNotFoundError, match="no file"):

@@ -6,12 +6,9 @@ import itertools
 import json
 import random
 
+import damage
 import numpy as np
 import pytest
-
-pytest.importorskip("safetensors")
-
-import damage
 
 from needle import autograd, data, io, train
 from needle.train import recipes
@@ -172,7 +169,7 @@ def test_sizes_that_are_not_the_tensors(saved, load, value):
 
 
 def test_descriptions_that_are_none(saved, load):
-    from safetensors.numpy import save_file
+    save_file = pytest.importorskip("safetensors.numpy").save_file
 
     path, _ = saved
     tensors, description = io.load_checkpoint(path)
@@ -188,7 +185,7 @@ def test_descriptions_that_are_none(saved, load):
 
 
 def test_a_file_without_a_checksum_is_read(saved, load):
-    from safetensors.numpy import save_file
+    save_file = pytest.importorskip("safetensors.numpy").save_file
 
     path, _ = saved
     intact = load()

@@ -117,7 +117,6 @@ def test_save_report_draws_a_picture(tmp_path):
 
 
 def test_models_are_rebuilt_from_their_checkpoints(tmp_path):
-    pytest.importorskip("safetensors")
     recipe = train.RECIPES["digits"]
     np.random.seed(0)
     name, settings = recipe.settings(None)
@@ -152,7 +151,6 @@ def test_the_digits_recipe_reaches_its_accuracy():
 
 @pytest.mark.parametrize("name", ["gpt", "lstm"])
 def test_text_models_learn_to_continue(name, tmp_path):
-    pytest.importorskip("safetensors")
     (tmp_path / "input.txt").write_text("abcdefgh" * 400)
     task = train.RECIPES["shakespeare"].load(tmp_path)
     options = {"gpt": {"length": 128, "width": 32, "num_layers": 1, "num_heads": 2},
