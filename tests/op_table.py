@@ -388,9 +388,9 @@ ALONG_AN_AXIS = [
     *_reductions(),
     Case("var correction=0", lambda x: ops.var(x, 1, correction=0), lambda x: x.var(1), CUBE,
          lambda x: torch.var(x, 1, correction=0)),
-    Case("norm 1", lambda x: ops.norm(x, 1, ord=1), lambda x: np.abs(x).sum(1), CUBE,
+    Case("norm 1", lambda x: ops.norm(x, 1, 1), lambda x: np.abs(x).sum(1), CUBE,
          lambda x: torch.linalg.vector_norm(x, 1, 1), "no kinks"),
-    *(Case(f"norm {p}", lambda x, p=p: ops.norm(x, 1, ord=p),
+    *(Case(f"norm {p}", lambda x, p=p: ops.norm(x, p, 1),
            lambda x, p=p: np.linalg.norm(x, p, 1), CUBE,
            lambda x, p=p: torch.linalg.vector_norm(x, p, 1), "distinct")
       for p in (1.5, 2, 3, math.inf)),

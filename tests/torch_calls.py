@@ -139,6 +139,11 @@ REDUCTIONS = [
     call("max", LEFT, 1), call("min", LEFT, dim=0), call("max", NAN, 1), call("min", NAN, 1),
     call("max", X, Y), call("min", X, Y), call("mode", LEFT, 0), call("mode", X),
     call("mode", LEFT, dim=1, keepdim=True), call("mode", V[:1]), call("kthvalue", X, 2, 1),
+    *(call("norm", X, *args, **options) for args, options in (
+        ((1,), {}), ((2, 1), {}), ((2.0, 0, True), {}), ((1,), {"dim": 0}),
+        ((), {"p": 3, "dim": 1}),
+        ((float("inf"),), {"dim": 1}), ((float("-inf"),), {}), ((0,), {"dim": 1}), (("fro",), {}),
+    )),
     call("quantile", X, 0.3), call("quantile", X, 0.3, dim=1), call("cov", X), call("corrcoef", X),
     by_value("quantile", X, np.array([0.25, 0.9]).view(Constant), dim=1, keepdim=True),
     call("quantile", X, 0.4, interpolation="nearest"), by_value("histc", X, 5),
@@ -206,7 +211,9 @@ SELECTIONS = [
     call("masked_fill", X, MASK[0], float("-inf")), by_value("masked_select", X, MASK),
     by_value("masked_scatter", X, MASK, Y), by_value("nonzero", INDEX), by_value("argwhere", MASK),
     by_value("nonzero", X, as_tuple=True), function("where", MASK, X, Y),
-    function("where", MASK, X, 0.0), function("searchsorted", np.sort(V), X),
+    function("where", MASK, X, 0.0),
+    Call("where", (MASK,), compiles=False, is_method=False),
+    function("searchsorted", np.sort(V), X),
     function("bucketize", X, np.sort(V)),
 ]  # fmt: skip
 

@@ -31,13 +31,11 @@ DIFFERS: dict[str, dict[str, str]] = {
         "lstm": "one layer from its arrays",
         "manual_seed": "seeds NumPy's global generator, from which needle draws",
         "max_pool2d": "no `return_indices`; `F.max_pool2d` is PyTorch's",
-        "norm": "the axis comes before the order",
         "split": "`split(x, axis)` is the course's; `split(x, size, axis)` is PyTorch's",
         "transpose": "the last two axes by default",
     },
     "torch.Tensor": {
         "backward": "replaces `.grad`; `accumulate=True` adds",
-        "norm": "the axis comes before the order",
         "retain_grad": "does nothing: every Tensor keeps its gradient",
         "T": "reverses all axes, as in NumPy",
         "type": "gives the name of the dtype",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import amp, autograd, data, init, nn, ops, optim
 from .autograd import Tensor, TensorTuple, enable_grad, grad, is_grad_enabled, no_grad
+from .autograd.answers import Size
 from .backend_ndarray import get_num_threads, memory_stats, set_num_threads
 from .backend_selection import (
     Device,
@@ -19,6 +20,14 @@ from .backend_selection import (
     default_device,
 )
 from .init import (
+    BFloat16Tensor,
+    BoolTensor,
+    ByteTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
     arange,
     as_tensor,
     asarray,
@@ -384,9 +393,18 @@ _LAZY = (
 )  # packages that are imported when they are asked for
 
 __all__ = [
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
     "Device",
+    "DoubleTensor",
+    "FloatTensor",
     "Generator",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
     "NDArray",
+    "Size",
     "Tensor",
     "TensorTuple",
     "abs",

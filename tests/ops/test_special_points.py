@@ -156,7 +156,7 @@ def _rows(torch: Any) -> Iterator[Corner]:
         )  # fmt: skip
     for order in (0.5, 1, 1.5, 2, 3, 4, inf):
         yield Corner(
-            f"norm {order}", lambda x, o=order: ops.norm(x, 1, ord=o),
+            f"norm {order}", lambda x, o=order: ops.norm(x, o, 1),
             lambda x, o=order: torch.linalg.vector_norm(x, o, 1),
             extreme if order < 1 else has_nan,
         )  # fmt: skip
@@ -256,7 +256,7 @@ def test_as_pytorch(table: str, compiled: bool, device: ndl.Device):
 def test_the_gradients_of_a_norm_at_zero_are_zero(order: float, device: ndl.Device):
     for axes, keepdims in itertools.product((None, 0, -1, (0, 1), (2, 0), (0, 1, 2)), (0, 1)):
         x = ndl.Tensor(np.zeros((2, 3, 4)), device=device)
-        norm = ops.norm(x, axes, bool(keepdims), ord=order)
+        norm = ops.norm(x, order, axes, bool(keepdims))
         first = ndl.grad(norm.sum(), [x])[0]
         twice = (first * first).sum() + first.sum()
         second = ndl.grad(twice, [x])[0] if twice.requires_grad else None
@@ -273,9 +273,9 @@ def test_methods_of_tensors_at_zero(method: str, device: ndl.Device):
     np.testing.assert_array_equal(x.grad.numpy(), np.zeros((3, 4)))
 
 
-@pytest.mark.parametrize("order", [0, -1, -inf, nan])
-def test_an_order_that_is_not_positive(order: float):
-    with pytest.raises(ValueError, match=r"\[norm\] ord must be positive"):
+@pytest.mark.parametrize("order", [-1, nan, "nuc"])
+def test_an_order_that_there_is_not(order: float | str):
+    with pytest.raises(ValueError, match=r"\[norm\] ord must be 0, positive"):
         ops.norm(ndl.Tensor([1.0]), ord=order)
 
 

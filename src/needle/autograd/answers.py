@@ -4,6 +4,7 @@ other way round.
 
 from __future__ import annotations
 
+from math import prod
 from typing import NoReturn, Self
 
 
@@ -20,7 +21,17 @@ class Truth(int):
         return bool, (int(self),)
 
 
-class Size(int):
+class Size(tuple[int, ...]):
+    """A shape, with its number of elements by PyTorch's name: what `x.size()` gives."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The number of elements of that shape."""
+        return prod(self)
+
+
+class Count(int):
     """The number of elements, which gives the shape, or the length of an axis, when called.
 
     `x.size` is the course's and NumPy's, `x.size()` and `x.size(0)` are PyTorch's.
@@ -33,9 +44,9 @@ class Size(int):
         size._lengths = shape
         return size
 
-    def __call__(self, axis: int | None = None, *, dim: int | None = None) -> int | tuple[int, ...]:
+    def __call__(self, axis: int | None = None, *, dim: int | None = None) -> int | Size:
         axis = dim if axis is None else axis
-        return self._lengths if axis is None else self._lengths[axis]
+        return Size(self._lengths) if axis is None else self._lengths[axis]
 
     def __getitem__(self, axis: object) -> NoReturn:
         raise TypeError(f"size is the number of elements; write x.size({axis}) or x.shape[{axis}]")

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..backend_ndarray import NDArray, Shape, as_dtype, is_float
 from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
-from ..backend_ndarray.layout import unpack, wholes
-from ..backend_selection import Device, default_float
+from ..backend_ndarray.layout import checked_shape, unpack, wholes
+from ..backend_selection import Device, as_device, default_float
 from ..given import not_a_tensor
 from ..typing import DTypeLike, ShapeLike
 from . import operators
-from .answers import Size
+from .answers import Count, Size
 from .hooks import Handle
 from .torch_methods import TorchMethods
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class Tensor(TorchMethods):
     """An array that remembers how it was computed.
 
-    `array` is a Tensor, an NDArray, a NumPy array, or Python numbers in lists. Without `dtype`,
+    `array` is a Tensor, an NDArray, a NumPy array, or Python numbers in lists; nothing makes an
+    empty one. It requires a gradient by default. Two or more integers are lengths, as in PyTorch:
+    `Tensor(2, 3)` is to be written to, and requires no gradient by default. Without `dtype`,
     floats become float32 (they keep NumPy's width under NEEDLE_BACKEND=np), integer and bool
     arrays keep their dtype, and lists of Python integers become floats. Integer tensors never
     require a gradient. Raises TypeError for data that is not numeric.
@@ -36,14 +38,19 @@ class Tensor(TorchMethods):
 
     def __init__(
         self,
-        array: object,
-        *,
+        array: object = (),
+        *more: int,
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
-        requires_grad: bool = True,
+        requires_grad: bool | None = None,
     ) -> None:
-        data = _as_ndarray(array, device, dtype)
-        self._init(None, (), data, requires_grad and is_float(data.dtype))
+        if more or isinstance(array, Size):
+            sizes = checked_shape("Tensor", (array, *more))
+            wanted = as_dtype(default_float() if dtype is None else dtype)
+            data, requires_grad = as_device(device).empty(sizes, wanted), bool(requires_grad)
+        else:
+            data = _as_ndarray(array, device, dtype)
+        self._init(None, (), data, requires_grad is not False and is_float(data.dtype))
 
     if TYPE_CHECKING:
         cached_data: NDArray
@@ -113,10 +120,10 @@ class Tensor(TorchMethods):
         return len(self.shape)
 
     @property
-    def size(self) -> Size:
+    def size(self) -> Count:
         """The number of elements; `x.size()` is the shape and `x.size(0)` the length of an axis."""
         data = self.realize_cached_data()
-        return Size(data.size, data._shape)
+        return Count(data.size, data._shape)
 
     def numpy(self) -> np.ndarray:
         """The data as a NumPy array; float32 for bfloat16.

@@ -84,12 +84,20 @@ def assign(x: NDArray, value: object) -> None:
             value = number_for(value, x._dtype, "setitem")
         x._device.fill(x, value)
         return
-    source = _source(x, value)._broadcast(x._shape)
+    source = _without_leading_ones(_source(x, value), x.ndim)._broadcast(x._shape)
     if versions.overlap(source._handle, x._handle):
         if _is_same_view(source, x):
             return
         source = source.copy()
     x._device.copy(source, x)
+
+
+def _without_leading_ones(source: NDArray, ndim: int) -> NDArray:
+    """An array of more axes than its target, as NumPy takes it: leading axes of length 1 go."""
+    extra = max(source.ndim - ndim, 0)
+    if not extra or any(n != 1 for n in source._shape[:extra]):
+        return source
+    return source._relayout(source._shape[extra:], source._strides[extra:], source._offset)
 
 
 def _source(x: NDArray, value: object) -> NDArray:

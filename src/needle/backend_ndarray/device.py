@@ -83,6 +83,16 @@ class BackendDevice:
     gather_rows: Callable[[NDArray, NDArray, NDArray], None]
     scatter_add_rows: Callable[[NDArray, NDArray, NDArray], None]
 
+    @property
+    def type(self) -> str:
+        """The kind of device by PyTorch's name: "cpu", of both that compute there, or "cuda"."""
+        return "cuda" if self.name.startswith("cuda") else "cpu"
+
+    @property
+    def index(self) -> int | None:
+        """The number of a GPU; None of others."""
+        return None if self.type == "cpu" else int(self.name.partition(":")[2] or 0)
+
     def enabled(self) -> bool:
         """Whether this device can be used in this process."""
         return True

@@ -160,7 +160,7 @@ class ComplexTensor:
 
     def abs(self) -> Tensor:
         """The absolute values; the gradient at 0 is 0."""
-        return ops.norm(ops.stack([self.real, self.imag], 0), 0)
+        return ops.norm(ops.stack([self.real, self.imag], 0), 2, 0)
 
     __abs__ = abs
 

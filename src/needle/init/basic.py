@@ -18,7 +18,14 @@ from ..backend_ndarray.layout import checked_shape, whole
 from ..backend_selection import Device, as_device, default_float
 from ..operands import ArrayLike
 from ..random import Generator
-from ..typing import DTypeLike
+from ..typing import DTypeLike, Shape, ShapeLike
+
+
+def _shape(name: str, shape: tuple[int, ...], size: ShapeLike | None) -> Shape:
+    """The shape, which is given as arguments or as `size`."""
+    if size is not None and shape:
+        raise TypeError(f"[{name}] the shape is given twice: as {shape} and as size={size}")
+    return checked_shape(name, shape if size is None else (size,))
 
 
 def rand(
@@ -29,6 +36,7 @@ def rand(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
+    size: ShapeLike | None = None,
 ) -> Tensor:
     """Tensor of uniform random numbers in [low, high).
 
@@ -48,6 +56,8 @@ def rand(
         Whether the Tensor requires a gradient. Only floating-point ones can.
     generator : Generator, optional
         The `needle.Generator` that is drawn from; NumPy's global generator if it is None.
+    size : int or sequence of int, optional
+        The shape by PyTorch's name.
 
     Returns
     -------
@@ -69,7 +79,7 @@ def rand(
     """
     low, high = python_number(low), python_number(high)
     source = _source("rand", device, generator)
-    data = source.rand(*checked_shape("rand", shape), dtype=_float("rand", dtype))
+    data = source.rand(*_shape("rand", shape, size), dtype=_float("rand", dtype))
     if (low, high) != (0, 1):
         data = _affine(data, high - low, low)
         if low < high:  # rounding may have led there
@@ -85,6 +95,7 @@ def randn(
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
     generator: Generator | None = None,
+    size: ShapeLike | None = None,
 ) -> Tensor:
     """Tensor of normal random numbers.
 
@@ -106,6 +117,8 @@ def randn(
         Whether the Tensor requires a gradient. Only floating-point ones can.
     generator : Generator, optional
         The `needle.Generator` that is drawn from; NumPy's global generator if it is None.
+    size : int or sequence of int, optional
+        The shape by PyTorch's name.
 
     Returns
     -------
@@ -125,7 +138,7 @@ def randn(
     (2, 3)
     """
     source = _source("randn", device, generator)
-    data = source.randn(*checked_shape("randn", shape), dtype=_float("randn", dtype))
+    data = source.randn(*_shape("randn", shape, size), dtype=_float("randn", dtype))
     return _tensor(_affine(data, std, mean), requires_grad)
 
 
@@ -228,6 +241,7 @@ def ones(
     device: Device | str | None = None,
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
+    size: ShapeLike | None = None,
 ) -> Tensor:
     """Tensor of ones.
 
@@ -241,6 +255,8 @@ def ones(
         The dtype; None is the backend's default.
     requires_grad : bool, default False
         Whether the Tensor requires a gradient. Only floating-point ones can.
+    size : int or sequence of int, optional
+        The shape by PyTorch's name.
 
     Returns
     -------
@@ -259,7 +275,9 @@ def ones(
     >>> ndl.init.ones(2)
     needle.Tensor([1. 1.])
     """
-    return constant(*shape, c=1, device=device, dtype=dtype, requires_grad=requires_grad)
+    return constant(
+        *_shape("ones", shape, size), c=1, device=device, dtype=dtype, requires_grad=requires_grad
+    )
 
 
 def zeros(
@@ -267,6 +285,7 @@ def zeros(
     device: Device | str | None = None,
     dtype: DTypeLike | None = "float32",
     requires_grad: bool = False,
+    size: ShapeLike | None = None,
 ) -> Tensor:
     """Tensor of zeros.
 
@@ -280,6 +299,8 @@ def zeros(
         The dtype; None is the backend's default.
     requires_grad : bool, default False
         Whether the Tensor requires a gradient. Only floating-point ones can.
+    size : int or sequence of int, optional
+        The shape by PyTorch's name.
 
     Returns
     -------
@@ -298,7 +319,9 @@ def zeros(
     >>> ndl.init.zeros(2)
     needle.Tensor([0. 0.])
     """
-    return constant(*shape, c=0, device=device, dtype=dtype, requires_grad=requires_grad)
+    return constant(
+        *_shape("zeros", shape, size), c=0, device=device, dtype=dtype, requires_grad=requires_grad
+    )
 
 
 def ones_like(

@@ -293,6 +293,7 @@ def empty(
     dtype: DTypeLike | None = None,
     device: Device | str | None = None,
     requires_grad: bool = False,
+    size: ShapeLike | None = None,
 ) -> Tensor:
     """A Tensor to be written to; what it holds before is not defined.
 
@@ -306,6 +307,8 @@ def empty(
         The default device.
     requires_grad : bool, default False
         Whether gradients are computed for it.
+    size : int or sequence of int, optional
+        The shape by PyTorch's name.
 
     Returns
     -------
@@ -319,7 +322,9 @@ def empty(
     (2, 3)
     """
     wanted = as_dtype(default_float() if dtype is None else dtype)
-    data = as_device(device).empty(checked_shape("empty", shape), wanted)
+    data = as_device(device).empty(
+        checked_shape("empty", shape if size is None else (*shape, size)), wanted
+    )
     return Tensor.make_const(data, requires_grad=_checked_grad(requires_grad, data))
 
 

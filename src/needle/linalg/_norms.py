@@ -52,7 +52,7 @@ def vector_norm(x: Tensor, ord: float = 2, axis: Axis = None, keepdims: bool = F
     if ord == 0:
         return ops.summation((x != 0).astype(x.dtype), axis, keepdims)
     if ord > 0:
-        return ops.norm(x, axis, keepdims, ord)
+        return ops.norm(x, ord, axis, keepdims)
     size = ops.abs(x)
     if ord == -math.inf:
         return ops.amin(size, axis, keepdims)
@@ -98,7 +98,7 @@ def matrix_norm(
     if rows == columns:
         raise ValueError(f"[matrix_norm] axis must be two different axes, got {axis!r}")
     if ord == "fro":
-        return ops.norm(a, (rows, columns), keepdims)
+        return ops.norm(a, 2, (rows, columns), keepdims)
     if ord in ("nuc", 2, -2):
         batch = [i for i in range(a.ndim) if i not in (rows, columns)]
         s = svdvals(ops.permute(a, (*batch, rows, columns)))

@@ -1,6 +1,6 @@
 """Layers, losses and the Module that they are."""
 
-from . import functional, init, utils
+from . import functional, init, modules, utils
 from .activation import (
     ELU,
     GELU,
@@ -316,6 +316,7 @@ __all__ = [
     "ZeroPad3d",
     "from_torch_state_dict",
     "functional",
+    "modules",
     "summary",
     "to_torch_state_dict",
     "utils",

@@ -163,6 +163,9 @@ class _Recurrent(Module):
                 )
         return [state[row] for state in states]
 
+    def flatten_parameters(self) -> None:
+        """Nothing: PyTorch moves the weights into one block of a GPU's memory here."""
+
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
 

@@ -158,6 +158,7 @@ from ._diagonals import (
     trace,
     tril,
     triu,
+    with_diagonal,
 )
 from ._elementwise import (
     Abs,
@@ -837,6 +838,7 @@ __all__ = [
     "vstack",
     "where",
     "windows",
+    "with_diagonal",
     "xlogy",
 ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import overload
 
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
@@ -467,10 +468,17 @@ class Where(TensorOp):
         )
 
 
-def where(cond: Operand, a: Operand, b: Operand) -> Tensor:
+@overload
+def where(cond: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(cond: Operand, a: Operand, b: Operand) -> Tensor: ...
+def where(
+    cond: Operand, a: Operand | None = None, b: Operand | None = None
+) -> Tensor | tuple[Tensor, ...]:
     """Choose between two values by a condition, element by element.
 
     The three arguments broadcast; at least one is a Tensor. No gradient flows to the condition.
+    `where(cond)` alone is `nonzero(cond, as_tuple=True)`.
 
     Parameters
     ----------
@@ -483,13 +491,13 @@ def where(cond: Operand, a: Operand, b: Operand) -> Tensor:
 
     Returns
     -------
-    Tensor
+    Tensor, or a tuple of Tensors for the condition alone
         The broadcast shape.
 
     Raises
     ------
     TypeError
-        If none of the arguments is a Tensor.
+        If none of the arguments is a Tensor, or `b` is missing.
     ValueError
         If the shapes do not broadcast.
 
@@ -500,6 +508,8 @@ def where(cond: Operand, a: Operand, b: Operand) -> Tensor:
     >>> ndl.where(x > 0, x, 10)
     needle.Tensor([10.  2.])
     """
+    if a is None or b is None:
+        return _places(cond, a, b)
     like = next((x for x in (a, b, cond) if isinstance(x, Tensor)), None)
     if like is None:
         raise TypeError("[where] needs a Tensor among cond, a and b")
@@ -509,6 +519,18 @@ def where(cond: Operand, a: Operand, b: Operand) -> Tensor:
     elif not isinstance(a, Tensor) or is_scalar(b):
         like = b if isinstance(b, Tensor) else as_tensor(a, cond)
     return Where(cond.realize_cached_data())(as_tensor(a, like), as_tensor(b, like))
+
+
+def _places(cond: Operand, a: object, b: object) -> tuple[Tensor, ...]:
+    from ._search import nonzero  # which is above
+
+    if a is not None or b is not None:
+        raise TypeError("[where] takes the condition alone, or the condition and two values")
+    if not isinstance(cond, Tensor):
+        raise TypeError(f"[where] cond must be a Tensor, got {type(cond).__name__}")
+    found = nonzero(cond, as_tuple=True)
+    assert isinstance(found, tuple)
+    return found
 
 
 class Maximum(TensorOp):

@@ -6,10 +6,11 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray.layout import normalize_axis
-from ..typing import HostArray
+from ..typing import HostArray, Scalar
 from ._comparison import where
 from ._indexing import PutItem
 from ._joining import concatenate
+from ._masks import masked_fill
 from ._reordering import movedim
 from ._shape import pad
 from ._views import atleast_2d
@@ -212,6 +213,43 @@ def block_diag(*blocks: Tensor) -> Tensor:
     return concatenate(rows, 0)
 
 
+def with_diagonal(a: Tensor, value: Scalar, wrap: bool = False) -> Tensor:
+    """`a` with `value` at [i, i, …], as `Tensor.fill_diagonal_` fills it.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of two axes, or of more with one length.
+    value : number
+        What is written.
+    wrap : bool, default False
+        Whether the diagonal of a tall matrix begins again, one row below its end.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Raises
+    ------
+    ValueError
+        For a vector, or for more than two axes of different lengths.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.with_diagonal(ndl.zeros(2, 2), 5).tolist()
+    [[5.0, 0.0], [0.0, 5.0]]
+    """
+    if a.ndim < 2 or (a.ndim > 2 and len(set(a.shape)) > 1):
+        raise ValueError(
+            f"[fill_diagonal_] needs two axes, or more of one length, got shape {a.shape}"
+        )
+    mask = np.zeros(a.shape, bool)
+    np.fill_diagonal(mask, True, wrap)
+    return masked_fill(a, Tensor(mask, device=a.device, requires_grad=False), value)
+
+
 __all__ = [
     "block_diag",
     "diag",
@@ -220,4 +258,5 @@ __all__ = [
     "trace",
     "tril",
     "triu",
+    "with_diagonal",
 ]

@@ -520,7 +520,7 @@ def pairwise_distance(
     >>> ndl.pairwise_distance(ndl.zeros(1, 2), ndl.Tensor([[3, 4]])).shape
     (1,)
     """
-    return norm(a - b + eps, -1, keepdims, ord=p)
+    return norm(a - b + eps, p, -1, keepdims)
 
 
 @rounds_once
@@ -549,8 +549,8 @@ def cosine_similarity(a: Tensor, b: Tensor, axis: int = 1, eps: float = 1e-8) ->
     >>> ndl.cosine_similarity(ndl.ones(1, 2), ndl.ones(1, 2)).shape
     (1,)
     """
-    length_a = maximum(norm(a, axis), eps)
-    length_b = maximum(norm(b, axis), eps)
+    length_a = maximum(norm(a, 2, axis), eps)
+    length_b = maximum(norm(b, 2, axis), eps)
     return summation(a * b, axis) / (length_a * length_b)
 
 
@@ -580,7 +580,7 @@ def normalize(a: Tensor, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> T
     >>> ndl.normalize(ndl.Tensor([[3, 4]])).shape
     (1, 2)
     """
-    return a / maximum(norm(a, axis, True, ord=p), eps)
+    return a / maximum(norm(a, p, axis, True), eps)
 
 
 __all__ = [

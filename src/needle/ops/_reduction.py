@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from math import prod as product
 
+import numpy as np
+
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp, Value, is_grad_enabled, vjp
 from ..backend_ndarray import NDArray, Shape, is_float
@@ -461,20 +463,22 @@ def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 @widens
-def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+def norm(a: Tensor, ord: float | str = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Vector norm over axes, (Σ|a|^ord)^(1/ord).
 
     Parameters
     ----------
     a : Tensor
         Of any shape and dtype.
+    ord : float, default 2
+        The order; not negative but for -inf. With inf the norm is the largest absolute value, with
+        -inf the smallest, with 0 the number of elements that are not 0. "fro" is 2. `p` is another
+        name. `linalg.norm` has the norms of matrices.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
-    ord : float, default 2
-        The order; positive. With inf the norm is the largest absolute value.
 
     Returns
     -------
@@ -484,28 +488,35 @@ def norm(a: Tensor, axis: Axis = None, keepdims: bool = False, ord: float = 2) -
     Raises
     ------
     ValueError
-        If `ord` is not positive, `a` does not have an axis, or one is named twice.
+        For another `ord`, or if `a` does not have an axis, or one is named twice.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.norm(ndl.Tensor([3, 4]))
-    needle.Tensor(5.0)
+    >>> ndl.norm(ndl.Tensor([3, 4])), ndl.Tensor([[3, 4]]).norm(1, dim=1)
+    (needle.Tensor(5.0), needle.Tensor([7.]))
     """
-    if not ord > 0:
-        raise ValueError(f"[norm] ord must be positive, got {ord}")
-    if ord == 2:
+    order = 2 if ord in ("fro", None) else ord
+    known = isinstance(order, (int, float, np.number)) and (order >= 0 or order == -math.inf)
+    if isinstance(order, str) or not known:
+        raise ValueError(
+            f"[norm] ord must be 0, positive, -inf or 'fro', got {ord!r}; linalg.norm "
+            "has the norms of matrices"
+        )
+    if order == 2:
         return _root(summation(a * a, axis, keepdims), 2)
     size = abs(a)
-    if ord == 1:
+    if order == 0:
+        return summation(not_equal(size, 0).astype(a.dtype), axis, keepdims)
+    if order == 1:
         return summation(size, axis, keepdims)
-    if ord == math.inf:
-        return amax(size, axis, keepdims)
-    if ord > 2:
-        return _root(summation(size**ord, axis, keepdims), ord)
+    if order in (math.inf, -math.inf):
+        return (amax if order > 0 else amin)(size, axis, keepdims)
+    if order > 2:
+        return _root(summation(size**order, axis, keepdims), order)
     positive = size != 0  # a derivative of the power is infinite at 0; see `_root`
-    powers = where(positive, where(positive, size, 1.0) ** ord, 0.0)
-    return _root(summation(powers, axis, keepdims), ord)
+    powers = where(positive, where(positive, size, 1.0) ** order, 0.0)
+    return _root(summation(powers, axis, keepdims), order)
 
 
 def cumsum(a: Tensor, axis: int, *, dtype: DTypeLike | None = None) -> Tensor:

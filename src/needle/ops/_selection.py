@@ -226,7 +226,11 @@ def put(a: Tensor, key: Index, value: Tensor | Scalar, accumulate: bool = False)
     data = index_data(key)
     place = PutItem(a.shape, data)
     shape = a.detach().realize_cached_data()[data].shape
-    new = broadcast_to(as_tensor(value, a).astype(a.dtype), shape)
+    given = as_tensor(value, a).astype(a.dtype)
+    extra = given.ndim - len(shape)
+    if extra > 0 and given.shape[:extra] == (1,) * extra:  # as NumPy takes it
+        given = reshape(given, given.shape[extra:])
+    new = broadcast_to(given, shape)
     if accumulate:
         return a + place(new)
     with no_grad():

@@ -196,6 +196,11 @@ class Optimizer:
         else:
             self.add_param_group({"params": entries})
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The hyperparameters of a parameter group that is given none."""
+        return self._checked(dict(self._defaults))
+
     def add_param_group(self, group: Saved) -> None:
         """Add a group of parameters with hyperparameters of its own.
 

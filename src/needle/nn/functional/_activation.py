@@ -8,6 +8,7 @@ from ... import init, ops
 from ...autograd import Tensor
 from ...ops._common import rounds_once
 from ...random import Generator
+from ...typing import DTypeLike
 from ..arguments import finite, non_negative, one_of, positive
 
 # The constants with which activations keep mean 0 and variance 1 (Klambauer et al., 2017).
@@ -219,19 +220,19 @@ def tanh(input: Tensor) -> Tensor:
 # ---- along an axis --------------------------------------------------------------------------
 
 
-def softmax(input: Tensor, dim: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `dim`."""
-    return ops.softmax(input, dim)
+def softmax(input: Tensor, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`, of the input converted to `dtype`."""
+    return ops.softmax(input, dim, dtype=dtype)
 
 
-def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
+def log_softmax(input: Tensor, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
     """The logarithm of `softmax`."""
-    return ops.log_softmax(input, dim)
+    return ops.log_softmax(input, dim, dtype=dtype)
 
 
-def softmin(input: Tensor, dim: int = -1) -> Tensor:
+def softmin(input: Tensor, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
     """The softmax of -x."""
-    return ops.softmax(-input, dim)
+    return ops.softmax(-input, dim, dtype=dtype)
 
 
 def gumbel_softmax(

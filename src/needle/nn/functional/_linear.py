@@ -70,7 +70,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     if input.ndim != 2:
         raise ValueError(f"[pdist] needs rows (N, M), got shape {input.shape}")
     first, second = np.triu_indices(input.shape[0], 1)
-    return ops.norm(ops.take(input, first) - ops.take(input, second), -1, ord=p)
+    return ops.norm(ops.take(input, first) - ops.take(input, second), p, -1)
 
 
 # ---- tables ---------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def checked_rows(what: str, index: Tensor, count: int) -> NDArray:
 def shorten(weight: Tensor, rows: NDArray, max_norm: float, norm_type: float) -> None:
     """Scale the named rows of `weight` down to `max_norm`, outside of any graph."""
     table = weight.detach()
-    norms = ops.norm(table, -1, True, ord=norm_type)
+    norms = ops.norm(table, norm_type, -1, True)
     scale = ops.where(norms > max_norm, max_norm / (norms + 1e-7), 1.0)
     ones = init.ones(rows.size, device=table.device, dtype=table.dtype)
     counts = ops.PutItem((weight.shape[0],), rows.reshape((rows.size,)))(ones)

@@ -4,6 +4,9 @@
 that are computed from other parameters.
 """
 
+import sys
+
+from . import gradients as clip_grad
 from . import parametrizations, rnn
 from .gradients import clip_grad_norm_, clip_grad_value_, get_total_norm
 from .parametrizations import (
@@ -14,7 +17,10 @@ from .parametrizations import (
 )
 from .vectors import parameters_to_vector, vector_to_parameters
 
+sys.modules[f"{__name__}.clip_grad"] = clip_grad  # the file's name in PyTorch
+
 __all__ = [
+    "clip_grad",
     "clip_grad_norm_",
     "clip_grad_value_",
     "get_total_norm",
