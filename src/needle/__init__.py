@@ -19,6 +19,7 @@ from .backend_selection import (
     cuda,
     default_device,
 )
+from .differences import DifferenceWarning
 from .init import (
     BFloat16Tensor,
     BoolTensor,
@@ -397,6 +398,7 @@ __all__ = [
     "BoolTensor",
     "ByteTensor",
     "Device",
+    "DifferenceWarning",
     "DoubleTensor",
     "FloatTensor",
     "Generator",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle import optim
+from needle import differences, optim
 
 torch = pytest.importorskip("torch")
 
@@ -216,13 +215,12 @@ def test_zero_grad_may_keep_the_gradients(device: ndl.Device) -> None:
 
 
 def test_momentum_that_is_not_pytorchs_is_told_to_who_uses_its_names() -> None:
-    sgd_module = importlib.import_module("needle.optim.sgd")
-    sgd_module._tell_of_momentum.cache_clear()
+    differences.forget_told()
     p = ndl.Tensor([1.0])
     optim.SGD([p], momentum=0.9).reset_grad()  # a course program hears nothing
     for options in ({"momentum": 0.9, "dampening": 0.0}, {"momentum": 0.9, "nesterov": True}, {}):
         optim.SGD([p], **options).zero_grad()
-    with pytest.warns(UserWarning, match=r"dampening=0\.0"):
+    with pytest.warns(ndl.DifferenceWarning, match=r"dampening=0\.0"):
         optim.SGD([p], momentum=0.9).zero_grad()
     optim.SGD([p], momentum=0.9).zero_grad()  # once a process
 

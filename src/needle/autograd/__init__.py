@@ -4,9 +4,9 @@ A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks
 in reverse topological order and asks each op for the gradients of its inputs; those are computed
 with Tensor operations, so that a gradient can itself be differentiated.
 
-Each file imports from those before it: `tracing`, `modes`, `value`, `operators` (functions that
-`Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`, `tensor`, `tuples`,
-`op`, `reverse`.
+Each file imports from those before it: `tracing`, `unused`, `modes`, `value`, `operators`
+(functions that `Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`,
+`tensor`, `tuples`, `op`, `reverse`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from .tracing import (
     watched_classes,
 )
 from .tuples import SparseGradients, TensorTuple
+from .unused import tell_of_lost
 from .value import Value, find_topo_sort, values_alive
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ += [
     "log_undo",
     "rollback",
     "rollback_on_error",
+    "tell_of_lost",
     "timestamp",
     "trace_with",
     "untraced",

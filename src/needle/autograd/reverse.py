@@ -13,8 +13,9 @@ from .hooks import hooks, run_hooks
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
 from .tensor import Tensor
-from .tracing import _traces, current_trace
+from .tracing import Tracer, _traces, current_trace
 from .tuples import SparseGradients
+from .unused import is_unread, note_lost
 from .value import Value, find_topo_sort, topological_order
 
 
@@ -58,15 +59,32 @@ def compute_gradient_of_variables(output: Value, out_grad: Value, accumulate: bo
     for position, node in enumerate(order):
         gradient = gradients.get(id(node))
         if gradient is not None:
-            found = _deferred_gradient(gradient, call, position, output, node.op is None)
-            if accumulate and node.op is None:
+            is_leaf = node.op is None
+            found = _deferred_gradient(gradient, call, position, output, is_leaf)
+            if accumulate and is_leaf:
                 found = _added(node.grad, found)
-            if trace is None:
-                node._grad = found
+            if trace is not None:
+                _set_traced(trace, node, found)
                 continue
-            node.grad = found
-            if node._created < trace.since and node.op is not None:
-                trace.leaves(node, found)
+            if is_leaf:
+                if node._grad is not None and is_unread(node):
+                    note_lost(node)
+                node._unread = True
+            node._grad = found
+
+
+def _set_traced(trace: Tracer, node: Value, gradient: Value) -> None:
+    """Give a node its gradient in a trace, which remembers what becomes of those outside."""
+    is_unread = id(node) in trace.unread_gradients
+    node.grad = gradient
+    if node._created >= trace.since:
+        return
+    if node.op is not None:
+        trace.leaves(node, gradient)
+        return
+    trace.unread_gradients.add(id(node))
+    if is_unread:
+        trace.lost_gradients.add(id(node))
 
 
 def _added(before: Value | None, gradient: Value) -> Value:

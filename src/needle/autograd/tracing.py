@@ -65,6 +65,10 @@ class Tracer(Protocol):
         """A context in which nothing is recorded."""
 
     since: int  # the timestamp of its beginning
+    # The ids of Values from outside whose gradient, by a backward pass of the function, it has not
+    # read, and of those for which a second pass replaced such a gradient; see `unused`.
+    unread_gradients: set[int]
+    lost_gradients: set[int]
 
     def guard_items(self, holder: Holder, keys: Iterable[object]) -> None:
         """The program is valid only while these items are the same as at the end of the trace."""

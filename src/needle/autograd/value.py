@@ -11,6 +11,7 @@ from . import modes
 from .answers import Truth
 from .modes import _mode
 from .tracing import _traces, current_trace, untraced
+from .unused import lost
 
 if TYPE_CHECKING:
     from .op import Op
@@ -42,6 +43,7 @@ class Value:
         "_grad",
         "_modified",
         "_programs",
+        "_unread",
         "cached_data",
         "inputs",
         "op",
@@ -54,6 +56,7 @@ class Value:
     requires_grad: bool
     _grad: Any
     _programs: set[Any]  # the compiled programs that are specialized to this object, if any
+    _unread: bool  # whether nothing has read the gradient that a backward pass set; see `unused`
 
     def _init(
         self, op: Op | None, inputs: Sequence[Value], cached_data: object, requires_grad: bool
@@ -89,13 +92,19 @@ class Value:
     def grad(self) -> Any:
         """The gradient that `backward` has set; None before."""
         trace = current_trace() if _traces else None
-        return self._grad if trace is None else trace.read_grad(self)
+        if trace is not None:
+            return trace.read_grad(self)
+        self._unread = False
+        return self._grad
 
     @grad.setter
     def grad(self, grad: Any) -> None:
         trace = current_trace() if _traces else None
         if trace is None or not trace.write_grad(self, grad):
             self._grad = grad
+            self._unread = False
+            if grad is None and lost:
+                lost.pop(id(self), None)
 
     @property
     def is_leaf(self) -> Truth:
@@ -137,7 +146,7 @@ class Value:
         """A copy with the same data and history, on which `ndl.jit` traces a function."""
         twin = type(self).__new__(type(self))
         for name in Value.__slots__:
-            if name not in ("__weakref__", "_programs"):
+            if name not in ("__weakref__", "_programs", "_unread"):
                 setattr(twin, name, getattr(self, name))
         if hasattr(self, "__dict__"):
             twin.__dict__.update(self.__dict__)

@@ -293,6 +293,7 @@ class Optimizer:
         if closure is not None:
             with autograd.enable_grad():
                 loss = closure()
+        autograd.tell_of_lost(self._name, unwatched(self, "params"))
         groups = unwatched(self, "param_groups")  # learning rates are no guards, see `_guard`
         work = [(group, batch) for group in groups for batch in self._batches(group)]
         tracer = self._tracer()
@@ -407,8 +408,10 @@ class Optimizer:
             self.reset_grad()
             return
         for p in self.params:
-            if p.grad is not None:
-                p.grad = Tensor.make_const(p.grad.realize_cached_data() * 0)
+            gradient = p.grad
+            if gradient is not None:
+                p.grad = None
+                p.grad = Tensor.make_const(gradient.realize_cached_data() * 0)
 
     # ---- saving ---------------------------------------------------------------------------------
 

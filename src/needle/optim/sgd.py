@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from typing import ClassVar
 
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import NDArray
+from ..differences import tell
 from .clip import clip_grad_norm
 from .host_numbers import of_host
 from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
+
+MOMENTUM = (
+    "[SGD] the momentum is a moving average, u = momentum·u + (1 - momentum)·g: pass "
+    "dampening=0.0 for PyTorch's u = momentum·u + g, or call reset_grad() instead of zero_grad() "
+    "if the average is meant"
+)
 
 
 class SGD(Optimizer):
@@ -115,7 +120,7 @@ class SGD(Optimizer):
         """
         for group in unwatched(self, "param_groups"):  # a compiled step does not depend on this
             if group["momentum"] and group["dampening"] is None and not group["nesterov"]:
-                _tell_of_momentum()
+                tell("momentum", MOMENTUM, stacklevel=2)
         super().zero_grad(set_to_none)
 
     def clip_grad_norm(self, max_norm: float = 0.25) -> float | Tensor:
@@ -151,13 +156,3 @@ class SGD(Optimizer):
             if nesterov:
                 steps = [g + momentum * u for u, g in zip(steps, grads, strict=True)]
         return [p - lr * u for p, u in zip(batch.data, steps, strict=True)]
-
-
-@functools.cache  # once a process
-def _tell_of_momentum() -> None:
-    warnings.warn(
-        "[SGD] the momentum is a moving average, u = momentum·u + (1 - momentum)·g: pass "
-        "dampening=0.0 for PyTorch's u = momentum·u + g, or call reset_grad() instead of "
-        "zero_grad() if the average is meant",
-        stacklevel=3,
-    )

@@ -9,6 +9,7 @@ import numpy as np
 from ...autograd import Tensor
 from ...autograd.modes import rollback_on_error, timestamp
 from ...autograd.reverse import continue_backward
+from ...autograd.unused import is_unread, note_lost
 from ...backend_ndarray import NDArray, cpu_numpy, from_numpy, versions
 from ...backend_ndarray.cuda import CudaDevice
 from ..runtime.executable import Executable, overwrite
@@ -204,7 +205,11 @@ class CompiledProgram(Program):
         self._forget_gradients()
         for source, number in self._new_grads:
             grad = None if number is None else instantiate.tensor(number)
-            _present(find(source, arguments)).grad = grad
+            owner = _present(find(source, arguments))
+            if source.loses_gradient or (not source.uses_gradient and is_unread(owner)):
+                note_lost(owner)
+            owner.grad = grad
+            owner._unread = source.leaves_unread
         for holder, key, value in places:
             put(holder, key, value)
         if continued:

@@ -119,6 +119,8 @@ class Outputs:
             if source.data is not source.view:
                 self._add_data(source, state, effects)
             grad = source.grad
+            source.leaves_unread = id(source.tensor) in self._tracer.unread_gradients
+            source.loses_gradient = id(source.tensor) in self._tracer.lost_gradients
             if grad is not source.grad_before:
                 if grad is not None and self._tracer.is_applied(grad):
                     grad = None

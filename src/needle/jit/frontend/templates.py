@@ -44,6 +44,11 @@ class Source:
     # The present data (None: not read) and the present gradient inside the trace.
     data: NDArray | None = None
     grad: Tensor | None = None
+    # What the function does to gradients, see `needle.autograd.unused`: it uses the one from before
+    # the call, leaves one that it has not read, has replaced one of its own.
+    uses_gradient: bool = False
+    leaves_unread: bool = False
+    loses_gradient: bool = False
 
     def __post_init__(self) -> None:
         self.grad = self.grad_before

@@ -45,6 +45,8 @@ class Tracer:
         self.taken: list[int] = []  # the numbers of the arguments with a stand-in
         self.modules: dict[int, weakref.ref[Any]] = {}  # the called modules, by id
         self.continued: list[tuple[Source, AutogradValue]] = []  # see `leaves`
+        self.unread_gradients: set[int] = set()  # see `autograd.tracing.Tracer`
+        self.lost_gradients: set[int] = set()
         self._recorder, self._runs, self._host = recorder, runs, host
         self._watch, self._arguments = watch, arguments
         self._gradients: dict[int, Source] = {}  # by the id of a source's gradient: the source
@@ -137,14 +139,25 @@ class Tracer:
         source = self.source(value)
         if source.grad is None and source.grad_before is None and source not in self.empty:
             self.empty.append(source)
+        self._uses_gradient(source)
         return source.grad
 
     def write_grad(self, value: AutogradValue, grad: Tensor | None) -> bool:
         """Record that `value` gets a gradient; True where `value` is from outside."""
         if self._recorder.is_paused or value._created >= self.since:
             return False
-        self.source(value).grad = grad
+        source = self.source(value)
+        self._uses_gradient(source, by_reading=grad is None)
+        source.grad = grad
+        if grad is None:
+            self.lost_gradients.discard(id(value))
         return True
+
+    def _uses_gradient(self, source: Source, by_reading: bool = True) -> None:
+        """Record that the present gradient of a source is read, or taken away."""
+        self.unread_gradients.discard(id(source.tensor))
+        if by_reading and source.grad is source.grad_before:
+            source.uses_gradient = True
 
     def backward(self, values: Iterable[AutogradValue]) -> None:
         """Refuse gradients of outer values in a loop body: they would be lost after the step."""
