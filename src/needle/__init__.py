@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import amp, autograd, data, init, nn, ops, optim
+from . import amp, autograd, data, init, nn, numpy_calls, ops, optim
 from .autograd import Tensor, TensorTuple, enable_grad, grad, is_grad_enabled, no_grad
 from .autograd.answers import Size
 from .backend_ndarray import get_num_threads, memory_stats, set_num_threads

@@ -115,8 +115,16 @@ def test_bits_in_compiled_functions(device):
         np.testing.assert_array_equal(compiled.numpy(), eager.numpy())
 
 
-def test_functions_of_numpy_give_numpys_arrays(device):
-    """They compute on the host and record nothing: what they give says so."""
-    x = ndl.Tensor([1.0, 2.0], device=device)
+def test_functions_of_numpy_give_numpys_arrays_of_arrays(device):
+    """They read an NDArray as data; for Tensors see tests/numpy_calls."""
+    x = NDArray([1.0, 2.0], device=device)
     for result in (np.exp(x), np.maximum(x, 1), np.add(x, x), np.concatenate([x, x])):
         assert type(result) is np.ndarray
+
+
+def test_digits_of_arrays_beside_float64(device):
+    x = ndl.Tensor([1.0, 2.0], dtype="float64", device=device)
+    for other in (np.array([0.1, 0.3]), [0.1, 0.3], (0.1, 0.3)):
+        assert (x * other).tolist() == (other * x).tolist() == [0.1, 0.6]
+    assert (x * [True, False]).dtype == "float64"
+    assert (ndl.Tensor([1.0]) * np.array([0.1])).dtype == "float32"

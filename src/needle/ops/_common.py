@@ -25,6 +25,7 @@ from ..autograd import (
 )
 from ..backend_ndarray import HostNumber, NDArray, is_float, is_stored
 from ..backend_ndarray.dtypes import (
+    FLOAT64,
     SCALARS,
     computed_dtype,
     float_dtype,
@@ -45,7 +46,7 @@ def is_scalar(x: object) -> TypeGuard[Scalar]:
 def as_tensor(x: object, like: Tensor) -> Tensor:
     """`x` as a Tensor on `like`'s device; numbers and arrays become constants.
 
-    A number gets `like`'s dtype where that can hold its kind.
+    A number gets `like`'s dtype where that can hold its kind. Floats stay float64 beside float64.
     """
     if isinstance(x, Tensor):
         return x
@@ -59,7 +60,17 @@ def as_tensor(x: object, like: Tensor) -> Tensor:
         raise TypeError(f"an operand must be a Tensor, an array or a number, {not_a_tensor(x)}")
     if isinstance(x, (list, tuple)) and any(isinstance(each, Tensor) for each in x):
         raise TypeError(f"an operand must be one Tensor: {explained(x)}")
-    return Tensor(x, device=like.device, requires_grad=False)
+    kept = FLOAT64 if like.dtype is FLOAT64 and _has_floats(x) else None
+    return Tensor(x, device=like.device, dtype=kept, requires_grad=False)
+
+
+def _has_floats(x: object) -> bool:
+    """Whether this is an array of floats, or a list of numbers, which become floats."""
+    if isinstance(x, np.ndarray):
+        return bool(x.dtype.kind == "f")
+    if isinstance(x, (list, tuple)) and not any(isinstance(item, (Value, NDArray)) for item in x):
+        return np.asarray(x).dtype.kind in "iuf"
+    return False
 
 
 def as_tensors(a: object, b: object, what: str) -> tuple[Tensor, Tensor]:
