@@ -351,3 +351,15 @@ WRONG = [
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(ndl.ones(2, 4, 6, 5))
+
+
+def test_compiled_max_pooling_reduces_nothing() -> None:
+    """Reductions of four pixels each cost more than the convolutions around them."""
+
+    @ndl.jit
+    def gradient(x: ndl.Tensor) -> ndl.Tensor:
+        return ndl.grad(F.max_pool2d(x, 2).sum(), [x])[0]
+
+    gradient(ndl.Tensor(np.ones((1, 2, 4, 4))))
+    assert "maximum*3" in gradient.explain()
+    assert "reduce" not in gradient.explain()

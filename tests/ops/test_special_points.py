@@ -351,7 +351,7 @@ def _max_pool(x: np.ndarray, kernel: int, stride: int, padding: int) -> tuple[An
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_max_pooling(compiled: bool, device: ndl.Device):
     """NaN wins and gets the gradient, equal pixels share it, and padding gets none."""
-    geometries = ((2, 2, 0), (3, 1, 1), (2, 1, 1))
+    geometries = ((2, 2, 0), (3, 1, 1), (2, 1, 1), (5, 1, 2))
 
     def run(*images: ndl.Tensor) -> list[ndl.Tensor]:
         results = []

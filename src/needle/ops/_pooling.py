@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
 from math import prod
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +15,13 @@ from ..backend_ndarray import NDArray, Shape, is_float, widened
 from ..backend_ndarray.layout import normalize_axis
 from ..typing import Extent
 from ._common import FusedOp
-from ._comparison import logical_and
+from ._comparison import equal, logical_and, logical_or, not_equal
 from ._convolution import Pair, as_pair, channels_first, channels_last
 from ._reduction import Max, mean
 from ._shape import broadcast_to, pad, reshape
+
+Place = tuple[slice, slice, slice]
+FEW = 16  # pixels below a kernel: up to so many, a slice of the images for each is faster
 
 
 class Window(NamedTuple):
@@ -179,6 +185,65 @@ class _LargestPixel(Max):
         return hits if self.inside is None else logical_and(hits, self.inside)
 
 
+class _LargestOfFew(TensorOp):
+    """The largest pixel below a small kernel on images (N, H, W, C).
+
+    Pixels of one place below the kernel are a strided slice of the images. The maxima of such
+    slices, and the gradient, are element-wise along the channels: compiled, they are one loop each.
+    """
+
+    def __init__(self, window: Window, inside: Tensor | None) -> None:
+        self.window, self.inside = window, inside
+
+    def compute(self, x: NDArray) -> NDArray:
+        return reduce(NDArray.maximum, (x[place] for place in _places(self.window, x.shape)))
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        x, largest = node.inputs[0].detach(), node.detach()
+        hits = [self._hits(x, largest, place) for place in _places(self.window, x.shape)]
+        share = out_grad / reduce(add, hits)
+        return _Spread(self.window, x.shape)(*(share * hit for hit in hits))
+
+    def _hits(self, x: Tensor, largest: Tensor, place: Place) -> Tensor:
+        pixels = x[place]
+        hits = logical_or(equal(pixels, largest), not_equal(pixels, pixels))
+        if self.inside is not None:
+            hits = logical_and(hits, self.inside[place])
+        return hits.astype(x.dtype)
+
+
+class _Spread(TensorOp):
+    """Tensors (N, OH, OW, C), one for each place below the kernel, added onto the images."""
+
+    saves_values = False
+
+    def __init__(self, window: Window, shape: Shape) -> None:
+        self.window, self.shape = window, shape
+
+    def compute(self, *parts: NDArray) -> NDArray:
+        out = parts[0].device.zeros(self.shape, parts[0].dtype)
+        overlaps = any(s < d * (k - 1) + 1 for k, s, d, _ in zip(*self.window, strict=True))
+        for place, part in zip(_places(self.window, self.shape), parts, strict=True):
+            out[place] = out[place] + part if overlaps else part
+        return out
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+        return tuple(out_grad[place] for place in _places(self.window, self.shape))
+
+
+def _places(window: Window, shape: Shape) -> Iterator[Place]:
+    """For each place below the kernel, which pixels of (N, H, W, C) images are there."""
+    size = window.out_size((shape[1], shape[2]))
+    for offsets in np.ndindex(*window.kernel):
+        rows, columns = (
+            slice(k * dilation, k * dilation + stride * (n - 1) + 1, stride)
+            for k, dilation, stride, n in zip(
+                offsets, window.dilation, window.stride, size, strict=True
+            )
+        )
+        yield slice(None), rows, columns
+
+
 class MaxPool(FusedOp):
     """The largest pixel below a kernel at each of its positions: (N, H, W, C) → (N, OH, OW, C).
 
@@ -193,8 +258,22 @@ class MaxPool(FusedOp):
         self.ties: NDArray | None = None
 
     def decompose(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        if is_float(x.dtype) and prod(self.window.kernel) <= FEW:
+            return self._of_few(x)
         below = _below(channels_first(x), self.window, (2, 3), _lowest(x.dtype))
         return channels_last(_LargestPixel(self._inside(x))(below))
+
+    def _of_few(self, x: Tensor) -> Tensor:
+        inside = None
+        if any(self.window.padding):
+            image = Tensor.make_const(x.device.ones((1, *x.shape[1:3], 1), "bool"))
+            inside = self._padded(image, False)
+            x = self._padded(x, _lowest(x.dtype))
+        window = self.window._replace(padding=(0, 0))
+        return _LargestOfFew(window, inside)(x)
+
+    def _padded(self, x: Tensor, fill: float) -> Tensor:
+        return pad(x, [(0, 0), *((n, n) for n in self.window.padding), (0, 0)], fill)
 
     def _inside(self, x: Tensor) -> Tensor | None:
         """Which of what lies below the kernel is no padding, (1, 1, OH, OW, KH, KW)."""
