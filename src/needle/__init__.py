@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import amp, autograd, data, init, nn, numpy_calls, ops, optim
+from . import amp, autograd, data, init, nn, numpy_calls, ops, optim, random, torch_cuda
+from .amp import autocast, is_autocast_enabled
 from .autograd import Tensor, TensorTuple, enable_grad, grad, is_grad_enabled, no_grad
 from .autograd.answers import Size
 from .backend_ndarray import get_num_threads, memory_stats, set_num_threads
@@ -353,7 +354,22 @@ from .ops import (
     where,
     xlogy,
 )
-from .random import Generator
+from .random import Generator, get_rng_state, set_rng_state
+from .settings import (
+    are_deterministic_algorithms_enabled,
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    get_default_device,
+    get_default_dtype,
+    get_float32_matmul_precision,
+    preserve_format,
+    set_default_device,
+    set_default_dtype,
+    set_float32_matmul_precision,
+    set_printoptions,
+    use_deterministic_algorithms,
+)
 from .torch_names import (
     bfloat16,
     bool,
@@ -377,12 +393,13 @@ from .torch_names import (
 )
 
 if TYPE_CHECKING:
-    from . import distributions, fft, io, linalg, models, simple_ml, train, utils
+    from . import backends, distributions, fft, io, linalg, models, simple_ml, train, utils
     from .io import load, save
 
 __version__ = "0.1.0"
 
 _LAZY = (
+    "backends",
     "distributions",
     "fft",
     "io",
@@ -438,6 +455,7 @@ __all__ = [
     "arctan",
     "arctan2",
     "arctanh",
+    "are_deterministic_algorithms_enabled",
     "argmax",
     "argmin",
     "argsort",
@@ -453,8 +471,10 @@ __all__ = [
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
+    "autocast",
     "autograd",
     "avg_pool2d",
+    "backends",
     "baddbmm",
     "batch_norm",
     "bernoulli",
@@ -473,6 +493,8 @@ __all__ = [
     "cat",
     "cdist",
     "ceil",
+    "channels_last",
+    "channels_last_3d",
     "checkpoint",
     "chunk",
     "clamp",
@@ -483,6 +505,7 @@ __all__ = [
     "column_stack",
     "concat",
     "concatenate",
+    "contiguous_format",
     "conv",
     "conv1d",
     "conv_transpose",
@@ -557,7 +580,11 @@ __all__ = [
     "ge",
     "gelu",
     "ger",
+    "get_default_device",
+    "get_default_dtype",
+    "get_float32_matmul_precision",
     "get_num_threads",
+    "get_rng_state",
     "grad",
     "greater",
     "greater_equal",
@@ -580,6 +607,7 @@ __all__ = [
     "int32",
     "int64",
     "io",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "is_tensor",
     "isclose",
@@ -677,6 +705,7 @@ __all__ = [
     "pow",
     "power",
     "power_scalar",
+    "preserve_format",
     "prod",
     "quantile",
     "rad2deg",
@@ -686,6 +715,7 @@ __all__ = [
     "randint_like",
     "randn",
     "randn_like",
+    "random",
     "randperm",
     "ravel",
     "reciprocal",
@@ -711,7 +741,12 @@ __all__ = [
     "searchsorted",
     "select",
     "self_attention",
+    "set_default_device",
+    "set_default_dtype",
+    "set_float32_matmul_precision",
     "set_num_threads",
+    "set_printoptions",
+    "set_rng_state",
     "sgn",
     "sigmoid",
     "sign",
@@ -767,6 +802,7 @@ __all__ = [
     "unique",
     "unique_consecutive",
     "unsqueeze",
+    "use_deterministic_algorithms",
     "utils",
     "var",
     "var_mean",

@@ -1,24 +1,27 @@
 """Mixed precision: products in bfloat16 or float16, all else in float32.
 
-    with ndl.amp.autocast("bfloat16"):
+    with ndl.autocast("cpu", dtype=ndl.bfloat16):
         loss = loss_fn(model(x), y)
     loss.backward()
     optimizer.step()
 
-Parameters, gradients and optimizers stay in float32. float16 has few exponents: its small gradients
-become 0 unless the loss is scaled up, for which there is `GradScaler`.
+`autocast("bfloat16")` says the dtype alone. Parameters, gradients and optimizers stay in float32.
+float16 has few exponents: its small gradients become 0 unless the loss is scaled up, for which
+there is `GradScaler`.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from . import autograd
-from .autograd import Tensor, autocasting
+from .autograd import Tensor, autocast_dtype, autocasting
 from .backend_ndarray import NDArray, as_dtype, is_stored, is_traced
 from .backend_ndarray.layout import whole
+from .backend_selection import Device, as_device, cuda
 from .contexts import decorated
 from .optim import Optimizer
 from .tree import map_leaves
@@ -41,23 +44,67 @@ class autocast(autocasting):
     they are gradients of, so `backward` may be called inside or outside.
 
     Holds for this thread; an inner context replaces an outer one, and `enabled=False` turns it off.
-    A compiled function is compiled for the dtype it is called under. Raises ValueError unless
-    `dtype` is "bfloat16" or "float16".
+    A compiled function is compiled for the dtype it is called under.
+
+    PyTorch's `autocast(device_type, dtype=None, enabled=True)` is understood, too. The dtype is
+    then float16 by default for "cuda" and bfloat16 for "cpu"; float32 changes nothing; and where
+    there is no GPU `autocast("cuda")` changes nothing and warns. It is no filter: ops on every
+    device choose their dtype. `cache_enabled` changes nothing: no conversions are cached.
+
+    Raises ValueError for a dtype that is not "bfloat16" or "float16".
     """
 
-    def __init__(self, dtype: DTypeLike = "bfloat16", enabled: bool = True) -> None:
+    def __init__(
+        self,
+        device_type: DTypeLike | Device | None = None,
+        dtype: DTypeLike | bool | None = None,
+        enabled: bool = True,
+        cache_enabled: bool | None = None,
+    ) -> None:
+        kind = _device_type(device_type)
+        given: object = dtype
+        if isinstance(dtype, bool):  # autocast("bfloat16", False)
+            given, enabled = None, dtype
+        if kind is None and device_type is not None:
+            if given is not None:
+                raise ValueError(
+                    f"[autocast] {device_type!r} is neither 'cuda' nor 'cpu', and dtype is given"
+                )
+            given = device_type
+        if given is None:
+            given = "float16" if kind == "cuda" else "bfloat16"
         try:
-            self.dtype = as_dtype(dtype)
+            self.dtype = as_dtype(given)
         except TypeError:
-            raise _unknown(dtype) from None
-        if not is_stored(self.dtype):
-            raise _unknown(dtype)
-        self.enabled = enabled
-        super().__init__(self.dtype if enabled else None)
+            raise _unknown(given) from None
+        if kind is not None and self.dtype == "float32":
+            enabled = False
+        elif not is_stored(self.dtype):
+            raise _unknown(given)
+        self.enabled = enabled and _can_run(kind, "autocast")
+        super().__init__(self.dtype if self.enabled else None)
 
     def __call__(self, function: Function) -> Function:
         wrapped: Function = decorated(function, lambda: self, "autocast")
         return wrapped
+
+
+def _device_type(given: object) -> str | None:
+    """ "cuda" or "cpu" where a device, or the name of one, is given."""
+    device = given if isinstance(given, Device) else None
+    if isinstance(given, str) and given.startswith(("cpu", "cuda")):
+        device = as_device(given)
+    return None if device is None else device.type
+
+
+def _can_run(kind: str | None, what: str) -> bool:
+    """Whether there is a device of a kind; a warning where a GPU is asked for and there is none."""
+    if kind != "cuda" or cuda().enabled():
+        return True
+    warnings.warn(
+        f"[{what}] 'cuda' is asked for and there is no GPU: it changes nothing", stacklevel=3
+    )
+    return False
 
 
 def _unknown(dtype: object) -> ValueError:
@@ -74,17 +121,26 @@ class GradScaler:
 
     The scale is multiplied by `backoff_factor` after a step with an infinite or NaN gradient, by
     `growth_factor` after `growth_interval` steps without. With `enabled=False` it changes nothing.
-    Raises ValueError for factors on the wrong side of 1.
+    PyTorch's `GradScaler("cuda", …)` is understood, too: where there is no GPU it changes nothing
+    and warns. Raises ValueError for factors on the wrong side of 1.
     """
 
     def __init__(
         self,
+        device: str | Device | None = None,
         init_scale: float = 2.0**16,
         growth_factor: float = 2.0,
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
+        kind = _device_type(device)
+        if kind is None and device is not None:
+            raise TypeError(
+                f"[GradScaler] device must be a device or its name, got {device!r}; name the other "
+                "arguments: GradScaler(init_scale=…)"
+            )
+        enabled = enabled and _can_run(kind, "GradScaler")
         if not (init_scale > 0 and math.isfinite(init_scale)):
             raise ValueError(f"[GradScaler] init_scale must be positive, got {init_scale}")
         if not growth_factor > 1:
@@ -103,6 +159,10 @@ class GradScaler:
         # Since the last update, by an optimizer's id: it, and whether its gradients are finite.
         self._unscaled: dict[int, tuple[Optimizer, bool]] = {}
         self._stepped: set[int] = set()
+
+    def is_enabled(self) -> bool:
+        """Whether it scales."""
+        return self.enabled
 
     def get_scale(self) -> float:
         """The present scale; 1 where the scaler is not enabled."""
@@ -227,4 +287,9 @@ def _is_finite(x: NDArray) -> bool:
     return not x.size or math.isfinite(abs(x).max().item())
 
 
-__all__ = ["GradScaler", "autocast"]
+def is_autocast_enabled(device_type: str | None = None) -> bool:
+    """Whether ops choose their dtype here; `device_type` is accepted as in PyTorch."""
+    return autocast_dtype() is not None
+
+
+__all__ = ["GradScaler", "autocast", "is_autocast_enabled"]

@@ -26,17 +26,87 @@ from .forks import fork_safe
 BITS = {"float16": 11, "bfloat16": 8}
 
 
+def manual_seed(seed: int) -> None:
+    """Seed the stream that all draws without a `generator` use: NumPy's global generator.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.
+
+    Returns
+    -------
+    None
+
+    Raises
+    ------
+    TypeError
+        For a seed that is no integer.
+    ValueError
+        For a negative one.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.manual_seed(0)
+    >>> ndl.rand(2).shape
+    (2,)
+    """
+    value = whole(seed, "manual_seed", "seed")
+    if value < 0:
+        raise ValueError(f"[manual_seed] seed must not be negative, got {seed}")
+    np.random.seed(value % 2**32)
+
+
+def get_rng_state() -> object:
+    """Where the stream is that all draws without a `generator` use: NumPy's global generator.
+
+    Returns
+    -------
+    object
+        What `set_rng_state` takes.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> state = ndl.get_rng_state()
+    >>> first = ndl.rand(3)
+    >>> ndl.set_rng_state(state)
+    >>> bool((ndl.rand(3) == first).all())
+    True
+    """
+    return np.random.get_state()
+
+
+def set_rng_state(state: Any) -> None:
+    """Go on from where `get_rng_state` was called.
+
+    Parameters
+    ----------
+    state : object
+        What `get_rng_state` has given.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.set_rng_state(ndl.get_rng_state())
+    """
+    np.random.set_state(state)
+
+
 def host_generator(generator: Any, what: str) -> Any:
     """A generator of NumPy's, its global one for None.
 
-    Raises TypeError for others: they have other methods, and a Generator of this module draws
-    Tensors.
+    A Generator of this module, which draws Tensors, gives the seed of one. Raises TypeError for
+    others: they have other methods.
     """
     if generator is None or generator is np.random:
         return np.random
+    if isinstance(generator, Generator):
+        return np.random.default_rng(generator.next_block())
     if not isinstance(generator, (np.random.Generator, np.random.RandomState)):
         raise TypeError(
-            f"[{what}] generator must be a numpy.random.Generator or RandomState, got "
+            f"[{what}] generator must be one of needle or of numpy.random, got "
             f"{type(generator).__module__}.{type(generator).__name__}"
         )
     return generator
@@ -54,19 +124,23 @@ class Generator:
     the stream on in the GPU's memory. A draw of n numbers takes ⌈n/4⌉ blocks of the stream, of
     float64 ⌈n/2⌉. `needle.init`'s functions and `nn.Dropout` take one as `generator=`.
 
+    The seed may be given later, as in `Generator().manual_seed(1)`; it is 0 until then. A device in
+    its place, as in PyTorch's `Generator("cuda")`, is the device.
+
     Raises TypeError for a seed that is no int, ValueError unless 0 ≤ seed < 2⁶⁴, and RuntimeError
     inside of a function that is being compiled: that is where one draws.
     """
 
-    def __init__(self, seed: int, device: Device | str | None = None) -> None:
-        self.device = as_device(device)
+    def __init__(self, seed: int | Device | str = 0, device: Device | str | None = None) -> None:
+        is_place = isinstance(seed, (Device, str))
+        self.device = as_device(seed if is_place else device)  # type: ignore[arg-type]
         # Compiled functions find them by identity: what changes is their data.
         self._seed, self._offset = (
             Tensor(np.zeros(1, np.int64), device=self.device, dtype="int64", requires_grad=False)
             for _ in range(2)
         )
         self._lock = fork_safe(threading.Lock())  # two threads never draw the same numbers
-        self.manual_seed(seed)
+        self.manual_seed(0 if is_place else seed)  # type: ignore[arg-type]
         with _alive_lock:
             _alive.add(self)
 
@@ -76,6 +150,16 @@ class Generator:
             raise TypeError(f"[Generator] the seed must be an int, got {seed!r}")
         self.set_state((whole(seed, "Generator", "the seed"), 0))
         return self
+
+    def initial_seed(self) -> int:
+        """The seed of the stream."""
+        return self.get_state()[0]
+
+    def next_block(self) -> tuple[int, int]:
+        """(seed, offset) of the next numbers, which are passed over."""
+        seed, offset = self.get_state()
+        self.set_state((seed, (offset + 1) % 2**64))
+        return seed, offset
 
     def get_state(self) -> tuple[int, int]:
         """(seed, offset): where the stream is. Waits for the device."""
@@ -199,4 +283,4 @@ def _return_to(places: Streams) -> None:
         generator._offset._replace_data(offset)
 
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "get_rng_state", "manual_seed", "set_rng_state"]

@@ -1,8 +1,4 @@
-"""Names that programs written for PyTorch begin with: dtypes, devices, and what a GPU answers.
-
-`needle.cuda()` is the course's function for a GPU; PyTorch's questions are attributes of it, so
-that `device = "cuda" if ndl.cuda.is_available() else "cpu"` can stay as it is.
-"""
+"""Names that programs written for PyTorch begin with: dtypes and devices."""
 
 from __future__ import annotations
 
@@ -22,8 +18,7 @@ from .backend_ndarray.dtypes import (
     INT64,
     UINT8,
 )
-from .backend_selection import Device, as_device, cuda
-from .init import manual_seed
+from .backend_selection import Device, as_device
 from .typing import DType, DTypeLike
 
 
@@ -54,28 +49,6 @@ def numel(x: Tensor) -> builtins.int:
     """The number of elements of `x`."""
     return x.numel()
 
-
-def _device_count() -> builtins.int:
-    """How many GPUs can be used."""
-    count = 0
-    while cuda(count).enabled():
-        count += 1
-    return count
-
-
-def _synchronize(device: Device | str | None = None) -> None:
-    """Wait until a GPU has done all work that it was given."""
-    as_device("cuda" if device is None else device).synchronize()
-
-
-for _name, _answer in {
-    "is_available": lambda: cuda().enabled(),
-    "device_count": _device_count,
-    "synchronize": _synchronize,
-    "manual_seed": manual_seed,
-    "manual_seed_all": manual_seed,
-}.items():
-    setattr(cuda, _name, _answer)
 
 inference_mode = no_grad  # PyTorch's also forbids to use the results in a graph later
 bfloat16: DType = BFLOAT16

@@ -235,6 +235,7 @@ class Tensor(TorchMethods):
         dtype: DTypeLike | None = None,
         non_blocking: bool = False,
         copy: bool = False,
+        memory_format: str | None = None,
     ) -> Tensor:
         """This tensor on a device, or converted to a dtype, or both; differentiable.
 
@@ -250,6 +251,8 @@ class Tensor(TorchMethods):
             A GPU copies from pinned memory without waiting. The memory must not change meanwhile.
         copy : bool, default False
             Whether the result has memory of its own in any case.
+        memory_format : optional
+            Accepted as in PyTorch; needle chooses the layout itself.
 
         Returns
         -------
@@ -268,7 +271,7 @@ class Tensor(TorchMethods):
         for target in targets:
             given += [target.device, target.dtype] if isinstance(target, Tensor) else [target]
         given += [x for x in (device, dtype) if x is not None]
-        if not given:
+        if not given and memory_format is None:
             raise TypeError("[to] needs a device or a dtype")
         moved = self
         for each in given:

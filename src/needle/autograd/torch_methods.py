@@ -91,12 +91,18 @@ class TorchMethods(Methods):
         compact: bool = self.realize_cached_data().is_compact()
         return compact
 
-    def contiguous(self) -> Tensor:
-        """The Tensor itself where `is_contiguous()`, else a copy that is."""
+    def contiguous(self, memory_format: str | None = None) -> Tensor:
+        """The Tensor itself where `is_contiguous()`, else a copy that is.
+
+        `memory_format` is accepted as in PyTorch; needle chooses the layout itself.
+        """
         return _as_tensor(self) if self.is_contiguous() else self.clone()
 
-    def clone(self) -> Tensor:
-        """A copy with memory of its own; gradients flow through it."""
+    def clone(self, memory_format: str | None = None) -> Tensor:
+        """A copy with memory of its own; gradients flow through it.
+
+        `memory_format` is accepted as in PyTorch; needle chooses the layout itself.
+        """
         return ops.clone(_as_tensor(self))
 
     def is_floating_point(self) -> bool:

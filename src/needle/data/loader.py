@@ -141,7 +141,7 @@ class DataLoader:
         if batch_size is None and drop_last:
             raise ValueError("[DataLoader] drop_last needs batches, and batch_size is None")
         if generator is not None:
-            host_generator(generator, "DataLoader")
+            generator = host_generator(generator, "DataLoader")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -12,42 +12,9 @@ from ..autograd import Tensor, no_grad
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
 from ..ops import argsort, cumsum, less_equal, log1p, minimum, summation, topk, unsqueeze
-from ..random import Generator
+from ..random import Generator, manual_seed
 from ..typing import DTypeLike, ShapeLike
 from .basic import rand, randn
-
-
-def manual_seed(seed: int) -> None:
-    """Seed the stream that all draws without a `generator` use: NumPy's global generator.
-
-    Parameters
-    ----------
-    seed : int
-        Not negative.
-
-    Returns
-    -------
-    None
-
-
-    Raises
-    ------
-    TypeError
-        For a seed that is no integer.
-    ValueError
-        For a negative one.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.manual_seed(0)
-    >>> ndl.rand(2).shape
-    (2,)
-    """
-    value = whole(seed, "manual_seed", "seed")
-    if value < 0:
-        raise ValueError(f"[manual_seed] seed must not be negative, got {seed}")
-    np.random.seed(value % 2**32)
 
 
 def _shape(size: ShapeLike) -> tuple[int, ...]:

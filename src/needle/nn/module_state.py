@@ -34,6 +34,8 @@ class ModuleState(ModuleMethods):
         *targets: Device | DTypeLike,
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
+        non_blocking: bool = False,
+        memory_format: str | None = None,
     ) -> Self:
         """Move parameters, their gradients and buffers to a device, a float dtype, or both.
 
@@ -45,6 +47,8 @@ class ModuleState(ModuleMethods):
             The device.
         dtype : str or dtype, optional
             The dtype. Integer buffers keep theirs.
+        non_blocking, memory_format : optional
+            Accepted as in PyTorch, without an effect here.
 
         Returns
         -------
