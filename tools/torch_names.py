@@ -1,12 +1,15 @@
 """Writes `docs/pytorch-names.md`: for every public name of PyTorch whether needle has it.
 
 python tools/torch_names.py             write the file; needs PyTorch
+
+With it `src/needle/torch_namespace.py`, PyTorch's names alone, from which errors know them.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
-import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +19,12 @@ import torch.utils.data
 
 import needle as ndl
 from needle import data, distributions, fft, linalg, nn, optim
+from needle.absent_names import reason
 from needle.nn import functional, init
 from needle.optim import lr_scheduler
 
 FILE = Path(__file__).parents[1] / "docs" / "pytorch-names.md"
+NAMESPACE = Path(__file__).parents[1] / "src" / "needle" / "torch_namespace.py"
 
 # Names that both have and that do not mean the same.
 DIFFERS: dict[str, dict[str, str]] = {
@@ -54,36 +59,6 @@ DIFFERS: dict[str, dict[str, str]] = {
     },
 }
 
-# Why names are absent; the first that fits counts.
-REASONS: tuple[tuple[str, str], ...] = (
-    (r"sparse|_csr|_csc|_bsr|_bsc|_coo|crow_|ccol_|(row|col)_indices|coalesce|^indices|^values|"
-     r"smm$|spmm|dense_dim|to_dense|dsmm", "sparse Tensors"),
-    (r"quant|^q_|qscheme|fbgemm|int_repr|observer", "quantized Tensors"),
-    (r"complex|conj|^real$|^imag$|angle|polar|^c(double|float|half)$|chalf|isreal|_neg$|is_neg|eig|"
-     r"vdot|hfft", "complex Tensors; `needle.fft.ComplexTensor` is a pair of real ones"),
-    (r"mkldnn|cudnn|miopen|ipu|xpu|mtia|xla|vulkan|mps|maia|metal|hpu", "other back ends"),
-    (r"named|names|refine|align|rename", "named axes"),
-    (r"_copy$|_scatter$|^sym_|unsafe|slice_inverse|alias|detach_copy|native_|convolution$|_cell$|"
-     r"^rnn_|batch_norm_|norm_except|segment|fused_moving|constant_pad|embedding_renorm|prelu$|"
-     r"frobenius|nuclear|grid_sampler|cudnn_grid|affine_grid_gen|_with_indices$|handle_torch|"
-     r"has_torch|boolean_dispatch|assert_int|multi_head_attention_forward|grouped_mm|scaled_mm|"
-     r"scaled_grouped|linear_cross", "what PyTorch's own layers and compilers call"),
-    (r"autocast|anomaly|deterministic|^set_|^get_|^is_|init_num|interop|parse_|import_ir|merge_type|"
-     r"unify_type|typename|fork$|wait$|compile$|cond$|while_loop|vmap|promote_types|can_cast|"
-     r"result_type|profiler|prepare_multi|classproperty|thread_safe|^seed$|initial_seed|range$|"
-     r"from_file|frombuffer|scalar_tensor|load$|save$|compiled_with|to_dlpack",
-     "settings and parts of PyTorch's machinery"),
-    (r"storage|data_ptr|record_stream|share_memory|pin_memory|^set_$|grad_fn|output_nr|as_subclass|"
-     r"volatile|reinforce|module_load|hash_tensor|dim_order|layout|retains_grad|map2?_$|apply_|"
-     r"post_accumulate|^name$|^new$|get_device|resize|element_size",
-     "memory and graph from inside"),
-    (r"DataPipe|DataChunk|guaranteed|runtime_validation|functional_datapipe|non_deterministic|"
-     r"DistributedSampler|DataParallel|SyncBatchNorm", "pipelines and several machines"),
-    (r"Uninitialized|Container|NLLLoss2d|CrossMap|RNNBase|RNNCellBase|^Buffer$|Options$|Any$|Tensor$|"
-     r"Counter$|partial$|^ref$|Supports|Optimizer$|Optional$", "not for programs"),
-    (r"Transform$", "transformed distributions"),
-)  # fmt: skip
-
 
 def functions(x: object) -> bool:
     """Whether it is one of PyTorch's functions, written in C++ or Python."""
@@ -108,16 +83,6 @@ GROUPS: dict[str, tuple[list[str], ModuleType | type]] = {
     "torch.fft": (names(torch.fft, functions), fft),
     "torch.distributions": (names(torch.distributions, inspect.isclass), distributions),
 }
-
-
-def reason(group: str, name: str) -> str:
-    """Why needle does not have a name."""
-    if group == "torch" and name.endswith("_"):
-        return "forms that change a Tensor are its methods"
-    for pattern, why in REASONS:
-        if re.search(pattern, name):
-            return why
-    return "not written yet"
 
 
 def page() -> Iterator[str]:
@@ -160,5 +125,24 @@ def text() -> str:
     return "\n".join(page()) + "\n"
 
 
+def namespace() -> str:
+    """The text of the file of PyTorch's names."""
+    lines = [
+        '"""The public names of PyTorch\'s modules; `tools/torch_names.py` writes this file."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "NAMES: dict[str, str] = {",
+    ]
+    for group in GROUPS:
+        if group != "torch.Tensor":
+            found = " ".join(n for n in dir(importlib.import_module(group)) if n[0] != "_")
+            lines.append(f'    "{group}": """')
+            lines += textwrap.wrap(found, 98, break_long_words=False, break_on_hyphens=False)
+            lines.append('""",')
+    return "\n".join([*lines, "}"]) + "\n"
+
+
 if __name__ == "__main__":
     FILE.write_text(text())
+    NAMESPACE.write_text(namespace())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import amp, autograd, data, init, nn, numpy_calls, ops, optim, random, torch_cuda
 from .amp import autocast, is_autocast_enabled
@@ -62,6 +61,7 @@ from .init import (
     zeros_like,
 )
 from .jit import jit
+from .module_names import names_of
 from .ops import (
     abs,
     absolute,
@@ -816,16 +816,16 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # which would take any name for one of the package
-
-    def __getattr__(name: str) -> Any:
-        """A package that is imported late, or an op's class, as course programs write it."""
-        if name in _LAZY:
-            return import_module(f".{name}", __name__)
-        if name in ("load", "save"):
-            return getattr(import_module(".io", __name__), name)
-        if name in ops.__all__:
-            return getattr(ops, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Packages, and ops' classes, which course programs find here, too.
+    __getattr__ = names_of(
+        __name__,
+        "torch",
+        {
+            **{name: f".{name}" for name in _LAZY},
+            **dict.fromkeys(("load", "save"), ".io"),
+            **dict.fromkeys(ops.__all__, ".ops"),
+        },
+    )
 
 
 def __dir__() -> list[str]:

@@ -16,6 +16,7 @@ def test_the_list_of_names_is_up_to_date() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.FILE.read_text() == module.text(), "run python tools/torch_names.py"
+    assert module.NAMESPACE.read_text() == module.namespace(), "run python tools/torch_names.py"
     for group, differs in module.DIFFERS.items():
         names, ours = module.GROUPS[group]
         assert set(differs) <= set(names)

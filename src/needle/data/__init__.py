@@ -1,5 +1,8 @@
 """Data sets, text, transforms, samplers and the loader that makes batches of them."""
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from . import vision
 from .collate import default_collate
 from .combined import ConcatDataset, StackDataset, TensorDataset, random_split
@@ -96,3 +99,6 @@ __all__ = [
     "verify",
     "vision",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.utils.data")

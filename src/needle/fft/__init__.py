@@ -6,6 +6,9 @@ exist. They run on the host: arrays of a GPU are copied there and back, and a fu
 `ndl.jit` compiles cannot contain them.
 """
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from .complex import ComplexTensor, view_as_complex, view_as_real
 from .frequencies import fftfreq, fftshift, ifftshift, rfftfreq
 from .functions import (
@@ -44,3 +47,6 @@ __all__ = [
     "view_as_complex",
     "view_as_real",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.fft")

@@ -3,6 +3,9 @@
 Random numbers come from `numpy.random`'s global state, or from a `needle.Generator` that is given.
 """
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from .basic import constant, one_hot, ones, ones_like, rand, randb, randn, zeros, zeros_like
 from .creation import (
     arange,
@@ -127,3 +130,6 @@ __all__ = [
     "zeros_",
     "zeros_like",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.nn.init")

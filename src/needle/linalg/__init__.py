@@ -6,6 +6,9 @@ arrays of a GPU are copied there and back, and a function that `ndl.jit` compile
 functions, so that gradients of gradients exist.
 """
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from ._factorizations import QR, SVD, Eigh, cholesky, eigh, eigvalsh, qr, svd, svdvals
 from ._norms import cond, matrix_norm, matrix_rank, norm, vector_norm
 from ._products import matrix_exp, matrix_power, multi_dot
@@ -49,3 +52,6 @@ __all__ = [
     "svdvals",
     "vector_norm",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.linalg")

@@ -1,5 +1,8 @@
 """Layers, losses and the Module that they are."""
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from . import functional, init, modules, utils
 from .activation import (
     ELU,
@@ -321,3 +324,6 @@ __all__ = [
     "to_torch_state_dict",
     "utils",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.nn")

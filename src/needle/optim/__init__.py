@@ -1,5 +1,8 @@
 """Optimizers, learning-rate schedules and gradient clipping."""
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from . import lr_scheduler, swa_utils
 from .adadelta import Adadelta
@@ -47,3 +50,6 @@ __all__ = [
     "RMSProp", "RMSprop", "ReduceLROnPlateau", "Rprop", "Schedule", "SequentialLR", "StepLR",
     "WarmupLR", "clip_grad_norm", "clip_grad_norm_", "clip_grad_value", "clip_grad_value_",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.optim")

@@ -1,5 +1,8 @@
 """Learning-rate schedules under PyTorch's name of the module."""
 
+from typing import TYPE_CHECKING
+
+from ..module_names import names_of
 from .schedule import CosineLR, OneCycleLR, Schedule, StepLR, WarmupLR
 from .schedule_compose import ChainedScheduler, SequentialLR
 from .schedule_cycles import CosineAnnealingWarmRestarts, CyclicLR
@@ -38,3 +41,6 @@ __all__ = [
     "StepLR",
     "WarmupLR",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.optim.lr_scheduler")

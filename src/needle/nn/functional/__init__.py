@@ -4,6 +4,9 @@ Arguments have PyTorch's order and layout: images are (N, C, H, W), the weight o
 in) and that of `conv2d` (out, in / groups, KH, KW). `inplace` is accepted and makes a new Tensor.
 """
 
+from typing import TYPE_CHECKING
+
+from ...module_names import names_of
 from .._losses_classes import (
     cross_entropy,
     multi_margin_loss,
@@ -228,3 +231,6 @@ __all__ = [
     "upsample_bilinear",
     "upsample_nearest",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.nn.functional")
