@@ -184,9 +184,14 @@ def normalize_axis(axis: int, ndim: int, what: str) -> int:
 
 
 def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> Shape:
-    """Sorted distinct axes counted from the front; None means all of them."""
+    """Sorted distinct axes counted from the front; None means all of them.
+
+    A 0-d array may be reduced over its axis 0 or -1, which it does not have, as in NumPy.
+    """
     if axes is None:
         return tuple(range(ndim))
+    if ndim == 0:
+        axes = [axis for axis in wholes(axes, what, "axes") if axis not in (0, -1)]
     if type(axes) is int:
         return (normalize_axis(axes, ndim, what),)
     result = tuple(sorted(normalize_axis(axis, ndim, what) for axis in wholes(axes, what, "axes")))

@@ -547,7 +547,12 @@ def logspace(
 
 
 def tril_indices(
-    rows: int, columns: int, offset: int = 0, *, device: Device | str | None = None
+    rows: int,
+    columns: int,
+    offset: int = 0,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
 ) -> Tensor:
     """(2, n) int64: row and column of each element on or below diagonal `offset` of a matrix.
 
@@ -559,13 +564,15 @@ def tril_indices(
         The width.
     offset : int, default 0
         Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+    dtype : dtype, optional
+        int64.
     device : Device or str, optional
         The default device.
 
     Returns
     -------
     Tensor
-        (2, n), int64.
+        (2, n).
 
     Examples
     --------
@@ -573,11 +580,16 @@ def tril_indices(
     >>> ndl.tril_indices(2, 2).tolist()
     [[0, 1, 1], [0, 0, 1]]
     """
-    return _made(np.stack(np.tril_indices(rows, offset, columns)), device, None, False)
+    return _made(np.stack(np.tril_indices(rows, offset, columns)), device, dtype, False)
 
 
 def triu_indices(
-    rows: int, columns: int, offset: int = 0, *, device: Device | str | None = None
+    rows: int,
+    columns: int,
+    offset: int = 0,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
 ) -> Tensor:
     """(2, n) int64: row and column of each element on or above diagonal `offset` of a matrix.
 
@@ -589,13 +601,15 @@ def triu_indices(
         The width.
     offset : int, default 0
         Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+    dtype : dtype, optional
+        int64.
     device : Device or str, optional
         The default device.
 
     Returns
     -------
     Tensor
-        (2, n), int64.
+        (2, n).
 
     Examples
     --------
@@ -603,7 +617,7 @@ def triu_indices(
     >>> ndl.triu_indices(2, 2).tolist()
     [[0, 0, 1], [0, 1, 1]]
     """
-    return _made(np.stack(np.triu_indices(rows, offset, columns)), device, None, False)
+    return _made(np.stack(np.triu_indices(rows, offset, columns)), device, dtype, False)
 
 
 __all__ = [

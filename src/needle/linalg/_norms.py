@@ -14,7 +14,7 @@ from ..synonyms import accepts_synonyms
 from ..typing import Axis
 from ._factorizations import svdvals
 from ._host import as_floats, as_matrix, constant, to_host
-from ._solving import _threshold, inv, tolerances
+from ._solving import Tolerance, _threshold, inv, symmetric, tolerances
 
 Order = float | str | None
 
@@ -48,15 +48,7 @@ def vector_norm(x: Tensor, ord: float = 2, axis: Axis = None, keepdims: bool = F
     >>> ndl.linalg.vector_norm(ndl.Tensor([3, 4])).item()
     5.0
     """
-    x = as_floats(x, "vector_norm")
-    if ord == 0:
-        return ops.summation((x != 0).astype(x.dtype), axis, keepdims)
-    if ord > 0:
-        return ops.norm(x, ord, axis, keepdims)
-    size = ops.abs(x)
-    if ord == -math.inf:
-        return ops.amin(size, axis, keepdims)
-    return ops.summation(size**ord, axis, keepdims) ** (1 / ord)
+    return ops.norm(as_floats(x, "vector_norm"), ord, axis, keepdims)
 
 
 @accepts_synonyms
@@ -191,15 +183,19 @@ def cond(A: Tensor, p: Order = None) -> Tensor:
     return matrix_norm(a, p) * matrix_norm(inv(a), p)
 
 
-def matrix_rank(A: Tensor, *, atol: float | None = None, rtol: float | None = None) -> Tensor:
+def matrix_rank(
+    A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False
+) -> Tensor:
     """The number of singular values that are not 0. No gradient flows.
 
     Parameters
     ----------
     A : Tensor, shape (..., m, n)
-    atol, rtol : float, optional
+    atol, rtol : float or Tensor, shape (...), optional
         Singular values up to max(atol, rtol·largest) count as 0; without either rtol is
         max(m, n)·eps.
+    hermitian : bool, default False
+        Whether the matrices are symmetric: only their lower triangles are read.
 
     Returns
     -------
@@ -216,7 +212,8 @@ def matrix_rank(A: Tensor, *, atol: float | None = None, rtol: float | None = No
     >>> ndl.linalg.matrix_rank(ndl.ones(3, 2)).item()
     1
     """
-    a = as_matrix(A, "matrix_rank")
+    a = as_matrix(A, "matrix_rank", square=hermitian)
+    a = symmetric(a) if hermitian else a
     s = to_host(svdvals(a.detach()).realize_cached_data(), "matrix_rank")
     rank = (s > _threshold(s, *tolerances(a, atol, rtol))).sum(-1)
     return constant(np.asarray(rank), a, np.dtype(np.int64))

@@ -116,7 +116,7 @@ class Det(TensorOp):
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         a = node.inputs[0]
         host = to_host(a.realize_cached_data(), "det")
-        if (np.linalg.cond(host) < np.finfo(host.dtype).eps ** -0.5).all():
+        if not host.size or (np.linalg.cond(host) < np.finfo(host.dtype).eps ** -0.5).all():
             cofactors = _column(node) * transpose(Inv()(a))
         else:
             cofactors = _cofactors(a)
@@ -157,7 +157,7 @@ class Pinv(TensorOp):
     dA = -Pᵀ·dP·Pᵀ + (I - A·P)·dPᵀ·P·Pᵀ + Pᵀ·P·dPᵀ·(I - P·A), where the rank does not change.
     """
 
-    def __init__(self, atol: float, rtol: float) -> None:
+    def __init__(self, atol: float | HostNumbers, rtol: float | HostNumbers) -> None:
         self.atol, self.rtol = atol, rtol
 
     def compute(self, a: NDArray) -> NDArray:
@@ -175,18 +175,39 @@ class Pinv(TensorOp):
         return left - matmul(a, matmul(p, left)) + right - matmul(matmul(right, p), a) - direct
 
 
-def _threshold(s: HostNumbers, atol: float, rtol: float) -> HostNumbers:
+Tolerance = float | Tensor | None
+
+
+def _threshold(s: HostNumbers, atol: float | HostNumbers, rtol: float | HostNumbers) -> HostNumbers:
     """What singular values must exceed, one for each matrix."""
     largest = s.max(-1, keepdims=True, initial=0)
     bound: np.ndarray = np.maximum(atol, rtol * largest)
     return bound
 
 
-def tolerances(a: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:
-    """(atol, rtol); without either rtol is max(m, n)·eps."""
-    if rtol is None:
-        rtol = 0.0 if atol else max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
-    return atol or 0.0, rtol
+def tolerances(
+    a: Tensor, atol: Tolerance, rtol: Tolerance
+) -> tuple[float | HostNumbers, float | HostNumbers]:
+    """(atol, rtol), those of a batch with an axis for the singular values.
+
+    Without either rtol is max(m, n)·eps.
+    """
+    absolute = 0.0 if atol is None else _tolerance(atol)
+    if rtol is not None:
+        return absolute, _tolerance(rtol)
+    default = max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
+    return absolute, np.where(np.asarray(absolute) > 0, 0.0, default)
+
+
+def _tolerance(value: float | Tensor) -> float | HostNumbers:
+    if isinstance(value, Tensor):
+        return to_host(value.realize_cached_data(), "tolerance")[..., None]
+    return value
+
+
+def symmetric(a: Tensor) -> Tensor:
+    """The symmetric matrices with the lower triangles of `a`."""
+    return ops.tril(a) + transpose(ops.tril(a, -1))
 
 
 def inv(A: Tensor) -> Tensor:
@@ -365,15 +386,19 @@ def slogdet(A: Tensor) -> SlogDet:
     return SlogDet(*SignedLogDet()(as_matrix(A, "slogdet", square=True)))
 
 
-def pinv(A: Tensor, *, atol: float | None = None, rtol: float | None = None) -> Tensor:
+def pinv(
+    A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False
+) -> Tensor:
     """The Moore-Penrose pseudoinverse of each matrix.
 
     Parameters
     ----------
     A : Tensor, shape (..., m, n)
-    atol, rtol : float, optional
+    atol, rtol : float or Tensor, shape (...), optional
         Singular values up to max(atol, rtol·largest) count as 0; without either rtol is
         max(m, n)·eps.
+    hermitian : bool, default False
+        Whether the matrices are symmetric: only their lower triangles are read.
 
     Returns
     -------
@@ -390,11 +415,14 @@ def pinv(A: Tensor, *, atol: float | None = None, rtol: float | None = None) -> 
     >>> ndl.linalg.pinv(ndl.Tensor([[2, 0, 0], [0, 0, 0]])).tolist()
     [[0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    a = as_matrix(A, "pinv")
+    a = as_matrix(A, "pinv", square=hermitian)
+    a = symmetric(a) if hermitian else a
     return Pinv(*tolerances(a, atol, rtol))(a)
 
 
-def lstsq(A: Tensor, B: Tensor, rcond: float | None = None) -> LeastSquares:
+def lstsq(
+    A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
+) -> LeastSquares:
     """The X with the least ‖A·X - B‖, and of those the least ‖X‖.
 
     Parameters
@@ -403,6 +431,8 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None) -> LeastSquares:
     B : Tensor, shape (..., m, k)
     rcond : float, optional
         Singular values up to rcond·largest count as 0; max(m, n)·eps by default.
+    driver : str, optional
+        Of no effect: singular values are always looked at, as PyTorch's "gelsd" does.
 
     Returns
     -------

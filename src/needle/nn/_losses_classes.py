@@ -259,14 +259,18 @@ def multilabel_margin_loss(input: Tensor, target: ArrayLike, *, reduction: str =
 def multilabel_soft_margin_loss(
     input: Tensor, target: ArrayLike, weight: ArrayLike | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Binary cross-entropy of each class's logit, averaged over the last axis."""
+    """Binary cross-entropy of each class's logit, averaged over the last axis.
+
+    `weight` broadcasts with the input: a number for each class, or for each element.
+    """
     name = "multilabel_soft_margin_loss"
     target = as_tensor(target, input)
     if input.shape != target.shape or not input.ndim:
         raise ValueError(
             f"[{name}] input and target must have one shape, got {input.shape} and {target.shape}"
         )
-    weight = class_weights(name, weight, input.shape[-1], input)
+    if weight is not None:
+        weight = ops.broadcast_to(as_tensor(weight, input), input.shape)
 
     def losses(x: Tensor, target: Tensor) -> Tensor:
         costs = target * ops.softplus(-x) + (1.0 - target) * ops.softplus(x)

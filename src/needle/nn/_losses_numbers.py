@@ -9,7 +9,7 @@ from ..autograd import Tensor
 from ..operands import ArrayLike
 from ..ops._common import as_tensor, widens
 from ..typing import Scalar
-from ._losses_common import elementwise, of_one_shape, reduced
+from ._losses_common import elementwise, reduced
 from .arguments import non_negative, positive
 
 
@@ -67,12 +67,13 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """Negative log-likelihood of `target` under normal distributions N(input, var).
 
-    `var` is a number, or has the shape of `input`, or that shape without its last axis or with
-    length 1 there. A variance below `eps` counts as `eps`; its gradient is as if it did not.
+    `target` broadcasts with `input`. `var` is a number, or has the shape of `input`, or that shape
+    without its last axis or with length 1 there. A variance below `eps` counts as `eps`; its
+    gradient is as if it did not.
     """
     name = "gaussian_nll_loss"
     eps = positive(name, "eps", eps)
-    x, target = of_one_shape(name, input, target)
+    x, target = ops.broadcast_tensors(input, as_tensor(target, input))
     variance = as_tensor(var, x)
     if variance.ndim and variance.shape == x.shape[:-1] != x.shape:
         variance = variance.unsqueeze(-1)

@@ -11,6 +11,7 @@ from ..ops._convolution import as_pair, make_geometry
 from ..typing import DTypeLike, Extent, Padding
 from . import functional
 from .arguments import one_of, positive_int
+from .functional._single import takes_single
 from .module import Module
 from .parameter import Parameter
 
@@ -121,6 +122,7 @@ class Conv2d(Module):
     def _weight_shape(self) -> tuple[int, ...]:
         return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
 
+    @takes_single(2, method=True)
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the images.
 
@@ -271,6 +273,7 @@ class Conv1d(Conv2d):
             bias, padding_mode, device, dtype,
         )  # fmt: skip
 
+    @takes_single(1, method=True)
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the sequences.
 

@@ -13,6 +13,7 @@ from .arguments import one_of, positive_int
 from .conv import PADDING_MODES
 from .functional import _convolution as convolution
 from .functional._pooling import each
+from .functional._single import takes_single
 from .module import Module
 from .parameter import Parameter
 
@@ -135,6 +136,7 @@ class Conv3d(_Convolution):
         shape = (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
         self._draw(shape, bias, device, dtype)
 
+    @takes_single(3, method=True)
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved volumes; a shape that does not fit is a ValueError."""
         convolution.check_input("Conv3d", x, 3, self.in_channels)
@@ -175,6 +177,7 @@ class _ConvTranspose(_Convolution):
         shape = (*self.kernel_size, self.out_channels // self.groups, self.in_channels)
         self._draw(shape, bias, device, dtype)
 
+    @takes_single(None, method=True)
     def forward(self, x: Tensor) -> Tensor:
         """Return the larger tensor; a shape that does not fit is a ValueError."""
         convolution.check_input(type(self).__name__, x, self.axes, self.in_channels)

@@ -127,7 +127,7 @@ class Embedding(Module):
         """
         rows = self._rows(x)
         if self.padding_idx is None and self.max_norm is None:
-            return ops.take(self.weight, rows)
+            return ops.take(self.weight, rows, 0)
         return functional.embedding(
             Tensor.make_const(rows), self.weight, self.padding_idx, self.max_norm, self.norm_type
         )

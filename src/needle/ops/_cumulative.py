@@ -14,6 +14,7 @@ import numpy as np
 from ..autograd import Tensor, TensorOp, no_grad
 from ..backend_ndarray import NDArray
 from ..backend_ndarray.layout import normalize_axis
+from ..typing import DTypeLike
 from ._common import rounds_once
 from ._comparison import equal, less_equal, logical_or, maximum, minimum, not_equal, where
 from ._exponential import logaddexp
@@ -34,7 +35,7 @@ def _prefix_scan(a: Tensor, axis: int, join: Callable[[Tensor, Tensor], Tensor])
     return a
 
 
-def cumprod(a: Tensor, axis: int) -> Tensor:
+def cumprod(a: Tensor, axis: int, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running products along `axis`; int64 for integers.
 
     Parameters
@@ -43,6 +44,8 @@ def cumprod(a: Tensor, axis: int) -> Tensor:
         Of any shape and dtype.
     axis : int
         The axis. `dim` is another name of this argument.
+    dtype : dtype, optional
+        What `a` is converted to first.
 
     Returns
     -------
@@ -56,8 +59,8 @@ def cumprod(a: Tensor, axis: int) -> Tensor:
     needle.Tensor([1. 2. 6.])
     """
     at = normalize_axis(axis, a.ndim, "cumprod")
-    if a.dtype.kind in "iub":
-        a = a.astype("int64")
+    if dtype is not None or a.dtype.kind in "iub":
+        a = a.astype("int64" if dtype is None else dtype)
     return _prefix_scan(a, at, lambda before, here: before * here)
 
 

@@ -78,8 +78,8 @@ def diag(a: Tensor, offset: int = 0) -> Tensor:
     return diagonal(a, offset) if a.ndim == 2 else diag_embed(a, offset)
 
 
-def diag_embed(a: Tensor, offset: int = 0) -> Tensor:
-    """Matrices in two new last axes with the last axis of `a` on a diagonal and 0 elsewhere.
+def diag_embed(a: Tensor, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
+    """Matrices in two new axes with the last axis of `a` on a diagonal and 0 elsewhere.
 
     Parameters
     ----------
@@ -87,11 +87,19 @@ def diag_embed(a: Tensor, offset: int = 0) -> Tensor:
         Of any shape and dtype.
     offset : int, default 0
         Which diagonal: positive above the main one, negative below. `diagonal` is another name.
+    axis1, axis2 : int, default -2 and -1
+        Where the rows and the columns of the matrices stand in the result. `dim1` and `dim2` are
+        other names.
 
     Returns
     -------
     Tensor
         One axis more.
+
+    Raises
+    ------
+    ValueError
+        If the result does not have an axis, or the two are one.
 
     Examples
     --------
@@ -103,7 +111,8 @@ def diag_embed(a: Tensor, offset: int = 0) -> Tensor:
     i = np.arange(a.shape[-1])
     n = a.shape[-1] + abs(offset)
     shape = (*a.shape[:-1], n, n)
-    return PutItem(shape, (..., i + down, i + right))(a)
+    matrices = PutItem(shape, (..., i + down, i + right))(a)
+    return movedim(matrices, (-2, -1), (axis1, axis2))
 
 
 def trace(a: Tensor) -> Tensor:

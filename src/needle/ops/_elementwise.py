@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -113,6 +114,21 @@ class Abs(TensorOp):
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
         return out_grad * sign(node.inputs[0])
+
+
+class Step(_Elementwise):
+    """A piecewise constant function, whose gradient is 0 as in PyTorch."""
+
+    saves_values = False
+
+    def __init__(self, function: Callable[[NDArray], NDArray]) -> None:
+        self.function = function
+
+    def compute(self, a: NDArray) -> NDArray:
+        return self.function(a)
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return Tensor.make_const(node.device.zeros(node.shape, node.dtype))
 
 
 class Clip(TensorOp):
@@ -372,7 +388,7 @@ def abs(a: Tensor) -> Tensor:
 def sign(a: Tensor) -> Tensor:
     """Sign of each element: -1, 0 or 1.
 
-    The function is piecewise constant: no gradient flows.
+    The function is piecewise constant: its gradient is 0.
 
     Parameters
     ----------
@@ -390,13 +406,13 @@ def sign(a: Tensor) -> Tensor:
     >>> ndl.sign(ndl.Tensor([-3, 0, 2]))
     needle.Tensor([-1.  0.  1.])
     """
-    return Tensor.make_const(a.realize_cached_data()._unary("sign"))
+    return Step(lambda x: x._unary("sign"))(a)
 
 
 def floor(a: Tensor) -> Tensor:
     """Largest integer that does not exceed each element.
 
-    No gradient flows.
+    The function is piecewise constant: its gradient is 0.
 
     Parameters
     ----------
@@ -420,7 +436,7 @@ def floor(a: Tensor) -> Tensor:
 def ceil(a: Tensor) -> Tensor:
     """Smallest integer that is not below each element.
 
-    No gradient flows.
+    The function is piecewise constant: its gradient is 0.
 
     Parameters
     ----------
@@ -444,7 +460,7 @@ def ceil(a: Tensor) -> Tensor:
 def round(a: Tensor, decimals: int = 0) -> Tensor:
     """Nearest integer of each element, or number of so many decimals; halves go to the even one.
 
-    No gradient flows.
+    The function is piecewise constant: its gradient is 0.
 
     Parameters
     ----------
@@ -473,7 +489,7 @@ def round(a: Tensor, decimals: int = 0) -> Tensor:
 
 
 def _rounded(a: Tensor, primitive: str) -> Tensor:
-    return Tensor.make_const(a.realize_cached_data()._rounded(primitive))
+    return Step(lambda x: x._rounded(primitive))(a)
 
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from ..backend_ndarray import NDArray, Shape, indexing
 from ..backend_ndarray.layout import normalize_axis, whole
 from ..operands import ArrayLike, Index
 from ..typing import DTypeLike, HostArray
+from ._shape import reshape
 
 
 class GetItem(TensorOp):
@@ -176,8 +177,8 @@ def gather(a: Tensor, axis: int, index: ArrayLike) -> Tensor:
     return GetItem(axis_key(a.shape, axis, index))(a)
 
 
-def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
-    """Slices at given positions along an axis.
+def take(a: Tensor, index: ArrayLike | int, axis: int | None = None) -> Tensor:
+    """Elements at given positions, or slices at positions along an axis.
 
     Parameters
     ----------
@@ -185,13 +186,14 @@ def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
         Of any shape and dtype.
     index : int, Tensor or array of integers
         The positions; a negative one counts from the end.
-    axis : int, default 0
-        The axis. `dim` is another name of this argument.
+    axis : int, optional
+        The axis; None counts all elements, row by row, as NumPy and PyTorch do. `dim` is another
+        name.
 
     Returns
     -------
     Tensor
-        The axes of `index` stand in the place of `axis`.
+        The axes of `index` stand in the place of `axis`, or of all axes.
 
     Raises
     ------
@@ -206,6 +208,8 @@ def take(a: Tensor, index: ArrayLike | int, axis: int = 0) -> Tensor:
     >>> ndl.ops.take(ndl.Tensor([5, 6, 7]), [2, 0, 2])
     needle.Tensor([7. 5. 7.])
     """
+    if axis is None:
+        a, axis = reshape(a, (-1,)), 0
     along = normalize_axis(axis, a.ndim, "take")
     key = index_data(index)
     return getitem(a, key if along == 0 else ((slice(None),) * along + (key,)))

@@ -97,7 +97,8 @@ def masked_scatter(a: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     needle.Tensor([1. 0. 2.])
     """
     _check_mask("masked_scatter", mask)
-    places = broadcast_to(mask, a.shape).numpy()
+    shape = np.broadcast_shapes(a.shape, mask.shape)
+    a, places = broadcast_to(a, shape), broadcast_to(mask, shape).numpy()
     count = int(places.sum())
     if count > source.size:
         raise ValueError(f"[masked_scatter] source has {source.size} elements for {count} places")

@@ -14,6 +14,7 @@ from ._joining import concatenate
 from ._linalg import matmul
 from ._reduction import amax, norm, summation
 from ._shape import permute, reshape, transpose, unsqueeze
+from ._views import broadcast_tensors
 
 
 def _checked(what: str, *operands: tuple[str, Tensor, int]) -> None:
@@ -441,7 +442,12 @@ def cross(a: Tensor, b: Tensor, axis: int = -1) -> Tensor:
 
 
 @rounds_once
-def cdist(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
+def cdist(
+    a: Tensor,
+    b: Tensor,
+    p: float = 2.0,
+    compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
+) -> Tensor:
     """The distances between all rows of `a` (…, n, d) and `b` (…, m, d): (…, n, m).
 
     The distance is the p-norm of the difference, for p = inf the largest difference; its gradient
@@ -455,6 +461,8 @@ def cdist(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
         Broadcasts with `a`.
     p : float, default 2
         Which norm.
+    compute_mode : str
+        Of no effect: differences are computed as they are, which is exact.
 
     Returns
     -------
@@ -549,6 +557,7 @@ def cosine_similarity(a: Tensor, b: Tensor, axis: int = 1, eps: float = 1e-8) ->
     >>> ndl.cosine_similarity(ndl.ones(1, 2), ndl.ones(1, 2)).shape
     (1,)
     """
+    a, b = broadcast_tensors(a, b)  # an axis that is 1 long in one of them counts, too
     length_a = maximum(norm(a, 2, axis), eps)
     length_b = maximum(norm(b, 2, axis), eps)
     return summation(a * b, axis) / (length_a * length_b)

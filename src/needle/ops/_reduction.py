@@ -235,8 +235,15 @@ def _mean(a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 
 
 @widens
-def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-    """Variance over axes: the sum of squared deviations, divided by n - correction.
+def var(
+    a: Tensor,
+    axis: Axis = None,
+    unbiased: bool = True,
+    keepdims: bool = False,
+    *,
+    correction: int | None = None,
+) -> Tensor:
+    """Variance over axes: the sum of squared deviations, divided by n - 1.
 
     Parameters
     ----------
@@ -245,11 +252,12 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
+    unbiased : bool, default True
+        True divides by n - 1, as PyTorch does; False by n, as NumPy does.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
-    correction : int, default 1
-        1 gives the unbiased variance, as in PyTorch; 0 gives NumPy's default. `ddof` is another
-        name.
+    correction : int, optional
+        What is subtracted from n instead. `ddof` is another name.
 
     Returns
     -------
@@ -269,15 +277,35 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     >>> ndl.var(x).item(), ndl.var(x, correction=3).item()
     (1.0, nan)
     """
+    axis, less = degrees_of_freedom(axis, unbiased, correction)
     deviation = a - _mean(a, axis, True)
-    count = _count(a.shape, axis, "var") - python_number(correction)
+    count = _count(a.shape, axis, "var") - less
     return summation(deviation * deviation, axis, keepdims) * (
         1.0 / count if count > 0 else float("nan")
     )
 
 
+def degrees_of_freedom(
+    axis: Axis, unbiased: bool, correction: int | None
+) -> tuple[Axis, int | float]:
+    """The axes, and what is subtracted from their number of elements.
+
+    A bool in the place of the axes is `unbiased`: PyTorch has `x.var(False)`, too.
+    """
+    if isinstance(axis, bool):
+        return degrees_of_freedom(None, axis, correction)
+    return axis, int(bool(unbiased)) if correction is None else python_number(correction)
+
+
 @widens
-def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+def std(
+    a: Tensor,
+    axis: Axis = None,
+    unbiased: bool = True,
+    keepdims: bool = False,
+    *,
+    correction: int | None = None,
+) -> Tensor:
     """Standard deviation over axes, the square root of `var`.
 
     Parameters
@@ -287,11 +315,12 @@ def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
+    unbiased : bool, default True
+        True divides by n - 1, as PyTorch does; False by n, as NumPy does.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
-    correction : int, default 1
-        1 gives the square root of the unbiased variance; 0 gives NumPy's default. `ddof` is another
-        name.
+    correction : int, optional
+        What is subtracted from n instead. `ddof` is another name.
 
     Returns
     -------
@@ -309,7 +338,7 @@ def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     >>> ndl.std(ndl.Tensor([1, 3]), correction=0)
     needle.Tensor(1.0)
     """
-    return _root(var(a, axis, keepdims, correction), 2)
+    return _root(var(a, axis, unbiased, keepdims, correction=correction), 2)
 
 
 def _root(a: Tensor, degree: float) -> Tensor:
@@ -471,9 +500,9 @@ def norm(a: Tensor, ord: float | str = 2, axis: Axis = None, keepdims: bool = Fa
     a : Tensor
         Of any shape and dtype.
     ord : float, default 2
-        The order; not negative but for -inf. With inf the norm is the largest absolute value, with
-        -inf the smallest, with 0 the number of elements that are not 0. "fro" is 2. `p` is another
-        name. `linalg.norm` has the norms of matrices.
+        The order. With inf the norm is the largest absolute value, with -inf the smallest, with 0
+        the number of elements that are not 0. "fro" is 2. `p` is another name. `linalg.norm` has
+        the norms of matrices.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all of them. A negative axis counts from the end. `axes`,
         `dim` and `dims` are other names of this argument.
@@ -497,11 +526,10 @@ def norm(a: Tensor, ord: float | str = 2, axis: Axis = None, keepdims: bool = Fa
     (needle.Tensor(5.0), needle.Tensor([7.]))
     """
     order = 2 if ord in ("fro", None) else ord
-    known = isinstance(order, (int, float, np.number)) and (order >= 0 or order == -math.inf)
-    if isinstance(order, str) or not known:
+    if isinstance(order, str) or not isinstance(order, (int, float, np.number)) or order != order:
         raise ValueError(
-            f"[norm] ord must be 0, positive, -inf or 'fro', got {ord!r}; linalg.norm "
-            "has the norms of matrices"
+            f"[norm] ord must be a number or 'fro', got {ord!r}; linalg.norm has the norms of "
+            "matrices"
         )
     if order == 2:
         return _root(summation(a * a, axis, keepdims), 2)
@@ -510,13 +538,18 @@ def norm(a: Tensor, ord: float | str = 2, axis: Axis = None, keepdims: bool = Fa
         return summation(not_equal(size, 0).astype(a.dtype), axis, keepdims)
     if order == 1:
         return summation(size, axis, keepdims)
-    if order in (math.inf, -math.inf):
+    if math.isinf(order):
         return (amax if order > 0 else amin)(size, axis, keepdims)
     if order > 2:
         return _root(summation(size**order, axis, keepdims), order)
-    positive = size != 0  # a derivative of the power is infinite at 0; see `_root`
-    powers = where(positive, where(positive, size, 1.0) ** order, 0.0)
-    return _root(summation(powers, axis, keepdims), order)
+    positive = size != 0
+    # A derivative of the power is infinite at 0; see `_root`.
+    powers = where(positive, where(positive, size, 1.0) ** order, 0.0 if order > 0 else math.inf)
+    total = summation(powers, axis, keepdims)
+    if order > 0:
+        return _root(total, order)
+    finite = total < math.inf  # a zero makes the sum infinite, and the norm 0
+    return where(finite, where(finite, total, 1.0) ** (1.0 / order), 0.0)
 
 
 def cumsum(a: Tensor, axis: int, *, dtype: DTypeLike | None = None) -> Tensor:

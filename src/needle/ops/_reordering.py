@@ -277,7 +277,10 @@ def repeat(a: Tensor, *repeats: ShapeLike) -> Tensor:
 
 
 def repeat_interleave(
-    a: Tensor, repeats: int | Sequence[int] | Tensor, axis: Axis = None
+    a: Tensor,
+    repeats: int | Sequence[int] | Tensor,
+    axis: Axis = None,
+    output_size: int | None = None,
 ) -> Tensor:
     """Repeat every element, or every slice along an axis, right after itself.
 
@@ -289,6 +292,8 @@ def repeat_interleave(
         How often; one number, or one for each slice.
     axis : int, optional
         None repeats the flattened elements. `dim` is another name.
+    output_size : int, optional
+        The length of the result, which needle knows without it.
 
     Returns
     -------
@@ -297,7 +302,8 @@ def repeat_interleave(
     Raises
     ------
     ValueError
-        If there are not as many numbers as slices, or one is negative.
+        If there are not as many numbers as slices, one is negative, or their sum is not
+        `output_size`.
 
     Examples
     --------
@@ -306,7 +312,7 @@ def repeat_interleave(
     needle.Tensor([1. 1. 2. 2.])
     """
     if axis is None:
-        return repeat_interleave(ravel(a), repeats, 0)
+        return repeat_interleave(ravel(a), repeats, 0, output_size)
     at = normalize_axis(whole(axis, "repeat_interleave", "axis"), a.ndim, "repeat_interleave")
     if isinstance(repeats, int):
         if repeats < 0:
@@ -321,6 +327,10 @@ def repeat_interleave(
             f"[repeat_interleave] repeats must be {a.shape[at]} non-negative numbers, got {counts}"
         )
     order = np.repeat(np.arange(a.shape[at]), counts)
+    if output_size not in (None, order.size):
+        raise ValueError(
+            f"[repeat_interleave] output_size is {output_size}, but repeats sum to {order.size}"
+        )
     return getitem(a, ((slice(None),) * at) + (order,))
 
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend_ndarray import is_float
 from ..backend_ndarray.layout import whole
 from ..typing import HostArray, Scalar
 from ._common import as_tensor
 from ._comparison import equal, less, less_equal, not_equal
-from ._indexing import PutItem, index_data
+from ._indexing import PutItem, gather, index_data
 from ._reduction import summation
 from ._shape import reshape, unsqueeze
 
@@ -181,7 +182,7 @@ def bincount(a: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     Returns
     -------
     Tensor
-        (max(minlength, largest + 1),), int64, or the dtype of the weights.
+        (max(minlength, largest + 1),): int64, or the dtype of the weights, float64 for integers.
 
     Examples
     --------
@@ -197,7 +198,8 @@ def bincount(a: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     n = max(whole(minlength, "bincount", "minlength"), int(host.max()) + 1 if host.size else 0)
     if weights is None:
         return _constant(np.bincount(host, minlength=n).astype(np.int64), a)
-    return PutItem((n,), (index_data(a),))(weights)
+    added = weights if is_float(weights.dtype) else weights.astype("float64")
+    return PutItem((n,), (index_data(a),))(added)
 
 
 def isin(a: Tensor, values: Tensor | Sequence[Scalar], invert: bool = False) -> Tensor:
@@ -233,9 +235,15 @@ def isin(a: Tensor, values: Tensor | Sequence[Scalar], invert: bool = False) -> 
 
 
 def searchsorted(
-    sorted_sequence: Tensor, values: Tensor | Scalar, right: bool = False, side: str | None = None
+    sorted_sequence: Tensor,
+    values: Tensor | Scalar,
+    right: bool = False,
+    side: str | None = None,
+    *,
+    out_int32: bool = False,
+    sorter: Tensor | None = None,
 ) -> Tensor:
-    """Where values would be inserted to keep a sequence sorted; int64.
+    """Where values would be inserted to keep a sequence sorted.
 
     The sequence is a vector, or has the leading axes of `values`. With `right`, or side="right",
     after equal elements instead of before them.
@@ -250,11 +258,20 @@ def searchsorted(
         Whether after equal elements instead of before them.
     side : {"left", "right"}, optional
         `right` in words.
+    out_int32 : bool, default False
+        Whether the result is int32 instead of int64.
+    sorter : Tensor of integers, optional
+        Indices that sort the sequence, which need not be sorted then.
 
     Returns
     -------
     Tensor
         The shape of `values`; int64.
+
+    Raises
+    ------
+    ValueError
+        For another `side`, or one that contradicts `right`.
 
     Examples
     --------
@@ -262,16 +279,24 @@ def searchsorted(
     >>> ndl.searchsorted(ndl.Tensor([1, 3]), ndl.Tensor([2]))
     needle.Tensor([1])
     """
-    if side not in (None, "left", "right"):
-        raise ValueError(f"[searchsorted] side must be 'left' or 'right', got {side!r}")
+    if side not in (None, "left", "right") or (right and side == "left"):
+        raise ValueError(
+            "[searchsorted] side must be 'left' or 'right' and agree with right, got "
+            f"side={side!r} and right={right}"
+        )
     x = values if isinstance(values, Tensor) else as_tensor(values, sorted_sequence)
+    if sorter is not None:
+        sorted_sequence = gather(sorted_sequence, -1, sorter)
     after = less_equal if right or side == "right" else less
     rows = sorted_sequence if sorted_sequence.ndim == 1 else unsqueeze(sorted_sequence, -2)
-    return summation(after(rows, unsqueeze(x, -1)), -1)
+    found = summation(after(rows, unsqueeze(x, -1)), -1)
+    return found.astype("int32") if out_int32 else found
 
 
-def bucketize(a: Tensor | Scalar, boundaries: Tensor, right: bool = False) -> Tensor:
-    """The number of the bucket between sorted boundaries in which each element is; int64.
+def bucketize(
+    a: Tensor | Scalar, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
+    """The number of the bucket between sorted boundaries in which each element is.
 
     Parameters
     ----------
@@ -279,6 +304,8 @@ def bucketize(a: Tensor | Scalar, boundaries: Tensor, right: bool = False) -> Te
         Of any shape and dtype.
     boundaries : Tensor
         An increasing vector.
+    out_int32 : bool, default False
+        Whether the result is int32 instead of int64.
     right : bool, default False
         Whether after equal elements instead of before them.
 
@@ -290,10 +317,10 @@ def bucketize(a: Tensor | Scalar, boundaries: Tensor, right: bool = False) -> Te
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.bucketize(ndl.Tensor([0, 5]), ndl.Tensor([1, 3]))
-    needle.Tensor([0 2])
+    >>> ndl.bucketize(ndl.Tensor([2]), ndl.Tensor([1, 3]))
+    needle.Tensor([1])
     """
-    return searchsorted(boundaries, a, right)
+    return searchsorted(boundaries, a, right, out_int32=out_int32)
 
 
 def histc(a: Tensor, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
-from ..backend_ndarray.layout import normalize_axis, resolve_shape, whole, wholes
+from ..backend_ndarray.layout import normalize_axes, normalize_axis, resolve_shape, whole, wholes
 from ..typing import Axis, ShapeLike
 
 # ---- views ----------------------------------------------------------------------------------
@@ -264,7 +264,8 @@ def squeeze(a: Tensor, axis: Axis = None) -> Tensor:
     a : Tensor
         Of any shape and dtype.
     axis : int or tuple of int, optional
-        The axes; None removes all axes of length 1. `dim` is another name.
+        The axes; None removes all axes of length 1. An axis that is longer stays, as in PyTorch.
+        `dim` is another name.
 
     Returns
     -------
@@ -274,7 +275,7 @@ def squeeze(a: Tensor, axis: Axis = None) -> Tensor:
     Raises
     ------
     ValueError
-        If an axis is not of length 1.
+        If `a` does not have an axis.
 
     Examples
     --------
@@ -282,7 +283,9 @@ def squeeze(a: Tensor, axis: Axis = None) -> Tensor:
     >>> ndl.squeeze(ndl.ones(1, 3, 1)).shape
     (3,)
     """
-    return reshape(a, a.realize_cached_data().squeeze(axis).shape)
+    shape = a.shape
+    dropped = {i for i in normalize_axes(axis, len(shape), "squeeze") if shape[i] == 1}
+    return reshape(a, tuple(n for i, n in enumerate(shape) if i not in dropped))
 
 
 def unsqueeze(a: Tensor, axis: int) -> Tensor:

@@ -70,7 +70,7 @@ def argmin(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     return Tensor.make_const(a.realize_cached_data().argmin(axis, keepdims))
 
 
-def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
+def argsort(a: Tensor, axis: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """Indices that sort along an axis; the sort is stable and NaNs are last.
 
     Parameters
@@ -81,6 +81,8 @@ def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
         The axis. `dim` is another name of this argument.
     descending : bool, default False
         Whether the largest element is first.
+    stable : bool, default True
+        Of no effect: equal elements always keep their order.
 
     Returns
     -------
@@ -101,7 +103,9 @@ def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     return Tensor.make_const(a.realize_cached_data().argsort(axis, descending))
 
 
-def sort(a: Tensor, axis: int = -1, descending: bool = False) -> ValuesIndices:
+def sort(
+    a: Tensor, axis: int = -1, descending: bool = False, *, stable: bool = True
+) -> ValuesIndices:
     """Sorted elements along an axis, and their indices.
 
     Parameters
@@ -112,6 +116,8 @@ def sort(a: Tensor, axis: int = -1, descending: bool = False) -> ValuesIndices:
         The axis. `dim` is another name of this argument.
     descending : bool, default False
         Whether the largest element is first.
+    stable : bool, default True
+        Of no effect: equal elements always keep their order.
 
     Returns
     -------
@@ -135,7 +141,9 @@ def sort(a: Tensor, axis: int = -1, descending: bool = False) -> ValuesIndices:
     return ValuesIndices(gather(a, axis, order), order)
 
 
-def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> ValuesIndices:
+def topk(
+    a: Tensor, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesIndices:
     """The k largest elements along an axis, best first, and their indices.
 
     Parameters
@@ -148,6 +156,8 @@ def topk(a: Tensor, k: int, axis: int = -1, largest: bool = True) -> ValuesIndic
         The axis. `dim` is another name of this argument.
     largest : bool, default True
         Whether the largest are wanted; False gives the smallest.
+    sorted : bool, default True
+        Of no effect: the best is always first.
 
     Returns
     -------

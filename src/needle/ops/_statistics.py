@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend_ndarray import is_float
-from ..backend_ndarray.layout import normalize_axis
+from ..backend_ndarray.layout import normalize_axis, whole
 from ..typing import Axis, Scalar
 from ._classification import any, isnan, logical_xor
 from ._common import rounds_once
@@ -26,7 +26,12 @@ from ._sorting import sort
 
 
 def var_mean(
-    a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+    a: Tensor,
+    axis: Axis = None,
+    unbiased: bool = True,
+    keepdims: bool = False,
+    *,
+    correction: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(variance, mean) over `axis`.
 
@@ -36,10 +41,12 @@ def var_mean(
         Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes; None takes all of them. `dim` is another name.
+    unbiased : bool, default True
+        True divides by n - 1, as PyTorch does; False by n, as NumPy does.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
-    correction : int, default 1
-        What is subtracted from the number of elements. `ddof` is another name.
+    correction : int, optional
+        What is subtracted from n instead. `ddof` is another name.
 
     Returns
     -------
@@ -52,11 +59,17 @@ def var_mean(
     >>> [t.item() for t in ndl.var_mean(ndl.Tensor([1, 2, 3]))]
     [1.0, 2.0]
     """
-    return var(a, axis, keepdims, correction), mean(a, axis, keepdims)
+    spread = var(a, axis, unbiased, keepdims, correction=correction)
+    return spread, mean(a, None if isinstance(axis, bool) else axis, keepdims)
 
 
 def std_mean(
-    a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+    a: Tensor,
+    axis: Axis = None,
+    unbiased: bool = True,
+    keepdims: bool = False,
+    *,
+    correction: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(standard deviation, mean) over `axis`.
 
@@ -66,10 +79,12 @@ def std_mean(
         Of any shape and dtype.
     axis : int or tuple of int, optional
         The axes; None takes all of them. `dim` is another name.
+    unbiased : bool, default True
+        True divides by n - 1, as PyTorch does; False by n, as NumPy does.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1. `keepdim` is another name.
-    correction : int, default 1
-        What is subtracted from the number of elements. `ddof` is another name.
+    correction : int, optional
+        What is subtracted from n instead. `ddof` is another name.
 
     Returns
     -------
@@ -82,7 +97,8 @@ def std_mean(
     >>> [t.item() for t in ndl.std_mean(ndl.Tensor([1, 2, 3]))]
     [1.0, 2.0]
     """
-    return std(a, axis, keepdims, correction), mean(a, axis, keepdims)
+    spread = std(a, axis, unbiased, keepdims, correction=correction)
+    return spread, mean(a, None if isinstance(axis, bool) else axis, keepdims)
 
 
 def nansum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -242,7 +258,13 @@ def msort(a: Tensor) -> Tensor:
     return sort(a, 0)[0]
 
 
-def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
+def diff(
+    a: Tensor,
+    n: int = 1,
+    axis: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+) -> Tensor:
     """The n-th differences of neighbors along `axis`; of bools, whether they differ.
 
     Parameters
@@ -253,11 +275,18 @@ def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
         How often.
     axis : int, default -1
         The axis. `dim` is another name of this argument.
+    prepend, append : Tensor, optional
+        What stands before and after `a` along the axis.
 
     Returns
     -------
     Tensor
         The axis is shorter by `n`.
+
+    Raises
+    ------
+    ValueError
+        If `a` does not have the axis or `n` is negative.
 
     Examples
     --------
@@ -265,9 +294,13 @@ def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
     >>> ndl.diff(ndl.Tensor([1, 4, 9]))
     needle.Tensor([3. 5.])
     """
-    at = normalize_axis(axis, a.ndim, "diff")
+    at, times = normalize_axis(axis, a.ndim, "diff"), whole(n, "diff", "n")
+    if times < 0:
+        raise ValueError(f"[diff] n must not be negative, got {n}")
+    if times and (prepend is not None or append is not None):
+        a = concatenate([x for x in (prepend, a, append) if x is not None], at)
     lead = (slice(None),) * at
-    for _ in range(n):
+    for _ in range(times):
         after, before = a[(*lead, slice(1, None))], a[(*lead, slice(0, -1))]
         a = logical_xor(after, before) if a.dtype.kind == "b" else after - before
     return a
@@ -277,20 +310,34 @@ def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
 
 
 @rounds_once
-def cov(a: Tensor, correction: int = 1) -> Tensor:
+def cov(
+    a: Tensor,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
     """The covariance matrix of variables (rows) from observations (columns).
 
     Parameters
     ----------
-    a : Tensor
-        Of any shape and dtype.
+    a : Tensor, shape (variables, n) or (n,)
+        A vector is one variable.
     correction : int, default 1
-        What is subtracted from the number of elements. `ddof` is another name.
+        What is subtracted from the number of observations. `ddof` is another name.
+    fweights : Tensor, shape (n,), optional
+        How often each observation occurred: integers.
+    aweights : Tensor, shape (n,), optional
+        How much each observation counts: not negative.
 
     Returns
     -------
     Tensor
-        A row and a column for each variable.
+        A row and a column for each variable; a number for one variable.
+
+    Raises
+    ------
+    ValueError
+        If `a` has more than two axes or weights have another shape than (n,).
 
     Examples
     --------
@@ -298,10 +345,33 @@ def cov(a: Tensor, correction: int = 1) -> Tensor:
     >>> ndl.cov(ndl.Tensor([[1, 2, 3], [3, 2, 1]])).tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
     """
+    if a.ndim > 2:
+        raise ValueError(f"[cov] needs a matrix (variables, n) or a vector, got shape {a.shape}")
     rows = a if a.ndim == 2 else reshape(a, (1, -1))
-    centered = rows - mean(rows, 1, True)
-    found = centered @ permute(centered, (1, 0)) * (1.0 / (rows.shape[1] - correction))
-    return found if a.ndim == 2 else reshape(found, ())
+    variables, n = rows.shape
+    for name, weights in (("fweights", fweights), ("aweights", aweights)):
+        if weights is not None and weights.shape != (n,):
+            raise ValueError(f"[cov] {name} must have shape ({n},), got {weights.shape}")
+    if fweights is None and aweights is None:
+        centered = rows - mean(rows, 1, True)
+        found = centered @ permute(centered, (1, 0)) * (1.0 / (n - correction))
+    else:
+        found = _weighted_covariance(rows, correction, fweights, aweights)
+    return found if variables > 1 else reshape(found, ())
+
+
+def _weighted_covariance(
+    rows: Tensor, correction: int, fweights: Tensor | None, aweights: Tensor | None
+) -> Tensor:
+    """The normalization is NumPy's, that of `np.cov`."""
+    given = [w.astype(rows.dtype) for w in (fweights, aweights) if w is not None]
+    weights = given[0] if len(given) == 1 else given[0] * given[1]
+    total = summation(weights)
+    centered = rows - summation(rows * weights, 1, True) / total
+    counted = correction * (
+        summation(weights * aweights.astype(rows.dtype)) / total if aweights is not None else 1.0
+    )
+    return (centered * weights) @ permute(centered, (1, 0)) / (total - counted)
 
 
 @rounds_once
@@ -310,13 +380,13 @@ def corrcoef(a: Tensor) -> Tensor:
 
     Parameters
     ----------
-    a : Tensor
-        Of any shape and dtype.
+    a : Tensor, shape (variables, n) or (n,)
+        A vector is one variable.
 
     Returns
     -------
     Tensor
-        A row and a column for each variable.
+        A row and a column for each variable; a number for one variable.
 
     Examples
     --------

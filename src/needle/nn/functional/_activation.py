@@ -44,6 +44,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
     if weight.size > 1:
         weight = weight.reshape((channels, *[1] * (input.ndim - 2)))
+    elif not input.ndim:
+        weight = weight.reshape(())
     return ops.where(input > 0, input, weight * input)
 
 
@@ -119,9 +121,9 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """x, limited to [min_val, max_val]. Raises ValueError unless min_val < max_val."""
-    if not min_val < max_val:
-        raise ValueError(f"[hardtanh] needs min_val < max_val, got {min_val} and {max_val}")
+    """x, limited to [min_val, max_val]. Raises ValueError unless min_val <= max_val."""
+    if not min_val <= max_val:
+        raise ValueError(f"[hardtanh] needs min_val <= max_val, got {min_val} and {max_val}")
     return ops.clip(input, min_val, max_val)
 
 
@@ -184,11 +186,12 @@ def _softsign(x: Tensor) -> Tensor:
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta·x)) / beta, computed without overflow.
 
-    PyTorch returns x itself where beta·x exceeds `threshold`, which differs by less than rounding
-    at the default; here the formula holds everywhere.
+    Where beta·x exceeds `threshold`, it is x itself. At 20 and above the two differ by less than
+    rounding, and the formula is used everywhere.
     """
     beta = positive("softplus", "beta", beta)
-    return ops.softplus(input) if beta == 1 else ops.softplus(input * beta) / beta
+    smooth = ops.softplus(input) if beta == 1 else ops.softplus(input * beta) / beta
+    return smooth if threshold >= 20 else ops.where(input * beta > threshold, input, smooth)
 
 
 def logsigmoid(input: Tensor) -> Tensor:

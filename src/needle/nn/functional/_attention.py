@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ... import ops
 from ...autograd import Tensor
 from ...backend_ndarray import is_float
@@ -18,14 +20,19 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(q·kᵀ·scale + mask)·v over the last two axes: q (…, T, d), k (…, S, d), v (…, S, e).
 
     `attn_mask` broadcasts to (…, T, S): booleans are True where a key may be seen, floats are added
     to the scores. `dropout_p` applies always, in evaluation too. `scale` defaults to 1/√d. A row
-    that sees nothing gives zeros.
+    that sees nothing gives zeros. Leading axes broadcast. With `enable_gqa` each head of `key` and
+    `value` (axis -3) serves several heads of `query` (grouped-query attention).
     """
-    lead = query.shape[:-2]
+    if enable_gqa:
+        key, value = (_for_all_heads(x, query) for x in (key, value))
+    lead = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    query, key, value = (ops.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (query, key, value))
     if dropout_p == 0 and len(lead) in (1, 2):
         four = [x if len(lead) == 2 else ops.unsqueeze(x, 1) for x in (query, key, value)]
         if attn_mask is not None and len(lead) == 1 and attn_mask.ndim == 3:
@@ -34,6 +41,16 @@ def scaled_dot_product_attention(
         return y if len(lead) == 2 else ops.squeeze(y, 1)
     probabilities = attention_weights(query, key, attn_mask, is_causal, scale)
     return ops.matmul(dropout(probabilities, dropout_p), value)
+
+
+def _for_all_heads(x: Tensor, query: Tensor) -> Tensor:
+    heads, groups = query.shape[-3], x.shape[-3]
+    if heads % groups:
+        raise ValueError(
+            f"[scaled_dot_product_attention] enable_gqa needs a number of heads of the query, "
+            f"{heads}, that {groups} heads of the key and the value divide"
+        )
+    return ops.repeat_interleave(x, heads // groups, -3)
 
 
 def attention_weights(

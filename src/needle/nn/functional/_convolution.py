@@ -15,6 +15,7 @@ from ...backend_ndarray.layout import whole
 from ...typing import Extent, Shape
 from ._padding import pad
 from ._pooling import each
+from ._single import takes_single
 
 Padding = str | Extent
 
@@ -173,6 +174,7 @@ def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.reshape((bias.size, *[1] * (y.ndim - 2)))
 
 
+@takes_single(1)
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Padding = 0, dilation: Extent = 1, groups: int = 1,
@@ -181,6 +183,7 @@ def conv1d(
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@takes_single(2)
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Padding = 0, dilation: Extent = 1, groups: int = 1,
@@ -193,6 +196,7 @@ def conv2d(
     return _conv(2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@takes_single(3)
 def conv3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Padding = 0, dilation: Extent = 1, groups: int = 1,
@@ -201,6 +205,7 @@ def conv3d(
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@takes_single(1)
 def conv_transpose1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Extent = 0, output_padding: Extent = 0, groups: int = 1, dilation: Extent = 1,
@@ -211,6 +216,7 @@ def conv_transpose1d(
     )
 
 
+@takes_single(2)
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Extent = 0, output_padding: Extent = 0, groups: int = 1, dilation: Extent = 1,
@@ -225,6 +231,7 @@ def conv_transpose2d(
     )
 
 
+@takes_single(3)
 def conv_transpose3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Extent = 1,
     padding: Extent = 0, output_padding: Extent = 0, groups: int = 1, dilation: Extent = 1,

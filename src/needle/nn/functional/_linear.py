@@ -70,7 +70,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     if input.ndim != 2:
         raise ValueError(f"[pdist] needs rows (N, M), got shape {input.shape}")
     first, second = np.triu_indices(input.shape[0], 1)
-    return ops.norm(ops.take(input, first) - ops.take(input, second), p, -1)
+    return ops.norm(ops.take(input, first, 0) - ops.take(input, second, 0), p, -1)
 
 
 # ---- tables ---------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def embedding(
     rows = checked_rows("embedding", input, weight.shape[0])
     if max_norm is not None:
         shorten(weight, rows, max_norm, norm_type)
-    found = ops.take(weight, rows)
+    found = ops.take(weight, rows, 0)
     if padding_idx is None:
         return found
     row = padding_idx % weight.shape[0]
@@ -137,10 +137,13 @@ def embedding_bag(
     mode: str = "mean",
     per_sample_weights: Tensor | None = None,
     padding_idx: int | None = None,
+    *,
+    include_last_offset: bool = False,
 ) -> Tensor:
     """The sum, mean or maximum of the rows of `weight` in each bag of indices.
 
-    `input` is (bags, n), or flat with the first position of each bag in `offsets`. Rows at
+    `input` is (bags, n), or flat with the first position of each bag in `offsets`, whose last
+    number is the end of the last bag with `include_last_offset`. Rows at
     `padding_idx` do not count; an empty bag gives zeros. `per_sample_weights`, in the shape of
     `input`, scale the rows in mode "sum". Raises ValueError where these do not fit.
     """
@@ -152,6 +155,8 @@ def embedding_bag(
             "[embedding_bag] needs input (bags, n), or flat input with offsets; got shape "
             f"{input.shape} with{'out' if offsets is None else ''} offsets"
         )
+    if include_last_offset and offsets is not None:
+        offsets = offsets[:-1]
     rows = checked_rows("embedding_bag", input, weight.shape[0])
     found = embedding(input, weight, padding_idx).reshape((rows.size, weight.shape[1]))
     counted = rows.compare("ge", 0)

@@ -20,6 +20,7 @@ from ...ops._pooling import _lowest
 from ...typing import Extent, HostArray, Shape
 from ..arguments import positive_int
 from ._padding import pad
+from ._single import takes_single
 
 # Windows move over channels-last images here.
 _max_pool_nhwc = partial(ops.max_pool2d, layout="NHWC")
@@ -165,6 +166,7 @@ def _indices_of_largest(geometry: Pooling, x: Tensor, out: Tensor) -> Tensor:
     return ops.amin(found, (4, 5)).reshape(out.shape)
 
 
+@takes_single(1)
 def max_pool1d(
     input: Tensor,
     kernel_size: Extent,
@@ -178,6 +180,7 @@ def max_pool1d(
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@takes_single(2)
 def max_pool2d(
     input: Tensor,
     kernel_size: Extent,
@@ -196,6 +199,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@takes_single(3)
 def max_pool3d(
     input: Tensor,
     kernel_size: Extent,
@@ -265,6 +269,7 @@ def _avg_pool(
     return means * Tensor(size / counts, device=x.device, dtype=x.dtype, requires_grad=False)
 
 
+@takes_single(1)
 def avg_pool1d(
     input: Tensor,
     kernel_size: Extent,
@@ -280,6 +285,7 @@ def avg_pool1d(
     )
 
 
+@takes_single(2)
 def avg_pool2d(
     input: Tensor,
     kernel_size: Extent,
@@ -299,6 +305,7 @@ def avg_pool2d(
     )
 
 
+@takes_single(3)
 def avg_pool3d(
     input: Tensor,
     kernel_size: Extent,
@@ -400,31 +407,37 @@ def _reduce_bins(reduce: Callable[..., Tensor], x: Tensor, axis: int, m: int) ->
     return ops.stack([reduce(x[(*before, cells)], axis) for cells in bins], axis)
 
 
+@takes_single(1)
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over `output_size` bins of sequences (N, C, L)."""
     return _adaptive(ops.mean, _avg_pool_nhwc, 1, input, output_size)
 
 
+@takes_single(2)
 def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of images (N, C, H, W); None in `output_size` keeps the length."""
     return _adaptive(ops.mean, _avg_pool_nhwc, 2, input, output_size)
 
 
+@takes_single(3)
 def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
     return _adaptive(ops.mean, _avg_pool_nhwc, 3, input, output_size)
 
 
+@takes_single(1)
 def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over `output_size` bins of sequences (N, C, L)."""
     return _adaptive(ops.amax, _max_pool_nhwc, 1, input, output_size)
 
 
+@takes_single(2)
 def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of images (N, C, H, W); None in `output_size` keeps the length."""
     return _adaptive(ops.amax, _max_pool_nhwc, 2, input, output_size)
 
 
+@takes_single(3)
 def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The maximum over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
     return _adaptive(ops.amax, _max_pool_nhwc, 3, input, output_size)

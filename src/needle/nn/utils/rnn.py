@@ -91,7 +91,7 @@ def pack_padded_sequence(
         )
     batch_sizes = tuple(sum(n > t for n in sizes) for t in range(max(sizes)))
     rows = np.concatenate([t * batch + order[:size] for t, size in enumerate(batch_sizes)])
-    data = ops.take(x.reshape((steps * batch, *x.shape[2:])), rows)
+    data = ops.take(x.reshape((steps * batch, *x.shape[2:])), rows, 0)
     if enforce_sorted:
         return PackedSequence(data, batch_sizes)
     back = tuple(int(i) for i in np.argsort(order))
@@ -132,7 +132,7 @@ def pad_packed_sequence(
         back = list(sequence.unsorted_indices)
         places, lengths = places[:, back], lengths[back]
     extended = ops.pad(data, [(0, 1), *[(0, 0)] * (data.ndim - 1)], padding_value)
-    padded = ops.take(extended, places.T.copy() if batch_first else places)
+    padded = ops.take(extended, places.T.copy() if batch_first else places, 0)
     return padded, Tensor(lengths, dtype="int64", requires_grad=False)
 
 
