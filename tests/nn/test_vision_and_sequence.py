@@ -341,7 +341,7 @@ def test_attention_over_many_blocks(length):
     [
         (lambda: nn.Conv2d(3, 4, 3)(ndl.Tensor(draw(1, 3, 2, 2))), ValueError, "larger than"),
         (lambda: nn.Conv2d(3, 4, 3)(ndl.Tensor(draw(1, 2, 5, 5))), ValueError, r"\(N, 3, H, W\)"),
-        (lambda: nn.Conv2d(3, 4, 3)(ndl.Tensor(draw(3, 5, 5))), ValueError, "H, W"),
+        (lambda: nn.Conv2d(3, 4, 3)(ndl.Tensor(draw(3, 5))), ValueError, "H, W"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "groups=2"),
         (lambda: nn.Conv2d(3, 4, 0), ValueError, "kernel_size"),
         (lambda: nn.Conv2d(3, 4, "3"), TypeError, "kernel_size"),
