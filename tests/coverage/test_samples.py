@@ -63,6 +63,7 @@ REFUSED = {
         "nn.functional.adaptive_max_pool2d nn.functional.adaptive_max_pool3d"
     ),
     "padding by a negative amount in modes other than constant": "nn.functional.pad",
+    "the nuclear norm, which is in linalg": "norm",
     "cubic interpolation and volumes": "nn.functional.grid_sample",
 }
 MAY_REFUSE = {name for names in REFUSED.values() for name in names.split()}
