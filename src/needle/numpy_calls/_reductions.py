@@ -36,14 +36,16 @@ def var(
     a: Tensor, axis: Axis = None, dtype: DTypeLike | None = None, out: Any = None, ddof: int = 0,
     keepdims: bool = False, *, correction: int = 0,
 ) -> Tensor:  # fmt: skip
-    return ops.var(a if dtype is None else a.astype(dtype), axis, keepdims, ddof or correction)
+    a = a if dtype is None else a.astype(dtype)
+    return ops.var(a, axis, keepdims=keepdims, correction=ddof or correction)
 
 
 def std(
     a: Tensor, axis: Axis = None, dtype: DTypeLike | None = None, out: Any = None, ddof: int = 0,
     keepdims: bool = False, *, correction: int = 0,
 ) -> Tensor:  # fmt: skip
-    return ops.std(a if dtype is None else a.astype(dtype), axis, keepdims, ddof or correction)
+    a = a if dtype is None else a.astype(dtype)
+    return ops.std(a, axis, keepdims=keepdims, correction=ddof or correction)
 
 
 def max(a: Tensor, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
