@@ -22,6 +22,7 @@ MORE = (
 )  # fmt: skip
 # Functions of which `dim` and `axis` mean different things: ops/test_extremes.py has them.
 TWO_MEANINGS = ("max", "median", "min")
+OTHERS = (*MORE, *TWO_MEANINGS, "norm")  # its first argument is the order, as in PyTorch
 
 
 def with_axis() -> list[str]:
@@ -33,7 +34,7 @@ def with_axis() -> list[str]:
             continue
         parameters = list(inspect.signature(function).parameters.values())
         free = [p for p in parameters[1:] if p.default is p.empty and p.name not in AXES]
-        if any(p.name in AXES for p in parameters) and not free and name not in MORE + TWO_MEANINGS:
+        if any(p.name in AXES for p in parameters) and not free and name not in OTHERS:
             found.append(name)
     return found
 
