@@ -11,7 +11,7 @@ import pytest
 
 import needle as ndl
 from needle import nn
-from needle.synonyms import SYNONYMS, Names
+from needle.synonyms import SYNONYMS, Names, parameter_names
 
 X = np.random.RandomState(0).randn(2, 3, 4)
 AXES = SYNONYMS[0]
@@ -195,3 +195,12 @@ def test_losses_of_classes_take_input(loss: nn.Module) -> None:
 
 def test_pytorchs_spelling_of_rmsprop() -> None:
     assert ndl.optim.RMSprop is ndl.optim.RMSProp
+
+
+def test_names_of_parameters_are_those_of_signatures() -> None:
+    functions = [getattr(module, name) for module in (ndl, ndl.nn) for name in module.__all__]
+    own = [getattr(f, "__init__", f) if inspect.isclass(f) else f for f in functions]
+    checked = [f for f in own if inspect.isfunction(f)]
+    assert len(checked) > 300
+    for function in checked:
+        assert list(parameter_names(function)) == list(inspect.signature(function).parameters)

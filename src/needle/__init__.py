@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import amp, autograd, data, init, nn, numpy_calls, ops, optim, random, torch_cuda
+from . import amp, autograd, init, nn, numpy_calls, ops, optim, random, torch_cuda
 from .amp import autocast, is_autocast_enabled
 from .autograd import Tensor, TensorTuple, enable_grad, grad, is_grad_enabled, no_grad
 from .autograd.answers import Size
@@ -393,12 +393,13 @@ from .torch_names import (
 )
 
 if TYPE_CHECKING:
-    from . import backends, distributions, fft, io, linalg, models, simple_ml, train, utils
+    from . import backends, data, distributions, fft, io, linalg, models, simple_ml, train, utils
     from .io import load, save
 
 __version__ = "0.1.0"
 
 _LAZY = (
+    "data",
     "backends",
     "distributions",
     "fft",

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .native import core
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_THREADS = 255  # of the core's pool
 MAX_CACHE = 2**43  # MiB: its bytes are an int64
@@ -48,6 +51,8 @@ def folder(name: str) -> Path | None:
     if not chosen:
         return None
     try:
+        from pathlib import Path
+
         return Path(chosen).expanduser().absolute()
     except RuntimeError:
         raise FileNotFoundError(f"{name} is {chosen}, but there is no such home folder") from None
@@ -106,7 +111,8 @@ def _is_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # what Python puts there until it has found the module
         module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")  # before its own arguments
         return module.split(".")[0] == "needle"
-    return bool(sys.argv) and Path(sys.argv[0]).stem == "needle"
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return os.path.splitext(program)[0] == "needle"
 
 
 _check()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from types import FunctionType
+from typing import TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -27,6 +27,9 @@ SYNONYMS = (
     ("input", "x", "logits", "log_probabilities"),
 )
 
+_SYNONYMS_OF = {name: names for names in SYNONYMS for name in names}
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # of a code object: it has *args, **options
+
 
 def accepts_synonyms(function: _Function) -> _Function:
     """The function, taking an argument by any of its names: `x.mean(dim=1)` is `x.mean(axis=1)`.
@@ -44,18 +47,31 @@ def accepts_synonyms(function: _Function) -> _Function:
     return call  # type: ignore[return-value]
 
 
+def parameter_names(function: Callable[..., object]) -> tuple[str, ...]:
+    """The names of the parameters, in their order; `inspect.signature` is too slow for imports."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = cast(FunctionType, function).__code__
+    positional, end = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names, more = code.co_varnames, end
+    starred = names[more : more + bool(code.co_flags & _VARARGS)]
+    more += len(starred)
+    options = names[more : more + bool(code.co_flags & _VARKEYWORDS)]
+    return names[:positional] + starred + names[positional:end] + options
+
+
 class Names:
     """The names of a function's parameters, and what else they are called."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-        self.parameters = inspect.signature(function).parameters
-        self.own = self.parameters.keys()
+        self.parameters = parameter_names(function)
+        self.own = frozenset(self.parameters)
         self.others: dict[str, str] = {}
-        for names in SYNONYMS:
-            own = [name for name in names if name in self.own]
+        for names in {_SYNONYMS_OF[name]: None for name in self.parameters if name in _SYNONYMS_OF}:
             # Of two names that mean different things, as in `max`, the first is meant.
-            self.others.update((other, own[0]) for other in names if own and other not in own)
+            meant = next(name for name in names if name in self.own)
+            self.others.update((other, meant) for other in names if other not in self.own)
 
     def translated(self, options: dict[str, object]) -> dict[str, object]:
         """Keyword arguments under the function's own names."""

@@ -11,25 +11,27 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import amp
-from .backend_ndarray.cuda import CudaDevice
 from .backend_selection import Device, as_device, cuda
 from .random import manual_seed
 from .typing import DTypeLike
 
+if TYPE_CHECKING:
+    from .backend_ndarray.cuda import CudaDevice
+
 _GPU = Device | str | int | None
 
 
-def _gpu(given: _GPU) -> Device:
+def _gpu(given: _GPU) -> CudaDevice:
     """A GPU by its number, its name or itself; the first by default."""
     device = (
         cuda(given) if isinstance(given, int) else as_device("cuda" if given is None else given)
     )
-    if not isinstance(device, CudaDevice):
+    if not device.name.startswith("cuda"):
         raise ValueError(f"[cuda] {device} is no GPU")
-    return device
+    return cast("CudaDevice", device)
 
 
 def is_available() -> bool:
@@ -52,9 +54,7 @@ def current_device() -> int:
 
 def get_device_name(device: _GPU = None) -> str:
     """The name of a GPU. Raises CudaUnavailable where there is none."""
-    gpu = _gpu(device)
-    assert isinstance(gpu, CudaDevice)
-    name: str = gpu.context.name
+    name: str = _gpu(device).context.name
     return name
 
 

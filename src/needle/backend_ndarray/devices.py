@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import operator
-import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import ndarray  # noqa: F401 (devices make its arrays)
-from .cuda import CudaDevice
 from .device import DEVICE_NAMES, BackendDevice, as_device, install, the_device
 from .device_cpu import CpuDevice
 from .device_numpy import NumpyDevice
 from .dtypes import as_dtype
+
+if TYPE_CHECKING:
+    from .cuda import CudaDevice
 
 _CPU: BackendDevice = the_device(CpuDevice)
 _CPU_NUMPY: BackendDevice = the_device(NumpyDevice)
@@ -36,6 +38,8 @@ def cuda(ordinal: int = 0) -> CudaDevice:
     number = operator.index(ordinal)
     if number < 0:
         raise ValueError(f"[cuda] GPUs are numbered from 0, got {number}")
+    from .cuda import CudaDevice  # some fifteen files, which programs without a GPU do not need
+
     return the_device(CudaDevice, number)
 
 
@@ -47,8 +51,11 @@ def device_named(name: str) -> BackendDevice | None:
         return _CPU_NUMPY
     if not name.startswith("cuda"):
         return None
-    gpu = re.fullmatch("cuda(?::([0-9]+))?", name)
-    return None if gpu is None else cuda(int(gpu[1] or 0))
+    kind, colon, number = name.partition(":")
+    numbered = number.isascii() and number.isdigit() if colon else not number
+    if kind == "cuda" and numbered:
+        return cuda(int(number or 0))
+    return None
 
 
 def as_device_or_dtype(target: object) -> BackendDevice | np.dtype:

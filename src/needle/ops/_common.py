@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from types import CellType, FunctionType
@@ -195,11 +194,8 @@ def public(function: FunctionType) -> FunctionType:
     A composition (see `COMPOSITIONS`) is checked first, because its operators take numbers, too.
     """
     names = Names(function)
-    wanted = {
-        name: parameter
-        for name, parameter in names.parameters.items()
-        if parameter.annotation in _TENSORS
-    }
+    kinds = function.__annotations__
+    wanted = {name: kinds[name] for name in names.parameters if kinds.get(name) in _TENSORS}
     if not wanted and not names.others:
         return function
 
@@ -238,19 +234,22 @@ _TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | Tensor
 
 def _check_tensors(
     function: FunctionType,
-    wanted: dict[str, inspect.Parameter],
+    wanted: dict[str, str],
     args: tuple[object, ...],
     options: dict[str, object],
 ) -> None:
+    import inspect
+
+    signature = inspect.signature(function)
     try:
-        given = inspect.signature(function).bind(*args, **options).arguments
+        given = signature.bind(*args, **options).arguments
     except TypeError:  # an argument is missing or too many, which the error says
         return
     for name, value in given.items():
-        if name not in wanted or (value is None and wanted[name].annotation.endswith("None")):
+        if name not in wanted or (value is None and wanted[name].endswith("None")):
             continue
-        several = wanted[name].annotation.startswith("Sequence")
-        if wanted[name].kind is inspect.Parameter.VAR_POSITIONAL:
+        several = wanted[name].startswith("Sequence")
+        if signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
             several = True
         if several and not isinstance(value, (list, tuple, TensorTuple)):
             raise TypeError(

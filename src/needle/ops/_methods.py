@@ -70,8 +70,16 @@ IN_PLACE: tuple[str, ...] = (
 
 def names_of(name: str) -> list[str]:
     """A function's name and its other names."""
-    function = getattr(_aliases, name, None)
-    return [name, *(other for other in _aliases.__all__ if getattr(_aliases, other) is function)]
+    return [name, *_others().get(getattr(_aliases, name, None), ())]
+
+
+@functools.cache
+def _others() -> dict[object, list[str]]:
+    """The other names of each function that has some."""
+    found: dict[object, list[str]] = {}
+    for other in _aliases.__all__:
+        found.setdefault(getattr(_aliases, other), []).append(other)
+    return found
 
 
 def install(functions: Mapping[str, Callable[..., object]]) -> None:
