@@ -166,8 +166,8 @@ nb::object make_buffer(void* memory, int64_t size, DType dtype, nb::object owner
 
 int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]) {
   if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) > MAX_DIMS) {
-    PyErr_SetString(PyExc_ValueError,
-                    "an NDArray's shape and strides must be tuples of at most 8 integers");
+    PyErr_Format(PyExc_ValueError,
+                 "an NDArray's shape and strides must be tuples of at most %d integers", MAX_DIMS);
     return -1;
   }
   const nb::object keep = nb::borrow(tuple);  // an __index__ may run any code

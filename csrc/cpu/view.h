@@ -6,7 +6,8 @@
 
 namespace needle {
 
-constexpr int MAX_DIMS = 8;
+// The most axes of an array. Kernels name axes by the bits of an unsigned integer.
+constexpr int MAX_DIMS = 32;
 
 // 16-bit floats are a storage format: kernels that move or convert elements take them, all other
 // kernels take float32.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+import many_axes
 import numpy as np
 import pytest
 
@@ -313,3 +314,8 @@ def test_what_follows_from_a_total_reads_lines_before_they_are_overwritten(gpu):
 
     for ours, eager in zip(ndl.jit(function)(x, m, w), function(x, m, w), strict=True):
         np.testing.assert_allclose(ours.numpy(), eager.numpy(), 1e-4, 1e-4)
+
+
+def test_many_axes(gpu):
+    many_axes.check(gpu, jit=False)
+    many_axes.check(gpu, jit=True)

@@ -47,7 +47,8 @@ inline void sort_axes(const View& view, int (&order)[MAX_DIMS]) {
 // axis is merged with its outer neighbour if the strides of all operands allow it.
 template <int N>
 Nest<N> make_nest(const View* const (&views)[N]) {
-  Nest<N> nest{};
+  Nest<N> nest;  // whose arrays are mostly unused
+  nest.ndim = 0;
   nest.size = 1;
   for (int k = 0; k < N; ++k) nest.data[k] = views[k]->data;
   const View& first = *views[0];
@@ -70,17 +71,20 @@ Nest<N> make_nest(const View* const (&views)[N]) {
   if (nest.ndim == 0) {
     nest.ndim = 1;
     nest.shape[0] = 1;
+    for (int k = 0; k < N; ++k) nest.strides[k][0] = 0;
   }
   return nest;
 }
 
-// Calls body(pointers, n) for the runs number `begin` … `end` - 1, in row-major order.
+// Calls body(pointers, n) for the runs number `begin` … `end` - 1, in row-major order. The operands
+// begin at `data`.
 template <int N, typename Body>
-void walk_runs(const Nest<N>& nest, int64_t begin, int64_t end, const Body& body) {
+void walk_runs(const Nest<N>& nest, char* const (&data)[N], int64_t begin, int64_t end,
+               const Body& body) {
   const int inner = nest.ndim - 1;
-  int64_t index[MAX_DIMS] = {};
+  int64_t index[MAX_DIMS];
   char* at[N];
-  for (int k = 0; k < N; ++k) at[k] = nest.data[k];
+  for (int k = 0; k < N; ++k) at[k] = data[k];
   int64_t rest = begin;
   for (int axis = inner - 1; axis >= 0; --axis) {
     index[axis] = rest % nest.shape[axis];
@@ -105,8 +109,9 @@ void for_each_run(const Nest<N>& nest, int64_t cost, const Body& body) {
   if (nest.size == 0) return;
   const int64_t length = nest.shape[nest.ndim - 1], runs = nest.size / length;
   if (runs > 1) {
-    parallel_range(runs, cost * length,
-                   [&](int64_t begin, int64_t end) { walk_runs<N>(nest, begin, end, body); });
+    parallel_range(runs, cost * length, [&](int64_t begin, int64_t end) {
+      walk_runs<N>(nest, nest.data, begin, end, body);
+    });
     return;
   }
   parallel_range(length, cost, [&](int64_t begin, int64_t end) {

@@ -46,7 +46,10 @@ namespace needle::NEEDLE_ISA {
 template <size_t N>
 View view(char* data, DType dtype, const std::array<int64_t, N>& shape,
           const std::array<int64_t, N>& strides) {
-  View v{data, dtype, static_cast<int>(N), {}, {}};
+  View v;
+  v.data = data;
+  v.dtype = dtype;
+  v.ndim = static_cast<int>(N);
   std::copy(shape.begin(), shape.end(), v.shape);
   std::copy(strides.begin(), strides.end(), v.strides);
   return v;

@@ -142,8 +142,12 @@ struct Split {
 };
 
 inline Split split_axes(const View& x, unsigned axes, const View& out) {
-  View kept_x = x, kept_out = out, reduced = x;
+  View kept_x, kept_out, reduced;
   kept_x.ndim = kept_out.ndim = reduced.ndim = 0;
+  kept_x.data = reduced.data = x.data;
+  kept_x.dtype = reduced.dtype = x.dtype;
+  kept_out.data = out.data;
+  kept_out.dtype = out.dtype;
   for (int axis = 0; axis < x.ndim; ++axis) {
     View& group = axes >> axis & 1 ? reduced : kept_x;
     if (!(axes >> axis & 1)) {
@@ -160,15 +164,16 @@ inline Split split_axes(const View& x, unsigned axes, const View& out) {
 
 // Computes one result: reduces all runs of the reduced axes, starting at `x`.
 template <ReduceOp OP, typename T>
-accumulator<T> reduce_element(Nest<1> reduced, char* x) {
-  reduced.data[0] = x;
+accumulator<T> reduce_element(const Nest<1>& reduced, char* x) {
   const int inner = reduced.ndim - 1;
   if (inner == 0) return reduce_run<OP, T>(x, reduced.size, reduced.strides[0][0]);
   constexpr int64_t BLOCK = 16;  // runs, which may be short
   Total<OP, accumulator<T>> total;
   auto block = identity<OP, accumulator<T>>();
   int64_t left = BLOCK;
-  walk_runs<1>(reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t n) {
+  char* const data[] = {x};
+  const int64_t runs = reduced.size / reduced.shape[inner];
+  walk_runs<1>(reduced, data, 0, runs, [&](char* const* at, int64_t n) {
     block =
         combine<OP, accumulator<T>>(block, reduce_run<OP, T>(at[0], n, reduced.strides[0][inner]));
     if (--left > 0) return;
@@ -196,7 +201,7 @@ void reduce_elements(const Split& split) {
 // sums, ROWS_AT_ONCE rows are added as a tree, these sums are added in blocks, and the blocks are
 // added with compensation.
 template <ReduceOp OP, typename T>
-void reduce_columns(Nest<1> reduced, const char* x, T* __restrict out, int64_t n) {
+void reduce_columns(const Nest<1>& reduced, const char* x, T* __restrict out, int64_t n) {
   constexpr bool SUM = OP == ReduceOp::sum;
   const int inner = reduced.ndim - 1;
   const int64_t step = reduced.strides[0][inner] / static_cast<int64_t>(sizeof(T));
@@ -216,9 +221,9 @@ void reduce_columns(Nest<1> reduced, const char* x, T* __restrict out, int64_t n
       std::fill_n(block, width, T(0));
       in_block = 0;
     };
-    reduced.data[0] = const_cast<char*>(x) + j0 * sizeof(T);
+    char* const data[] = {const_cast<char*>(x) + j0 * sizeof(T)};
     walk_runs<1>(
-        reduced, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t rows) {
+        reduced, data, 0, reduced.size / reduced.shape[inner], [&](char* const* at, int64_t rows) {
           const T* __restrict row = reinterpret_cast<const T*>(at[0]);
           for (; SUM && rows >= ROWS_AT_ONCE; rows -= ROWS_AT_ONCE, row += ROWS_AT_ONCE * step) {
             for (int64_t j = 0; j < width; ++j)

@@ -53,6 +53,8 @@ def as_shape(shape: object, what: str) -> Shape:
     lengths = wholes(shape, what, "the shape")
     if any(n < 0 for n in lengths):
         raise ValueError(f"[{what}] the shape must have no negative entry, got {lengths}")
+    if len(lengths) > MAX_DIMENSIONS:
+        check_ndim(len(lengths))
     return lengths
 
 
@@ -288,7 +290,7 @@ def reshape_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None
     return tuple(result)
 
 
-MAX_DIMENSIONS = 8
+MAX_DIMENSIONS = 32  # MAX_DIMS of csrc/cpu/view.h
 
 
 def check_ndim(ndim: int) -> None:
