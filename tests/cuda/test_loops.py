@@ -317,5 +317,5 @@ def test_what_follows_from_a_total_reads_lines_before_they_are_overwritten(gpu):
 
 
 def test_many_axes(gpu):
-    many_axes.check(gpu, jit=False)
-    many_axes.check(gpu, jit=True)
+    many_axes.check(gpu, False, ["every second axis"])
+    many_axes.check(gpu, True, ["parts"])

@@ -32,40 +32,50 @@ def _is_ndarray(item: object) -> TypeGuard[NDArray]:
     return hasattr(item, "_handle")
 
 
+# What NumPy takes for an array of indices, beside arrays themselves. A bool is a 0-d mask.
+_ARRAYS = (list, range, bool, np.bool_, np.ndarray)
+
+
 def _is_array(item: object) -> bool:
-    return isinstance(item, (list, np.ndarray)) or hasattr(item, "_handle")
+    return isinstance(item, _ARRAYS) or hasattr(item, "_handle")
 
 
 def is_fancy(key: object) -> bool:
     """Whether a key holds an array (or list) of indices or a mask."""
     if isinstance(key, tuple):
-        return any(_is_array(item) for item in key)
+        return any(_is_array(item) or isinstance(item, tuple) for item in key)
     return _is_array(key)
 
 
 def as_host_key(key: object) -> Any:
     """`key` with every array in it as a NumPy array of integers or bools."""
     if isinstance(key, tuple):
-        return tuple(as_host_key(item) for item in key)
-    if not _is_array(key):
-        return key
-    index = np.asarray(key)
-    if index.size == 0 and isinstance(key, list):  # of no dtype: nothing is selected
+        return tuple(_as_host_index(item) for item in key)
+    return _as_host_index(key)
+
+
+def _as_host_index(item: object) -> Any:
+    if not _is_array(item) and not isinstance(item, tuple):
+        return item
+    index = np.asarray(item)
+    if index.size == 0 and isinstance(item, (list, tuple, range)):  # of no dtype
         return index.astype(np.int64)
     _check_dtype(index.dtype)
-    if index.dtype == np.bool_ and not index.ndim:
-        raise IndexError("a mask must have an axis for each that it selects from, got a 0-d one")
     return index
 
 
 def _without_masks(key: object) -> object:
     """`as_host_key` that leaves integer NDArrays as they are."""
     if isinstance(key, tuple):
-        return tuple(_without_masks(item) for item in key)
-    if not _is_ndarray(key) or key._dtype is BOOL:
-        return as_host_key(key)
-    _check_dtype(key._dtype)
-    return key
+        return tuple(map(_index_of, key))
+    return _index_of(key)
+
+
+def _index_of(item: object) -> object:
+    if not _is_ndarray(item) or item._dtype is BOOL:
+        return _as_host_index(item)
+    _check_dtype(item._dtype)
+    return item
 
 
 def _check_dtype(dtype: np.dtype) -> None:
@@ -124,6 +134,15 @@ def _checked_int(item: object, n: int, axis: int) -> int:
     return i + n if i < 0 else i
 
 
+class _Flag(NamedTuple):
+    """A 0-d mask: an index into a new axis of length 1, of one element for True and none for False.
+
+    The rule is NumPy's: `x[True]` is `x[None]` and `x[False]` selects nothing.
+    """
+
+    index: np.ndarray
+
+
 class FancyIndex(NamedTuple):
     """A fancy key brought to one form, for an array of a certain shape."""
 
@@ -154,6 +173,10 @@ def plan(x: NDArray, key: object) -> FancyIndex:
     for item in items:
         if item is None or isinstance(item, slice):
             basic.append(item)
+        elif isinstance(item, _Flag):
+            arrays.append((len(basic), item.index))
+            basic.append(None)
+            continue
         else:
             index = item if _is_ndarray(item) else _in_range(item, x._shape[axis], axis)
             arrays.append((len(basic), index))
@@ -240,7 +263,9 @@ def _split_masks(items: list[object], shape: Shape) -> list[object]:
     parts: list[object] = []
     axis = 0
     for item in items:
-        if isinstance(item, np.ndarray) and item.dtype == np.bool_:
+        if isinstance(item, np.ndarray) and item.dtype == np.bool_ and not item.ndim:
+            parts.append(_Flag(np.zeros(int(item), np.int64)))
+        elif isinstance(item, np.ndarray) and item.dtype == np.bool_:
             covered = shape[axis : axis + item.ndim]
             if item.shape != covered:
                 raise IndexError(
