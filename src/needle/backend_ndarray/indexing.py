@@ -140,7 +140,7 @@ class _Flag(NamedTuple):
     The rule is NumPy's: `x[True]` is `x[None]` and `x[False]` selects nothing.
     """
 
-    index: np.ndarray
+    places: np.ndarray
 
 
 class FancyIndex(NamedTuple):
@@ -174,7 +174,7 @@ def plan(x: NDArray, key: object) -> FancyIndex:
         if item is None or isinstance(item, slice):
             basic.append(item)
         elif isinstance(item, _Flag):
-            arrays.append((len(basic), item.index))
+            arrays.append((len(basic), item.places))
             basic.append(None)
             continue
         else:

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...autograd import Tensor, is_grad_enabled
@@ -20,14 +21,17 @@ from ..runtime.executable import Unavailable
 from ..runtime.native import Native
 from ..runtime.pipeline import make_executable
 from . import check
+from .arrays import Arrays
 from .cache import MAX_PROGRAMS, CallKey, ProgramCache
 from .compiled import CompiledProgram
 from .errors import FunctionRaised, Unrepeatable
 from .program import Call, EagerProgram, Function, Program, ProgramOwner, Result, keeper_of
-from .signature import Signature
+from .signature import HasArrays, Part, Signature, without_numbers
 from .templates import Trace
 from .trace import traced
 
+# Programs that differ in nothing but the numbers among the arguments, of which a warning tells.
+MANY_NUMBERS = 5
 # Operations in a graph beyond which a warning says so: some ten times those of the models here.
 LARGE_GRAPH = 20_000
 
@@ -53,6 +57,8 @@ class JitFunction(ProgramOwner):
         # The functions with the programs of one instance, by the instance's id.
         self._instances: dict[int, tuple[weakref.ref[object], JitFunction]] = {}
         self.compilations = 0  # how often the function was compiled
+        # How often, for each kind of arguments without the values of their numbers.
+        self._by_numbers: Counter[Part] = Counter()
         self._reported: set[str] = set()  # why there is no native code
         self._unrepeatable: set[str] = set()  # why it runs eagerly
         self._lock = fork_safe(threading.RLock())
@@ -66,7 +72,13 @@ class JitFunction(ProgramOwner):
         if chosen == "off" or current_trace() is not None or check.here.rehearsing:
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
-        signature = Signature((described, kwargs) if kwargs else (described,))
+        try:
+            signature = Signature((described, kwargs) if kwargs else (described,))
+        except HasArrays:
+            arrays = Arrays((args, kwargs))
+            result = self._call(arrays.args, arrays.kwargs, own)
+            arrays.write_back()
+            return result
         native = chosen == "on" or (chosen == "check" and not self._reported)
         key = (signature.key, is_grad_enabled(), autocast_dtype(), native, default_device().name)
 
@@ -83,6 +95,7 @@ class JitFunction(ProgramOwner):
                         return result
             objects = [*args[:own], *signature.objects]
             error: Exception | None = None
+            self._warn_of_numbers(signature, args, kwargs)
             try:
                 made = self._compile(args, kwargs, key, signature, objects, native)
             except FunctionRaised as raised:
@@ -244,6 +257,21 @@ class JitFunction(ProgramOwner):
                     "it changes what is in a list, dict, set, deque or array at every call, as by "
                     "append(); return what is to be kept, or replace items"
                 )
+
+    def _warn_of_numbers(
+        self, signature: Signature, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
+        """Warn where a number among the arguments has another value at every call."""
+        kind = without_numbers(signature.key)
+        self._by_numbers[kind] += kind != signature.key
+        if self._by_numbers[kind] == MANY_NUMBERS:
+            numbers = [x for x in (*args, *kwargs.values()) if isinstance(x, (int, float))]
+            warnings.warn(
+                f"[jit] {self.name} is compiled anew for each value of the numbers among its "
+                f"arguments, now for the {MANY_NUMBERS}th: {numbers}. A number that changes from "
+                "call to call should be a Tensor, ndl.tensor(number), or a NumPy array",
+                stacklevel=4,
+            )
 
     def _remember(self, key: CallKey, program: Program, objects: Sequence[object]) -> None:
         self._programs.add(key, program, objects)

@@ -24,6 +24,12 @@ Part: TypeAlias = Hashable
 # Types whose values are equal only if nothing can tell them apart.
 _PLAIN = frozenset((int, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, range))
 
+_NUMBERS = (float, int, np.floating, np.integer)
+
+
+class HasArrays(Exception):
+    """A leaf is an array of NumPy's: `Arrays` puts a Tensor in its place."""
+
 
 class Signature:
     """The arguments of one call: what they are, and which of them are the same object.
@@ -37,7 +43,7 @@ class Signature:
     __slots__ = ("_has_gradients", "containers", "ids", "key", "objects", "tensors")
 
     def __init__(self, arguments: object) -> None:
-        """Raises TypeError for an array that is not a Tensor, and for a leaf without a hash."""
+        """Raises HasArrays for an array of NumPy's, TypeError for others and without a hash."""
         self.tensors: list[Tensor] = []  # from left to right
         self.objects: list[object] = []
         self.containers: list[Container] = []  # the lists and dicts, which may change
@@ -101,10 +107,13 @@ class Signature:
         if parameters is not None and parameters.frozen:
             fields = dataclasses.fields(leaf)
             return (kind, *[self._described(getattr(leaf, f.name)) for f in fields])
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+            raise HasArrays
         if isinstance(leaf, (NDArray, TensorTuple)) or hasattr(leaf, "__array_interface__"):
             raise TypeError(
-                f"[jit] an argument is a {kind.__name__}; compiled functions take Tensors (and "
-                "plain Python values, for each of which they are compiled anew)"
+                f"[jit] an argument is a {kind.__name__}; compiled functions take Tensors, "
+                "NumPy's arrays of numbers, and plain Python values, for each of which they are "
+                "compiled anew"
             )
         try:
             hash(leaf)
@@ -117,6 +126,15 @@ class Signature:
             return (kind, leaf)
         self.objects.append(leaf)
         return (kind, id(leaf))
+
+
+def without_numbers(key: Part) -> Part:
+    """A key with the values of floats and integers left out."""
+    if not isinstance(key, tuple):
+        return key
+    if key and isinstance(key[0], type) and issubclass(key[0], _NUMBERS) and key[0] is not bool:
+        return key[:1]
+    return tuple(map(without_numbers, key))
 
 
 def _exact(x: float) -> Part:
