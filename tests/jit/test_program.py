@@ -500,7 +500,7 @@ def test_libraries_that_cannot_be_loaded(tmp_path):
     [
         (dict(arguments=[((-1,), FLOAT32)]), ValueError),
         (dict(arguments=[((2**40, 2**40), FLOAT32)]), ValueError),
-        (dict(arguments=[((1,) * 9, FLOAT32)]), ValueError),
+        (dict(arguments=[((1,) * 33, FLOAT32)]), ValueError),
         (dict(arguments=[((1.5,), FLOAT32)]), TypeError),
         (dict(arguments=[((1,), "complex64")]), TypeError),
         (dict(arguments=[((1,),)]), IndexError),
