@@ -12,6 +12,8 @@ import pytest
 
 from needle import data, fft, init, linalg, nn, ops, optim
 from needle.autograd import Tensor
+from needle.nn.module_attributes import ModuleAttributes
+from needle.nn.module_hooks import ModuleHooks
 from needle.nn.module_state import ModuleState
 
 LAYERS = {
@@ -37,7 +39,8 @@ INIT = {f"init.{name}": getattr(init, name) for name in init.__all__}
 DATA = {f"data.{name}": getattr(data, name) for name in data.__all__ if name != "vision"}
 MODULE = {
     f"nn.Module.{name}": value
-    for name, value in (*vars(ModuleState).items(), *vars(nn.Module).items())
+    for cls in (ModuleState, ModuleAttributes, ModuleHooks, nn.Module)
+    for name, value in vars(cls).items()
     if inspect.isfunction(value) and (not name.startswith("_") or name == "__call__")
 }
 DOCUMENTED: dict[str, Any] = (

@@ -222,9 +222,9 @@ def test_a_bad_state_changes_nothing_and_lists_everything():
 def test_loading_what_is_there():
     model = make_model()
     result = model.load_state_dict({"3.bias": np.ones((1, 2)), "x": np.ones(1)}, strict=False)
-    assert result.unexpected == ["x"]
-    assert "3.weight" in result.missing
-    assert "3.bias" not in result.missing
+    assert result.unexpected_keys == ["x"]
+    assert "3.weight" in result.missing_keys
+    assert "3.bias" not in result.missing_keys
     np.testing.assert_array_equal(model[3].bias.numpy(), [[1, 1]])
 
 

@@ -104,7 +104,8 @@ from .loss_numbers import (
     PoissonNLLLoss,
     SmoothL1Loss,
 )
-from .module import Hook, Module
+from .module import Module
+from .module_hooks import Hook
 from .module_state import IncompatibleKeys
 from .multihead_attention import MultiheadAttention
 from .norm import GroupNorm, LayerNorm, LayerNorm1d, RMSNorm

@@ -7,7 +7,7 @@ themselves, so that paths, `repr`, `apply` and `for` loops are those of PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from ..autograd import Tensor
 from .module import Module
@@ -41,6 +41,29 @@ class _Collection(Module, Generic[Item]):
         raise NotImplementedError(
             f"[{type(self).__name__}] computes nothing itself; call its members, or use Sequential"
         )
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """The member of that name."""
+            members = vars(self).get("members", {})
+            return members[name] if name in members else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; the name of a member puts another in its place."""
+        if name in vars(self).get("members", {}):
+            self.members = {**self.members, name: self._checked(name, value)}
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self).get("members", {}):
+            self.members = {k: v for k, v in self.members.items() if k != name}
+        else:
+            super().__delattr__(name)
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self.members]
 
     def _checked(self, name: str, item: object) -> Item:
         if self._member is Parameter and isinstance(item, Tensor):

@@ -79,9 +79,35 @@ class Sequential(Module):
         for module in layers:
             if own["_names"].get(module) == name:
                 return module
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-        )
+        if name.isdecimal() and int(name) < len(layers):
+            return layers[int(name)]
+        return super().__getattr__(name)  # type: ignore[no-any-return, misc]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; the name of a module, such as "0", puts another in its place."""
+        place = self._place(name)
+        if place is None:
+            super().__setattr__(name, value)
+        elif not callable(value):
+            raise TypeError(f"[Sequential] {name} must be a Module, got {type_name(value)}")
+        else:
+            self[place] = value  # type: ignore[assignment]
+
+    def __delattr__(self, name: str) -> None:
+        place = self._place(name)
+        if place is None:
+            super().__delattr__(name)
+        else:
+            del self[place]
+
+    def _place(self, name: str) -> int | None:
+        """The position of the module of that name, or None."""
+        own = vars(self)
+        layers = own.get("_layers", ())
+        for i, module in enumerate(layers):
+            if own["_names"].get(module, str(i)) == name:
+                return i
+        return None
 
     @property
     def modules(self) -> Modules:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
@@ -31,6 +33,7 @@ class Linear(Module):
     ----------
     weight : Parameter, shape (in_features, out_features)
         Drawn first, Kaiming uniform with fan-in `in_features`. PyTorch's weight is the transpose.
+        It is (out_features, in_features) once `tie` has made it another layer's.
     bias : Parameter, shape (1, out_features), or None
         Drawn second, Kaiming uniform with fan-in `out_features`.
 
@@ -48,6 +51,8 @@ class Linear(Module):
     >>> layer(ndl.ones(2, 4, 5)).shape
     (2, 4, 3)
     """
+
+    is_tied: bool = False  # whether `weight` is another layer's, (out_features, in_features)
 
     def __init__(
         self,
@@ -69,6 +74,62 @@ class Linear(Module):
             draw = init.kaiming_uniform(out_features, 1, device=device, dtype=dtype)
             self.bias = Parameter(draw.reshape((1, out_features)))
 
+    def tie(self, weight: Parameter) -> Self:
+        """Share the weight of another layer, such as an embedding's table: x·weightᵀ + bias.
+
+        The parameter stays one: `parameters()`, `state_dict` and an optimizer have it once, under
+        its first path. PyTorch programs write `head.weight = embedding.weight`.
+
+        Parameters
+        ----------
+        weight : Parameter, shape (out_features, in_features)
+            The parameter to share.
+
+        Returns
+        -------
+        Linear
+            This layer.
+
+        Raises
+        ------
+        TypeError
+            If `weight` is no Parameter.
+        ValueError
+            If it has another shape.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> embedding = ndl.nn.Embedding(10, 4)
+        >>> head = ndl.nn.Linear(4, 10, bias=False).tie(embedding.weight)
+        >>> head.weight is embedding.weight
+        True
+        >>> head(embedding(ndl.tensor([3, 5]))).shape
+        (2, 10)
+        """
+        if not isinstance(weight, Parameter):
+            raise TypeError(
+                "[Linear.tie] weight must be a Parameter such as embedding.weight, got "
+                f"{type(weight).__name__}"
+            )
+        if weight.shape != (self.out_features, self.in_features):
+            raise ValueError(
+                "[Linear.tie] weight must be (out_features, in_features) = "
+                f"({self.out_features}, {self.in_features}), got shape {weight.shape}"
+            )
+        del self.weight
+        self.weight, self.is_tied = weight, True
+        return self
+
+    def _way_out(self, name: str, value: Parameter) -> str:
+        if name == "weight" and value.shape == (self.out_features, self.in_features):
+            return (
+                "to share an embedding's weight write layer.tie(embedding.weight), or "
+                "F.linear(x, embedding.weight) instead of the layer; PyTorch's values come by "
+                "nn.from_torch_state_dict(layer, state_dict)"
+            )
+        return super()._way_out(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the map.
 
@@ -86,7 +147,8 @@ class Linear(Module):
         ValueError
             If the last axis of `x` does not have length `in_features`.
         """
-        return ops.linear(x, self.weight, self.bias)
+        weight = ops.transpose(self.weight) if self.is_tied else self.weight
+        return ops.linear(x, weight, self.bias)
 
     def extra_repr(self) -> str:
         return (

@@ -7,9 +7,8 @@ that an attribute access costs nothing extra.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,47 +16,13 @@ from .. import autograd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from ..given import not_a_tensor, shown
-from .backward_hook import tapped_inputs
+from .module_hooks import ModuleHooks
 from .module_methods import Members
-from .module_state import ModuleState
 from .parameter import Parameter
 
 
 @autograd.watched
-class Hook:
-    """A function that runs around a module's forward pass, until `remove()`.
-
-    Parameters
-    ----------
-    module : Module
-        The module.
-    function : callable
-        The function; see `Module.register_forward_hook`.
-    before : bool
-        Whether it runs before the forward pass.
-    """
-
-    def __init__(self, module: Module, function: Callable[..., object], before: bool) -> None:
-        self.module = module
-        self.function = function
-        self.before = before
-        module._hooks = (*module._hooks, self)
-
-    def remove(self) -> None:
-        """Stop running the function; removing twice is harmless."""
-        hooks = tuple(hook for hook in self.module._hooks if hook is not self)
-        if hooks:
-            self.module._hooks = hooks
-        else:  # as before the first one, also to a compiled function
-            vars(self.module).pop("_hooks", None)
-
-
-class BackwardHook(Hook):
-    """A function that runs when gradients have passed a module, until `remove()`."""
-
-
-@autograd.watched
-class Module(ModuleState):
+class Module(ModuleHooks):
     """Base class of layers, models and losses.
 
     A subclass assigns its Parameters and submodules to attributes in `__init__` and computes in
@@ -75,40 +40,9 @@ class Module(ModuleState):
     """
 
     training: bool = True
-    _hooks: tuple[Hook, ...] = ()
-    # The names of the attributes that are buffers, each with whether state_dict saves it.
-    _buffer_names: Mapping[str, bool] = MappingProxyType({})
-    # Whether a plain Tensor may take the place of a Parameter; it is not trained then.
-    _takes_tensors: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.training = True
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute. Raises TypeError where a Tensor or an array would take the place of a
-        Parameter or of a buffer, which would be trained, moved and saved no longer."""
-        held = autograd.unwatched(self, "__dict__").get(name)
-        if isinstance(held, Tensor) and value is not held:
-            self._check_replacement(name, held, value)
-        super().__setattr__(name, value)
-
-    def _check_replacement(self, name: str, held: Tensor, value: object) -> None:
-        if isinstance(held, Parameter):
-            allowed: type | tuple[type, ...] = (
-                Tensor if self._takes_tensors else (Parameter, Module)
-            )
-            kind, instead = "Parameter", f"self.{name} = nn.Parameter(tensor)"
-        elif name in self._buffer_names:
-            allowed = Module
-            kind, instead = "buffer", f"self.register_buffer({name!r}, tensor)"
-        else:
-            return
-        if value is not None and not isinstance(value, allowed):
-            raise TypeError(
-                f"[{type(self).__name__}] {name} is a {kind} and cannot become a "
-                f"{type(value).__name__}; self.{name}.data = tensor gives it new values, {instead} "
-                "puts another in its place"
-            )
 
     # ---- calling --------------------------------------------------------------------------------
 
@@ -164,101 +98,6 @@ class Module(ModuleState):
         """
         raise NotImplementedError(f"[{type(self).__name__}] defines no forward method")
 
-    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hooks = self._hooks
-        for hook in hooks:
-            if hook.before:
-                replaced = hook.function(self, args)
-                if replaced is not None:
-                    args = replaced if isinstance(replaced, tuple) else (replaced,)
-        gradients = [hook.function for hook in hooks if isinstance(hook, BackwardHook)]
-        if gradients:
-            args, around = tapped_inputs(self, args, gradients)
-            result = around(self.forward(*args, **kwargs))
-        else:
-            result = self.forward(*args, **kwargs)
-        for hook in hooks:
-            if not hook.before and not isinstance(hook, BackwardHook):
-                replaced = hook.function(self, args, result)
-                result = result if replaced is None else replaced
-        return result
-
-    def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], object]) -> Hook:
-        """Run a function before each forward pass.
-
-        Parameters
-        ----------
-        hook : callable
-            Called as hook(module, args); what it returns (not None) replaces the positional
-            arguments.
-
-        Returns
-        -------
-        Hook
-            A handle; its `remove()` takes the hook away.
-
-        Examples
-        --------
-        >>> import needle as ndl
-        >>> layer = ndl.nn.Identity()
-        >>> hook = layer.register_forward_pre_hook(lambda module, args: args[0] + 1)
-        >>> layer(ndl.Tensor([1]))
-        needle.Tensor([2.])
-        """
-        return Hook(self, hook, before=True)
-
-    def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], object]) -> Hook:
-        """Run a function after each forward pass.
-
-        Parameters
-        ----------
-        hook : callable
-            Called as hook(module, args, result); what it returns (not None) replaces the result.
-
-        Returns
-        -------
-        Hook
-            A handle; its `remove()` takes the hook away.
-
-        Examples
-        --------
-        >>> import needle as ndl
-        >>> layer = ndl.nn.Identity()
-        >>> hook = layer.register_forward_hook(lambda module, args, result: result * 2)
-        >>> layer(ndl.Tensor([1]))
-        needle.Tensor([2.])
-        """
-        return Hook(self, hook, before=False)
-
-    def register_full_backward_hook(
-        self,
-        hook: Callable[[Module, tuple[Tensor | None, ...], tuple[Tensor | None, ...]], object],
-    ) -> Hook:
-        """Run a function in each backward pass through this module.
-
-        Parameters
-        ----------
-        hook : callable
-            Called as hook(module, grad_input, grad_output) with tuples of the gradients of the
-            Tensors among forward's positional arguments and results. A tuple that it returns
-            replaces `grad_input`.
-
-        Returns
-        -------
-        Hook
-            A handle; its `remove()` takes the hook away.
-
-        Examples
-        --------
-        >>> import needle as ndl
-        >>> layer, x = ndl.nn.Identity(), ndl.Tensor([1.0])
-        >>> hook = layer.register_full_backward_hook(lambda module, dx, dy: (dx[0] * 2,))
-        >>> layer(x * 1).sum().backward()
-        >>> x.grad
-        needle.Tensor([2.])
-        """
-        return BackwardHook(self, hook, before=False)
-
     # ---- the tree -------------------------------------------------------------------------------
 
     def _attributes(self) -> Iterator[tuple[str, object]]:
@@ -268,7 +107,7 @@ class Module(ModuleState):
     def _members(self) -> Iterator[tuple[str, Parameter | Module]]:
         """The parameters and modules among the attributes and in containers there."""
         for name, value in self._attributes():
-            if name != "_hooks":
+            if name not in ("_hooks", "_state_hooks"):
                 yield from _find(name, value)
 
     def _walk(self, prefix: str, done: set[int]) -> Iterator[tuple[str, Parameter | Module]]:
@@ -281,8 +120,31 @@ class Module(ModuleState):
             if isinstance(member, Module):
                 yield from member._walk(f"{prefix}{name}.", done)
 
+    def _walk_all(
+        self, prefix: str, above: tuple[Module, ...]
+    ) -> Iterator[tuple[str, Parameter | Module]]:
+        """Everything below this module under each of its names; a cycle is not followed."""
+        for name, member in self._members():
+            if any(member is module for module in above):
+                continue
+            yield prefix + name, member
+            if isinstance(member, Module):
+                yield from member._walk_all(f"{prefix}{name}.", (*above, member))
+
+    def _other_names(self) -> dict[str, str]:
+        """The further names of parameters and buffers that `state_dict` has once."""
+        first: dict[int, str] = {}
+        other: dict[str, str] = {}
+        named: list[tuple[str, Tensor]] = list(self.named_parameters(remove_duplicate=False))
+        for path, module in self.named_modules(remove_duplicate=False):
+            named += [(_dotted(path) + name, buffer) for name, buffer in module._own_buffers()]
+        for path, tensor in named:
+            if first.setdefault(id(tensor), path) != path:
+                other[path] = first[id(tensor)]
+        return other
+
     def named_parameters(
-        self, prefix: str = "", recurse: bool = True
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """Iterate over the parameters here and below, with their paths.
 
@@ -292,11 +154,12 @@ class Module(ModuleState):
             What the paths begin with.
         recurse : bool, default True
             Whether the modules in this one are included.
+        remove_duplicate : bool, default True
+            Whether a shared parameter comes once, with its first path.
 
         Returns
         -------
         iterator of (str, Parameter)
-            Each once; a shared one has its first path.
 
         Examples
         --------
@@ -306,13 +169,17 @@ class Module(ModuleState):
         ['0.weight', '0.bias']
         """
         start = _dotted(prefix)
+        found: Iterator[tuple[str, Parameter | Module]]
         if not recurse:
-            members = {id(member): (start + name, member) for name, member in self._members()}
-            found = iter(members.values())
-        else:
+            found = ((start + name, member) for name, member in self._members())
+        elif remove_duplicate:
             found = self._walk(start, {id(self)})
+        else:
+            found = self._walk_all(start, (self,))
+        done: set[int] = set()
         for name, member in found:
-            if isinstance(member, Parameter):
+            if isinstance(member, Parameter) and id(member) not in done:
+                done |= {id(member)} if remove_duplicate else set()
                 yield name, member
 
     def parameters(self, recurse: bool = True) -> Members[Parameter]:
@@ -336,13 +203,19 @@ class Module(ModuleState):
         """
         return Members(parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: object = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """Iterate over this module and every module below it, with their paths.
 
         Parameters
         ----------
+        memo : object
+            Accepted as in PyTorch.
         prefix : str, default ""
             The path of this module.
+        remove_duplicate : bool, default True
+            Whether a shared module comes once, with its first path.
 
         Returns
         -------
@@ -356,7 +229,11 @@ class Module(ModuleState):
         ['', '0', '1']
         """
         yield prefix, self
-        for name, member in self._walk(_dotted(prefix), {id(self)}):
+        start = _dotted(prefix)
+        below = (
+            self._walk(start, {id(self)}) if remove_duplicate else self._walk_all(start, (self,))
+        )
+        for name, member in below:
             if isinstance(member, Module):
                 yield name, member
 
@@ -426,39 +303,6 @@ class Module(ModuleState):
 
     # ---- buffers --------------------------------------------------------------------------------
 
-    def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
-        """Make a Tensor an attribute that is saved and moved but not trained.
-
-        Parameters
-        ----------
-        name : str
-            The name of the attribute.
-        tensor : Tensor
-            The buffer.
-        persistent : bool, default True
-            Whether `state_dict` has it.
-
-        Raises
-        ------
-        TypeError
-            If `tensor` is a Parameter or not a Tensor.
-
-        Examples
-        --------
-        >>> import needle as ndl
-        >>> layer = ndl.nn.Identity()
-        >>> layer.register_buffer('mean', ndl.zeros(2))
-        >>> list(layer.state_dict())
-        ['mean']
-        """
-        if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
-            raise TypeError(
-                f"[register_buffer] {name} must be a Tensor that is no Parameter, "
-                f"got {type(tensor).__name__}"
-            )
-        object.__setattr__(self, name, tensor)
-        self._buffer_names = {**self._buffer_names, name: persistent}
-
     def named_buffers(
         self, prefix: str = "", persistent_only: bool = False
     ) -> Iterator[tuple[str, Tensor]]:
@@ -481,7 +325,7 @@ class Module(ModuleState):
         >>> [name for name, _ in ndl.nn.BatchNorm1d(2).named_buffers()]
         ['running_mean', 'running_var']
         """
-        for path, module in self.named_modules(prefix):
+        for path, module in self.named_modules(prefix=prefix):
             for name, persistent in module._buffer_names.items():
                 tensor = getattr(module, name, None)
                 if isinstance(tensor, Tensor) and (persistent or not persistent_only):

@@ -66,7 +66,7 @@ class ModuleMethods:
         return super().__new__(cls)
 
     def named_parameters(
-        self, prefix: str = "", recurse: bool = True
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter) for every parameter; defined by Module."""
         raise NotImplementedError
@@ -77,8 +77,14 @@ class ModuleMethods:
         """(path, buffer) for every buffer; defined by Module."""
         raise NotImplementedError
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, ModuleMethods]]:
+    def named_modules(
+        self, memo: object = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, ModuleMethods]]:
         """(path, module) for every module; defined by Module."""
+        raise NotImplementedError
+
+    def named_children(self) -> Iterator[tuple[str, ModuleMethods]]:
+        """(name, module) for every module directly in this one; defined by Module."""
         raise NotImplementedError
 
     def _to(self, device: Device | str | None, dtype: DTypeLike | None) -> None:
@@ -96,11 +102,25 @@ class ModuleMethods:
 
         Raises AttributeError if there is none.
         """
-        return _found(self, "module", target, dict(self.named_modules()))
+        return _found(self, "module", target, dict(self.named_modules(remove_duplicate=False)))
+
+    def set_submodule(self, target: str, module: ModuleMethods, strict: bool = False) -> None:
+        """Put a module at a path such as "encoder.layers.0", whose last name may be new.
+
+        With `strict` a module must be there already. Raises AttributeError for a path that is
+        none, TypeError if `module` is no Module.
+        """
+        above, _, name = target.rpartition(".")
+        owner = self.get_submodule(above)
+        if strict:
+            self.get_submodule(target)
+        owner.add_module(name, module)
 
     def get_parameter(self, target: str) -> Tensor:
         """The parameter at a path such as "encoder.weight". Raises AttributeError if none is."""
-        return _found(self, "parameter", target, dict(self.named_parameters()))
+        return _found(
+            self, "parameter", target, dict(self.named_parameters(remove_duplicate=False))
+        )
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a path such as "norm.running_mean". Raises AttributeError if none is."""

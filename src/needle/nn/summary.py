@@ -10,7 +10,8 @@ from .. import init
 from ..autograd import Tensor, TensorTuple, no_grad
 from ..backend_ndarray import Shape
 from ..typing import DTypeLike
-from .module import Hook, Module
+from .module import Module
+from .module_hooks import Hook
 
 # The shape of a result; of several results a list.
 Shapes: TypeAlias = "Shape | list[Shapes | None]"

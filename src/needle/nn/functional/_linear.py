@@ -20,6 +20,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return y if bias is None else y + bias
     if weight.ndim != 2:
         raise ValueError(f"[linear] weight must be (out, in), got shape {weight.shape}")
+    if input.ndim and input.shape[-1] != weight.shape[1]:
+        hint = ""
+        if input.shape[-1] == weight.shape[0]:
+            hint = "; the weight of an nn.Linear is (in, out): call the layer, or pass weight.T"
+        raise ValueError(
+            f"[linear] input of shape {input.shape} needs a weight (out, {input.shape[-1]}), "
+            f"got {weight.shape}{hint}"
+        )
     return ops.linear(input, ops.transpose(weight), bias)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from ... import ops
 from ...autograd import Tensor, no_grad
 from ..arguments import non_negative, positive_int
-from ..module import Hook, Module
+from ..module import Module
+from ..module_hooks import Hook
 from ..parameter import Parameter
 
 Layer = TypeVar("Layer", bound=Module)
 
 
-class _WeightNorm:
+class WeightNorm:
     """Computes weight_g · weight_v / ‖weight_v‖."""
 
     def __init__(self, name: str, axis: int | None) -> None:
@@ -70,7 +71,7 @@ def weight_norm(module: Layer, name: str = "weight", dim: int | None = -1) -> La
     ['bias', 'weight_g', 'weight_v']
     """
     weight = _taken(module, "weight_norm", name)
-    rule = _WeightNorm(name, dim)
+    rule = WeightNorm(name, dim)
     with no_grad():
         length = rule.norm(weight)
     setattr(module, f"{name}_g", Parameter(length))
@@ -79,7 +80,7 @@ def weight_norm(module: Layer, name: str = "weight", dim: int | None = -1) -> La
     return module
 
 
-class _SpectralNorm:
+class SpectralNorm:
     """Computes weight_orig / σ, its largest singular value, by power iteration."""
 
     def __init__(self, name: str, iterations: int, eps: float, axis: int) -> None:
@@ -157,7 +158,7 @@ def spectral_norm(
     """
     iterations = positive_int("spectral_norm", "n_power_iterations", n_power_iterations)
     weight = _taken(module, "spectral_norm", name)
-    rule = _SpectralNorm(name, iterations, non_negative("spectral_norm", "eps", eps), dim)
+    rule = SpectralNorm(name, iterations, non_negative("spectral_norm", "eps", eps), dim)
     setattr(module, f"{name}_orig", Parameter(weight.detach()))
     rows, columns = rule.matrix(weight.detach()).shape
     for side, n in (("u", rows), ("v", columns)):
@@ -168,19 +169,19 @@ def spectral_norm(
         )  # fmt: skip
         module.register_buffer(f"{name}_{side}", unit)
     with no_grad():
-        _SpectralNorm(name, 15, rule.eps, dim).iterate(module, rule.matrix(weight.detach()))
+        SpectralNorm(name, 15, rule.eps, dim).iterate(module, rule.matrix(weight.detach()))
     _install(module, rule)
     return module
 
 
 def remove_weight_norm(module: Layer, name: str = "weight") -> Layer:
     """Make the computed weight a Parameter again. Raises ValueError if there is none."""
-    return _removed(module, _WeightNorm, name, ("g", "v"))
+    return _removed(module, WeightNorm, name, ("g", "v"))
 
 
 def remove_spectral_norm(module: Layer, name: str = "weight") -> Layer:
     """Make the computed weight a Parameter again. Raises ValueError if there is none."""
-    return _removed(module, _SpectralNorm, name, ("orig", "u", "v"))
+    return _removed(module, SpectralNorm, name, ("orig", "u", "v"))
 
 
 def _taken(module: Module, what: str, name: str) -> Tensor:
@@ -192,14 +193,14 @@ def _taken(module: Module, what: str, name: str) -> Tensor:
     return weight
 
 
-def _install(module: Module, rule: _WeightNorm | _SpectralNorm) -> None:
+def _install(module: Module, rule: WeightNorm | SpectralNorm) -> None:
     with no_grad():
         setattr(module, rule.name, rule.weight(module))
     module.register_forward_pre_hook(rule)
 
 
 def _removed(
-    module: Layer, kind: type[_WeightNorm | _SpectralNorm], name: str, parts: tuple[str, ...]
+    module: Layer, kind: type[WeightNorm | SpectralNorm], name: str, parts: tuple[str, ...]
 ) -> Layer:
     hooks: list[Hook] = [
         hook
