@@ -52,6 +52,8 @@ DIFFERS: dict[str, dict[str, str]] = {
         "Conv3d": "the weight is (kd, kh, kw, in, out)",
         "Linear": "the weight is (in, out)",
         "TransformerEncoderLayer": "a mask is True where a key is visible",
+        "Transformer": "the course's language model; `TransformerEncoder` and "
+        "`TransformerDecoder` are PyTorch's",
         "TransformerDecoderLayer": "a mask is True where a key is visible",
     },
     "torch.optim": {

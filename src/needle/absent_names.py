@@ -33,7 +33,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "Buffer": "self.register_buffer(name, tensor)",
         "CrossMapLRN2d": "nn.LocalResponseNorm",
         "NLLLoss2d": "nn.NLLLoss",
-        "SyncBatchNorm": "nn.BatchNorm2d, for a single device",
     },
 }  # fmt: skip
 
@@ -61,7 +60,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      r"post_accumulate|^name$|^new$|get_device|resize|element_size",
      "memory and graph from inside"),
     (r"DataPipe|DataChunk|guaranteed|runtime_validation|functional_datapipe|non_deterministic|"
-     r"DistributedSampler|DataParallel|SyncBatchNorm", "pipelines and several machines"),
+     r"DistributedSampler|DataParallel", "pipelines and several machines"),
     (r"Uninitialized|Container|NLLLoss2d|CrossMap|RNNBase|RNNCellBase|^Buffer$|Options$|Any$|Tensor$|"
      r"Counter$|partial$|^ref$|Supports|Optimizer$|Optional$", "not for programs"),
     (r"Transform$", "transformed distributions"),

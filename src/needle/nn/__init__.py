@@ -26,8 +26,8 @@ from .adaptive_pooling import (
     LPPool1d,
     LPPool2d,
     LPPool3d,
-    MaxUnpool2d,
 )
+from .adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from .attention import (
     AttentionLayer,
     CrossAttention,
@@ -104,6 +104,13 @@ from .loss_numbers import (
     PoissonNLLLoss,
     SmoothL1Loss,
 )
+from .maxima import (
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 from .module import Module
 from .module_hooks import Hook
 from .module_state import IncompatibleKeys
@@ -143,6 +150,7 @@ from .rectifier import CELU, SELU, Hardshrink, Hardtanh, PReLU, ReLU6, RReLU, So
 from .recurrent import GRU, LSTM, RNN
 from .recurrent_cell import GRUCell, LSTMCell, RNNCell
 from .summary import Summary, summary
+from .sync_batch_norm import SyncBatchNorm
 from .torch_weights import from_torch_state_dict, to_torch_state_dict
 from .transformer import (
     Transformer,
@@ -164,6 +172,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -207,6 +216,8 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -253,7 +264,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
     "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleDict",
@@ -299,6 +312,7 @@ __all__ = [
     "Softshrink",
     "Softsign",
     "Summary",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",

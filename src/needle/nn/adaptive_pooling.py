@@ -1,9 +1,9 @@
-"""Pooling over a given number of bins, by a power mean, and back from the maxima."""
+"""Pooling over a given number of bins, and by a power mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..autograd import Tensor
 from ..typing import Extent
@@ -17,7 +17,7 @@ class _AdaptivePool(Module):
     """Pooling over bins: bin i of m along n places covers ⌊i·n/m⌋ … ⌈(i + 1)·n/m⌉ - 1."""
 
     axes: ClassVar[int]
-    pool: Callable[..., Tensor]
+    pool: Callable[..., Any]
 
     def __init__(self, output_size: OutputSize) -> None:
         super().__init__()
@@ -34,10 +34,25 @@ class _AdaptivePool(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the bins' values; input without places to pool is a ValueError."""
-        return type(self).pool(x, self.output_size)
+        means: Tensor = type(self).pool(x, self.output_size)
+        return means
 
     def extra_repr(self) -> str:
         return f"{self.output_size}"
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    """The maximum over bins."""
+
+    def __init__(self, output_size: OutputSize, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Return the maxima, or with `return_indices` (maxima, indices into the flat images)."""
+        found: Tensor | tuple[Tensor, Tensor]
+        found = type(self).pool(x, self.output_size, self.return_indices)
+        return found
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):
@@ -94,13 +109,15 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     axes, pool = 3, staticmethod(functional.adaptive_avg_pool3d)
 
 
-class AdaptiveMaxPool1d(_AdaptivePool):
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """Maximum over bins of sequences (N, C, L), with the number of bins given.
 
     Parameters
     ----------
     output_size : int
         The numbers of bins; None keeps the length of an axis.
+    return_indices : bool, default False
+        Whether the indices of the maxima into the flat images are returned, too.
 
     Examples
     --------
@@ -112,13 +129,15 @@ class AdaptiveMaxPool1d(_AdaptivePool):
     axes, pool = 1, staticmethod(functional.adaptive_max_pool1d)
 
 
-class AdaptiveMaxPool2d(_AdaptivePool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Maximum over bins of images (N, C, H, W), with the number of bins given.
 
     Parameters
     ----------
     output_size : int or (int, int)
         The numbers of bins; None keeps the length of an axis.
+    return_indices : bool, default False
+        Whether the indices of the maxima into the flat images are returned, too.
 
     Examples
     --------
@@ -130,13 +149,15 @@ class AdaptiveMaxPool2d(_AdaptivePool):
     axes, pool = 2, staticmethod(functional.adaptive_max_pool2d)
 
 
-class AdaptiveMaxPool3d(_AdaptivePool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """Maximum over bins of volumes (N, C, D, H, W), with the number of bins given.
 
     Parameters
     ----------
     output_size : int or (int, int, int)
         The numbers of bins; None keeps the length of an axis.
+    return_indices : bool, default False
+        Whether the indices of the maxima into the flat images are returned, too.
 
     Examples
     --------
@@ -248,59 +269,3 @@ class LPPool3d(_LPPool):
     """
 
     axes, pool = 3, staticmethod(functional.lp_pool3d)
-
-
-class MaxUnpool2d(Module):
-    """Put maxima back where `MaxPool2d(return_indices=True)` took them from, between zeros.
-
-    Parameters
-    ----------
-    kernel_size : int or (int, int)
-        The height and width of the kernel.
-    stride : int or (int, int), optional
-        The step between positions; `kernel_size` if it is None.
-    padding : int or (int, int), default 0
-        The padding of the pooling.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> y, indices = ndl.nn.MaxPool2d(2, return_indices=True)(ndl.ones(1, 1, 4, 4))
-    >>> ndl.nn.MaxUnpool2d(2)(y, indices).shape
-    (1, 1, 4, 4)
-    """
-
-    def __init__(
-        self, kernel_size: Extent, stride: Extent | None = None, padding: Extent = 0
-    ) -> None:
-        super().__init__()
-        self.kernel_size = each("MaxUnpool2d", "kernel_size", kernel_size, 2)
-        self.stride = self.kernel_size
-        if stride is not None:
-            self.stride = each("MaxUnpool2d", "stride", stride, 2)
-        self.padding = each("MaxUnpool2d", "padding", padding, 2, least=0)
-
-    def forward(
-        self, x: Tensor, indices: Tensor, output_size: tuple[int, ...] | None = None
-    ) -> Tensor:
-        """Put the maxima back.
-
-        Parameters
-        ----------
-        x : Tensor, shape (N, C, H', W')
-            The maxima.
-        indices : Tensor, the shape of `x`
-            Their indices into the flat images.
-        output_size : tuple of int, optional
-            The height and width of the images, or their whole shape; the smallest that fit if None.
-
-        Returns
-        -------
-        Tensor, shape (N, C, H, W)
-        """
-        return functional.max_unpool2d(
-            x, indices, self.kernel_size, self.stride, self.padding, output_size
-        )
-
-    def extra_repr(self) -> str:
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike
 from .arguments import in_unit_interval, positive_int
-from .functional._attention import attention_weights, joined_mask
+from .functional._attention import attention_weights, hidden, joined_mask
 from .functional._dropout import dropout
 from .linear import Linear
 from .module import Module
@@ -33,9 +35,9 @@ class MultiheadAttention(Module):
     bias : bool, default True
         Whether the projections have biases.
     add_bias_kv : bool, default False
-        Must be False.
+        Whether a learned key and value are added, `bias_k` and `bias_v` (1, 1, embed_dim).
     add_zero_attn : bool, default False
-        Must be False.
+        Whether a key and a value of zeros are added.
     kdim, vdim : int, optional
         The numbers of features of the keys and of the values; `embed_dim` if None.
     batch_first : bool, default False
@@ -89,13 +91,22 @@ class MultiheadAttention(Module):
         self.num_heads = positive_int(name, "num_heads", num_heads)
         if embed_dim % num_heads:
             raise ValueError(f"[{name}] {num_heads} heads do not divide {embed_dim} features")
-        if add_bias_kv or add_zero_attn:
-            raise NotImplementedError(f"[{name}] add_bias_kv and add_zero_attn must be False")
+        self.add_zero_attn = add_zero_attn
         self.dropout = in_unit_interval(name, "dropout", dropout)
         self.kdim = embed_dim if kdim is None else positive_int(name, "kdim", kdim)
         self.vdim = embed_dim if vdim is None else positive_int(name, "vdim", vdim)
         self.batch_first = batch_first
         self._draw(bias, device, dtype)
+        self.bias_k: Parameter | None = None
+        self.bias_v: Parameter | None = None
+        if add_bias_kv:
+            deviation = math.sqrt(2 / (2 * embed_dim))  # Xavier normal
+
+            def draw() -> Parameter:
+                shape = (1, 1, embed_dim)
+                return Parameter(init.randn(*shape, std=deviation, device=device, dtype=dtype))
+
+            self.bias_k, self.bias_v = draw(), draw()
 
     def _draw(self, bias: bool, device: Device | str | None, dtype: DTypeLike | None) -> None:
         size = self.embed_dim
@@ -171,6 +182,11 @@ class MultiheadAttention(Module):
         self._check(three)
         heads = [ops.split_heads(x, self.num_heads) for x in self._projected(three)]
         mask = joined_mask(attn_mask, key_padding_mask, heads[0], heads[0].shape[0], self.num_heads)
+        if self.bias_k is not None or self.add_zero_attn:
+            if is_causal:
+                mask = _with_causal(mask, heads[0], heads[1].shape[2])
+                is_causal = False
+            heads, mask = self._with_more_keys(heads, mask)
         seen, weights = self._attend(heads, mask, need_weights, is_causal)
         y = self.out_proj(ops.join_heads(seen))
         if weights is not None and average_attn_weights:
@@ -203,6 +219,27 @@ class MultiheadAttention(Module):
             projected.append(ops.linear(x, ops.transpose(weight), bias))
         return projected
 
+    def _with_more_keys(
+        self, heads: list[Tensor], mask: Tensor | None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """The heads with the learned key and the key of zeros, which no mask hides."""
+        query, key, value = heads
+        batch, count, _, width = key.shape
+        more: list[tuple[Tensor, Tensor]] = []
+        if self.bias_k is not None and self.bias_v is not None:
+            learned = (x.reshape((1, count, 1, width)) for x in (self.bias_k, self.bias_v))
+            k, v = (ops.broadcast_to(x, (batch, count, 1, width)) for x in learned)
+            more.append((k, v))
+        if self.add_zero_attn:
+            zeros = init.zeros(batch, count, 1, width, device=key.device, dtype=key.dtype)
+            more.append((zeros, zeros))
+        for k, v in more:
+            key, value = ops.concatenate([key, k], 2), ops.concatenate([value, v], 2)
+            if mask is not None:
+                seen = init.zeros(*mask.shape[:-1], 1, device=mask.device, dtype=mask.dtype)
+                mask = ops.concatenate([mask, seen], mask.ndim - 1)
+        return [query, key, value], mask
+
     def _attend(
         self, heads: list[Tensor], mask: Tensor | None, need_weights: bool, causal: bool
     ) -> tuple[Tensor, Tensor | None]:
@@ -217,3 +254,10 @@ class MultiheadAttention(Module):
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+
+
+def _with_causal(mask: Tensor | None, query: Tensor, keys: int) -> Tensor:
+    """The mask that hides later keys, too."""
+    later = np.triu(np.ones((query.shape[2], keys), bool), 1)
+    added = hidden(Tensor(later, device=query.device, requires_grad=False), query)
+    return added if mask is None else mask + added

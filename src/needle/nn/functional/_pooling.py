@@ -128,122 +128,9 @@ def _flat(pool: Callable[..., Tensor], x: Tensor, *geometry: tuple[int, ...]) ->
     return ops.channels_first(pool(ops.channels_last(x), *geometry))
 
 
-# ---- maximum --------------------------------------------------------------------------------
-
-
-def _max_pool(
-    axes: int, x: Tensor, kernel_size: Extent, stride: Extent | None, padding: Extent,
-    dilation: Extent, ceil_mode: bool, return_indices: bool,
-) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
-    what = f"max_pool{axes}d"
-    geometry = Pooling(what, x, axes, kernel_size, stride, padding, dilation, ceil_mode)
-    extended = geometry.extended(x, _lowest(x.dtype))
-    out = geometry.apply(_max_pool_nhwc, extended)
-    if not return_indices:
-        return out
-    if axes == 3:
-        raise NotImplementedError("[max_pool3d] return_indices=True is not implemented")
-    return out, _indices_of_largest(geometry, extended, out)
-
-
-def _indices_of_largest(geometry: Pooling, x: Tensor, out: Tensor) -> Tensor:
-    """The index into each flat image of the first largest pixel below the kernel."""
-    size = (1,) * (2 - len(geometry.size)) + geometry.size
-    rows = 0 if len(geometry.size) == 2 else None
-    kernel, stride, padding, dilation = geometry._pairs(rows, len(geometry.size) - 1)
-    numbers = np.arange(prod(size)).reshape((1, 1, *size))
-    image = Tensor(numbers, device=x.device, dtype="int64", requires_grad=False)
-    top, left = padding
-    low, right = ((0,) * (2 - len(geometry.beyond)) + geometry.beyond)[-2:]
-    places = pad(image, (left, left + right, top, top + low), value=prod(size))
-    pixels = x.detach().reshape((*x.shape[:2], *((1,) * (4 - x.ndim)), *x.shape[2:]))
-    pixels = pad(pixels, (left, left, top, top), value=_lowest(x.dtype))
-    below, where_from = (
-        ops.windows(t, kernel, stride, 0, dilation, (2, 3)) for t in (pixels, places)
-    )
-    largest = out.detach().reshape((*below.shape[:4], 1, 1))
-    found = ops.where(below == largest, where_from, prod(size))
-    return ops.amin(found, (4, 5)).reshape(out.shape)
-
-
-@takes_single(1)
-def max_pool1d(
-    input: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None = None,
-    padding: Extent = 0,
-    dilation: Extent = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The maximum below a kernel that moves over sequences (N, C, L); see `max_pool2d`."""
-    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-@takes_single(2)
-def max_pool2d(
-    input: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None = None,
-    padding: Extent = 0,
-    dilation: Extent = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The maximum below a kernel that moves over images (N, C, H, W).
-
-    `stride` defaults to `kernel_size`; padding never is the maximum. With `ceil_mode` the last
-    position may reach beyond the image. With `return_indices` the result is (maxima, indices into
-    the flat images). Equal maxima share the gradient.
-    """
-    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-@takes_single(3)
-def max_pool3d(
-    input: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None = None,
-    padding: Extent = 0,
-    dilation: Extent = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The maximum below a kernel that moves over volumes (N, C, D, H, W); see `max_pool2d`."""
-    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-def max_unpool2d(
-    input: Tensor,
-    indices: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None = None,
-    padding: Extent = 0,
-    output_size: tuple[int, ...] | None = None,
-) -> Tensor:
-    """Maxima put back at their `indices`, zeros elsewhere: the partial inverse of `max_pool2d`.
-
-    Values of equal indices add up, which happens where kernels overlap.
-    """
-    kernel = each("max_unpool2d", "kernel_size", kernel_size, 2)
-    step = kernel if stride is None else each("max_unpool2d", "stride", stride, 2)
-    around = each("max_unpool2d", "padding", padding, 2, least=0)
-    if input.ndim != 4 or indices.shape != input.shape:
-        raise ValueError(
-            f"[max_unpool2d] needs input (N, C, H, W) and indices alike, got {input.shape} and "
-            f"{indices.shape}"
-        )
-    n, channels, *size = input.shape
-    if output_size is None:
-        height, width = ((size[i] - 1) * step[i] - 2 * around[i] + kernel[i] for i in (0, 1))
-    else:
-        height, width = output_size[-2:]
-    flat = n, channels, prod(size)
-    empty = ops.broadcast_to(input.detach()[:, :, :1, :1] * 0, (n, channels, height, width))
-    spread = ops.scatter_add(
-        empty.reshape((n, channels, height * width)), 2, indices.reshape(flat), input.reshape(flat)
-    )
-    return spread.reshape((n, channels, height, width))
+def pooled_below(geometry: Pooling, x: Tensor) -> Tensor:
+    """The maximum below the kernel."""
+    return geometry.apply(_max_pool_nhwc, geometry.extended(x, _lowest(x.dtype)))
 
 
 # ---- mean -----------------------------------------------------------------------------------
@@ -371,26 +258,31 @@ def lp_pool3d(
 OutputSize = int | None | tuple[int | None, ...]
 
 
-def _adaptive(
-    reduce: Callable[..., Tensor], pool: Callable[..., Tensor], axes: int, x: Tensor,
-    output_size: OutputSize,
-) -> Tensor:  # fmt: skip
-    """Pool over bins: bin i of m along n pixels covers ⌊i·n/m⌋ … ⌈(i + 1)·n/m⌉ - 1."""
+def adaptive_sizes(axes: int, x: Tensor, output_size: OutputSize) -> list[int]:
+    """The numbers of bins. Raises TypeError or ValueError."""
     what = f"adaptive pooling of {axes} axes"
     if x.ndim != axes + 2 or 0 in x.shape[2:]:
         raise ValueError(f"[{what}] needs input (N, C, …) with pixels, got shape {x.shape}")
     given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * axes
     if len(given) != axes:
         raise ValueError(f"[{what}] output_size must be an int or {axes} ints, got {output_size}")
-    sizes = [
+    return [
         n if m is None else positive_int(what, "output_size", m)
         for n, m in zip(x.shape[2:], given, strict=True)
     ]
+
+
+def pooled_bins(axes: int, x: Tensor, sizes: list[int], mean: bool = False) -> Tensor:
+    """The maximum or the mean over bins.
+
+    Bin i of m along n pixels covers ⌊i·n/m⌋ … ⌈(i + 1)·n/m⌉ - 1.
+    """
+    reduce: Callable[..., Tensor] = ops.mean if mean else ops.amax
     if all(m == 1 for m in sizes):
         return reduce(x, tuple(range(2, x.ndim)), keepdims=True)
     if axes == 2 and all(n % m == 0 for n, m in zip(x.shape[2:], sizes, strict=True)):
         kernel = tuple(n // m for n, m in zip(x.shape[2:], sizes, strict=True))
-        return _flat(pool, x, kernel)
+        return _flat(_avg_pool_nhwc if mean else _max_pool_nhwc, x, kernel)
     for i, m in enumerate(sizes):
         x = _reduce_bins(reduce, x, 2 + i, m)
     return x
@@ -410,34 +302,16 @@ def _reduce_bins(reduce: Callable[..., Tensor], x: Tensor, axis: int, m: int) ->
 @takes_single(1)
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over `output_size` bins of sequences (N, C, L)."""
-    return _adaptive(ops.mean, _avg_pool_nhwc, 1, input, output_size)
+    return pooled_bins(1, input, adaptive_sizes(1, input, output_size), mean=True)
 
 
 @takes_single(2)
 def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of images (N, C, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.mean, _avg_pool_nhwc, 2, input, output_size)
+    return pooled_bins(2, input, adaptive_sizes(2, input, output_size), mean=True)
 
 
 @takes_single(3)
 def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.mean, _avg_pool_nhwc, 3, input, output_size)
-
-
-@takes_single(1)
-def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
-    """The maximum over `output_size` bins of sequences (N, C, L)."""
-    return _adaptive(ops.amax, _max_pool_nhwc, 1, input, output_size)
-
-
-@takes_single(2)
-def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
-    """The maximum over bins of images (N, C, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.amax, _max_pool_nhwc, 2, input, output_size)
-
-
-@takes_single(3)
-def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
-    """The maximum over bins of volumes (N, C, D, H, W); None in `output_size` keeps the length."""
-    return _adaptive(ops.amax, _max_pool_nhwc, 3, input, output_size)
+    return pooled_bins(3, input, adaptive_sizes(3, input, output_size), mean=True)
