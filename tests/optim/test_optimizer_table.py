@@ -333,3 +333,44 @@ def test_averaged_models() -> None:
         mean.module.modules[1].running_mean.numpy(), np.mean([x.mean(0) for x in inputs], 0),
         rtol=1e-5, atol=1e-6,
     )  # fmt: skip
+
+
+def test_betas_of_a_group_are_a_pair():
+    """As PyTorch programs read and change them, also between calls of a compiled step."""
+    draws = np.random.RandomState(0).randn(6, 3).astype("float32")
+    results = []
+    for compiled in (False, True):
+        p = ndl.nn.Parameter(np.ones(3, "float32"))
+        optimizer = optim.AdamW([p], lr=0.1, betas=(0.7, 0.9))
+        group = optimizer.param_groups[0]
+        assert group["betas"] == group.get("betas") == (0.7, 0.9)
+        assert "betas" in group
+        assert group.get("momentum", 3) == 3
+
+        def step(x, p=p, optimizer=optimizer):
+            optimizer.zero_grad()
+            (p * x).sum().backward()
+            optimizer.step()
+
+        run = ndl.jit(step) if compiled else step
+        for i, x in enumerate(draws):
+            if i == 3:
+                group["betas"] = (0.5, 0.8)
+                assert optimizer.beta1 == 0.5
+            run(ndl.tensor(x))
+        other = optim.AdamW([p], lr=0.1)
+        other.load_state_dict(optimizer.state_dict())
+        assert other.param_groups[0]["betas"] == (0.5, 0.8)
+        results.append(p.numpy())
+    peer = torch.ones(3, requires_grad=True)
+    theirs = torch.optim.AdamW([peer], lr=0.1, betas=(0.7, 0.9))
+    for i, x in enumerate(draws):
+        if i == 3:
+            theirs.param_groups[0]["betas"] = (0.5, 0.8)
+        peer.grad = torch.tensor(x)
+        theirs.step()
+    assert "betas" not in optim.SGD([p]).param_groups[0]
+    with pytest.raises(KeyError):
+        optim.SGD([p]).param_groups[0]["betas"]
+    for result in results:
+        np.testing.assert_allclose(result, peer.detach().numpy(), rtol=1e-4)

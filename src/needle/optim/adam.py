@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..backend_ndarray import NDArray
+from .groups import beta_options
 from .optimizer import (
     Batch,
     Group,
     Optimizer,
     Params,
-    beta_options,
     hyperparameter,
     refuse_differentiable,
 )

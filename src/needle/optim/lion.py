@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from ..backend_ndarray import NDArray
 from ._update import decayed, sign
+from .groups import beta_options
 from .optimizer import (
     Batch,
     Group,
     Optimizer,
     Params,
-    beta_options,
     hyperparameter,
     refuse_differentiable,
 )

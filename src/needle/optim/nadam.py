@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from ..backend_ndarray import NDArray
 from ._update import averages, decayed
+from .groups import beta_options
 from .host_numbers import of_host
 from .optimizer import (
     Batch,
     Group,
     Optimizer,
     Params,
-    beta_options,
     hyperparameter,
     refuse_differentiable,
 )

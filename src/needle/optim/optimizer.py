@@ -20,6 +20,7 @@ from ..autograd import Tensor, unwatched
 from ..backend_ndarray import HostNumber, NDArray, is_float, widened
 from ..given import is_of_torch, shown, type_name
 from ..typing import Shape
+from .groups import ParameterGroup, beta_options
 
 # The options of parameters and the parameters; what is kept of a parameter between steps.
 Group: TypeAlias = dict[str, Any]
@@ -111,13 +112,6 @@ def hyperparameter(name: str) -> Any:
             group[name] = checked
 
     return property(get, set_all, doc=f"`{name}` of the parameter groups; setting it sets all.")
-
-
-def beta_options(betas: tuple[float, float]) -> dict[str, float]:
-    """PyTorch's pair of decays as the options beta1 and beta2."""
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"betas must be a pair of numbers, got {betas!r}")
-    return {"beta1": betas[0], "beta2": betas[1]}
 
 
 def refuse_differentiable(owner: str, differentiable: bool) -> None:
@@ -231,7 +225,7 @@ class Optimizer:
         options = self._checked({**self._defaults, **group})
         members = group["params"]
         options["params"] = self._unique([members] if isinstance(members, Tensor) else members)
-        self.param_groups.append(options)
+        self.param_groups.append(ParameterGroup(options))
         self.params.extend(options["params"])
 
     def _unique(self, members: Iterable[object]) -> list[Tensor]:
@@ -459,6 +453,9 @@ class Optimizer:
         return zip(self.param_groups, saved, strict=True)
 
     def _checked_group(self, group: Group, saved: Group) -> Group:
+        if "betas" in saved and "beta1" in group:
+            saved = {**beta_options(saved["betas"]), **saved}
+            del saved["betas"]
         unknown = sorted(saved.keys() - group.keys())
         if unknown:
             raise ValueError(f"[{self._name}] the state has unknown options {unknown}")
