@@ -168,6 +168,39 @@ def test_attention_to_more_keys(options):
     np.testing.assert_allclose(later.numpy(), wanted[-1].numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_lstm_with_a_projection():
+    """Values and gradients, with packed sequences and first states, eager and compiled."""
+    torch.manual_seed(0)
+    theirs, ours = torch.nn.LSTM(3, 5, 2, proj_size=2), nn.LSTM(3, 5, 2, proj_size=2)
+    nn.from_torch_state_dict(ours, theirs.state_dict())
+    draw = np.random.default_rng(0)
+    x, h, c = (draw.normal(size=s).astype("float32") for s in ((4, 3, 3), (2, 3, 2), (2, 3, 5)))
+    lengths = [4, 2, 1]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.tensor(x), lengths)
+    wanted, (wanted_h, wanted_c) = theirs(packed, (torch.tensor(h), torch.tensor(c)))
+    (wanted.data.sum() + (wanted_c * wanted_c).sum()).backward()
+
+    def run():
+        packed = nn.utils.rnn.pack_padded_sequence(ndl.tensor(x), lengths)
+        y, (last_h, last_c) = ours(packed, (ndl.tensor(h), ndl.tensor(c)))
+        (y.data.sum() + (last_c * last_c).sum()).backward()
+        return y.data, last_h, last_c, [p.grad for p in ours.parameters()]
+
+    for call in (run, ndl.jit(run)):
+        y, last_h, last_c, gradients = call()
+        for got, expected in ((y, wanted.data), (last_h, wanted_h), (last_c, wanted_c)):
+            np.testing.assert_allclose(got.numpy(), expected.detach().numpy(), rtol=1e-4, atol=1e-6)
+        names = [name for name, _ in ours.named_parameters()]
+        projection = gradients[names.index("lstm_cells.0.W_hr")].numpy()
+        np.testing.assert_allclose(
+            projection, theirs.weight_hr_l0.grad.numpy().T, rtol=1e-4, atol=1e-5
+        )
+    with pytest.raises(ValueError, match=r"proj_size must be below hidden_size = 5"):
+        nn.LSTM(3, 5, proj_size=5)
+    with pytest.raises(ValueError, match=r"must be \(2, 3, 2\)"):
+        ours(ndl.tensor(x), (ndl.tensor(c), ndl.tensor(c)))
+
+
 @pytest.mark.parametrize("head_bias", [False, True])
 def test_adaptive_log_softmax(head_bias):
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeAlias
 
-from .. import ops
+from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
@@ -13,7 +13,7 @@ from .arguments import in_unit_interval, one_of, positive_int
 from .functional._dropout import dropout as dropped
 from .module import Module
 from .packed import Cell, PackedSequence, run_packed
-from .recurrent_cell import GRUCell, LSTMCell, RNNCell, _Cell
+from .recurrent_cell import GRUCell, LSTMCell, ProjectedLSTMCell, RNNCell, _Cell
 
 # Runs a cell over all steps of the input from first states, forwards or backwards; gives all
 # outputs and the last states.
@@ -54,7 +54,7 @@ class _Recurrent(Module):
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = in_unit_interval(name, "dropout", dropout)
         directions = 2 if bidirectional else 1
-        widths = [input_size, *[directions * hidden_size] * (num_layers - 1)]
+        widths = [input_size, *[directions * self._state_sizes()[0]] * (num_layers - 1)]
         layers = [
             [self._make_cell(width, bias, device, dtype) for _ in range(directions)]
             for width in widths
@@ -67,6 +67,10 @@ class _Recurrent(Module):
         self, input_size: int, bias: bool, device: Device | str | None, dtype: DTypeLike | None
     ) -> _Cell:
         return self.cell(input_size, self.hidden_size, bias, device, dtype)
+
+    def _state_sizes(self) -> tuple[int, ...]:
+        """The number of features of each state; the first is the output."""
+        return (self.hidden_size,) * self.states
 
     def _run(
         self, x: Tensor | PackedSequence, first: Tensor | Sequence[Tensor] | None
@@ -146,16 +150,17 @@ class _Recurrent(Module):
         batch: int,
     ) -> list[Tensor]:
         if first is None:
-            return [cell.initial_state(x, batch) for _ in range(self.states)]
+            sizes = self._state_sizes()
+            return [init.zeros(batch, n, device=x.device, dtype=x.dtype) for n in sizes]
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        expected = (rows, batch, self.hidden_size)
         states = [first] if isinstance(first, Tensor) else list(first)
         if len(states) != self.states:
             wanted = "(h, c)" if self.states == 2 else "one Tensor, h"
             raise TypeError(
                 f"[{type(self).__name__}] the initial state is {wanted}, got {len(states)} Tensors"
             )
-        for state in states:
+        for state, size in zip(states, self._state_sizes(), strict=True):
+            expected = (rows, batch, size)
             if state.shape != expected:
                 raise ValueError(
                     f"[{type(self).__name__}] the initial state must be {expected}, got "
@@ -297,6 +302,8 @@ class LSTM(_Recurrent):
     dropout : float, default 0.0
         The probability that an element of a layer's output, other than the last layer's, becomes 0
         in training. With 0 no random numbers are drawn.
+    proj_size : int, default 0
+        The number of features that h is projected to after each step; 0 means no projection.
 
     Attributes
     ----------
@@ -308,7 +315,8 @@ class LSTM(_Recurrent):
     References
     ----------
     Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997. Gers, Schmidhuber and Cummins,
-    "Learning to Forget: Continual Prediction with LSTM", 2000.
+    "Learning to Forget: Continual Prediction with LSTM", 2000. Sak, Senior and Beaufays, "Long
+    Short-Term Memory Based Recurrent Neural Network Architectures", 2014, for `proj_size`.
 
     Examples
     --------
@@ -321,6 +329,39 @@ class LSTM(_Recurrent):
 
     cell, cells, states = LSTMCell, "lstm_cells", 2
     lstm_cells: list[LSTMCell]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = "float32",
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        proj_size: int = 0,
+    ) -> None:
+        self.proj_size = proj_size and positive_int("LSTM", "proj_size", proj_size)
+        if proj_size and proj_size >= hidden_size:
+            raise ValueError(
+                f"[LSTM] proj_size must be below hidden_size = {hidden_size}, got {proj_size}"
+            )
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, device, dtype, batch_first, bidirectional,
+            dropout,
+        )  # fmt: skip
+
+    def _state_sizes(self) -> tuple[int, ...]:
+        return self.proj_size or self.hidden_size, self.hidden_size
+
+    def _make_cell(
+        self, input_size: int, bias: bool, device: Device | str | None, dtype: DTypeLike | None
+    ) -> _Cell:
+        if not self.proj_size:
+            return super()._make_cell(input_size, bias, device, dtype)
+        return ProjectedLSTMCell(input_size, self.hidden_size, self.proj_size, bias, device, dtype)
 
     def forward(
         self, X: Tensor | PackedSequence, h: tuple[Tensor, Tensor] | None = None

@@ -225,6 +225,58 @@ class LSTMCell(_Cell):
         return output, (last_h, last_c)
 
 
+class ProjectedLSTMCell(LSTMCell):
+    """One step of an LSTM whose h is projected: h' = (o·tanh(c'))·W_hr.
+
+    Sak, Senior and Beaufays, "Long Short-Term Memory Based Recurrent Neural Network Architectures
+    for Large Scale Acoustic Modeling", 2014.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        proj_size: int,
+        bias: bool = True,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = "float32",
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        bound = 1 / math.sqrt(hidden_size)
+
+        def draw(*shape: int) -> Parameter:
+            return Parameter(init.rand(*shape, low=-bound, high=bound, device=device, dtype=dtype))
+
+        self.proj_size = proj_size
+        del self.W_hh
+        self.W_hh, self.W_hr = draw(proj_size, 4 * hidden_size), draw(hidden_size, proj_size)
+
+    def forward(self, X: Tensor, h: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Compute the next state (h', c') of shapes (B, proj_size) and (B, H)."""
+        self._check(X)
+        if h is None:
+            zeros = init.zeros(X.shape[0], self.proj_size, device=X.device, dtype=X.dtype)
+            h = zeros, self.initial_state(X, X.shape[0])
+        return self._step(h, X)
+
+    def _step(self, state: tuple[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = state
+        gates = ops.linear(x, self.W_ih, self._bias()) + ops.matmul(h, self.W_hh)
+        i, f, g, o = (gates[:, k * self.hidden_size : (k + 1) * self.hidden_size] for k in range(4))
+        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        return ops.matmul(ops.sigmoid(o) * ops.tanh(c), self.W_hr), c
+
+    def sequence(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Take a step for each of `x` (T, B, input_size)."""
+
+        def step(state: tuple[Tensor, Tensor], x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            after = self._step(state, x)
+            return after, after[0]
+
+        last, output = ops.scan(step, (h, c), x)
+        return output, last
+
+
 class GRUCell(_Cell):
     """One step of a GRU, a gated recurrent unit.
 

@@ -256,6 +256,7 @@ def _recurrent_rules(module: _Recurrent) -> Iterator[Rule]:
                 ("weight_hh", "W_hh", np.transpose),
                 ("bias_ih", "bias_ih", np.asarray),
                 ("bias_hh", "bias_hh", np.asarray),
+                ("weight_hr", "W_hr", np.transpose),
             ):
                 name = f"{theirs}_l{layer}{suffix}"
                 yield _renamed(name, f"{cells}.{layer}.{ours}", change, change)
