@@ -34,11 +34,14 @@ INSTEAD: dict[str, dict[str, str]] = {
         "CrossMapLRN2d": "nn.LocalResponseNorm",
         "NLLLoss2d": "nn.NLLLoss",
     },
+    "torch.optim": {
+        "SparseAdam": "optim.Adam, whose gradients are dense",
+    },
 }  # fmt: skip
 
 # Why names are absent; the first that fits counts.
 REASONS: tuple[tuple[str, str], ...] = (
-    (r"sparse|_csr|_csc|_bsr|_bsc|_coo|crow_|ccol_|(row|col)_indices|coalesce|^indices|^values|"
+    (r"[sS]parse|_csr|_csc|_bsr|_bsc|_coo|crow_|ccol_|(row|col)_indices|coalesce|^indices|^values|"
      r"smm$|spmm|dense_dim|to_dense|dsmm", "sparse Tensors"),
     (r"quant|^q_|qscheme|fbgemm|int_repr|observer", "quantized Tensors"),
     (r"complex|conj|^real$|^imag$|angle|polar|^c(double|float|half)$|chalf|isreal|_neg$|is_neg|eig|"
