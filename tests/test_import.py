@@ -11,7 +11,8 @@ import pytest
 LATE = (
     "needle.data", "needle.distributions", "needle.fft", "needle.linalg", "needle.io",
     "needle.models", "needle.train", "needle.disk_cache", "needle.backend_ndarray.cuda",
-    "needle.jit.frontend", "needle.absent_names", "pathlib", "tempfile", "shutil", "hashlib",
+    "needle.jit.frontend", "needle.nn.modules", "needle.absent_names",
+    "string", "pathlib", "tempfile", "shutil", "hashlib",
     "urllib", "json", "multiprocessing", "concurrent.futures", "ctypes.util",
 )  # fmt: skip
 

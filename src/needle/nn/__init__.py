@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..module_names import names_of
-from . import functional, init, modules, utils
+from . import functional, init, utils
 from .activation import (
     ELU,
     GELU,
@@ -340,5 +340,7 @@ __all__ = [
     "utils",
 ]
 
-if not TYPE_CHECKING:  # which would take any name for one of the module
-    __getattr__ = names_of(__name__, "torch.nn")
+if TYPE_CHECKING:
+    from . import modules
+else:  # type checkers would take any name for one of the module
+    __getattr__ = names_of(__name__, "torch.nn", {"modules": ".modules"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from string import ascii_letters
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
@@ -11,6 +10,9 @@ from ..given import not_a_tensor
 from ..operands import Operand
 from ._common import as_tensors, of_one_dtype, unbroadcast
 from ._shape import permute, reshape, transpose
+
+# Of einsum; the module `string` compiles regular expressions when it is imported.
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class MatMul(TensorOp):
@@ -192,7 +194,7 @@ def _name_ellipses(equation: str, ndims: list[int]) -> str:
     ]
     if min(counts) < 0:
         raise ValueError(f"[einsum] {equation!r} names more axes than an operand has")
-    free = [c for c in ascii_letters if c not in equation]
+    free = [c for c in LETTERS if c not in equation]
     letters = "".join(free[: max(counts)])
     if not arrow:
         once = (c for c in sorted(set(left) - set(",.")) if left.count(c) == 1)
