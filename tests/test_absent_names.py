@@ -14,13 +14,14 @@ import pytest
 
 import needle as ndl
 from needle import data, distributions, fft, linalg, nn, optim
+from needle.absent_names import INSTEAD
 from needle.module_names import TORCH, AbsentName
 from needle.nn import functional
 from needle.optim import lr_scheduler
 
 ABSENT = [
     (ndl, "vmap", "write a batch axis"),
-    (ndl, "compile", "write ndl.jit(function)"),
+    (ndl, "multiprocessing", "write data.DataLoader"),
     (ndl, "int8", "write ndl.int32"),
     (ndl, "quantize_per_tensor", "quantized Tensors"),
     (nn, "DataParallel", "several machines"),
@@ -66,6 +67,13 @@ def test_protocols_of_modules(module: str) -> None:
     space: dict[str, object] = {}
     exec(f"from {module} import *", space)
     assert set(found.__all__) <= space.keys()
+
+
+def test_what_is_there_needs_no_advice() -> None:
+    for module, theirs in TORCH.items():
+        found = importlib.import_module(module)
+        there = [name for name in INSTEAD.get(theirs, ()) if hasattr(found, name)]
+        assert not there, f"{module} has {there}: take them out of INSTEAD"
 
 
 def test_the_error_can_be_copied_and_sent() -> None:

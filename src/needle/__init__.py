@@ -60,7 +60,7 @@ from .init import (
     zeros,
     zeros_like,
 )
-from .jit import jit
+from .jit import compile, jit
 from .module_names import names_of
 from .ops import (
     abs,
@@ -393,7 +393,19 @@ from .torch_names import (
 )
 
 if TYPE_CHECKING:
-    from . import backends, data, distributions, fft, io, linalg, models, simple_ml, train, utils
+    from . import (
+        backends,
+        data,
+        distributions,
+        fft,
+        func,
+        io,
+        linalg,
+        models,
+        simple_ml,
+        train,
+        utils,
+    )
     from .io import load, save
 
 __version__ = "0.1.0"
@@ -403,6 +415,7 @@ _LAZY = (
     "backends",
     "distributions",
     "fft",
+    "func",
     "io",
     "linalg",
     "models",
@@ -504,6 +517,7 @@ __all__ = [
     "clip",
     "clone",
     "column_stack",
+    "compile",
     "concat",
     "concatenate",
     "contiguous_format",
@@ -576,6 +590,7 @@ __all__ = [
     "from_numpy",
     "full",
     "full_like",
+    "func",
     "fused_add_scalars",
     "gather",
     "ge",

@@ -15,18 +15,11 @@ from .torch_namespace import NAMES
 # What to write instead, by the name of PyTorch's module; the reasons are more general.
 INSTEAD: dict[str, dict[str, str]] = {
     "torch": {
-        "autocast": "ndl.amp.autocast()",
-        "compile": "ndl.jit(function)",
         "complex64": "needle.fft.ComplexTensor, a pair of real Tensors",
         "complex128": "needle.fft.ComplexTensor, a pair of real Tensors",
-        "get_default_dtype": "ndl.float32",
         "int8": "ndl.int32",
         "int16": "ndl.int32",
         "multiprocessing": "data.DataLoader(…, num_workers=n)",
-        "seed": "ndl.manual_seed(n)",
-        "set_default_device": "device= of what makes Tensors, or NEEDLE_BACKEND before the import",
-        "set_grad_enabled": "ndl.enable_grad() or ndl.no_grad()",
-        "set_printoptions": "numpy.set_printoptions, which Tensors follow",
         "vmap": "a batch axis; functions broadcast over leading axes",
     },
     "torch.nn": {

@@ -6,7 +6,7 @@ with Tensor operations, so that a gradient can itself be differentiated.
 
 Each file imports from those before it: `tracing`, `unused`, `modes`, `value`, `operators`
 (functions that `Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`,
-`tensor`, `tuples`, `op`, `reverse`.
+`tensor`, `tuples`, `op`, `function`, `reverse`, `functional`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from . import modes, op, operators, tensor, torch_methods, tuples
+from . import functional, modes, op, operators, tensor, torch_methods, tuples
+from .function import Function
 from .modes import (
     autocast_dtype,
     autocasting,
@@ -54,6 +55,7 @@ from .value import Value, find_topo_sort, values_alive
 __all__ = [
     "LAZY_MODE",
     "TENSOR_COUNTER",
+    "Function",
     "Op",
     "Tensor",
     "TensorOp",
@@ -63,6 +65,7 @@ __all__ = [
     "compute_gradient_of_variables",
     "enable_grad",
     "find_topo_sort",
+    "functional",
     "grad",
     "is_grad_enabled",
     "no_grad",
@@ -100,7 +103,7 @@ _counted_from = 0
 
 def set_operations(ops: ModuleType) -> None:
     """Tensor's operators and methods are the functions of `ops`, a package above this one."""
-    for module in (op, operators, tensor, torch_methods, tuples):
+    for module in (functional, op, operators, tensor, torch_methods, tuples):
         vars(module)["ops"] = ops
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..given import shown
+from .compiling import compile
 
 if TYPE_CHECKING:
     from .frontend.check import CheckError
     from .frontend.function import JitFunction
     from .frontend.trace import TraceError
 
-__all__ = ["CheckError", "JitFunction", "TraceError", "jit", "without_memory"]
+__all__ = ["CheckError", "JitFunction", "TraceError", "compile", "jit", "without_memory"]
 
 T = TypeVar("T")
 

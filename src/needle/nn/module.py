@@ -14,10 +14,9 @@ import numpy as np
 
 from .. import autograd
 from ..autograd import Tensor
-from ..backend_ndarray import NDArray
 from ..given import not_a_tensor, shown
 from .module_hooks import ModuleHooks
-from .module_methods import Members
+from .module_methods import Members, is_for_tensors
 from .parameter import Parameter
 
 
@@ -64,6 +63,11 @@ class Module(ModuleHooks):
         TypeError
             If an argument should be a Tensor and is a number or an array.
         """
+        if "_compiled" in vars(self):
+            return self._compiled(self, *args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         trace = autograd.current_trace()
         if trace is not None:
             trace.calls(self)
@@ -72,7 +76,7 @@ class Module(ModuleHooks):
                 return self._call_with_hooks(args, kwargs)
             return self.forward(*args, **kwargs)
         except AttributeError as error:
-            if any(error.obj is x for x in (*args, *kwargs.values())) and _is_for_tensors(error):
+            if any(error.obj is x for x in (*args, *kwargs.values())) and is_for_tensors(error):
                 raise TypeError(
                     f"[{type(self).__name__}] needs a Tensor, {not_a_tensor(error.obj)}"
                 ) from None
@@ -435,9 +439,3 @@ def _dotted(prefix: str) -> str:
 
 def _indented(text: str) -> str:
     return text.replace("\n", "\n  ")
-
-
-def _is_for_tensors(error: AttributeError) -> bool:
-    """Whether an attribute was missed that Tensors have, of numbers or an array in their place."""
-    data = (NDArray, np.ndarray, np.generic, list, tuple, int, float, str, type(None))
-    return isinstance(error.obj, data) and hasattr(Tensor, str(error.name))

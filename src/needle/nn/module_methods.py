@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Self, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar
+
+import numpy as np
 
 from ..autograd import Tensor
+from ..backend_ndarray import NDArray
 from ..backend_selection import Device
 from ..typing import DTypeLike
+from .compiled import CompiledCalls
 from .parameter import Parameter
 
 Member = TypeVar("Member", bound=Tensor)
@@ -55,6 +59,12 @@ def check_constructor(cls: type, args: tuple[object, ...], options: dict[str, ob
 _OF_TENSORS = ("Tensor", "Array", "Operand", "object", "Any", "empty")
 
 
+def is_for_tensors(error: AttributeError) -> bool:
+    """Whether an attribute was missed that Tensors have, of numbers or an array in their place."""
+    data = (NDArray, np.ndarray, np.generic, list, tuple, int, float, str, type(None))
+    return isinstance(error.obj, data) and hasattr(Tensor, str(error.name))
+
+
 class ModuleMethods:
     """What follows from a module's tree of parameters, buffers and modules."""
 
@@ -64,6 +74,33 @@ class ModuleMethods:
         if any(type(x) is Tensor for x in args):
             check_constructor(cls, args, options)
         return super().__new__(cls)
+
+    _compiled: Callable[..., Any]  # the call, where `compile` was called
+
+    def compile(self, *, fullgraph: bool = False, **options: object) -> None:
+        """Compile the calls of this module that record no gradient; see `needle.compile`.
+
+        Parameters
+        ----------
+        fullgraph : bool, default False
+            Whether a module that cannot be traced is an error; it runs eagerly otherwise.
+        **options : object
+            PyTorch's other options, which change nothing.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer = ndl.nn.Linear(2, 3)
+        >>> layer.compile()
+        >>> with ndl.no_grad():
+        ...     layer(ndl.ones(4, 2)).shape
+        (4, 3)
+        """
+        self._compiled = CompiledCalls(type(self)._run, fullgraph)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """A call that is not compiled; defined by Module."""
+        raise NotImplementedError
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
