@@ -162,6 +162,28 @@ def test_checkpoint_as_in_pytorch() -> None:
             np.testing.assert_array_equal(a, b.numpy())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_checkpoint_of_several_results(compiled: bool) -> None:
+    w = ndl.Tensor(V, dtype="float64")
+
+    def block(x: Any, y: Any) -> tuple[Any, ...]:
+        z = ndl.tanh(x @ w)
+        return z * y, ndl.exp(y), x.sum()
+
+    def gradients(x: Any, y: Any, run: Any) -> list[Any]:
+        a, b, _ = run(x, y)
+        return ndl.grad((a * a).sum() + (b * a).sum(), [x, y, w])
+
+    def both(x: Any, y: Any) -> Any:
+        return gradients(x, y, ndl.checkpoint(block)), gradients(x, y, block)
+
+    x, y = ndl.Tensor(X, dtype="float64"), ndl.Tensor([0.5, -1.0], dtype="float64")
+    for a, b in zip(*(ndl.jit(both) if compiled else both)(x, y), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
+    with pytest.raises(TypeError, match="a Tensor or a tuple of Tensors, got dict"):
+        ndl.checkpoint(lambda x: {"x": x})(x)
+
+
 def test_checkpoint_sequential() -> None:
     chain = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1))
     x = ndl.Tensor(X, dtype="float32")

@@ -183,3 +183,73 @@ def test_mistakes_of_mixed_precision() -> None:
         ndl.autocast("mps", ndl.float16)
     with pytest.raises(TypeError, match="init_scale="):
         amp.GradScaler(1024.0)  # type: ignore[arg-type]
+
+
+# ---- what is recorded ----------------------------------------------------------------------------
+
+
+def test_set_grad_enabled() -> None:
+    x = ndl.ones(1, requires_grad=True)
+    for training in (True, False):
+        with ndl.set_grad_enabled(training):
+            assert (x * 2).requires_grad is training
+        assert ndl.is_grad_enabled()
+    with ndl.no_grad(), ndl.set_grad_enabled(True):
+        assert (x * 2).requires_grad
+    before = ndl.set_grad_enabled(False)
+    try:
+        assert not (x * 2).requires_grad
+        with ndl.enable_grad():
+            assert (x * 2).requires_grad
+        assert not ndl.is_grad_enabled()
+    finally:
+        ndl.set_grad_enabled(True)
+    assert before is not None
+
+    @ndl.set_grad_enabled(False)
+    def product() -> bool:
+        return (x * 2).requires_grad
+
+    assert ndl.is_grad_enabled()
+    assert not product()
+    assert ndl.is_grad_enabled()
+    with pytest.raises(ZeroDivisionError), ndl.set_grad_enabled(False):
+        1 / 0  # noqa: B018
+    assert ndl.is_grad_enabled()
+    with pytest.raises(TypeError, match="mode must be a bool, got str"):
+        ndl.set_grad_enabled("train")  # type: ignore[arg-type]
+
+
+def test_backward_of_several() -> None:
+    x = ndl.Tensor([1.0, 2.0])
+    ndl.autograd.backward([x * x, x.sum()], [ndl.Tensor([1.0, 10.0]), None])
+    assert x.grad.tolist() == [3.0, 41.0]
+    ndl.autograd.backward(x.sum())
+    assert x.grad.tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="2 tensors have 1 gradients"):
+        ndl.autograd.backward([x, x], [ndl.ones(2)])
+
+
+def test_seeds() -> None:
+    ndl.manual_seed(7)
+    assert ndl.initial_seed() == 7
+    with ndl.random.fork_rng():
+        first = ndl.rand(3).tolist()
+    assert ndl.rand(3).tolist() == first
+    with ndl.random.fork_rng(enabled=False):
+        second = ndl.rand(3).tolist()
+    assert ndl.rand(3).tolist() not in (first, second)
+    chosen = ndl.seed()
+    drawn = ndl.rand(3).tolist()
+    ndl.manual_seed(chosen)
+    assert ndl.rand(3).tolist() == drawn
+
+
+def test_events() -> None:
+    start, end = (ndl.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="both events must be recorded"):
+        start.elapsed_time(end)
+    start.record()
+    end.record()
+    assert start.elapsed_time(end) >= 0 >= end.elapsed_time(start)
+    ndl.cuda.reset_peak_memory_stats()  # type: ignore[attr-defined]

@@ -122,3 +122,19 @@ def test_other_names() -> None:
     x = ndl.Tensor([[1.0, 2.0]])
     for function in (nn.functional.softmax, nn.functional.log_softmax):
         assert function(x, dim=-1, dtype=ndl.float64).dtype == "float64"
+
+
+def test_constants_and_questions_about_dtypes() -> None:
+    x, i = ndl.ones(1), ndl.tensor([1])
+    assert ndl.is_floating_point(x)
+    assert not ndl.is_floating_point(i)
+    assert not ndl.is_complex(x)
+    assert ndl.is_nonzero(i)
+    assert (ndl.inf, ndl.pi, ndl.newaxis) == (np.inf, np.pi, None)
+    assert np.isnan(ndl.nan)
+    assert ndl.promote_types("int64", ndl.float16) == "float16"
+    for a, b in ((x, i), (i, 2), (i, 2.5), (True, i), (x.half(), 3.5)):
+        assert ndl.result_type(a, b) == (a * b).dtype
+    with pytest.raises(TypeError, match="needs a Tensor"):
+        ndl.result_type(1, 2)
+    assert isinstance(x.dtype, ndl.dtype)

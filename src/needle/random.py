@@ -5,6 +5,7 @@ All other random numbers of needle are those of NumPy's global generator, drawn 
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from .forks import fork_safe
 
 # How many bits of a number in [0, 1) the stored dtypes hold.
 BITS = {"float16": 11, "bfloat16": 8}
+
+
+_seeded_with: int | None = None  # the seed that `manual_seed` or `seed` gave last
 
 
 def manual_seed(seed: int) -> None:
@@ -55,7 +59,73 @@ def manual_seed(seed: int) -> None:
     value = whole(seed, "manual_seed", "seed")
     if value < 0:
         raise ValueError(f"[manual_seed] seed must not be negative, got {seed}")
+    global _seeded_with
+    _seeded_with = value
     np.random.seed(value % 2**32)
+
+
+def seed() -> int:
+    """Seed NumPy's global generator with a number of the system's, and return that.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> chosen = ndl.seed()
+    >>> chosen == ndl.initial_seed()
+    True
+    """
+    chosen = int.from_bytes(os.urandom(4), "little")
+    manual_seed(chosen)
+    return chosen
+
+
+def initial_seed() -> int:
+    """The seed that `manual_seed` or `seed` gave last; one is chosen where there was none.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.manual_seed(3)
+    >>> ndl.initial_seed()
+    3
+    """
+    return seed() if _seeded_with is None else _seeded_with
+
+
+@contextmanager
+def fork_rng(devices: object = None, enabled: bool = True) -> Iterator[None]:
+    """A context at whose end the random numbers go on as if nothing had been drawn inside.
+
+    Parameters
+    ----------
+    devices : object, optional
+        Accepted as in PyTorch: there is one generator, on the host.
+    enabled : bool, default True
+        Whether it does so.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.manual_seed(0)
+    >>> with ndl.random.fork_rng():
+    ...     first = ndl.rand(2)
+    >>> bool((ndl.rand(2) == first).all())
+    True
+    """
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(state)
 
 
 def get_rng_state() -> object:
@@ -283,4 +353,7 @@ def _return_to(places: Streams) -> None:
         generator._offset._replace_data(offset)
 
 
-__all__ = ["Generator", "get_rng_state", "manual_seed", "set_rng_state"]
+__all__ = [
+    "Generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed",
+    "set_rng_state",
+]  # fmt: skip

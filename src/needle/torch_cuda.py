@@ -8,6 +8,7 @@ for a module.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -87,6 +88,49 @@ def max_memory_allocated(device: _GPU = None) -> int:
     return _stat("peak", device)
 
 
+def reset_peak_memory_stats(device: _GPU = None) -> None:
+    """Count the most bytes from now on; nothing where there is no GPU."""
+    gpu = _gpu(device)
+    if gpu.enabled():
+        gpu.context.memory.reset_peak()
+
+
+def get_device_capability(device: _GPU = None) -> tuple[int, int]:
+    """The compute capability of a GPU. Raises CudaUnavailable where there is none."""
+    major, minor = _gpu(device).context.capability
+    return major, minor
+
+
+class Event:
+    """A point in a GPU's work, for measuring how long work takes: `start.elapsed_time(end)`.
+
+    `record` waits for the work before it, so that the clock of the host can measure. Options are
+    accepted as in PyTorch.
+    """
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False) -> None:
+        self._time: float | None = None
+
+    def record(self, stream: object = None) -> None:
+        """Wait for the GPU, and note the time."""
+        if cuda().enabled():
+            synchronize()
+        self._time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Nothing: `record` has waited."""
+
+    def query(self) -> bool:
+        """Whether the work before `record` is done: True."""
+        return True
+
+    def elapsed_time(self, end: Event) -> float:
+        """The milliseconds until another event. Raises RuntimeError unless both are recorded."""
+        if self._time is None or end._time is None:
+            raise RuntimeError("[Event] both events must be recorded first")
+        return 1e3 * (end._time - self._time)
+
+
 def _stat(name: str, device: _GPU) -> int:
     gpu = _gpu(device)
     return gpu.memory_stats()[name] if gpu.enabled() else 0
@@ -113,6 +157,7 @@ def _autocast(
 _ANSWERS: tuple[Callable[..., object], ...] = (
     is_available, device_count, current_device, get_device_name, is_bf16_supported, synchronize,
     empty_cache, memory_allocated, memory_reserved, max_memory_allocated, set_device,
+    reset_peak_memory_stats, get_device_capability, Event,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from .backend_ndarray.dtypes import (
     INT32,
     INT64,
     UINT8,
+    promote,
+    promote_scalar,
 )
 from .backend_selection import Device, as_device
-from .typing import DType, DTypeLike
+from .typing import DType, DTypeLike, Scalar
 
 
 def device(name: str | Device, index: builtins.int | None = None) -> Device:
@@ -50,6 +53,41 @@ def numel(x: Tensor) -> builtins.int:
     return x.numel()
 
 
+def is_floating_point(x: Tensor) -> builtins.bool:
+    """Whether the dtype of `x` is one of floats."""
+    return x.is_floating_point()
+
+
+def is_complex(x: Tensor) -> builtins.bool:
+    """False: Tensors are not complex."""
+    return False
+
+
+def is_nonzero(x: Tensor) -> builtins.bool:
+    """Whether the only element of `x` is not 0. Raises ValueError where there are several."""
+    return builtins.bool(x.item())
+
+
+def promote_types(a: DTypeLike, b: DTypeLike) -> DType:
+    """The dtype of an operation on Tensors of two dtypes."""
+    return promote(as_dtype(a), as_dtype(b))
+
+
+def result_type(a: Tensor | Scalar, b: Tensor | Scalar) -> DType:
+    """The dtype of an operation on two Tensors or numbers, of which a number changes the kind only.
+
+    Raises TypeError for two numbers.
+    """
+    if isinstance(a, Tensor):
+        return promote(a.dtype, b.dtype) if isinstance(b, Tensor) else promote_scalar(a.dtype, b)
+    if isinstance(b, Tensor):
+        return promote_scalar(b.dtype, a)
+    raise TypeError("[result_type] needs a Tensor among its arguments")
+
+
+inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+newaxis = None
+dtype = np.dtype  # the class of most dtypes, for annotations
 inference_mode = no_grad  # PyTorch's also forbids to use the results in a graph later
 bfloat16: DType = BFLOAT16
 bool: DType = BOOL
@@ -66,7 +104,34 @@ long: DType = INT64
 uint8: DType = UINT8
 
 __all__ = [
-    "bfloat16", "bool", "device", "double", "finfo", "float", "float16", "float32", "float64",
-    "half", "iinfo", "inference_mode", "int", "int32", "int64", "is_tensor", "long", "numel",
+    "bfloat16",
+    "bool",
+    "device",
+    "double",
+    "dtype",
+    "e",
+    "finfo",
+    "float",
+    "float16",
+    "float32",
+    "float64",
+    "half",
+    "iinfo",
+    "inf",
+    "inference_mode",
+    "int",
+    "int32",
+    "int64",
+    "is_complex",
+    "is_floating_point",
+    "is_nonzero",
+    "is_tensor",
+    "long",
+    "nan",
+    "newaxis",
+    "numel",
+    "pi",
+    "promote_types",
+    "result_type",
     "uint8",
 ]  # fmt: skip

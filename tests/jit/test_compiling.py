@@ -123,3 +123,13 @@ def test_methods_and_options() -> None:
         ndl.compile(abs, backend=abs)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a function or a Module, got int"):
         ndl.compile(3)  # type: ignore[arg-type]
+
+
+def test_a_module_with_several_results() -> None:
+    model, x = nn.LSTM(3, 2).eval(), ndl.Tensor(X[:, None])
+    with ndl.no_grad():
+        expected, (h, _) = model(x)
+        model.compile(fullgraph=True, mode="default")
+        output, (last, _) = model(x)
+    np.testing.assert_allclose(output.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last.numpy(), h.numpy(), rtol=1e-5, atol=1e-6)

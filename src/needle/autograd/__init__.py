@@ -25,10 +25,12 @@ from .modes import (
     no_grad,
     rollback,
     rollback_on_error,
+    set_grad_enabled,
     timestamp,
 )
 from .op import Op, TensorOp, TensorTupleOp
 from .reverse import (
+    backward,
     check_recomputed,
     compute_gradient_of_variables,
     continue_backward,
@@ -62,6 +64,7 @@ __all__ = [
     "TensorTuple",
     "TensorTupleOp",
     "Value",
+    "backward",
     "compute_gradient_of_variables",
     "enable_grad",
     "find_topo_sort",
@@ -69,6 +72,7 @@ __all__ = [
     "grad",
     "is_grad_enabled",
     "no_grad",
+    "set_grad_enabled",
     "vjp",
 ]
 # Other packages of needle use these.

@@ -113,6 +113,48 @@ class enable_grad(_SetRecording):
     recording = True
 
 
+class set_grad_enabled:
+    """Turn the recording of operations on or off in this thread, as PyTorch has it.
+
+    `set_grad_enabled(False)` holds from there on; `with set_grad_enabled(training):` for a block
+    alone. Also a decorator.
+
+    Parameters
+    ----------
+    mode : bool
+        Whether operations are recorded.
+
+    Raises
+    ------
+    TypeError
+        For what is no bool.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> with ndl.set_grad_enabled(False):
+    ...     ndl.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"[set_grad_enabled] mode must be a bool, got {type(mode).__name__}")
+        self._mode, self._before = bool(mode), _mode.recording
+        _mode.recording = self._mode
+
+    def __enter__(self) -> None:
+        _mode.recording = self._mode
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.recording = self._before
+
+    def __call__(self, function: _Function) -> _Function:
+        _mode.recording, mode = self._before, self._mode
+        wrapped: _Function = decorated(function, lambda: set_grad_enabled(mode), "set_grad_enabled")
+        return wrapped
+
+
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread."""
     return _mode.recording

@@ -397,6 +397,50 @@ def grad(
     return found  # type: ignore[return-value]
 
 
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Compute the gradients of the sum of several Tensors; see `Tensor.backward`.
+
+    Parameters
+    ----------
+    tensors : Tensor or sequence of Tensor
+        What is differentiated.
+    grad_tensors : Tensor or sequence of Tensor, optional
+        The gradient of each, of its shape. Ones by default.
+    retain_graph, create_graph : bool, optional
+        Accepted as in PyTorch.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of gradients, or one has another shape.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> x = ndl.Tensor([1.0, 2.0])
+    >>> ndl.autograd.backward([(x * x).sum(), x.sum()])
+    >>> x.grad
+    needle.Tensor([3. 5.])
+    """
+    given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if grad_tensors is None:
+        seeds: list[Tensor | None] = [None] * len(given)
+    else:
+        seeds = [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    if not given or len(seeds) != len(given):
+        raise ValueError(f"[backward] {len(given)} tensors have {len(seeds)} gradients")
+    parts = [(x * check_seed(x, seed)).sum() for x, seed in zip(given, seeds, strict=True)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    total.backward()
+
+
 def vjp(
     function: Callable[..., Value], inputs: Sequence[Value], out_grad: Value
 ) -> tuple[Value | None, ...]:

@@ -65,9 +65,9 @@ class Module(ModuleHooks):
         """
         if "_compiled" in vars(self):
             return self._compiled(self, *args, **kwargs)
-        return self._run(*args, **kwargs)
+        return self._call_eagerly(*args, **kwargs)
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_eagerly(self, *args: Any, **kwargs: Any) -> Any:
         trace = autograd.current_trace()
         if trace is not None:
             trace.calls(self)

@@ -96,9 +96,9 @@ class ModuleMethods:
         ...     layer(ndl.ones(4, 2)).shape
         (4, 3)
         """
-        self._compiled = CompiledCalls(type(self)._run, fullgraph)
+        self._compiled = CompiledCalls(type(self)._call_eagerly, fullgraph)
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_eagerly(self, *args: Any, **kwargs: Any) -> Any:
         """A call that is not compiled; defined by Module."""
         raise NotImplementedError
 

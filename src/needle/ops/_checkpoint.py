@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from ..autograd import (
+    Op,
     Tensor,
     TensorOp,
+    TensorTupleOp,
     Value,
     autocast_dtype,
     autocasting,
@@ -25,10 +27,14 @@ from ..autograd import (
 )
 from ..backend_ndarray import NDArray
 from ..random import Generator, drawing_again, streams
+from ..tree import like
 from ._common import frozen
+from ._joining import make_tuple
+
+Results = TypeVar("Results")
 
 
-class Checkpoint(TensorOp):
+class _Checkpoint(Op):
     """`function` of its first `count` inputs; the other inputs are Tensors that it also reads.
 
     Its gradient runs the function again (Chen et al., 2016, "Training deep nets with sublinear
@@ -36,26 +42,34 @@ class Checkpoint(TensorOp):
     """
 
     def __init__(
-        self, function: Callable[..., Tensor], count: int, data: NDArray, replay: _Replay
+        self, function: Callable[..., Value], count: int, data: Any, replay: _Replay
     ) -> None:
         self.function, self.count, self.replay = function, count, replay
-        self.data: NDArray | None = data  # of the first run
+        self.data = data  # of the first run
         self.ran = timestamp()
 
-    def compute(self, *arrays: NDArray) -> NDArray:
+    def compute(self, *arrays: NDArray) -> Any:
         data, self.data = self.data, None
         assert data is not None
         return data
 
-    def gradient(self, out_grad: Tensor, node: Tensor) -> tuple[Value | None, ...]:
+    def gradient(self, out_grad: Value, node: Value) -> tuple[Value | None, ...]:
         with self.replay.recompute():
             return vjp(self._run_again, node.inputs, out_grad)
 
-    def _run_again(self, *inputs: Tensor) -> Tensor:
+    def _run_again(self, *inputs: Tensor) -> Value:
         before = timestamp()
         out = self.function(*inputs[: self.count])
         check_recomputed(out, self.ran, before)
         return out
+
+
+class Checkpoint(_Checkpoint, TensorOp):
+    """A function of one result."""
+
+
+class CheckpointTuple(_Checkpoint, TensorTupleOp):
+    """A function of several results, which it returns as a TensorTuple."""
 
 
 class _Replay:
@@ -101,7 +115,7 @@ class _Replay:
             np.random.set_state(present)
 
 
-def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def checkpoint(function: Callable[..., Results]) -> Callable[..., Results]:
     """Recompute the inner values of a function in the backward pass instead of keeping them.
 
     A step takes about a third more time, for the memory of one call of the function instead of all
@@ -112,7 +126,7 @@ def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Parameters
     ----------
     function : callable
-        A function of Tensors that returns one Tensor, such as a Module.
+        A function of Tensors that returns a Tensor or a tuple of them, such as a Module.
 
     Returns
     -------
@@ -122,7 +136,7 @@ def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Raises
     ------
     TypeError
-        If the function does not return a Tensor.
+        If the function does not return Tensors.
     RuntimeError
         In the backward pass, if a Tensor that a recorded op reads has changed.
     TraceError
@@ -142,26 +156,36 @@ def checkpoint(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @functools.wraps(function, updated=())
-    def checkpointed(*args: Tensor) -> Tensor:
+    def checkpointed(*args: Tensor) -> Results:
         if not is_grad_enabled():
             return function(*args)
-        return _call(function, args)
+        return cast(Results, _call(function, args))
 
     return checkpointed
 
 
-def _call(function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> Tensor:
+def _call(function: Callable[..., Any], args: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     inner = [
         Tensor.make_const(x.realize_cached_data(), requires_grad=x.requires_grad) for x in args
     ]
     replay, before, later = _Replay(), timestamp(), frozen(function)
     with replay.record_forward(inner), enable_grad():
         out = function(*inner)
-    if not isinstance(out, Tensor):
-        raise TypeError(f"[checkpoint] the function must return a Tensor, got {type(out).__name__}")
+    several = isinstance(out, (tuple, list)) and all(isinstance(x, Tensor) for x in out)
+    if not isinstance(out, Tensor) and not (several and out):
+        raise TypeError(
+            "[checkpoint] the function must return a Tensor or a tuple of Tensors, got "
+            f"{type(out).__name__}"
+        )
+    results = list(out) if several else [out]
     mine = set(map(id, inner))
-    others = [value for value in values_from_before([out], before) if id(value) not in mine]
-    return Checkpoint(later, len(args), out.realize_cached_data(), replay)(*args, *others)
+    others = [value for value in values_from_before(results, before) if id(value) not in mine]
+    if not several:
+        return Checkpoint(later, len(args), out.realize_cached_data(), replay)(*args, *others)
+    data = tuple(x.realize_cached_data() for x in results)
+    op = CheckpointTuple(lambda *inputs: make_tuple(*later(*inputs)), len(args), data, replay)
+    found: tuple[Tensor, ...] = like(out, list(op(*args, *others)))
+    return found
 
 
 __all__ = ["Checkpoint", "checkpoint"]

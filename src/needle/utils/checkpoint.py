@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import ops
 from ..autograd import Tensor
 
+Results = TypeVar("Results")
+
 
 def checkpoint(
-    function: Callable[..., Tensor],
+    function: Callable[..., Results],
     *args: Any,
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
     **kwargs: Any,
-) -> Tensor:
+) -> Results:
     """`function(*args, **kwargs)`, whose inner values the backward pass computes again.
 
     Parameters
     ----------
     function : callable
-        Returns one Tensor.
+        Returns a Tensor, or a tuple of them.
     *args, **kwargs : object
         What it takes.
     use_reentrant : bool, optional
@@ -31,12 +33,12 @@ def checkpoint(
 
     Returns
     -------
-    Tensor
+    Tensor or tuple of Tensor
 
     Raises
     ------
     TypeError
-        If the function does not return a Tensor.
+        If the function does not return Tensors.
 
     Examples
     --------
@@ -48,7 +50,7 @@ def checkpoint(
     """
     places = [i for i, x in enumerate(args) if isinstance(x, Tensor)]
 
-    def of_tensors(*tensors: Tensor) -> Tensor:
+    def of_tensors(*tensors: Tensor) -> Results:
         given = list(args)
         for place, x in zip(places, tensors, strict=True):
             given[place] = x

@@ -161,6 +161,12 @@ class Memory:
             context.call("cuStreamSynchronize", context.stream)
             context.call("cuMemPoolTrimTo", context.pool, 0)
 
+    def reset_peak(self) -> None:
+        """Let the peak be what is in use now."""
+        with self._context.lock:
+            self._take_back()
+            self.peak = self.in_use
+
     def stats(self) -> dict[str, int]:
         """Bytes in use and held by needle, the peak in use, and the GPU's free and total bytes."""
         free, total = c_size_t(), c_size_t()
