@@ -1,6 +1,7 @@
 """Writes `docs/pytorch-names.md`: for every public name of PyTorch whether needle has it.
 
 python tools/torch_names.py             write the file; needs PyTorch
+python tools/torch_names.py --check     exit with 1 where it is not up to date
 
 With it `src/needle/torch_namespace.py`, PyTorch's names alone, from which errors know them.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,5 +148,7 @@ def namespace() -> str:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(FILE.read_text() != text() or NAMESPACE.read_text() != namespace())
     FILE.write_text(text())
     NAMESPACE.write_text(namespace())
