@@ -6,8 +6,9 @@ gather, and the first largest of each is the maximum, as in PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 
@@ -61,6 +62,28 @@ def _table(windows: Sequence[IndexArray], size: Shape, like: Tensor) -> Tensor:
 # ---- below a kernel -----------------------------------------------------------------------------
 
 
+class _MaxPool(Protocol):
+    """The type of max pooling: whether there are indices follows from `return_indices`."""
+
+    @overload
+    def __call__(
+        self, input: Tensor, kernel_size: Extent, stride: Extent | None = None,
+        padding: Extent = 0, dilation: Extent = 1, ceil_mode: bool = False,
+        return_indices: Literal[False] = False,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, input: Tensor, kernel_size: Extent, stride: Extent | None = None,
+        padding: Extent = 0, dilation: Extent = 1, ceil_mode: bool = False, *,
+        return_indices: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+
+
+def _typed(function: Callable[..., Any]) -> _MaxPool:
+    return function
+
+
 def _max_pool(
     axes: int, x: Tensor, kernel_size: Extent, stride: Extent | None, padding: Extent,
     dilation: Extent, ceil_mode: bool, return_indices: bool,
@@ -81,6 +104,7 @@ def _max_pool(
 
 
 @takes_single(1)
+@_typed
 def max_pool1d(
     input: Tensor,
     kernel_size: Extent,
@@ -95,6 +119,7 @@ def max_pool1d(
 
 
 @takes_single(2)
+@_typed
 def max_pool2d(
     input: Tensor,
     kernel_size: Extent,
@@ -114,6 +139,7 @@ def max_pool2d(
 
 
 @takes_single(3)
+@_typed
 def max_pool3d(
     input: Tensor,
     kernel_size: Extent,
