@@ -144,6 +144,10 @@ class Tracer(Protocol):
 # Classes whose attributes a trace watches: those that a function reads become guards.
 watched_classes: list[type] = []
 
+# What may be the `__new__` of a class whose objects consist of their attributes alone: a compiled
+# function makes such objects again at every call.
+plain_constructors: list[object] = [object.__new__]
+
 _Class = TypeVar("_Class", bound=type)
 
 

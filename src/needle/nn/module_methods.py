@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ..autograd import Tensor
+from ..autograd.tracing import plain_constructors
 from ..backend_ndarray import NDArray
 from ..backend_selection import Device
 from ..typing import DTypeLike
@@ -244,3 +245,7 @@ def _found(module: ModuleMethods, kind: str, target: str, members: dict[str, Fou
 def _check_name(what: str, name: str) -> None:
     if not isinstance(name, str) or not name or "." in name:
         raise ValueError(f"[{what}] name must be a string without dots, got {name!r}")
+
+
+# It checks arguments, and makes nothing that attributes do not have.
+plain_constructors.append(ModuleMethods.__new__)

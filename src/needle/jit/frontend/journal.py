@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
+from ...autograd.tracing import plain_constructors
 from ...backend_ndarray import HostNumber
 from .attributes import Attributes, attributes_of, slots_of
 from .errors import Unrepeatable
@@ -150,7 +151,7 @@ class Journal:
         attributes = attributes_of(obj)
         is_made = id(obj if attributes is None else attributes) in self._made
         new: object = type(obj).__new__
-        if not is_made or new is not object.__new__:
+        if not is_made or new not in plain_constructors:
             return None
         return {**slots_of(obj), **(attributes or {})}
 
