@@ -24,7 +24,7 @@ ABSENT = [
     (ndl, "multiprocessing", "write data.DataLoader"),
     (ndl, "int8", "write ndl.int32"),
     (ndl, "quantize_per_tensor", "quantized Tensors"),
-    (nn, "DataParallel", "several machines"),
+    (data, "DistributedSampler", "several machines"),
     (nn, "Buffer", "write self.register_buffer"),
     (linalg, "eig", "complex Tensors"),
     (ndl, "sofmax", "did you mean softmax"),

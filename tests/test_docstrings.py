@@ -56,7 +56,7 @@ DOCUMENTED: dict[str, Any] = (
 # Their examples would need files or a subclass.
 WITHOUT_EXAMPLE = {
     "data.CIFAR10Dataset", "data.Corpus", "data.ImageFolder", "data.MNISTDataset", "data.cifar10",
-    "data.mnist", "data.parse_mnist", "data.shakespeare", "nn.Hook",
+    "data.mnist", "data.parse_mnist", "data.shakespeare", "data.vision.ToPILImage", "nn.Hook",
     "nn.Module.__call__", "nn.Module.forward",
 }  # fmt: skip
 METHODS = {

@@ -157,6 +157,9 @@ ALONG = [
     call("argsort", X, dim=0, descending=True), call("topk", X, 2), call("topk", X, 2, dim=0),
     call("topk", X, 2, 1, largest=False), call("topk", X, 3, 1, True, True),
     call("sort", LEFT, dim=1, stable=True), call("argsort", LEFT, dim=1, stable=True),
+    call("norm", CUBE, 3.0, (0, 2)), call("norm", X, "fro"), call("trapezoid", CUBE, dim=1),
+    function("trapezoid", X, dx=0.5), function("trapezoid", X, np.sort(V[:4])),
+    function("trapezoid", CUBE, np.cumsum(POSITIVE, 0), dim=1),
     call("msort", X), call("softmax", X, dim=1),
     call("softmax", X, -1), call("log_softmax", X, dim=-1),
     by_value("unique", INDEX), by_value("unique", INDEX, return_inverse=True, return_counts=True),
@@ -186,6 +189,9 @@ SHAPES = [
     call("tril", CUBE, 1), call("triu", X, diagonal=-1), function("cartesian_prod", V, W),
     function("meshgrid", V, W, indexing="ij"), function("meshgrid", V, W, indexing="xy"),
     function("atleast_1d", V), function("atleast_2d", V), function("atleast_3d", X),
+    method("repeat", X, 2, 1, 1),
+    method("unfold", CUBE, 2, 3, 1), method("unfold", CUBE, dimension=0, size=1, step=2),
+    function("as_strided", CUBE, (2, 3), (7, 2), 3),
     function("broadcast_tensors", X, V[:4]), function("block_diag", X, SQUARE),
 ]  # fmt: skip
 

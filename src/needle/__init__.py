@@ -101,6 +101,7 @@ from .ops import (
     argmin,
     argsort,
     argwhere,
+    as_strided,
     asin,
     asinh,
     atan,
@@ -344,6 +345,7 @@ from .ops import (
     topk,
     trace,
     transpose,
+    trapezoid,
     tril,
     triu,
     true_divide,
@@ -408,11 +410,13 @@ from .torch_names import (
     pi,
     promote_types,
     result_type,
+    strided,
     uint8,
 )
 
 if TYPE_CHECKING:
     from . import (
+        accelerator,
         backends,
         data,
         distributions,
@@ -422,8 +426,10 @@ if TYPE_CHECKING:
         linalg,
         models,
         simple_ml,
+        special,
         train,
         utils,
+        vision,
     )
     from .io import load, save
 
@@ -431,6 +437,7 @@ __version__ = "0.1.0"
 
 _LAZY = (
     "data",
+    "accelerator",
     "backends",
     "distributions",
     "fft",
@@ -439,8 +446,10 @@ _LAZY = (
     "linalg",
     "models",
     "simple_ml",
+    "special",
     "train",
     "utils",
+    "vision",
 )  # packages that are imported when they are asked for
 
 __all__ = [
@@ -461,6 +470,7 @@ __all__ = [
     "TensorTuple",
     "abs",
     "absolute",
+    "accelerator",
     "acos",
     "acosh",
     "add",
@@ -494,6 +504,7 @@ __all__ = [
     "argsort",
     "argwhere",
     "array_api",
+    "as_strided",
     "as_tensor",
     "asarray",
     "asin",
@@ -808,6 +819,7 @@ __all__ = [
     "softmax",
     "softplus",
     "sort",
+    "special",
     "split",
     "split_with_sizes",
     "sqrt",
@@ -816,6 +828,7 @@ __all__ = [
     "stack",
     "std",
     "std_mean",
+    "strided",
     "sub",
     "subtract",
     "sum",
@@ -837,6 +850,7 @@ __all__ = [
     "trace",
     "train",
     "transpose",
+    "trapezoid",
     "tril",
     "tril_indices",
     "triu",
@@ -856,6 +870,7 @@ __all__ = [
     "var",
     "var_mean",
     "view_as",
+    "vision",
     "vstack",
     "where",
     "xlogy",

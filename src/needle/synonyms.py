@@ -7,6 +7,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TypeVar, cast
 
+# Arguments by which PyTorch asks for speed or a layout, and which change no value.
+HINTS = frozenset({"memory_format", "layout", "pin_memory", "only_inputs", "non_blocking"})
+
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 SYNONYMS = (
@@ -36,7 +39,7 @@ def accepts_synonyms(function: _Function) -> _Function:
 
     With its `__init__` decorated a class accepts them: `nn.Softmax(dim=1)`. `out=None` and
     `dtype=None` are dropped unless the function has them: NumPy's functions pass them on, as
-    `np.mean(x)` does. Raises TypeError for an argument that is given under two names.
+    `np.mean(x)` does. So are `HINTS`. Raises TypeError for an argument under two names.
     """
     names = Names(function)
 
@@ -75,11 +78,13 @@ class Names:
 
     def translated(self, options: dict[str, object]) -> dict[str, object]:
         """Keyword arguments under the function's own names."""
-        if not self.others or options.keys() <= self.own:
+        if options.keys() <= self.own:
             return options
         first: dict[str, str] = {}  # the name under which each was given
         translated: dict[str, object] = {}
         for given, value in options.items():
+            if given in HINTS and given not in self.own:
+                continue
             name = self.others.get(given, given)
             if name in translated:
                 raise TypeError(

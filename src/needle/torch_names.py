@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import builtins
 import math
+from typing import Any
 
 import numpy as np
 
-from .autograd import Tensor, no_grad
+from .autograd import Tensor, enable_grad, no_grad
 from .backend_ndarray import as_dtype
 from .backend_ndarray.dtypes import (
     BFLOAT16,
@@ -53,6 +54,15 @@ def numel(x: Tensor) -> builtins.int:
     return x.numel()
 
 
+def inference_mode(mode: Any = True) -> Any:
+    """`no_grad`, or `enable_grad` for a false `mode`: a context and a decorator.
+
+    PyTorch's also forbids to use the results in a graph later.
+    """
+    context: Any = no_grad if mode else enable_grad
+    return context(mode) if callable(mode) else context()
+
+
 def is_floating_point(x: Tensor) -> builtins.bool:
     """Whether the dtype of `x` is one of floats."""
     return x.is_floating_point()
@@ -88,7 +98,7 @@ def result_type(a: Tensor | Scalar, b: Tensor | Scalar) -> DType:
 inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 newaxis = None
 dtype = np.dtype  # the class of most dtypes, for annotations
-inference_mode = no_grad  # PyTorch's also forbids to use the results in a graph later
+strided = "strided"  # what `layout=` is given
 bfloat16: DType = BFLOAT16
 bool: DType = BOOL
 float16: DType = FLOAT16
@@ -133,5 +143,6 @@ __all__ = [
     "pi",
     "promote_types",
     "result_type",
+    "strided",
     "uint8",
 ]  # fmt: skip

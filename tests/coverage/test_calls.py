@@ -111,11 +111,12 @@ def run(c: Call, form: str, device: Any = None) -> None:
 
     args, options = arguments(c, mine)
     their_args, their_options = arguments(c, theirs)
-    expected = getattr(torch, c.name, None) or getattr(torch.nn.functional, c.name)
     if form == "function":
+        expected = getattr(torch, c.name, None) or getattr(torch.nn.functional, c.name)
         function = getattr(ndl, c.name)
         result = function(*args, **options)
     else:
+        expected = getattr(torch.Tensor, c.name)
         result = getattr(args[0], c.name)(*args[1:], **options)
     their_result = expected(*their_args, **their_options)
     compare(

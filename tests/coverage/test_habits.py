@@ -92,3 +92,150 @@ def test_einsum(case: tuple) -> None:
     expected.sum().backward()
     for x, y in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-12)
+
+
+def test_first_lines_of_programs() -> None:
+    """Keywords, constants and modules that programs use without thinking."""
+    from needle.distributions.categorical import Categorical
+    from needle.distributions.kl import kl_divergence
+
+    from needle.distributions.normal import Normal
+
+    assert ndl.zeros(size=(2, 3)).shape == ndl.empty(size=(2, 3)).shape == (2, 3)
+    with pytest.raises(TypeError, match="twice"):
+        ndl.ones(2, size=(2,))
+    x = ndl.ones(2, 3)
+    assert ndl.zeros_like(x, memory_format=ndl.preserve_format).shape == x.shape
+    assert x.clone(memory_format=ndl.contiguous_format).is_contiguous()
+    assert ndl.randn_like(x, requires_grad=True).requires_grad
+    assert x.new_zeros(size=(2,), requires_grad=True).requires_grad
+    assert x.new_full((2,), 3, dtype=ndl.int64).tolist() == [3, 3]
+    assert isinstance(x.size(), ndl.Size)
+    assert isinstance(x.dtype, ndl.dtype)
+    assert ndl.inf > ndl.pi > ndl.e
+    assert x[:, ndl.newaxis].shape == (2, 1, 3)
+    first, second = (ndl.rand(3, generator=ndl.Generator().manual_seed(5)) for _ in range(2))
+    assert first.tolist() == second.tolist()
+    assert ndl.Generator("cpu").device == ndl.Generator(device="cpu").device == ndl.cpu()
+    assert Categorical is ndl.distributions.Categorical
+    assert kl_divergence(Normal(0.0, 1.0), Normal(0.0, 1.0)).item() == 0
+
+
+@pytest.mark.parametrize("repeats", [(2, 1), (1, 1), (1, 2, 3)])
+def test_repeated_tensors_can_be_written_to(repeats: tuple[int, ...]) -> None:
+    x = ndl.tensor([[1.0, 2.0]])
+    x.repeat(*repeats).mul_(3.0)
+    assert x.tolist() == [[1.0, 2.0]]
+
+
+def test_filled_diagonals() -> None:
+    assert ndl.ones((2, 2), dtype="bool").fill_diagonal_(0).tolist() == [
+        [False, True],
+        [True, False],
+    ]
+    assert ndl.zeros(3, 2).fill_diagonal_(5).tolist() == [[5, 0], [0, 5], [0, 0]]
+    assert ndl.zeros(2, 2, 2).fill_diagonal_(1).sum().item() == 2
+    with pytest.raises(ValueError, match="two axes"):
+        ndl.zeros(2).fill_diagonal_(1)
+
+
+def test_ranges_are_indices() -> None:
+    x = ndl.arange(12.0).reshape(3, 4)
+    y = ndl.tensor([1, 0, 2])
+    assert x[range(3), y].tolist() == [1, 4, 10]
+    assert x[range(0)].shape == (0, 4)
+    x[range(3), y] = 0.0
+    assert x.sum().item() == 66 - 15
+    picked = ndl.jit(lambda x: x[range(1, 3), [0, 1]])
+    assert picked(x).tolist() == [0, 9]
+
+
+def test_triangles_keep_the_dtype() -> None:
+    for dtype in ("bool", "int32", "uint8", "float16"):
+        x = ndl.ones(2, 2, dtype=dtype)
+        assert x.tril().dtype == x.triu(1).dtype == dtype
+        assert x.triu_(1).tolist() == [[0, 1], [0, 0]]
+
+
+def test_wrapped_models() -> None:
+    model = nn.DataParallel(nn.Linear(3, 2))
+    x = ndl.ones(4, 3)
+    assert (model(x) == model.module(x)).all().item()
+    assert nn.parallel.data_parallel(model, x).shape == (4, 2)
+    with pytest.raises(ValueError, match="one device"):
+        nn.DataParallel(model, device_ids=[0, 1])
+    accelerator = ndl.accelerator.current_accelerator()
+    assert (accelerator is None) != ndl.accelerator.is_available()
+
+
+def test_recording_is_switched() -> None:
+    x = ndl.ones(2, requires_grad=True)
+    for mode in (True, False):
+        with ndl.set_grad_enabled(mode):
+            assert (x * 2).requires_grad is mode
+        with ndl.inference_mode(mode):
+            assert (x * 2).requires_grad is not mode
+    ndl.set_grad_enabled(False)
+    assert not ndl.is_grad_enabled()
+    ndl.set_grad_enabled(True)
+    double = ndl.set_grad_enabled(False)(lambda x: x * 2)
+    assert ndl.is_grad_enabled()
+    assert not double(x).requires_grad
+    assert not ndl.inference_mode(lambda x: x * 2)(x).requires_grad
+    assert not ndl.inference_mode()(lambda x: x * 2)(x).requires_grad
+    assert ndl.is_floating_point(x)
+    assert not ndl.is_complex(x)
+    assert ndl.autograd.grad(x.sum(), [x], only_inputs=True)[0].tolist() == [1, 1]
+
+
+def test_random_samples_again() -> None:
+    sampler = ndl.data.RandomSampler(range(3), replacement=True, num_samples=50)
+    drawn = [int(i) for i in sampler]
+    assert (len(sampler), len(drawn), set(drawn)) == (50, 50, {0, 1, 2})
+    drawn = [int(i) for i in ndl.data.RandomSampler(range(3), num_samples=7)]
+    assert sorted(drawn[:3]) == sorted(drawn[3:6]) == [0, 1, 2]
+    rng = np.random.default_rng(0)
+    assert len(list(ndl.data.RandomSampler(range(3), rng, replacement=True))) == 3
+    with pytest.raises(ValueError, match="num_samples"):
+        ndl.data.RandomSampler(range(3), num_samples=0)
+
+
+def test_modules_that_are_added_by_name() -> None:
+    model = nn.Sequential()
+    model.add_module("0", nn.Linear(3, 2))
+    model.add_module("act", nn.ReLU())
+    model.add_module("0", nn.Linear(3, 4))  # takes the place
+    x = ndl.ones(2, 3)
+    assert (model(x) == model.act(getattr(model, "0")(x))).all().item()
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    assert [name for name, _ in model.named_children()] == ["0", "act"]
+    parts = nn.ModuleDict({"wte": nn.Embedding(5, 4), "h": nn.ModuleList([nn.ReLU()])})
+    parts.add_module("drop", nn.Dropout(0.0))
+    assert parts.wte is parts["wte"]
+    assert parts.drop is parts["drop"]
+    assert getattr(parts.h, "0") is parts.h[0]
+    with pytest.raises(AttributeError, match="no attribute 'wpe'"):
+        _ = parts.wpe
+    for owner in (model, parts):
+        with pytest.raises(TypeError, match="must be a Module"):
+            owner.add_module("x", 3)
+
+
+def test_buffers_are_replaced_by_tensors() -> None:
+    module = nn.Identity()
+    module.register_buffer("mean", ndl.zeros(3))
+    module.mean = module.mean[:2] + 1
+    assert module.state_dict()["mean"].tolist() == [1, 1]
+    assert [name for name, _ in module.half().named_buffers()] == ["mean"]
+    assert module.mean.dtype == ndl.half
+
+    @ndl.jit
+    def step(x: ndl.Tensor) -> ndl.Tensor:
+        module.mean = module.mean * 0.5 + x * 0.5
+        return module.mean.sum()
+
+    module.float()
+    assert [step(ndl.full((2,), 3.0)).item() for _ in range(3)] == [4, 5, 5.5]
+    assert module.mean.tolist() == [2.75, 2.75]
+    with pytest.raises(TypeError, match="buffer"):
+        module.mean = np.zeros(2)

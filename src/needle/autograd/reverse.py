@@ -374,6 +374,7 @@ def grad(
     *,
     allow_unused: bool = True,
     out_grad: Tensor | None = None,
+    only_inputs: bool = True,
 ) -> list[Tensor | None]:
     """The gradients of a Tensor with respect to others, recorded if recording is on.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypedDict, Unpack
 
 from ..backend_ndarray import NDArray, as_dtype, is_float, versions
 from ..backend_ndarray.dtypes import check_update_dtype
-from ..backend_ndarray.layout import checked_shape, unpack, wholes
-from ..backend_selection import Device, cpu, cuda
+from ..backend_ndarray.layout import named_shape, unpack, wholes
+from ..backend_selection import Device, as_device, cpu, cuda
 from ..synonyms import accepts_synonyms
 from ..typing import DType, DTypeLike, Scalar, Shape, ShapeLike
 from .methods import Methods
@@ -31,6 +31,13 @@ class _Source(Protocol):
 
     def rand(self, *shape: int, dtype: DTypeLike) -> NDArray: ...
     def randn(self, *shape: int, dtype: DTypeLike) -> NDArray: ...
+
+
+class _NewOptions(TypedDict, total=False):
+    size: ShapeLike
+    dtype: DTypeLike | None
+    device: Device | str | None
+    requires_grad: bool
 
 
 class TorchMethods(Methods):
@@ -157,37 +164,67 @@ class TorchMethods(Methods):
 
     # ---- new Tensors like this one --------------------------------------------------------------
 
-    def new_zeros(self, *shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
-        """Zeros of another shape, in the dtype and place of this Tensor."""
-        return self._new(shape, 0, dtype)
+    def new_zeros(self, *shape: ShapeLike, **options: Unpack[_NewOptions]) -> Tensor:
+        """Zeros of another shape, in the dtype and place of this Tensor.
 
-    def new_ones(self, *shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
+        All `new_…` take `dtype`, `device` and `requires_grad`, and the shape as `size`, too.
+        """
+        return self._new(shape, 0, **options)
+
+    def new_ones(self, *shape: ShapeLike, **options: Unpack[_NewOptions]) -> Tensor:
         """Ones of another shape, in the dtype and place of this Tensor."""
-        return self._new(shape, 1, dtype)
+        return self._new(shape, 1, **options)
 
-    def new_empty(self, *shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
+    def new_empty(self, *shape: ShapeLike, **options: Unpack[_NewOptions]) -> Tensor:
         """A Tensor to be written to, of another shape, in the dtype and place of this one."""
-        return self._new(shape, 0, dtype)
+        return self._new(shape, 0, **options)
 
     def new_full(
-        self, shape: ShapeLike, fill_value: Scalar, dtype: DTypeLike | None = None
+        self,
+        size: ShapeLike,
+        fill_value: Scalar,
+        dtype: DTypeLike | None = None,
+        device: Device | str | None = None,
+        requires_grad: bool = False,
     ) -> Tensor:
         """Every element `fill_value`, in the dtype and place of this Tensor."""
-        return self._new((shape,), fill_value, dtype)
+        return self._new(
+            (size,), fill_value, dtype=dtype, device=device, requires_grad=requires_grad
+        )
 
-    def new_tensor(self, data: object, dtype: DTypeLike | None = None) -> Tensor:
+    def new_tensor(
+        self,
+        data: object,
+        dtype: DTypeLike | None = None,
+        device: Device | str | None = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
         """A copy of `data` in the dtype and place of this Tensor."""
         made: Tensor = type(_as_tensor(self))(
-            data, device=self.device, dtype=dtype or self.dtype, requires_grad=False
+            data,
+            device=self.device if device is None else device,
+            dtype=dtype or self.dtype,
+            requires_grad=requires_grad,
         )
         return made
 
-    def _new(self, shape: Sequence[ShapeLike], value: Scalar, dtype: DTypeLike | None) -> Tensor:
+    def _new(
+        self,
+        shape: Sequence[ShapeLike],
+        value: Scalar,
+        *,
+        size: ShapeLike | None = None,
+        dtype: DTypeLike | None = None,
+        device: Device | str | None = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
         from .tensor import Tensor
 
-        full = self.device.full(checked_shape("new", shape), value, as_dtype(dtype or self.dtype))
+        place = self.device if device is None else as_device(device)
+        wanted = as_dtype(dtype or self.dtype)
+        full = place.full(named_shape("new", shape, size), value, wanted)
         made: Tensor = Tensor.make_const(full)
-        return made
+        return made.requires_grad_() if requires_grad else made
 
     # ---- gradients ------------------------------------------------------------------------------
 

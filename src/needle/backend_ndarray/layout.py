@@ -63,6 +63,15 @@ def checked_shape(name: str, shape: Sequence[object]) -> Shape:
     return as_shape(unpack(tuple(shape)), name)
 
 
+def named_shape(name: str, shape: Sequence[object], size: object) -> Shape:
+    """The shape that is given as separate lengths, or by the name `size`."""
+    if size is None:
+        return checked_shape(name, shape)
+    if shape:
+        raise TypeError(f"[{name}] the shape is given twice: as {shape} and as size={size}")
+    return checked_shape(name, (size,))
+
+
 def check_size(name: str, shape: Shape) -> None:
     """Raise ValueError for a shape of negative lengths or of more than `MAX_ELEMENTS`."""
     if any(n < 0 for n in shape):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ class SequentialSampler(Sampler):
 class RandomSampler(Sampler):
     """A permutation of all indices, drawn anew at each `iter()`.
 
-    It draws one `permutation(n)`.
+    It draws one `permutation(n)`, more where more indices are wanted, or with `replacement` one
+    `randint(0, n, num_samples)`.
 
     Parameters
     ----------
@@ -79,11 +80,17 @@ class RandomSampler(Sampler):
         What the indices are for.
     generator : numpy.random.Generator or RandomState, optional
         What is drawn from; NumPy's global generator if it is None.
+    replacement : bool, default False
+        Whether an index may be drawn again at any time.
+    num_samples : int, optional
+        How many indices are drawn; as many as there are by default.
 
     Raises
     ------
     TypeError
-        If `generator` is of another kind.
+        If `generator` is of another kind, or `num_samples` no integer.
+    ValueError
+        If `num_samples` is not positive.
 
     Examples
     --------
@@ -92,15 +99,31 @@ class RandomSampler(Sampler):
     [0, 1, 2]
     """
 
-    def __init__(self, data_source: Sized, generator: HostGenerator | None = None) -> None:
+    def __init__(
+        self,
+        data_source: Sized,
+        generator: HostGenerator | None = None,
+        *,
+        replacement: bool = False,
+        num_samples: int | None = None,
+    ) -> None:
         self.data_source = data_source
         self.generator = host_generator(generator, "RandomSampler")
+        self.replacement = replacement
+        if num_samples is not None and whole(num_samples, "RandomSampler", "num_samples") < 1:
+            raise ValueError(f"[RandomSampler] num_samples must be positive, got {num_samples}")
+        self._num_samples = num_samples
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.generator.permutation(len(self.data_source)))
+        n, wanted = len(self.data_source), len(self)
+        if self.replacement:
+            draw = getattr(self.generator, "integers", None) or self.generator.randint
+            return iter(draw(0, n, wanted))
+        rounds = [self.generator.permutation(n) for _ in range(-(-wanted // n) if n else 0)]
+        return islice(chain.from_iterable(rounds), wanted)
 
     def __len__(self) -> int:
-        return len(self.data_source)
+        return len(self.data_source) if self._num_samples is None else self._num_samples
 
 
 class SubsetRandomSampler(Sampler):

@@ -14,18 +14,12 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float, is_traced, traced_one_hot
 from ..backend_ndarray.dtypes import below, python_number
-from ..backend_ndarray.layout import checked_shape, whole
+from ..backend_ndarray.layout import checked_shape, named_shape, whole
 from ..backend_selection import Device, as_device, default_float
 from ..operands import ArrayLike
 from ..random import Generator
-from ..typing import DTypeLike, Shape, ShapeLike
-
-
-def _shape(name: str, shape: tuple[int, ...], size: ShapeLike | None) -> Shape:
-    """The shape, which is given as arguments or as `size`."""
-    if size is not None and shape:
-        raise TypeError(f"[{name}] the shape is given twice: as {shape} and as size={size}")
-    return checked_shape(name, shape if size is None else (size,))
+from ..synonyms import accepts_synonyms
+from ..typing import DTypeLike, ShapeLike
 
 
 def rand(
@@ -79,7 +73,7 @@ def rand(
     """
     low, high = python_number(low), python_number(high)
     source = _source("rand", device, generator)
-    data = source.rand(*_shape("rand", shape, size), dtype=_float("rand", dtype))
+    data = source.rand(*named_shape("rand", shape, size), dtype=_float("rand", dtype))
     if (low, high) != (0, 1):
         data = _affine(data, high - low, low)
         if low < high:  # rounding may have led there
@@ -138,7 +132,7 @@ def randn(
     (2, 3)
     """
     source = _source("randn", device, generator)
-    data = source.randn(*_shape("randn", shape, size), dtype=_float("randn", dtype))
+    data = source.randn(*named_shape("randn", shape, size), dtype=_float("randn", dtype))
     return _tensor(_affine(data, std, mean), requires_grad)
 
 
@@ -276,7 +270,11 @@ def ones(
     needle.Tensor([1. 1.])
     """
     return constant(
-        *_shape("ones", shape, size), c=1, device=device, dtype=dtype, requires_grad=requires_grad
+        *named_shape("ones", shape, size),
+        c=1,
+        device=device,
+        dtype=dtype,
+        requires_grad=requires_grad,
     )
 
 
@@ -320,10 +318,15 @@ def zeros(
     needle.Tensor([0. 0.])
     """
     return constant(
-        *_shape("zeros", shape, size), c=0, device=device, dtype=dtype, requires_grad=requires_grad
+        *named_shape("zeros", shape, size),
+        c=0,
+        device=device,
+        dtype=dtype,
+        requires_grad=requires_grad,
     )
 
 
+@accepts_synonyms
 def ones_like(
     array: Tensor,
     *,
@@ -357,6 +360,7 @@ def ones_like(
     return _constant_like(array, 1, device, dtype, requires_grad)
 
 
+@accepts_synonyms
 def zeros_like(
     array: Tensor,
     *,

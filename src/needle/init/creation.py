@@ -14,8 +14,9 @@ from .. import backend_ndarray as nd
 from ..autograd import Tensor
 from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_ndarray.dtypes import python_number
-from ..backend_ndarray.layout import checked_shape, whole
+from ..backend_ndarray.layout import checked_shape, named_shape, whole
 from ..backend_selection import Device, as_device, default_float
+from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike, HostArray, Scalar, ShapeLike
 
 
@@ -245,6 +246,7 @@ def full(
     return Tensor.make_const(data, requires_grad=_checked_grad(requires_grad, data))
 
 
+@accepts_synonyms
 def full_like(
     a: Tensor,
     fill_value: Scalar,
@@ -322,12 +324,11 @@ def empty(
     (2, 3)
     """
     wanted = as_dtype(default_float() if dtype is None else dtype)
-    data = as_device(device).empty(
-        checked_shape("empty", shape if size is None else (*shape, size)), wanted
-    )
+    data = as_device(device).empty(named_shape("empty", shape, size), wanted)
     return Tensor.make_const(data, requires_grad=_checked_grad(requires_grad, data))
 
 
+@accepts_synonyms
 def empty_like(
     a: Tensor,
     *,

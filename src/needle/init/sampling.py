@@ -13,6 +13,7 @@ from ..backend_ndarray.layout import whole
 from ..backend_selection import Device
 from ..ops import argsort, cumsum, less_equal, log1p, minimum, summation, topk, unsqueeze
 from ..random import Generator, manual_seed
+from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike, ShapeLike
 from .basic import rand, randn
 
@@ -174,8 +175,14 @@ def randperm(
     return argsort(drawn).astype(dtype)
 
 
+@accepts_synonyms
 def rand_like(
-    a: Tensor, *, dtype: DTypeLike | None = None, generator: Generator | None = None
+    a: Tensor,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Uniform numbers in [0, 1), in the shape, dtype and place of `a`.
 
@@ -185,6 +192,10 @@ def rand_like(
         Of any shape and dtype.
     dtype : dtype, optional
         It follows from the values by default.
+    device : Device or str, optional
+        That of `a` by default.
+    requires_grad : bool, default False
+        Whether gradients are computed for it.
     generator : Generator, optional
         Draws instead of NumPy's.
 
@@ -199,11 +210,23 @@ def rand_like(
     >>> ndl.rand_like(ndl.ones(2)).shape
     (2,)
     """
-    return rand(*a.shape, dtype=dtype or a.dtype, device=a.device, generator=generator)
+    return rand(
+        *a.shape,
+        dtype=dtype or a.dtype,
+        device=a.device if device is None else device,
+        requires_grad=requires_grad,
+        generator=generator,
+    )
 
 
+@accepts_synonyms
 def randn_like(
-    a: Tensor, *, dtype: DTypeLike | None = None, generator: Generator | None = None
+    a: Tensor,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Standard normal numbers, in the shape, dtype and place of `a`.
 
@@ -213,6 +236,10 @@ def randn_like(
         Of any shape and dtype.
     dtype : dtype, optional
         It follows from the values by default.
+    device : Device or str, optional
+        That of `a` by default.
+    requires_grad : bool, default False
+        Whether gradients are computed for it.
     generator : Generator, optional
         Draws instead of NumPy's.
 
@@ -227,9 +254,16 @@ def randn_like(
     >>> ndl.randn_like(ndl.ones(2)).shape
     (2,)
     """
-    return randn(*a.shape, dtype=dtype or a.dtype, device=a.device, generator=generator)
+    return randn(
+        *a.shape,
+        dtype=dtype or a.dtype,
+        device=a.device if device is None else device,
+        requires_grad=requires_grad,
+        generator=generator,
+    )
 
 
+@accepts_synonyms
 def randint_like(
     a: Tensor,
     low: int,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..module_names import names_of
-from . import functional, init, utils
+from . import functional, init, parallel, utils
 from .activation import (
     ELU,
     GELU,
@@ -133,6 +133,7 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .parallel import DataParallel
 from .parameter import Parameter
 from .pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from .rearrange import (
@@ -207,6 +208,7 @@ __all__ = [
     "CrossAttention",
     "CrossEntropy",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -335,6 +337,7 @@ __all__ = [
     "from_torch_state_dict",
     "functional",
     "modules",
+    "parallel",
     "summary",
     "to_torch_state_dict",
     "utils",

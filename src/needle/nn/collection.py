@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from ..autograd import Tensor
 from .module import Module
+from .module_methods import ModuleMethods
 from .parameter import Parameter
 
 Item = TypeVar("Item", bound=Module | Parameter)
@@ -85,6 +86,25 @@ class _Collection(Module, Generic[Item]):
 
     def __len__(self) -> int:
         return len(self.members)
+
+    def add_module(self, name: str, module: ModuleMethods | None) -> None:
+        """Add a member under a name.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        module : Module
+            The member.
+
+        Raises
+        ------
+        TypeError
+            If it is none of the kind that the collection has.
+        """
+        self.members = {**self.members, name: self._checked(name, module)}
+
+    register_module = add_module
 
 
 class _List(_Collection[Item]):

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, overload
 from ..autograd import Tensor
 from ..given import is_of_torch, type_name
 from .module import Module
+from .module_methods import ModuleMethods
 
 
 class Modules(tuple[Module, ...]):
@@ -76,8 +77,8 @@ class Sequential(Module):
     def __getattr__(self, name: str) -> Module:
         own = vars(self)
         layers: tuple[Module, ...] = own.get("_layers", ())
-        for module in layers:
-            if own["_names"].get(module) == name:
+        for i, module in enumerate(layers):
+            if own["_names"].get(module, str(i)) == name:
                 return module
         if name.isdecimal() and int(name) < len(layers):
             return layers[int(name)]
@@ -117,6 +118,33 @@ class Sequential(Module):
     @modules.setter
     def modules(self, modules: Iterable[Module]) -> None:
         self._layers = tuple(modules)
+
+    def add_module(self, name: str, module: ModuleMethods | None) -> None:
+        """Add a module at the end under a name, or put it in the place of the one that has it.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        module : Module
+            The module.
+
+        Raises
+        ------
+        TypeError
+            If it is no Module.
+        """
+        if not isinstance(module, Module):
+            raise TypeError(f"[add_module] {name} must be a Module, got {type(module).__name__}")
+        for i, layer in enumerate(self._layers):
+            if self._names.get(layer, str(i)) == name:
+                self[i] = module
+                return
+        if name != str(len(self._layers)):
+            self._names = {**self._names, module: name}
+        self._layers = (*self._layers, module)
+
+    register_module = add_module
 
     def append(self, module: Module) -> Self:
         """Add a module at the end. Returns this Sequential."""

@@ -226,7 +226,7 @@ COMPOSITIONS = frozenset(
     {
         "_classification", "_cumulative", "_diagonals", "_exponential", "_extremes", "_masks",
         "_math", "_parts", "_products", "_reordering", "_search", "_selection", "_statistics",
-        "_views",
+        "_strided", "_views",
     }
 )  # fmt: skip
 _TENSORS = ("Tensor", "Tensor | None", "TensorTuple", "Sequence[Tensor] | TensorTuple")

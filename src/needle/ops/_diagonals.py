@@ -7,7 +7,6 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend_ndarray.layout import normalize_axis
 from ..typing import HostArray, Scalar
-from ._comparison import where
 from ._indexing import PutItem
 from ._joining import concatenate
 from ._masks import masked_fill
@@ -158,7 +157,8 @@ def tril(a: Tensor, offset: int = 0) -> Tensor:
     >>> ndl.tril(ndl.Tensor([[1, 2], [3, 4]])).tolist()
     [[1.0, 0.0], [3.0, 4.0]]
     """
-    return where(Tensor(_on_or_below(a, offset, "tril"), device=a.device), a, 0)
+    above = np.logical_not(_on_or_below(a, offset, "tril"))
+    return masked_fill(a, Tensor(above, device=a.device), 0)
 
 
 def triu(a: Tensor, offset: int = 0) -> Tensor:
@@ -182,7 +182,8 @@ def triu(a: Tensor, offset: int = 0) -> Tensor:
     >>> ndl.triu(ndl.Tensor([[1, 2], [3, 4]])).tolist()
     [[1.0, 2.0], [0.0, 4.0]]
     """
-    return where(Tensor(_on_or_below(a, offset - 1, "triu"), device=a.device), 0, a)
+    below = _on_or_below(a, offset - 1, "triu")
+    return masked_fill(a, Tensor(below, device=a.device), 0)
 
 
 def _on_or_below(a: Tensor, offset: int, what: str) -> HostArray:
@@ -191,6 +192,39 @@ def _on_or_below(a: Tensor, offset: int, what: str) -> HostArray:
         raise ValueError(f"[{what}] needs at least 2 axes, got shape {a.shape}")
     rows, columns = a.shape[-2:]
     return np.arange(columns) <= np.arange(rows)[:, None] + offset
+
+
+def fill_diagonal(a: Tensor, value: Scalar) -> Tensor:
+    """`a` with a number where all indices are equal.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of two axes or more, and of any dtype.
+    value : number
+        What is written.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `a`.
+
+    Raises
+    ------
+    ValueError
+        For fewer axes than two.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.ops.fill_diagonal(ndl.ones(2, 2), 0).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    if a.ndim < 2:
+        raise ValueError(f"[fill_diagonal] needs two axes or more, got shape {a.shape}")
+    first, *others = np.ogrid[tuple(slice(n) for n in a.shape)]
+    is_diagonal = np.logical_and.reduce(np.broadcast_arrays(*(first == i for i in others)))
+    return masked_fill(a, Tensor(is_diagonal, dtype="bool", device=a.device), value)
 
 
 def block_diag(*blocks: Tensor) -> Tensor:
@@ -264,6 +298,7 @@ __all__ = [
     "diag",
     "diag_embed",
     "diagonal",
+    "fill_diagonal",
     "trace",
     "tril",
     "triu",

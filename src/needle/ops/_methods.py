@@ -24,7 +24,7 @@ METHODS: tuple[str, ...] = (
     "abs", "sign", "sgn", "signbit", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2",
     "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh",
     "acosh", "atanh", "erfc", "atan2", "logaddexp", "logit", "xlogy", "sin", "cos", "sinc",
-    "tanh", "erf", "deg2rad",
+    "tanh", "erf", "erfinv", "lgamma", "digamma", "deg2rad",
     "rad2deg", "sigmoid", "relu", "floor", "ceil", "round", "trunc", "frac", "nan_to_num",
     # comparisons and bits
     "eq", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf",
@@ -43,6 +43,7 @@ METHODS: tuple[str, ...] = (
     "transpose", "broadcast_to", "tile", "repeat", "repeat_interleave",
     "roll", "flip", "fliplr", "flipud", "rot90", "unbind", "chunk", "narrow", "select",
     "split_with_sizes", "tensor_split", "diagonal", "diag", "diag_embed", "trace", "tril", "triu",
+    "unfold", "as_strided",
     # indices and masks
     "gather", "take", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill",
     "index_put", "scatter", "scatter_add", "scatter_reduce", "masked_fill", "masked_select",
@@ -59,7 +60,8 @@ IN_PLACE: tuple[str, ...] = (
     "clamp_min", "clamp_max", "hypot", "copysign", "heaviside", "abs", "sign", "sgn", "sqrt",
     "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tan", "asin", "acos",
     "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "atan2", "logit", "xlogy", "sin",
-    "cos", "sinc", "tanh", "erf", "deg2rad", "rad2deg", "sigmoid", "relu", "floor", "ceil",
+    "cos", "sinc", "tanh", "erf", "erfinv", "lgamma",
+    "digamma", "fill_diagonal", "deg2rad", "rad2deg", "sigmoid", "relu", "floor", "ceil",
     "round", "trunc", "frac", "nan_to_num", "eq", "not_equal", "less", "less_equal", "greater",
     "greater_equal", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and",
     "bitwise_or", "bitwise_xor", "bitwise_not", "cumsum", "cumprod", "tril", "triu", "index_add",

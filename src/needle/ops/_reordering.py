@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..typing import Axis, ShapeLike
 from ._indexing import getitem
 from ._joining import concatenate
 from ._shape import broadcast_to, flip, permute, reshape, tile, unsqueeze
-from ._views import flatten, ravel
+from ._views import clone, flatten, ravel
 
 
 def movedim(a: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
@@ -273,7 +274,10 @@ def repeat(a: Tensor, *repeats: ShapeLike) -> Tensor:
     counts = wholes(unpack(repeats), "repeat", "the shape")
     if len(counts) < a.ndim:
         raise ValueError(f"[repeat] needs a number for each axis of {a.shape}, got {counts}")
-    return tile(a, counts)
+    repeated = tile(a, counts)
+    # A broadcast view, or `a` itself, could not be written to apart.
+    is_apart = repeated.is_contiguous() and math.prod(counts) != 1
+    return repeated if is_apart else clone(repeated)
 
 
 def repeat_interleave(

@@ -306,6 +306,43 @@ def diff(
     return a
 
 
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, axis: int = -1) -> Tensor:
+    """The integral along an axis by the trapezoidal rule.
+
+    Parameters
+    ----------
+    y : Tensor
+        The values of a function.
+    x : Tensor, optional
+        Where they are; equally far apart by default.
+    dx : float, default 1
+        How far apart.
+    axis : int, default -1
+        The axis. `dim` is another name of this argument.
+
+    Returns
+    -------
+    Tensor
+        One axis less.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.trapezoid(ndl.Tensor([1, 5, 10])).item()
+    10.5
+    """
+    at = normalize_axis(axis, y.ndim, "trapezoid")
+    lead = (slice(None),) * at
+    middles = (y[(*lead, slice(1, None))] + y[(*lead, slice(0, -1))]) / 2
+    if x is None:
+        return summation(middles * dx, at)
+    if x.ndim == 1:
+        x = reshape(x, (1,) * at + (-1,) + (1,) * (y.ndim - at - 1))
+    elif x.ndim < y.ndim:
+        x = reshape(x, (1,) * (y.ndim - x.ndim) + x.shape)
+    return summation(middles * diff(x, 1, at), at)
+
+
 # ---- of vectors ---------------------------------------------------------------------------------
 
 
@@ -410,5 +447,6 @@ __all__ = [
     "nansum",
     "quantile",
     "std_mean",
+    "trapezoid",
     "var_mean",
 ]

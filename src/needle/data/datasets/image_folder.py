@@ -68,9 +68,12 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def pixels(self, index: int) -> np.ndarray:
+        """The bytes H×W×3 of an image, before the transforms."""
+        return _read_image(self.paths[index], self.size)
+
     def __getitem__(self, index: Any) -> tuple[np.ndarray, int]:
-        pixels = _read_image(self.paths[index], self.size)
-        image = pixels.astype(np.float32) / np.float32(255)
+        image = self.pixels(index).astype(np.float32) / np.float32(255)
         return self.apply_transforms(image), int(self.labels[index])
 
 

@@ -7,7 +7,9 @@ itself are those of the course.
 """
 
 from ..transforms import Compose
-from .color import ColorJitter, Grayscale, adjust_hue
+from .blur import GaussianBlur
+from .choice import Lambda, RandomApply, RandomChoice
+from .color import ColorJitter, Grayscale, RandomGrayscale, adjust_hue
 from .geometry import (
     CenterCrop,
     Pad,
@@ -18,24 +20,32 @@ from .geometry import (
 )
 from .images import ImageTransform
 from .mixing import cutmix, mixup
-from .resize import RandomResizedCrop, Resize
-from .tensors import Normalize, RandomErasing, ToTensor
+from .resize import InterpolationMode, RandomResizedCrop, Resize
+from .tensors import Normalize, PILToTensor, RandomErasing, ToPILImage, ToTensor
 
 __all__ = [
     "CenterCrop",
     "ColorJitter",
     "Compose",
+    "GaussianBlur",
     "Grayscale",
     "ImageTransform",
+    "InterpolationMode",
+    "Lambda",
     "Normalize",
+    "PILToTensor",
     "Pad",
+    "RandomApply",
+    "RandomChoice",
     "RandomCrop",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomVerticalFlip",
     "Resize",
+    "ToPILImage",
     "ToTensor",
     "adjust_hue",
     "cutmix",

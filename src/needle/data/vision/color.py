@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..transforms import random_state
-from .images import ImageTransform, Pixels, as_type
+from .images import ImageTransform, Pixels, as_type, check_probability
 
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 
@@ -200,3 +200,36 @@ def _bounds(value: Bounds, name: str, neutral: int) -> tuple[float, float] | Non
     if not least <= low <= high <= most:
         raise ValueError(f"[ColorJitter] {name} must lie within {least} … {most}, got {value}")
     return None if low == high == neutral else (low, high)
+
+
+class RandomGrayscale(ImageTransform):
+    """Shades of gray with probability `p`, in as many channels as before.
+
+    Draws `rand()`.
+
+    Parameters
+    ----------
+    p : float, default 0.1
+
+    Raises
+    ------
+    ValueError
+        If `p` is no probability.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from needle.data import vision
+    >>> vision.RandomGrayscale(1.0)(np.array([[[0, 255, 0]]], np.uint8))
+    array([[[150, 150, 150]]], dtype=uint8)
+    """
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = check_probability(p, "RandomGrayscale")
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """The pixels, or the gray ones."""
+        if random_state().rand() >= self.p or pixels.shape[2] == 1:
+            return pixels
+        shades = np.repeat(as_type(gray(pixels), pixels.dtype), 3, 2)
+        return _with_alpha(pixels, shades)

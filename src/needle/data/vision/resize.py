@@ -33,6 +33,21 @@ def _cubic(x: Pixels) -> Pixels:
     return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
+class InterpolationMode:
+    """Names of the ways to resample, as torchvision has them.
+
+    Examples
+    --------
+    >>> from needle.data import vision
+    >>> vision.InterpolationMode.BICUBIC == "bicubic"
+    True
+    """
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
 _FILTERS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
 INTERPOLATIONS = ("nearest", *_FILTERS)
 
@@ -112,6 +127,8 @@ class Resize(Transform):
         The last two average where the image becomes smaller (antialiasing).
     max_size : int, optional
         The most that the longer side may become; with a single number as `size`.
+    antialias : bool, default True
+        False is not supported.
 
     Raises
     ------
@@ -131,7 +148,10 @@ class Resize(Transform):
         size: int | Sequence[int],
         interpolation: str = "bilinear",
         max_size: int | None = None,
+        antialias: bool = True,
     ) -> None:
+        if not antialias:
+            raise ValueError('[Resize] always averages; interpolation="nearest" does not')
         self.size = as_size(size, "Resize")
         self.keeps_ratio = not isinstance(size, Sequence) or len(size) == 1
         self.interpolation = check_interpolation(interpolation, "Resize")

@@ -44,6 +44,52 @@ class ToTensor:
         return Tensor(pixels, dtype=pixels.dtype, requires_grad=False)
 
 
+class PILToTensor:
+    """A Tensor C×H×W of a Pillow image or an array H×W×C, in the dtype of its pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from needle.data import vision
+    >>> vision.PILToTensor()(np.full((1, 1, 1), 255, np.uint8)).tolist()
+    [[[255]]]
+    """
+
+    def __call__(self, image: Any) -> Tensor:
+        pixels = np.ascontiguousarray(np.moveaxis(pixels_of(image, "PILToTensor"), -1, 0))
+        return Tensor(pixels, dtype=pixels.dtype, requires_grad=False)
+
+
+class ToPILImage:
+    """A Pillow image of a Tensor C×H×W or an array H×W×C; floats are from 0 to 1.
+
+    Parameters
+    ----------
+    mode : str, optional
+        What Pillow calls the kind of image; it follows from the number of channels.
+
+    Raises
+    ------
+    ImportError
+        If Pillow is not installed.
+    """
+
+    def __init__(self, mode: str | None = None) -> None:
+        self.mode = mode
+
+    def __call__(self, image: Any) -> Any:
+        from PIL import Image as pillow
+
+        if isinstance(image, (Tensor, np.ndarray)) and image.ndim == 2:
+            image = image[None] if isinstance(image, Tensor) else image[:, :, None]
+        pixels = pixels_of(image, "ToPILImage")
+        if pixels.dtype.kind == "f":
+            pixels = (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+        pixels = np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        made = pillow.fromarray(pixels)
+        return made if self.mode is None else made.convert(self.mode)
+
+
 class Normalize(ImageTransform):
     """(x - mean) / std for every channel.
 
@@ -51,6 +97,8 @@ class Normalize(ImageTransform):
     ----------
     mean, std : float or sequence of float
         One number, or one a channel.
+    inplace : bool, default False
+        Accepted as PyTorch's hint; the image that is given stays as it is.
 
     Raises
     ------
@@ -65,7 +113,12 @@ class Normalize(ImageTransform):
     array([[[2.]]], dtype=float32)
     """
 
-    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+    def __init__(
+        self,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        inplace: bool = False,
+    ) -> None:
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         if not (self.std > 0).all():
             raise ValueError(f"[Normalize] std must be positive, got {std}")
