@@ -38,7 +38,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      r"smm$|spmm|dense_dim|to_dense|dsmm", "sparse Tensors"),
     (r"quant|^q_|qscheme|fbgemm|int_repr|observer", "quantized Tensors"),
     (r"complex|conj|^real$|^imag$|angle|polar|^c(double|float|half)$|chalf|isreal|_neg$|is_neg|eig|"
-     r"vdot|hfft", "complex Tensors; `needle.fft.ComplexTensor` is a pair of real ones"),
+     r"vdot", "complex Tensors; `needle.fft.ComplexTensor` is a pair of real ones"),
     (r"mkldnn|cudnn|miopen|ipu|xpu|mtia|xla|vulkan|mps|maia|metal|hpu", "other back ends"),
     (r"named|names|refine|align|rename", "named axes"),
     (r"_copy$|_scatter$|^sym_|unsafe|slice_inverse|alias|detach_copy|native_|convolution$|_cell$|"

@@ -22,16 +22,38 @@ if TYPE_CHECKING:
 _Operation: TypeAlias = "Callable[[Tensor, Operand], Tensor]"
 
 
+class TakesOver:
+    """A base of what Tensors leave an operator to that it stands on the right of."""
+
+    __slots__ = ()
+
+
+def _left_to(other: object) -> Tensor:
+    """NotImplemented where the other operand takes over; raises the error in hand otherwise."""
+    if isinstance(other, TakesOver):
+        return NotImplemented
+    raise
+
+
 def add(x: Tensor, other: Operand) -> Tensor:
-    return ops.add(x, other)
+    try:
+        return ops.add(x, other)
+    except TypeError:
+        return _left_to(other)
 
 
 def mul(x: Tensor, other: Operand) -> Tensor:
-    return ops.multiply(x, other)
+    try:
+        return ops.multiply(x, other)
+    except TypeError:
+        return _left_to(other)
 
 
 def sub(x: Tensor, other: Operand) -> Tensor:
-    return ops.subtract(x, other)
+    try:
+        return ops.subtract(x, other)
+    except TypeError:
+        return _left_to(other)
 
 
 def rsub(x: Tensor, other: Operand) -> Tensor:
@@ -39,7 +61,10 @@ def rsub(x: Tensor, other: Operand) -> Tensor:
 
 
 def truediv(x: Tensor, other: Operand) -> Tensor:
-    return ops.divide(x, other)
+    try:
+        return ops.divide(x, other)
+    except TypeError:
+        return _left_to(other)
 
 
 def rtruediv(x: Tensor, other: Operand) -> Tensor:

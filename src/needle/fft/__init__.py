@@ -25,6 +25,7 @@ from .functions import (
     rfft2,
     rfftn,
 )
+from .hermitian import hfft, hfft2, hfftn, ihfft, ihfft2, ihfftn
 
 __all__ = [
     "ComplexTensor",
@@ -33,10 +34,16 @@ __all__ = [
     "fftfreq",
     "fftn",
     "fftshift",
+    "hfft",
+    "hfft2",
+    "hfftn",
     "ifft",
     "ifft2",
     "ifftn",
     "ifftshift",
+    "ihfft",
+    "ihfft2",
+    "ihfftn",
     "irfft",
     "irfft2",
     "irfftn",

@@ -9,19 +9,19 @@ import numpy as np
 
 from .. import ops
 from ..autograd import Tensor
+from ..autograd.operators import TakesOver
 from ..operands import Index
 from ..typing import DType, HostArray, Scalar, Shape
 
 
-class ComplexTensor:
+class ComplexTensor(TakesOver):
     """Complex numbers: a Tensor of their real parts and one of their imaginary parts.
 
     needle's arrays are real. This pair has what spectra need: `+ - * /` and `**` by an integer with
     complex and real Tensors and numbers, `abs`, `angle`, `conj`, sums, indexing and changes of
     shape. Each is a composition of operations on the two parts, so that it is differentiable,
-    compiled and on every device. A real Tensor stands on the right of an operator: `z * x`. For
-    anything else use the parts. A loss must be real; the gradients of the parts are what PyTorch
-    calls the real and imaginary part of the gradient.
+    compiled and on every device. For anything else use the parts. A loss must be real; the
+    gradients of the parts are what PyTorch calls the real and imaginary part of the gradient.
 
     Parameters
     ----------

@@ -45,10 +45,11 @@ def ifftshift(x: Any, axes: Any = None) -> Any:
 
 
 fft, ifft, rfft, irfft = map(_one, (_fft.fft, _fft.ifft, _fft.rfft, _fft.irfft))
+hfft, ihfft = map(_one, (_fft.hfft, _fft.ihfft))
 fft2, ifft2, rfft2, irfft2 = map(_two, (_fft.fft2, _fft.ifft2, _fft.rfft2, _fft.irfft2))
 fftn, ifftn, rfftn, irfftn = map(_several, (_fft.fftn, _fft.ifftn, _fft.rfftn, _fft.irfftn))
 
 __all__ = [
-    "fft", "fft2", "fftn", "fftshift", "ifft", "ifft2", "ifftn", "ifftshift", "irfft", "irfft2",
-    "irfftn", "rfft", "rfft2", "rfftn",
+    "fft", "fft2", "fftn", "fftshift", "hfft", "ifft", "ifft2", "ifftn", "ifftshift", "ihfft",
+    "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftn",
 ]  # fmt: skip
