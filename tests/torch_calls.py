@@ -147,7 +147,7 @@ REDUCTIONS = [
     call("quantile", X, 0.3), call("quantile", X, 0.3, dim=1), call("cov", X), call("corrcoef", X),
     by_value("quantile", X, np.array([0.25, 0.9]).view(Constant), dim=1, keepdim=True),
     call("quantile", X, 0.4, interpolation="nearest"), by_value("histc", X, 5),
-    by_value("histc", X, bins=4, min=-1, max=1),
+    call("histc", X, bins=4, min=-1, max=1),
 ]  # fmt: skip
 
 ALONG = [
@@ -164,7 +164,8 @@ ALONG = [
     call("softmax", X, -1), call("log_softmax", X, dim=-1),
     by_value("unique", INDEX), by_value("unique", INDEX, return_inverse=True, return_counts=True),
     by_value("unique_consecutive", INDEX), by_value("bincount", INDEX),
-    by_value("bincount", INDEX, minlength=6),
+    call("bincount", INDEX, minlength=6), call("nonzero_static", X, size=5),
+    call("nonzero_static", MASK, size=20, fill_value=7),
 ]  # fmt: skip
 
 SHAPES = [
@@ -178,6 +179,7 @@ SHAPES = [
     call("broadcast_to", W, (2, 3)), call("repeat_interleave", X, 2),
     call("repeat_interleave", X, 3, dim=1),
     by_value("repeat_interleave", X, np.array([1, 0, 2]), dim=0),
+    call("repeat_interleave", X, np.array([1, 0, 2]), dim=0, output_size=3),
     call("roll", X, 1), call("roll", X, (1, -2), (0, 1)), call("roll", X, shifts=1, dims=1),
     call("flip", CUBE, (0, 2)), call("flip", CUBE, dims=[1]), call("fliplr", X), call("flipud", X),
     call("rot90", X), call("rot90", CUBE, 3, (1, 2)), call("unbind", X), call("unbind", X, dim=1),
@@ -235,6 +237,8 @@ PRODUCTS = [
     call("addbmm", CUBE[0, :, :3], CUBE, BATCH), call("kron", X, V),
     function("tensordot", CUBE, BATCH, dims=([1, 2], [2, 1])), function("tensordot", X, SQUARE, 1),
     call("cross", X[:, :3], Y[:, :3], dim=1), function("einsum", "bij,bjk->bik", CUBE, BATCH),
+    function("einsum", X, [0, 1], Y, [2, 1], [2, 0]), function("einsum", CUBE, [..., 3, 30]),
+    function("einsum", SQUARE, [0, 0], [0]), function("einsum", CUBE, [..., 1], V[:4], [1], [...]),
     *(function("cdist", CUBE, CUBE[:, :2] + Y[:2], p=p) for p in (1.0, 2.0, 3.0)),
     function("cosine_similarity", X, Y), function("pairwise_distance", X, Y),
 ]  # fmt: skip

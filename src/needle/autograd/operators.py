@@ -10,14 +10,22 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..backend_ndarray import indexing
 from ..backend_ndarray.dtypes import check_update_dtype
 from ..backend_ndarray.layout import check_update
+from .tracing import Untraceable
 from .value import Value
 
 if TYPE_CHECKING:
     from .. import ops
     from ..operands import Index, Operand
     from .tensor import Tensor
+
+MASKED_VALUES = (
+    "[setitem] x[mask] = values takes as many values as the mask selects, which a compiled "
+    "function does not know: write x = ndl.where(mask, values, x) with values of the shape of x, "
+    "or ndl.masked_scatter(x, mask, values)"
+)
 
 _Operation: TypeAlias = "Callable[[Tensor, Operand], Tensor]"
 
@@ -31,7 +39,7 @@ class TakesOver:
 def _left_to(other: object) -> Tensor:
     """NotImplemented where the other operand takes over; raises the error in hand otherwise."""
     if isinstance(other, TakesOver):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
     raise
 
 
@@ -200,7 +208,13 @@ def setitem(x: Tensor, key: Index, value: object) -> None:
         return
     x._take_memory()
     data = x.realize_cached_data()
-    data[ops.index_data(key)] = _data(value)
+    place = ops.index_data(key)
+    try:
+        data[place] = _data(value)
+    except Untraceable as error:
+        if not indexing.has_mask(place):
+            raise
+        raise error.saying(MASKED_VALUES) from None
     x._replace_data(data)
 
 

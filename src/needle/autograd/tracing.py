@@ -32,6 +32,11 @@ class Untraceable(RuntimeError):
     The message says what to do instead.
     """
 
+    def saying(self, message: str) -> Untraceable:
+        """The same error with another message, at the line that this one names."""
+        line = str(self).rpartition("\n")[2].strip()
+        return type(self)(f"{message}\n  {line}")
+
 
 class Tracer(Protocol):
     """Follows the values of a function that a thread traces (see `needle.jit.frontend.trace`)."""

@@ -324,10 +324,12 @@ def put(x: NDArray, key: object, values: NDArray) -> None:
 
     A mask whose values are not known yet takes what is the same for all that it selects.
     """
-    if _is_ndarray(key) and key._dtype is BOOL and _is_same_for_all(x, key, values):
-        mask = key.reshape((*key._shape, *(1,) * (len(x._shape) - len(key._shape))))
-        x._device.where(mask.broadcast_to(x._shape), values.broadcast_to(x._shape), x.copy(), x)
-        return
+    if has_mask(key):
+        same = _same_for_all(x, key, values)
+        if same is not None:
+            mask, new, view = same
+            x._device.where(mask, new, view.copy(), view)
+            return
     index = plan(x, key)
     moved = x[index.basic].permute(index.order)
     rest = moved._shape[index.indexed :]
@@ -348,13 +350,44 @@ def put(x: NDArray, key: object, values: NDArray) -> None:
     x._put(index.basic, chosen.reshape(moved._shape).permute(back))
 
 
-def _is_same_for_all(x: NDArray, mask: NDArray, values: NDArray) -> bool:
-    """Whether a mask fits and `values` broadcast to what each of its elements selects."""
+def has_mask(key: object) -> bool:
+    """Whether a mask of a device is among the items of a key."""
+    items = key if isinstance(key, tuple) else (key,)
+    return any(_is_ndarray(item) and item._dtype is BOOL for item in items)
+
+
+def _same_for_all(
+    x: NDArray, key: object, values: NDArray
+) -> tuple[NDArray, NDArray, NDArray] | None:
+    """(mask, values, part of x), all of one shape, where the mask's own values do not matter.
+
+    So it is for one mask beside ints, slices, `...` and None, if it fits and all that it selects
+    gets the same. None for other keys.
+    """
+    items = list(key) if isinstance(key, tuple) else [key]
+    at = next(i for i, item in enumerate(items) if _is_ndarray(item) and item._dtype is BOOL)
+    mask: Any = items.pop(at)
+    if any(is_fancy(item) for item in items):
+        return None
     covered = len(mask._shape)
-    rest = x._shape[covered:]
-    if not covered or mask._shape != x._shape[:covered] or len(values._shape) > len(rest):
-        return False
-    return broadcast_shapes(values._shape, rest, "setitem") == rest
+    after = len(items) - at
+    items[at:at] = [slice(None)] * covered
+    every = _expand(tuple(items), len(x._shape))
+    first = len(every) - after - covered if ... in items[:at] else at
+    view = x[tuple(every)]
+    lead = sum(item is None or isinstance(item, slice) for item in every[:first])
+    rest = view._shape[lead + covered :]
+    if any(not (item is None or isinstance(item, slice)) for item in every):
+        rest = ()  # an int moves the selection to the front: only one number fits any order
+    while values._shape[:1] == (1,) and len(values._shape) > len(rest):
+        values = values.reshape(values._shape[1:])
+    if view._shape[lead : lead + covered] != mask._shape or len(values._shape) > len(rest):
+        return None
+    if broadcast_shapes(values._shape, rest, "setitem") != rest:
+        return None
+    ones = (1,) * (len(view._shape) - lead - covered)
+    whole = mask.reshape((*(1,) * lead, *mask._shape, *ones))
+    return whole.broadcast_to(view._shape), values.broadcast_to(view._shape), view
 
 
 def _last_of_each(x: NDArray, rows: NDArray, count: int) -> NDArray:

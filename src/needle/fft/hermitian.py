@@ -60,7 +60,7 @@ def hfft(input: Input, n: int | None = None, dim: int = -1, norm: Norm = None) -
     --------
     >>> import needle as ndl
     >>> ndl.fft.hfft(ndl.Tensor([1, 2, 3])).tolist()
-    [8.0, -4.0, 4.0, -4.0]
+    [8.0, -2.0, 0.0, -2.0]
     """
     return _to_spectrum(input, None if n is None else [n], dim, norm, "hfft")
 
@@ -93,7 +93,7 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: Norm = None)
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.fft.ihfft(ndl.Tensor([8, -4, 4, -4])).real.tolist()
+    >>> ndl.fft.ihfft(ndl.Tensor([8, -2, 0, -2])).real.tolist()
     [1.0, 2.0, 3.0]
     """
     return _from_spectrum(input, None if n is None else [n], dim, norm, "ihfft")

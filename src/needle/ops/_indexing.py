@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend_ndarray as nd
-from ..autograd import Tensor, TensorOp
+from ..autograd import Tensor, TensorOp, Untraceable
 from ..backend_ndarray import NDArray, Shape, indexing
 from ..backend_ndarray.layout import normalize_axis, whole
 from ..operands import ArrayLike, Index
@@ -110,7 +110,17 @@ def getitem(a: Tensor, key: Index) -> Tensor:
     >>> ndl.ops.getitem(ndl.Tensor([5, 6, 7]), slice(1, None))
     needle.Tensor([6. 7.])
     """
-    return GetItem(index_data(key))(a)
+    data = index_data(key)
+    try:
+        return GetItem(data)(a)
+    except Untraceable as error:
+        if not indexing.has_mask(data):
+            raise
+        raise error.saying(
+            "[getitem] the shape of x[mask] depends on values, which a compiled function does not "
+            "know: write ndl.where(mask, x, 0) and the like, x = ndl.where(mask, x + y, x) for "
+            "x[mask] += y, or take positions from ndl.nonzero_static(mask, size=n)."
+        ) from None
 
 
 def axis_key(

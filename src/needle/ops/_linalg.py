@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from types import EllipsisType
+from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray, Shape
+from ..backend_ndarray.layout import whole
 from ..given import not_a_tensor
 from ..operands import Operand
 from ._common import as_tensors, of_one_dtype, unbroadcast
 from ._shape import permute, reshape, transpose
 
-# Of einsum; the module `string` compiles regular expressions when it is imported.
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Of einsum, sorted; the module `string` compiles regular expressions when it is imported.
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class MatMul(TensorOp):
@@ -133,8 +137,8 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return out if x.ndim == 2 else reshape(out, (*x.shape[:-1], w.shape[1]))
 
 
-def einsum(equation: str, *operands: Tensor) -> Tensor:
-    """Einstein summation, as `numpy.einsum` with an equation.
+def einsum(equation: str | Tensor, *operands: Tensor | Sequence[int | EllipsisType]) -> Tensor:
+    """Einstein summation, as `numpy.einsum`.
 
     Letters name axes, and those missing after `->` are summed; `...` stands for further axes, which
     broadcast. Without `->` the result has the axes of `...`, then the letters that occur once, in
@@ -146,7 +150,8 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     equation : str
         The axes of every operand, separated by commas, then `->` and the axes of the result.
     *operands : Tensor
-        One or more.
+        One or more. Without an equation each operand is followed by a list of numbers that name
+        its axes, and the last list, which may be missing, names those of the result.
 
     Returns
     -------
@@ -165,9 +170,17 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     (5, 2, 4)
     >>> ndl.einsum("ii->", ndl.Tensor([[1, 2], [3, 4]]))
     needle.Tensor(5.0)
+    >>> ndl.einsum(ndl.ones(2, 3), [0, 1], ndl.ones(3, 4), [1, 2], [0, 2]).shape
+    (2, 4)
     """
+    if not isinstance(equation, str):
+        return _einsum(*_from_lists((equation, *operands)))
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    return _einsum(equation, operands)
+
+
+def _einsum(equation: str, operands: Any) -> Tensor:
     named = _name_ellipses(equation, [x.ndim for x in operands])
     inputs, output = _parse(named, [x.shape for x in operands])
     operands, inputs = _without_broadcast_axes(operands, inputs)
@@ -178,6 +191,33 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
         right, names = _take_diagonals_and_sum(operands[i], inputs[i], current + later)
         terms, current = _contract(terms, current, right, names, later)
     return permute(terms, [current.index(c) for c in output]) if output else terms
+
+
+def _from_lists(given: tuple[Any, ...]) -> tuple[str, tuple[Tensor, ...]]:
+    """The equation and the operands of `einsum(x, [0, 1], y, [1, 2], [0, 2])`."""
+    operands, lists = given[0 : len(given) - len(given) % 2 : 2], given[1::2]
+    for axes in (*lists, *given[len(operands) * 2 :]):
+        if not isinstance(axes, (list, tuple)):
+            raise TypeError(
+                "[einsum] takes an equation and Tensors, or Tensors that are each followed by a "
+                f"list of axes, got {type(axes).__name__} for a list"
+            )
+
+    def name(axis: int | EllipsisType) -> str:
+        if axis is ...:
+            return "..."
+        number = whole(axis, "einsum", "an axis")
+        if not 0 <= number < len(LETTERS):
+            raise ValueError(f"[einsum] axes are numbers from 0 to {len(LETTERS) - 1}, got {axis}")
+        return LETTERS[number]
+
+    def named(axes: Sequence[int | EllipsisType]) -> str:
+        return "".join(map(name, axes))
+
+    equation = ",".join(map(named, lists))
+    if len(given) % 2:
+        equation += "->" + named(given[-1])
+    return equation, operands
 
 
 def _name_ellipses(equation: str, ndims: list[int]) -> str:

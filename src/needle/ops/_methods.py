@@ -47,7 +47,7 @@ METHODS: tuple[str, ...] = (
     # indices and masks
     "gather", "take", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill",
     "index_put", "scatter", "scatter_add", "scatter_reduce", "masked_fill", "masked_select",
-    "masked_scatter", "nonzero", "argwhere",
+    "masked_scatter", "nonzero", "nonzero_static", "argwhere",
     # products
     "matmul", "mm", "bmm", "mv", "dot", "inner", "outer", "addmm", "addmv", "addr", "addbmm",
     "baddbmm", "cross", "kron",

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Tensor, Untraceable
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, unpack, whole, wholes
 from ..typing import Axis, ShapeLike
 from ._indexing import getitem
 from ._joining import concatenate
+from ._reduction import cumsum
+from ._search import by_values, searchsorted
 from ._shape import broadcast_to, flip, permute, reshape, tile, unsqueeze
 from ._views import clone, flatten, ravel
 
@@ -297,7 +299,8 @@ def repeat_interleave(
     axis : int, optional
         None repeats the flattened elements. `dim` is another name.
     output_size : int, optional
-        The length of the result, which needle knows without it.
+        The length of that axis of the result, the sum of `repeats`. A compiled function needs it
+        where `repeats` is a Tensor.
 
     Returns
     -------
@@ -306,8 +309,8 @@ def repeat_interleave(
     Raises
     ------
     ValueError
-        If there are not as many numbers as slices, one is negative, or their sum is not
-        `output_size`.
+        If there are not as many numbers as slices, one is negative, or `output_size` is another
+        number. A compiled function raises IndexError where it is too large, later.
 
     Examples
     --------
@@ -324,7 +327,15 @@ def repeat_interleave(
         wide = unsqueeze(a, at + 1)
         shape = (*a.shape[: at + 1], repeats, *a.shape[at + 1 :])
         return flatten(broadcast_to(wide, shape), at, at + 1)
-    given = repeats.numpy() if isinstance(repeats, Tensor) else np.asarray(repeats)
+    try:
+        given = repeats.numpy() if isinstance(repeats, Tensor) else np.asarray(repeats)
+    except Untraceable as error:
+        assert isinstance(repeats, Tensor)
+        if output_size is None:
+            raise by_values(error, "repeat_interleave", "give output_size") from None
+        ends = cumsum(broadcast_to(repeats, (a.shape[at],)), 0)
+        places = Tensor(np.arange(output_size), device=a.device, requires_grad=False)
+        return getitem(a, ((slice(None),) * at) + (searchsorted(ends, places, right=True),))
     counts = wholes(given.reshape(-1).tolist(), "repeat_interleave", "repeats")
     if len(counts) not in (1, a.shape[at]) or any(n < 0 for n in counts):
         raise ValueError(

@@ -9,15 +9,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Tensor, Untraceable
 from ..backend_ndarray import is_float
-from ..backend_ndarray.layout import whole
+from ..backend_ndarray.layout import compact_strides, whole
 from ..typing import HostArray, Scalar
+from ._arithmetic import floor_divide, remainder
 from ._common import as_tensor
-from ._comparison import equal, less, less_equal, not_equal
+from ._comparison import (
+    equal,
+    greater_equal,
+    less,
+    less_equal,
+    logical_and,
+    not_equal,
+    where,
+)
 from ._indexing import PutItem, gather, index_data
+from ._joining import concatenate, stack
 from ._reduction import summation
 from ._shape import reshape, unsqueeze
+from ._sorting import argsort
 
 
 def nonzero(a: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
@@ -41,15 +52,84 @@ def nonzero(a: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
     >>> ndl.nonzero(ndl.Tensor([0, 5])).tolist()
     [[1]]
     """
-    found = (
-        np.nonzero(np.atleast_1d(a.numpy()) if as_tuple else a.numpy())
-        if a.ndim
-        else (np.nonzero(np.atleast_1d(a.numpy())))
+    host = read(
+        a, "nonzero", "use ndl.nonzero_static(x, size=n), or ndl.where in place of a selection"
     )
+    found = np.nonzero(host if a.ndim else np.atleast_1d(host))
     if as_tuple:
         return tuple(_constant(i, a) for i in found)
     rows = np.stack(found, 1) if a.ndim else np.zeros((len(found[0]), 0), np.int64)
     return _constant(rows, a)
+
+
+def read(a: Tensor, what: str, instead: str = "") -> HostArray:
+    """The numbers of a Tensor on which the shape of a result depends.
+
+    Raises Untraceable, which says what to do instead, where a compiled function has none.
+    """
+    try:
+        return a.numpy()
+    except Untraceable as error:
+        raise by_values(error, what, instead) from None
+
+
+def by_values(error: Untraceable, what: str, instead: str) -> Untraceable:
+    """The error that a shape depends on values, at the line that `error` names."""
+    return error.saying(
+        f"[{what}] the shape of the result depends on values, which a compiled function does not "
+        f"know: call it outside of ndl.jit and pass its result in{instead and ', or ' + instead}."
+    )
+
+
+def nonzero_static(a: Tensor, size: int, fill_value: int = -1) -> Tensor:
+    """The indices of the first `size` elements that are not 0, a row each; int64.
+
+    The shape does not depend on the values, so that compiled functions may contain it.
+
+    Parameters
+    ----------
+    a : Tensor
+        Of any shape and dtype.
+    size : int
+        The number of rows.
+    fill_value : int, default -1
+        What stands in the rows beyond the number of such elements.
+
+    Returns
+    -------
+    Tensor
+        (size, axes), int64.
+
+    Raises
+    ------
+    ValueError
+        If `size` is negative.
+
+    Examples
+    --------
+    >>> import needle as ndl
+    >>> ndl.nonzero_static(ndl.Tensor([0, 5, 0, 7]), size=3).tolist()
+    [[1], [3], [-1]]
+    """
+    size = whole(size, "nonzero_static", "size")
+    if size < 0:
+        raise ValueError(f"[nonzero_static] size must not be negative, got {size}")
+    is_found = not_equal(reshape(a, (-1,)), 0)
+    count = min(size, is_found.shape[0])
+    # The sort is stable: the elements that are not 0 come first, in their order.
+    places = argsort(equal(is_found, False).astype("int32"))[:count]
+    columns = [
+        remainder(floor_divide(places, stride), n)
+        for n, stride in zip(a.shape, compact_strides(a.shape), strict=True)
+    ]
+    rows = stack(columns, 1) if columns else reshape(places, (count, 0))
+    numbers = _constant(np.arange(count), a)
+    is_row = reshape(less(numbers, summation(is_found)), (count, 1))
+    rows = where(is_row, rows, fill_value)
+    if count == size:
+        return rows
+    rest = np.full((size - count, a.ndim), fill_value)
+    return concatenate([rows, _constant(rest, a)], 0)
 
 
 def argwhere(a: Tensor) -> Tensor:
@@ -112,7 +192,8 @@ def unique(
     >>> ndl.unique(ndl.Tensor([3, 1, 3]))
     needle.Tensor([1. 3.])
     """
-    found = np.unique(a.numpy(), return_inverse=True, return_counts=True, axis=axis)
+    host = read(a, "unique")
+    found = np.unique(host, return_inverse=True, return_counts=True, axis=axis)
     values = Tensor(found[0], device=a.device, dtype=a.dtype, requires_grad=False)
     inverse = found[1].reshape(a.shape if axis is None else -1)
     extra = [
@@ -150,7 +231,8 @@ def unique_consecutive(
     >>> ndl.unique_consecutive(ndl.Tensor([1, 1, 2, 1]))
     needle.Tensor([1. 2. 1.])
     """
-    host = a.numpy().reshape(-1) if axis is None else np.moveaxis(a.numpy(), axis, 0)
+    numbers = read(a, "unique_consecutive")
+    host = numbers.reshape(-1) if axis is None else np.moveaxis(numbers, axis, 0)
     differs = np.ones(len(host), bool)
     if len(host):
         differs[1:] = (host[1:] != host[:-1]).reshape(len(host) - 1, -1).any(1)
@@ -192,7 +274,12 @@ def bincount(a: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     """
     if a.dtype.kind not in "iu" or a.ndim != 1:
         raise TypeError(f"[bincount] needs a vector of integers, got {a.dtype} of shape {a.shape}")
-    host = a.numpy()
+    try:
+        host = a.numpy()
+    except Untraceable as error:
+        if not minlength:
+            raise by_values(error, "bincount", "give minlength") from None
+        return _counted(a, weights, whole(minlength, "bincount", "minlength"))
     if host.size and host.min() < 0:
         raise ValueError("[bincount] the integers must not be negative")
     n = max(whole(minlength, "bincount", "minlength"), int(host.max()) + 1 if host.size else 0)
@@ -200,6 +287,15 @@ def bincount(a: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
         return _constant(np.bincount(host, minlength=n).astype(np.int64), a)
     added = weights if is_float(weights.dtype) else weights.astype("float64")
     return PutItem((n,), (index_data(a),))(added)
+
+
+def _counted(a: Tensor, weights: Tensor | None, n: int) -> Tensor:
+    """`bincount` of length `n`; a number beyond is an IndexError, when it is known."""
+    if weights is None:
+        weights = Tensor.make_const(a.device.ones(a.shape, "int64"))
+    elif not is_float(weights.dtype):
+        weights = weights.astype("float64")
+    return PutItem((n,), (index_data(where(less(a, 0), n, a)),))(weights)
 
 
 def isin(a: Tensor, values: Tensor | Sequence[Scalar], invert: bool = False) -> Tensor:
@@ -350,13 +446,27 @@ def histc(a: Tensor, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Ten
     >>> ndl.histc(ndl.Tensor([1, 2, 2]), 2)
     needle.Tensor([1. 2.])
     """
-    host = a.numpy()
+    try:
+        host = a.numpy()
+    except Untraceable as error:
+        if min == max:
+            raise by_values(error, "histc", "give min and max") from None
+        return _histogram(reshape(a, (-1,)), bins, min, max)
     if min == max:
         min, max = (float(host.min()), float(host.max())) if host.size else (0.0, 1.0)
     if min == max:
         min, max = min - 1, max + 1
     counts, _ = np.histogram(host, bins, (min, max))
     return Tensor(counts, device=a.device, dtype=a.dtype, requires_grad=False)
+
+
+def _histogram(a: Tensor, bins: int, low: float, high: float) -> Tensor:
+    edges = Tensor(np.linspace(low, high, bins + 1), device=a.device, dtype=a.dtype)
+    bucket = searchsorted(edges.detach(), a, right=True) - 1
+    bucket = where(equal(a, high), bins - 1, bucket)
+    is_inside = logical_and(greater_equal(a, low), less_equal(a, high))
+    bucket = where(is_inside, bucket, 0)
+    return PutItem((bins,), (index_data(bucket),))(is_inside.astype(a.dtype))
 
 
 __all__ = [
@@ -366,6 +476,7 @@ __all__ = [
     "histc",
     "isin",
     "nonzero",
+    "nonzero_static",
     "searchsorted",
     "unique",
     "unique_consecutive",

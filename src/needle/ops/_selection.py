@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, no_grad
-from ..backend_ndarray import NDArray, is_float
+from ..autograd import Tensor, Untraceable, no_grad
+from ..autograd.operators import MASKED_VALUES
+from ..backend_ndarray import NDArray, indexing, is_float
 from ..backend_ndarray.layout import normalize_axis
 from ..operands import ArrayLike, Index
 from ..typing import HostArray, Scalar
@@ -225,7 +227,15 @@ def put(a: Tensor, key: Index, value: Tensor | Scalar, accumulate: bool = False)
     """
     data = index_data(key)
     place = PutItem(a.shape, data)
-    shape = a.detach().realize_cached_data()[data].shape
+    try:
+        shape = a.detach().realize_cached_data()[data].shape
+    except Untraceable as error:
+        if not indexing.has_mask(data) or accumulate:
+            raise
+        new = as_tensor(value, a).astype(a.dtype)
+        if new.ndim > (a.ndim - data.ndim if isinstance(data, NDArray) else 0):
+            raise error.saying(MASKED_VALUES) from None
+        return _put_where(a, data, new)
     given = as_tensor(value, a).astype(a.dtype)
     extra = given.ndim - len(shape)
     if extra > 0 and given.shape[:extra] == (1,) * extra:  # as NumPy takes it
@@ -245,6 +255,14 @@ def put(a: Tensor, key: Index, value: Tensor | Scalar, accumulate: bool = False)
         return a
     chosen = getitem(reshape(new, (-1,)), (source - 1) * (source > 0).astype("int64"))
     return where(source > 0, chosen, a)
+
+
+def _put_where(a: Tensor, data: Any, value: Tensor) -> Tensor:
+    """`put` at a mask whose values are not known: of one number, or of what every place gets."""
+    with no_grad():
+        is_chosen = a.device.zeros(a.shape, "bool")
+        is_chosen[data] = True
+    return where(Tensor.make_const(is_chosen), value, a)
 
 
 def index_put(
