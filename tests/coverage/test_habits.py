@@ -239,3 +239,47 @@ def test_buffers_are_replaced_by_tensors() -> None:
     assert module.mean.tolist() == [2.75, 2.75]
     with pytest.raises(TypeError, match="buffer"):
         module.mean = np.zeros(2)
+
+
+def random_equation(random: np.random.RandomState) -> tuple[str, list[np.ndarray]]:
+    """An equation of one to three operands, with `...`, repeated letters and axes of length 1."""
+    letters = list("abcde")
+    lengths = {c: random.randint(1, 4) for c in letters}
+    inputs, arrays = [], []
+    for _ in range(random.randint(1, 4)):
+        names = list(random.choice(letters, random.randint(0, 4)))
+        shape = [lengths[c] for c in names]
+        if random.rand() < 0.3:
+            at = random.randint(0, len(names) + 1)
+            shape[at:at] = [2, 1][: random.randint(0, 3)]
+            names.insert(at, "...")
+        inputs.append("".join(names))
+        arrays.append(np.asarray(random.normal(size=shape)))
+    equation = ",".join(inputs)
+    if random.rand() < 0.6:
+        known = sorted(set(equation) - set(".,"))
+        chosen = list(random.permutation(known))[: random.randint(0, len(known) + 1)]
+        equation += "->" + "..." * ("..." in equation) + "".join(chosen)
+    return equation, arrays
+
+
+def test_random_equations() -> None:
+    """Those that PyTorch takes give its numbers; those that it refuses are refused."""
+    torch = pytest.importorskip("torch")
+    random = np.random.RandomState(0)
+    taken = 0
+    for _ in range(200):
+        equation, arrays = random_equation(random)
+        note = f"{equation} of {[x.shape for x in arrays]}"
+        ours = [ndl.Tensor(x, dtype="float64") for x in arrays]
+        try:
+            expected = torch.einsum(equation, *map(torch.tensor, arrays)).numpy()
+        except RuntimeError:
+            with pytest.raises(ValueError, match="einsum"):
+                ndl.einsum(equation, *ours)
+            continue
+        taken += 1
+        result = ndl.einsum(equation, *ours)
+        assert result.shape == expected.shape, note
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-10, atol=1e-12, err_msg=note)
+    assert taken > 120

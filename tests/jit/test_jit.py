@@ -444,6 +444,7 @@ def test_a_label_out_of_range_is_an_error_before_anything_is_updated():
     np.testing.assert_array_equal(model.weight.numpy(), before)
 
 
+@pytest.mark.filterwarnings("ignore:.*each value of the numbers")
 def test_many_kinds_of_arguments_are_reported(monkeypatch):
     monkeypatch.setenv("NEEDLE_JIT", "evaluate")
     f = ndl.jit(lambda x, n: x + n)

@@ -189,6 +189,7 @@ def test_programs_go_with_their_function_and_with_their_arguments():
     assert not thing.w._programs
 
 
+@pytest.mark.filterwarnings("ignore:.*each value of the numbers")
 def test_programs_beyond_the_limit_go():
     thing, x = Plain(), weights(3, 4)
     function = ndl.jit(lambda thing, x, k: thing.w * x + k)

@@ -128,3 +128,24 @@ def test_numbers_beyond_the_size_are_an_error() -> None:
         ndl.nonzero_static(ndl.ones(2), size=-1)
     with pytest.raises(ValueError, match="sum to 3"):
         ndl.repeat_interleave(ndl.ones(2), [1, 2], output_size=4)
+
+
+def test_indices_that_are_computed_inside() -> None:
+    def step(x: Any) -> list[Any]:
+        order, largest, sign = x.argsort(1), x.argmax(1), (x > 0).long()
+        y, z = x * 1.0, x * 1.0
+        y[largest % 4, largest] += 1.0
+        z[largest % 4] = 0.0
+        zeros = ndl.zeros_like(x)
+        results = [
+            y, z, ndl.gather(x, 1, order), ndl.scatter(zeros, 1, order, x * 2.0),
+            ndl.index_add(ndl.zeros(5, 5, dtype=x.dtype), 0, largest, x),
+            ndl.scatter_add(zeros, 1, sign, x), x[largest % 4, largest],
+            ndl.take_along_dim(x, order, 1), ndl.index_select(x, 1, largest),
+            ndl.scatter_reduce(zeros, 1, sign, x, "amax"),
+        ]  # fmt: skip
+        return [*results, ndl.grad(sum((r * r).sum() for r in results), [x])[0]]
+
+    x = ndl.Tensor(np.random.RandomState(0).randn(4, 5), dtype="float64")
+    for i, (found, expected) in enumerate(zip(ndl.jit(step)(x), step(x), strict=True)):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-10, err_msg=str(i))
