@@ -184,10 +184,6 @@ MISTAKES = [
         "write x.permute(0, 3, 1, 2)",
     ),
     Mistake(
-        "one image", lambda: nn.Conv2d(3, 4, 3)(ndl.tensor(array(3, 8, 8))), ValueError,
-        "write x.unsqueeze(0)",
-    ),
-    Mistake(
         "gray images", lambda: nn.Conv2d(1, 4, 3)(ndl.tensor(array(5, 8, 8))), ValueError,
         "write x.unsqueeze(1)",
     ),

@@ -378,8 +378,8 @@ def _check_image(layer: Module, x: Tensor, channels: int) -> None:
         instead = ""
         if x.ndim == 4 and x.shape[3] == channels:
             instead = ": write x.permute(0, 3, 1, 2)"
-        elif x.ndim == 3 and channels in (1, x.shape[0]):
-            instead = f": write x.unsqueeze({0 if x.shape[0] == channels else 1})"
+        elif x.ndim == 3 and channels == 1:
+            instead = ": write x.unsqueeze(1)"
         raise ValueError(
             f"[{type(layer).__name__}] needs input (N, {channels}, H, W), got shape {x.shape}"
             + instead

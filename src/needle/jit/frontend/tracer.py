@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from ...autograd import Tensor, find_topo_sort
 from ...autograd import Value as AutogradValue
 from ...autograd.modes import timestamp
+from ...autograd.unused import lost
 from ...backend_ndarray import HostNumber, NDArray
 from ..ir.graph import Value, whole
 from .arguments import Action, Arguments
@@ -151,6 +152,7 @@ class Tracer:
         source.grad = grad
         if grad is None:
             self.lost_gradients.discard(id(value))
+            lost.pop(id(value), None)  # what was lost before the call is no part of a sum either
         return True
 
     def _uses_gradient(self, source: Source, by_reading: bool = True) -> None:

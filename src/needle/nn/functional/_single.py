@@ -16,7 +16,8 @@ def takes_single(axes: int | None, method: bool = False) -> Callable[[_Function]
     """Let a function of (N, C, …) take one example (C, …), too; its results have no axis N then.
 
     `axes` is the number of axes after C; None reads it from `self.axes`. The input is the first
-    argument, or the first after `self` of a method.
+    argument, or the first after `self` of a layer's method. An input whose first axis is not the
+    layer's number of channels goes to the method as it is: its error names the shape that came.
     """
     at = int(method)
 
@@ -26,6 +27,8 @@ def takes_single(axes: int | None, method: bool = False) -> Callable[[_Function]
             x = args[at] if len(args) > at else options.get("input")
             ndim = (args[0].axes if axes is None else axes) + 1
             if not isinstance(x, Tensor) or x.ndim != ndim:
+                return function(*args, **options)
+            if method and x.shape[0] != args[0].in_channels:
                 return function(*args, **options)
             batch = ops.unsqueeze(x, 0)
             if len(args) > at:
