@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import needle as ndl
+from needle import nn
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +32,32 @@ def test_what_used_the_old_value_says_so() -> None:
         old.sum().backward()
 
 
+def test_a_view_that_alone_knows_its_memory_is_changed() -> None:
+    x = ndl.Tensor([1.0, 2.0, 3.0, 4.0])
+    rows = (x * 3.0).reshape(2, 2)
+    rows[0] = 0.0
+    rows.mul_(2.0)
+    rows.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [0, 0, 6, 6])
+
+    layer = nn.Conv2d(1, 1, 1, bias=False)  # its result is a view of channels-last images
+
+    def loss(images: ndl.Tensor) -> ndl.Tensor:
+        y = layer(images)
+        y[y < 0] = 0.0
+        y.mul_(2.0)
+        layer.zero_grad()
+        total = y.sum()
+        total.backward()
+        return total
+
+    images = ndl.tensor(np.arange(-2.0, 2.0).reshape(1, 1, 2, 2))
+    for step in (loss, ndl.jit(loss)):
+        layer.weight.data = ndl.ones(1, 1, 1, 1)
+        assert step(images).item() == 2.0
+        np.testing.assert_array_equal(layer.weight.grad.numpy().ravel(), [2.0])
+
+
 def test_in_place_refuses() -> None:
     leaf = ndl.Tensor([1.0, 2.0])
     with pytest.raises(RuntimeError, match="leaf that requires a gradient"):
@@ -41,6 +68,9 @@ def test_in_place_refuses() -> None:
     h = leaf * 1.0
     with pytest.raises(RuntimeError, match="view of another one"):
         h[0:1].zero_()
+    rows = h.reshape(1, 2)
+    with pytest.raises(RuntimeError, match=r"write x = x.clone\(\)"):
+        rows[0] = 0.0
     with pytest.raises(ValueError, match="works in place"):
         ndl.zeros(2).add_(ndl.ones(3, 2))
     with pytest.raises(TypeError):

@@ -34,7 +34,6 @@ DIFFERENT = {
     "linalg.pinv.singular": "its sample is a product that the operator makes",
     "linalg.eigh": "the sign of a vector is free",
     "linalg.svd": "the sign of a vector is free",
-    "nn.functional.max_unpool2d": "values of equal indices add up",
     "nn.functional.ctc_loss": "PyTorch's gradient takes in that of the softmax before it",
     "quantile": "the quantiles are constants",
     "linalg.norm.subgradients_at_zero": "negative orders at 0",
@@ -57,10 +56,6 @@ REFUSED = {
         "nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.batch_norm "
         "nn.functional.multi_margin_loss nn.functional.multilabel_margin_loss cat tensordot "
         "nn.functional.conv_transpose2d nn.functional.conv_transpose3d"
-    ),
-    "indices in three axes, and of bins": (
-        "nn.functional.max_pool3d nn.functional.adaptive_max_pool1d "
-        "nn.functional.adaptive_max_pool2d nn.functional.adaptive_max_pool3d"
     ),
     "padding by a negative amount in modes other than constant": "nn.functional.pad",
     "the nuclear norm, which is in linalg": "norm",

@@ -7,6 +7,7 @@ The functions of `needle.ops` that are methods, such as `x.flip(0)`, are put her
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, TypedDict, Unpack
 
@@ -334,10 +335,14 @@ class TorchMethods(Methods):
         data = self.realize_cached_data()
         for x in self.inputs if self.op is not None else ():
             given = x.realize_cached_data()
-            if isinstance(given, NDArray) and given._handle is data._handle:
+            if not isinstance(given, NDArray) or given._handle is not data._handle:
+                continue
+            # References of `inputs`, of this loop and of the call: nobody else can see `x`.
+            if sys.getrefcount(x) > 3:
+                instead = "x = x.clone()" if name == "setitem" else f"x = x.{name.rstrip('_')}(…)"
                 raise RuntimeError(
                     f"[{name}] this Tensor is a view of another one that is part of a graph, which "
-                    f"would not change with it; write x = x.{name.rstrip('_')}(…) for a new Tensor"
+                    f"would not change with it; write {instead} for a new Tensor"
                 )
 
     def copy_(self, source: Tensor | Scalar) -> Self:

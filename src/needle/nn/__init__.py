@@ -347,3 +347,7 @@ if TYPE_CHECKING:
     from . import modules
 else:  # type checkers would take any name for one of the module
     __getattr__ = names_of(__name__, "torch.nn", {"modules": ".modules"})
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol, overload
 import numpy as np
 
 from ... import init, ops
-from ...autograd import Tensor
+from ...autograd import Tensor, TensorOp, no_grad
+from ...backend_ndarray import NDArray
 from ...typing import Extent, Shape
 from ..arguments import positive_int
 from ._pooling import OutputSize, Pooling, adaptive_sizes, each, pooled_below, pooled_bins
@@ -304,6 +305,28 @@ def fractional_max_pool3d(
 # ---- back ---------------------------------------------------------------------------------------
 
 
+class _PutBack(TensorOp):
+    """Elements (N, C, n) at their indices in (N, C, length), zeros elsewhere.
+
+    Where kernels overlap, elements with one index are one maximum: it is written, not added up, and
+    each of them gets the gradient of its place.
+    """
+
+    saves_values = False
+
+    def __init__(self, indices: Tensor, length: int) -> None:
+        self.indices, self.length = indices, length
+
+    def compute(self, a: NDArray) -> NDArray:
+        empty = Tensor.make_const(a.device.zeros((*a.shape[:2], self.length), a.dtype))
+        with no_grad():
+            written = ops.scatter(empty, 2, self.indices, Tensor.make_const(a))
+        return written.realize_cached_data()
+
+    def gradient(self, out_grad: Tensor, node: Tensor) -> Tensor:
+        return ops.gather(out_grad, 2, self.indices)
+
+
 def _max_unpool(
     axes: int, x: Tensor, indices: Tensor, kernel_size: Extent, stride: Extent | None,
     padding: Extent, output_size: Sequence[int] | None,
@@ -324,9 +347,8 @@ def _max_unpool(
         target = tuple((m - 1) * s - 2 * p + k for m, s, p, k in geometry)
     else:
         target = tuple(positive_int(what, "output_size", m) for m in tuple(output_size)[-axes:])
-    empty = init.zeros(n, channels, prod(target), device=x.device, dtype=x.dtype)
     flat = n, channels, prod(size)
-    spread = ops.scatter_add(empty, 2, indices.reshape(flat), x.reshape(flat))
+    spread = _PutBack(indices.reshape(flat), prod(target))(x.reshape(flat))
     return spread.reshape((n, channels, *target))
 
 
