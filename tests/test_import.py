@@ -10,8 +10,8 @@ import pytest
 # Packages of needle and of Python that take milliseconds each.
 LATE = (
     "needle.data", "needle.distributions", "needle.fft", "needle.linalg", "needle.io",
-    "needle.models", "needle.train", "needle.disk_cache", "needle.backend_ndarray.cuda",
-    "needle.jit.frontend", "needle.nn.modules", "needle.absent_names",
+    "needle.nn", "needle.optim", "needle.models", "needle.train", "needle.disk_cache",
+    "needle.backend_ndarray.cuda", "needle.jit.frontend", "needle.absent_names",
     "string", "pathlib", "tempfile", "shutil", "hashlib",
     "urllib", "json", "multiprocessing", "concurrent.futures", "ctypes.util",
 )  # fmt: skip
@@ -28,7 +28,9 @@ def test_what_a_first_program_does_not_need_is_imported_late() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["data", "distributions", "fft", "linalg", "io", "models"])
+@pytest.mark.parametrize(
+    "name", ["data", "distributions", "fft", "linalg", "io", "models", "nn", "optim"]
+)
 def test_packages_that_are_imported_late_are_attributes(name: str) -> None:
     run(f"import needle as ndl; assert ndl.{name}.__name__ == 'needle.{name}'")
     run(f"from needle import {name}; assert {name}.__name__ == 'needle.{name}'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import amp, autograd, init, nn, numpy_calls, ops, optim, random, torch_cuda
+from . import amp, autograd, init, numpy_calls, ops, random, torch_cuda
 from .amp import autocast, is_autocast_enabled
 from .autograd import (
     Tensor,
@@ -426,6 +426,8 @@ if TYPE_CHECKING:
         io,
         linalg,
         models,
+        nn,
+        optim,
         simple_ml,
         special,
         train,
@@ -446,6 +448,8 @@ _LAZY = (
     "io",
     "linalg",
     "models",
+    "nn",
+    "optim",
     "simple_ml",
     "special",
     "train",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from . import autograd
 from .autograd import Tensor, autocast_dtype, autocasting
@@ -23,9 +23,11 @@ from .backend_ndarray import NDArray, as_dtype, is_stored, is_traced
 from .backend_ndarray.layout import whole
 from .backend_selection import Device, as_device, cuda
 from .contexts import decorated
-from .optim import Optimizer
 from .tree import map_leaves
 from .typing import DTypeLike
+
+if TYPE_CHECKING:
+    from .optim import Optimizer
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
