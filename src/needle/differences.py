@@ -17,14 +17,16 @@ class DifferenceWarning(UserWarning):
     """
 
 
-def tell(difference: str, text: str, stacklevel: int) -> None:
-    """Warn of a difference, unless the process has been told of it.
+def tell(
+    difference: str, text: str, stacklevel: int, category: type[Warning] = DifferenceWarning
+) -> None:
+    """Warn of a difference, or of another mistake, unless the process has been told of it.
 
     `stacklevel` counts from the caller, as in `warnings.warn`.
     """
     if difference not in _told:
         _told.add(difference)
-        warnings.warn(text, DifferenceWarning, stacklevel=stacklevel + 1)
+        warnings.warn(text, category, stacklevel=stacklevel + 1)
 
 
 def forget_told() -> None:

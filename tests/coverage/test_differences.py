@@ -178,3 +178,12 @@ def test_a_gradient_lost_outside_of_a_compiled_step() -> None:
     net.backward()
     with pytest.warns(ndl.DifferenceWarning, match=r"accumulate=True"):
         ndl.jit(net.step)()
+
+
+def test_scalars_in_lists_lose_their_gradient_as_in_pytorch() -> None:
+    angle = ndl.nn.Parameter(0.5)
+    ndl.tensor([[angle.detach(), 1.0], [2.0, 3.0]])
+    with pytest.warns(UserWarning, match=r"ndl\.stack"):
+        rotation = ndl.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+    assert not rotation.requires_grad
+    ndl.tensor([angle])

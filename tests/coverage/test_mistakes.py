@@ -106,6 +106,10 @@ MISTAKES = [
     Mistake("list into a layer", lambda: linear()([[1.0, 2.0, 3.0]]), TypeError, "ndl.tensor(x)"),
     Mistake("list of Tensors", lambda: linear()([X, X]), TypeError, "write ndl.stack(x)"),
     Mistake("sum of a list", lambda: ndl.sum([X, X]), TypeError, "write ndl.stack(a)"),
+    Mistake(
+        "gradients of Tensors in lists", lambda: ndl.tensor([[X], [linear()(X)]]), ValueError,
+        "ndl.stack",
+    ),
     Mistake("ragged lists", lambda: ndl.tensor([[1, 2], [3]]), ValueError, "different lengths"),
     Mistake("cat of two", lambda: ndl.cat(X, X), TypeError, "got Tensor: write [x, y]"),
     # ---- a forgotten .item()

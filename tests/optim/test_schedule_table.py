@@ -9,6 +9,7 @@ import pytest
 
 import needle as ndl
 from needle import optim
+from needle.differences import forget_told
 from needle.optim import lr_scheduler
 
 torch = pytest.importorskip("torch")
@@ -138,6 +139,91 @@ def test_a_rate_that_the_program_sets_is_the_base_of_the_next_schedule() -> None
     assert lr_scheduler.ConstantLR(optimizer, 0.5).get_last_lr() == [1.0, 1.0]
 
 
+CYCLES: dict[str, Make] = {
+    "one-cycle": lambda m, o: m.OneCycleLR(o, [0.05, 0.02], total_steps=14),
+    "one-cycle-three": lambda m, o: m.OneCycleLR(
+        o, 0.05, 14, None, None, 0.4, "linear", True, [0.7, 0.6], 0.9, 5.0, 100.0, True),
+    "cyclic": lambda m, o: m.CyclicLR(
+        o, 0.001, 0.05, 3, 4, "triangular2", 1.0, None, "cycle", True, 0.6, [0.9, 0.8]),
+    "sequential": lambda m, o: m.SequentialLR(
+        o, [m.ConstantLR(o, 0.5), m.CyclicLR(o, 0.01, 0.05, 3), m.ConstantLR(o, 0.5)], [3, 9]),
+}  # fmt: skip
+CYCLED: dict[str, Make] = {
+    "sgd": lambda m, p: m.SGD(p, lr=0.1, momentum=0.9, dampening=0),
+    "sgd-without": lambda m, p: m.SGD(p, lr=0.1, dampening=0),
+    "nesterov": lambda m, p: m.SGD(p, lr=0.1, momentum=0.9, dampening=0, nesterov=True),
+    "rmsprop": lambda m, p: m.RMSprop(p, lr=0.1),
+    "adam": lambda m, p: m.Adam(p, lr=0.1, betas=(0.5, 0.99)),
+    "adamw": lambda m, p: m.AdamW(p, lr=0.1, amsgrad=True),
+    "radam": lambda m, p: m.RAdam(p, lr=0.1),
+    "adamax": lambda m, p: m.Adamax(p, lr=0.1),
+}
+
+
+def cycled(m: Any, schedules: Any, parameters: list[Any]) -> list[tuple[Any, Any]]:
+    """Each optimizer with each schedule of the momentum; two of the parameters for each."""
+    pairs, members = [], iter(parameters)
+    for make in CYCLES.values():
+        for make_optimizer in CYCLED.values():
+            optimizer = make_optimizer(m, [{"params": [next(members)]} for _ in range(2)])
+            pairs.append((optimizer, make(schedules, optimizer)))
+    return pairs
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of its SequentialLR
+@pytest.mark.parametrize("wrap", [lambda f: f, ndl.jit], ids=["eager", "compiled"])
+def test_the_momentum_cycles_as_pytorchs(wrap: Callable[[Any], Any]) -> None:
+    number = 2 * len(CYCLES) * len(CYCLED)
+    ours = [ndl.nn.Parameter([1.0, -2.0]) for _ in range(number)]
+    theirs = [torch.tensor([1.0, -2.0], requires_grad=True) for _ in range(number)]
+    pairs = cycled(optim, lr_scheduler, ours)
+    peers = cycled(torch.optim, torch.optim.lr_scheduler, theirs)
+
+    def train() -> None:
+        for optimizer, _ in pairs:
+            optimizer.zero_grad()
+        for p in ours:
+            (p**2 + p).sum().backward()
+        for optimizer, schedule in pairs:
+            optimizer.step()
+            schedule.step()
+
+    step = wrap(train)
+    for _ in range(13):
+        step()
+        for peer, _ in peers:
+            peer.zero_grad()
+        for q in theirs:
+            (q**2 + q).sum().backward()
+        for peer, schedule in peers:
+            peer.step()
+            schedule.step()
+        for (optimizer, _), (peer, _) in zip(pairs, peers, strict=True):
+            for group, other in zip(optimizer.param_groups, peer.param_groups, strict=True):
+                option = "betas" if "betas" in other else "momentum"
+                assert group[option] == pytest.approx(other[option], rel=1e-9)
+        if wrap is ndl.jit:
+            assert sum(map(len, step._programs.values())) == 1  # it serves every momentum
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        name = [(a, b) for a in CYCLES for b in CYCLED][i // 2]
+        assert p.numpy() == pytest.approx(q.detach().numpy(), rel=1e-4, abs=1e-5), name
+
+
+def test_a_step_of_the_schedule_before_the_first_of_the_optimizer_is_told_once() -> None:
+    forget_told()
+    p = ndl.nn.Parameter([1.0])
+    optimizer = optim.SGD([p], lr=0.1)
+    schedule = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    schedule.step()  # a program that only looks at the rates
+    p.sum().backward()
+    with pytest.warns(UserWarning, match="optimizer.step"):
+        schedule.step()
+    schedule.step()
+    forget_told()
+    optimizer.step()
+    schedule.step()
+
+
 @pytest.mark.parametrize("options", [
     {"patience": 2},
     {"patience": 1, "mode": "max", "factor": 0.5, "cooldown": 2},
@@ -191,8 +277,10 @@ def test_swalr() -> None:
         (ValueError, "T_0", lambda: lr_scheduler.CosineAnnealingWarmRestarts(ours(), 0)),
         (TypeError, "T_max", lambda: lr_scheduler.CosineAnnealingLR(ours(), 1.5)),
         (ValueError, "mode", lambda: lr_scheduler.CyclicLR(ours(), 0.1, 1.0, mode="sine")),
-        (ValueError, "cycle_momentum", lambda: lr_scheduler.CyclicLR(
-            ours(), 0.1, 1.0, cycle_momentum=True)),
+        (ValueError, "no momentum.*cycle_momentum=False", lambda: lr_scheduler.CyclicLR(
+            optim.Adagrad([ndl.nn.Parameter([1.0])]), 0.1, 1.0)),
+        (ValueError, "max_momentum", lambda: lr_scheduler.CyclicLR(
+            ours(), 0.1, 1.0, max_momentum=1.0)),
         (ValueError, "2 parameter groups", lambda: lr_scheduler.CyclicLR(ours(), [0.1] * 3, 1.0)),
         (ValueError, "total_steps", lambda: lr_scheduler.OneCycleLR(ours(), 1.0, epochs=3)),
         (ValueError, "milestones", lambda: lr_scheduler.SequentialLR(ours(), [], [3])),

@@ -7,6 +7,7 @@ All take the keywords `device` (the default device), `dtype` (which follows from
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,8 +17,14 @@ from ..backend_ndarray import NDArray, as_dtype, is_float
 from ..backend_ndarray.dtypes import python_number
 from ..backend_ndarray.layout import checked_shape, named_shape, whole
 from ..backend_selection import Device, as_device, default_float
+from ..differences import tell
 from ..synonyms import accepts_synonyms
 from ..typing import DTypeLike, HostArray, Scalar, ShapeLike
+
+CONSTANTS = (
+    "[tensor] the Tensors in the list become constants, to which no gradient flows: write "
+    "ndl.stack(data) to keep the gradient, or x.item() for a number"
+)
 
 
 def _made(
@@ -92,7 +99,7 @@ def tensor(
 
 def _literal(data: object) -> DTypeLike | None:
     """The dtype of Python numbers: int64 where all are integers, None for the default."""
-    if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
+    if isinstance(data, (list, tuple)) and _tell_of_constants(data):
         return None
     try:
         kind = np.asarray(data).dtype.kind
@@ -102,6 +109,26 @@ def _literal(data: object) -> DTypeLike | None:
             "Tensor of Tensors of several lengths"
         ) from None
     return "int64" if kind in "iu" else None
+
+
+def _tell_of_constants(data: Sequence[object]) -> bool:
+    """Say that gradients do not flow to Tensors in lists: PyTorch makes constants of scalars, with
+    a warning, and takes no others. Returns whether there are Tensors.
+    """
+    found = False
+    for x in data:
+        if isinstance(x, (list, tuple)):
+            found |= _tell_of_constants(x)
+        elif isinstance(x, Tensor):
+            found = True
+            if x.requires_grad and x.ndim:
+                raise ValueError(
+                    f"[tensor] data has a Tensor of shape {x.shape} that requires a gradient, "
+                    "which would be lost: write ndl.stack(data), or x.detach() for a constant"
+                )
+            if x.requires_grad:
+                tell("Tensors in lists", CONSTANTS, stacklevel=5, category=UserWarning)
+    return found
 
 
 def as_tensor(

@@ -17,3 +17,8 @@ def of_host(function: Callable[..., float], *numbers: float | HostNumber) -> flo
         return function(*(n.read() if isinstance(n, HostNumber) else n for n in numbers))
 
     return HostNumber(read, moving[0].as_array)
+
+
+def is_used(number: float | HostNumber) -> bool:
+    """Whether an option may have an effect: one that is read at every call may."""
+    return isinstance(number, HostNumber) or number != 0

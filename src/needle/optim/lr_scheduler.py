@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from ..module_names import names_of
-from .schedule import CosineLR, OneCycleLR, Schedule, StepLR, WarmupLR
+from .schedule import CosineLR, Schedule, StepLR, WarmupLR
 from .schedule_compose import ChainedScheduler, SequentialLR
-from .schedule_cycles import CosineAnnealingWarmRestarts, CyclicLR
+from .schedule_cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 from .schedule_factors import (
     ConstantLR,
     CosineAnnealingLR,

@@ -105,6 +105,9 @@ class NAdam(Optimizer):
             maximize=maximize,
         )
 
+    def _momentum_option(self) -> None:
+        """The products of NAdam's momenta are those of one beta1, which no schedule may change."""
+
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
         lr, beta1, beta2, eps = group["lr"], group["beta1"], group["beta2"], group["eps"]
         params, grads = decayed(batch, group, group["decoupled_weight_decay"])

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
@@ -170,6 +171,8 @@ class Optimizer:
     def __init__(self, params: Params, **defaults: object) -> None:
         self._name = type(self).__name__
         self._defaults = defaults
+        # Options that schedules change: a compiled step reads them at every call.
+        self._varied = {"lr"}
         self.params: list[Tensor] = []
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, State] = {}
@@ -292,7 +295,7 @@ class Optimizer:
         work = [(group, batch) for group in groups for batch in self._batches(group)]
         tracer = self._tracer()
         for group, batch in work:
-            options = group if tracer is None else _traced(batch, group, tracer)
+            options = group if tracer is None else self._traced(batch, group, tracer)
             for p, data in zip(batch.params, self._update(batch, options), strict=True):
                 p._replace_data(data.astype(p.dtype))
                 p.grad._drop_graph()
@@ -315,11 +318,44 @@ class Optimizer:
         groups, states = attributes["param_groups"], attributes["state"]
         tracer.guard_contents(groups)
         for group in groups:
-            tracer.guard_items(group, group.keys() - {"lr"})
+            tracer.guard_items(group, group.keys() - unwatched(self, "_varied"))
             tracer.guard_contents(group["params"])
         tracer.guard_contents(states)
         for state in states.values():
             tracer.guard_items(state, state.keys() - {"step"})
+
+    def _traced(self, batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
+        """The group for a trace: varied options and the count of steps are new at every call."""
+        batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
+        # An option that the function sets comes to it after the host's numbers.
+        varied = [n for n in unwatched(self, "_varied") if not tracer.is_set(group, n)]
+        now = {name: tracer.host_number(partial(group.__getitem__, name)) for name in varied}
+        return {**group, **now}
+
+    # ---- the momentum as schedules cycle it ------------------------------------------------------
+
+    def _momentum_option(self) -> str | None:
+        """The option that is the momentum, or None."""
+        return next((name for name in ("beta1", "momentum") if name in self._defaults), None)
+
+    def _vary_momentum(self, schedule: str) -> None:
+        """Prepare for a schedule of the momentum. Raises ValueError where there is none."""
+        option = self._momentum_option()
+        if option is None:
+            raise ValueError(
+                f"[{schedule}] {self._name} has no momentum to cycle: pass cycle_momentum=False"
+            )
+        self._varied.add(option)
+
+    def _momenta(self) -> list[float] | None:
+        option = self._momentum_option()
+        return None if option is None else [group[option] for group in self.param_groups]
+
+    def _set_momenta(self, momenta: list[float]) -> None:
+        option = self._momentum_option()
+        if option is not None:
+            for group, momentum in zip(self.param_groups, momenta, strict=True):
+                group[option] = momentum
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
         """The new data of the batch's parameters; moments are updated on the way."""
@@ -504,14 +540,6 @@ def _member_instead(p: object) -> str:
     if is_of_torch(p):
         return ": PyTorch's cannot be trained here; copy the values by nn.from_torch_state_dict"
     return ": write nn.Parameter(x)" if isinstance(p, (np.ndarray, list)) else ""
-
-
-def _traced(batch: Batch, group: Group, tracer: autograd.Tracer) -> Group:
-    """The group for a trace: its learning rate and the count of steps are new at every call."""
-    batch.step = tracer.host_number(batch.count)  # type: ignore[assignment]
-    if tracer.is_set(group, "lr"):  # by the function, which comes to it after the host's numbers
-        return group
-    return {**group, "lr": tracer.host_number(lambda: group["lr"])}
 
 
 def _copied(state: Saved) -> State:

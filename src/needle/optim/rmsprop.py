@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..backend_ndarray import NDArray
+from .host_numbers import is_used
 from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
 
 
@@ -110,7 +111,7 @@ class RMSProp(Optimizer):
             batch.set_moments("average", means)
             squares = [v - a * a for v, a in zip(squares, means, strict=True)]
         steps = [g / (v.sqrt() + eps) for v, g in zip(squares, grads, strict=True)]
-        if momentum:
+        if is_used(momentum):
             momenta = batch.moments("momentum")
             steps = [momentum * u + s for u, s in zip(momenta, steps, strict=True)]
             batch.set_moments("momentum", steps)

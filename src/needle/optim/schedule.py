@@ -13,14 +13,19 @@ from typing import SupportsIndex
 from weakref import WeakKeyDictionary
 
 from .. import autograd
+from ..differences import tell
 from ..given import shown, type_name
-from ..synonyms import accepts_synonyms
 from .optimizer import Optimizer, Saved, State
 
 # The rate that a schedule has set last for a group of an optimizer, and the rate it began from: a
 # schedule made after another of the same optimizer has the same base.
 _set_by_schedules: WeakKeyDictionary[Optimizer, dict[int, tuple[float, float]]]
 _set_by_schedules = WeakKeyDictionary()
+
+ORDER = (
+    "a schedule's step() before the first optimizer.step() passes over the first learning rate: "
+    "call optimizer.step() first, then the schedule's step()"
+)
 
 
 @autograd.watched
@@ -103,16 +108,23 @@ class Schedule:
 
     def _step(self) -> None:
         self._join()
-        steps, rates = self.steps, self.lrs
-        autograd.log_undo(lambda: self._set(steps, rates))
-        self._set(steps + 1, self._rates(steps + 1))
+        _tell_of_order(self.optimizer)
+        steps, rates, momenta = self.steps, self.lrs, self.optimizer._momenta()
+        autograd.log_undo(lambda: self._set(steps, rates, momenta))
+        self._set(steps + 1, self._rates(steps + 1), self._momenta(steps + 1))
 
     def _rates(self, step: int) -> list[float]:
         """The rate of each group after `step` steps."""
         return [self.rate(step, base) for base in self.base_lrs]
 
-    def _set(self, steps: int, rates: list[float]) -> None:
+    def _momenta(self, step: int) -> list[float] | None:
+        """The momentum of each group after `step` steps; None where it stays as it is."""
+        return None
+
+    def _set(self, steps: int, rates: list[float], momenta: list[float] | None) -> None:
         self.steps = steps
+        if momenta is not None:
+            self.optimizer._set_momenta(momenta)
         known = _set_by_schedules.setdefault(self.optimizer, {})
         for index, group in enumerate(self.optimizer.param_groups):
             group["lr"] = rates[index]
@@ -133,7 +145,7 @@ class Schedule:
         return self.steps
 
     def _apply(self) -> None:
-        self._set(self.steps, self._rates(self.steps))
+        self._set(self.steps, self._rates(self.steps), self._momenta(self.steps))
 
     def state_dict(self) -> State:
         """Return what `load_state_dict` needs to continue."""
@@ -241,118 +253,6 @@ class CosineLR(Schedule):
         return cosine(base, self.min_lr, min(step / self.total_steps, 1.0))
 
 
-class OneCycleLR(Schedule):
-    """One cycle: the rate rises to `max_lr` and then falls far below where it began.
-
-    It begins at max_lr / div_factor and ends at that rate / final_div_factor, where it stays. With
-    `three_phase` it comes down to where it began as fast as it rose, and then falls to the end.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimizer whose learning rates are set.
-    max_lr : float or sequence of float
-        The largest rate, or that of each group.
-    total_steps : int, optional
-        The number of steps of the cycle; epochs · steps_per_epoch where it is not given.
-    epochs, steps_per_epoch : int, optional
-        The number of epochs, and of steps in each.
-    pct_start : float, default 0.3
-        The part of the steps that goes up, in [0, 1].
-    anneal : {"cos", "linear"}, default "cos"
-        Whether the rate follows half a cosine each way, or straight lines. `anneal_strategy` is
-        another name of this argument.
-    cycle_momentum : bool, default False
-        PyTorch also varies the momentum, and by default; here only False is possible.
-    div_factor : float, default 25.0
-        `max_lr` divided by the first rate.
-    final_div_factor : float, default 1e4
-        The first rate divided by the last.
-    three_phase : bool, default False
-        Whether the way down has two phases.
-    last_epoch : int, default -1
-        The number of the last step of a run that goes on.
-
-    Raises
-    ------
-    TypeError
-        If `total_steps` is not an integer.
-    ValueError
-        If an argument is out of range.
-
-    References
-    ----------
-    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
-    Rates", 2018.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> optimizer = ndl.optim.SGD([ndl.nn.Parameter([1.0])])
-    >>> cycle = ndl.optim.OneCycleLR(optimizer, 1.0, total_steps=5, pct_start=0.6, anneal="linear")
-    >>> [round(cycle.rate(step, base=1.0), 3) for step in range(5)]
-    [0.04, 0.52, 1.0, 0.5, 0.0]
-    """
-
-    @accepts_synonyms
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_lr: float | Sequence[float],
-        total_steps: int | None = None,
-        epochs: int | None = None,
-        steps_per_epoch: int | None = None,
-        pct_start: float = 0.3,
-        anneal: str = "cos",
-        cycle_momentum: bool = False,
-        *,
-        div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
-        three_phase: bool = False,
-        last_epoch: int = -1,
-    ) -> None:
-        self.max_lrs = each_group("OneCycleLR", "max_lr", max_lr, optimizer)
-        if total_steps is None:
-            if epochs is None or steps_per_epoch is None:
-                raise ValueError("[OneCycleLR] needs total_steps, or epochs and steps_per_epoch")
-            total_steps = count("OneCycleLR", "epochs", epochs) * count(
-                "OneCycleLR", "steps_per_epoch", steps_per_epoch
-            )
-        self.total_steps = count("OneCycleLR", "total_steps", total_steps)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"[OneCycleLR] pct_start must be in [0, 1], got {pct_start}")
-        if not (div_factor > 0 and final_div_factor > 0):
-            raise ValueError(
-                f"[OneCycleLR] div_factor and final_div_factor must be positive, "
-                f"got {div_factor} and {final_div_factor}"
-            )
-        if anneal not in ("cos", "linear"):
-            raise ValueError(f"[OneCycleLR] anneal must be 'cos' or 'linear', got {anneal!r}")
-        refuse_cycled_momentum("OneCycleLR", cycle_momentum)
-        self._between = cosine if anneal == "cos" else line
-        # The step at which each phase ends, and the part of the largest rate that it ends with.
-        first, last, rise = 1 / div_factor, 1 / (div_factor * final_div_factor), pct_start
-        self._phases = [(0.0, first), (rise * self.total_steps - 1, 1.0)]
-        if three_phase:
-            self._phases.append((2 * rise * self.total_steps - 2, first))
-        self._phases.append((self.total_steps - 1, last))
-        super().__init__(optimizer, last_epoch)
-
-    def rate(self, step: int, base: float) -> float:
-        return self.max_lrs[0] * self._part(step)
-
-    def _rates(self, step: int) -> list[float]:
-        part = self._part(step)
-        return [of_group(self.max_lrs, i) * part for i in range(len(self.base_lrs))]
-
-    def _part(self, step: int) -> float:
-        """The part of the largest rate."""
-        for (start, before), (end, after) in zip(self._phases, self._phases[1:], strict=False):
-            if step <= end and end > start:
-                return self._between(before, after, (step - start) / (end - start))
-        return self._phases[-1][1]
-
-
 class WarmupLR(Schedule):
     """Linear warm-up from start_factor·base to base, then a constant rate or another schedule.
 
@@ -406,6 +306,14 @@ class WarmupLR(Schedule):
         return line(self.start_factor * top, top, step / self.warmup_steps)
 
 
+def _tell_of_order(optimizer: Optimizer) -> None:
+    """Warn where gradients wait for the optimizer's first step, which is to come before."""
+    states = autograd.unwatched(optimizer, "state").values()
+    waits = any(p.grad is not None for p in autograd.unwatched(optimizer, "params"))
+    if waits and not any(state.get("step", 1) for state in states):
+        tell("order of steps", ORDER, stacklevel=4, category=UserWarning)
+
+
 def cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
@@ -431,15 +339,6 @@ def each_group(
 def of_group(values: list[float], index: int) -> float:
     """The group's own value, or the last one: that of all groups, and of groups added later."""
     return values[min(index, len(values) - 1)]
-
-
-def refuse_cycled_momentum(schedule: str, cycle_momentum: bool) -> None:
-    """Raises ValueError if the momentum is to change: compiled steps hold it as a constant."""
-    if cycle_momentum:
-        raise ValueError(
-            f"[{schedule}] cycle_momentum=True is not supported: leave it out, and the momentum "
-            "stays as the optimizer has it"
-        )
 
 
 def index_of(schedule: str, name: str, value: SupportsIndex) -> int:

@@ -97,6 +97,10 @@ class SequentialLR(_Composed):
         schedule, since = self._at(step)
         return schedule._rates(since)
 
+    def _momenta(self, step: int) -> list[float] | None:
+        schedule, since = self._at(step)
+        return schedule._momenta(since)
+
 
 class ChainedScheduler(_Composed):
     """All schedules together: the base rate times the factor that each of them gives it.
@@ -144,3 +148,7 @@ class ChainedScheduler(_Composed):
             base * prod(rate / base if base else 0.0 for rate in of_group)
             for base, of_group in zip(self.base_lrs, rates, strict=True)
         ]
+
+    def _momenta(self, step: int) -> list[float] | None:
+        found = [schedule._momenta(step) for schedule in self.schedulers]
+        return next((momenta for momenta in reversed(found) if momenta is not None), None)

@@ -8,7 +8,7 @@ from ..autograd import Tensor, unwatched
 from ..backend_ndarray import NDArray
 from ..differences import tell
 from .clip import clip_grad_norm
-from .host_numbers import of_host
+from .host_numbers import is_used, of_host
 from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
 
 MOMENTUM = (
@@ -138,7 +138,7 @@ class SGD(Optimizer):
         elif dampening:  # PyTorch's momentum begins with the first gradient as it is
             part = dampening
             dampening = of_host(lambda step: part if step > 1 else 0.0, batch.step)
-        momenta = batch.moments("momentum") if momentum else []
+        momenta = batch.moments("momentum") if is_used(momentum) else []
         fused = batch.fused("sgd")
         if fused is not None:
             outs = batch.outputs()
@@ -148,7 +148,7 @@ class SGD(Optimizer):
             g + decay * p if decay else g for p, g in zip(batch.data, batch.grads, strict=True)
         ]
         steps = grads
-        if momentum:
+        if is_used(momentum):
             steps = [
                 momentum * u + (1 - dampening) * g for u, g in zip(momenta, grads, strict=True)
             ]
