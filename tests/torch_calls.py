@@ -25,6 +25,7 @@ BATCH = RNG.normal(size=(2, 4, 3))
 LEFT = np.array([[2, 0, 3, 1], [1, 3, 0, 2], [0, 0, 3, 3]])
 INDEX = np.array([2, 0, 2])
 UNIQUE = np.array([1, 0, 3])
+ZEROS = np.zeros((3, 4))
 MASK = X > 0
 INTEGERS = np.array([[7, -7, 3], [2, 5, -1]])
 OTHERS = np.array([[2, 2, -2], [3, 1, 4]])
@@ -85,6 +86,9 @@ ARITHMETIC = [
     call("fmod", X, POSITIVE), call("fmod", INTEGERS, OTHERS), call("pow", POSITIVE, 2.5),
     call("pow", POSITIVE, Y), call("float_power", POSITIVE, 2), call("neg", X),
     call("negative", X), call("positive", X), call("square", X), call("reciprocal", POSITIVE),
+    call("div", np.array([[np.inf, -7.0]]), 0.3, rounding_mode="trunc"),
+    call("div", INTEGERS, 0.3, rounding_mode="trunc"), call("fmod", ZEROS, POSITIVE),
+    call("copysign", INTEGERS, W), call("copysign", MASK, -1.0),
     call("lerp", X, Y, 0.3), call("lerp", X, Y, UNIT), call("addcmul", X, Y, POSITIVE, value=2),
     call("addcdiv", X, Y, POSITIVE, value=0.5), call("addcdiv", X, Y, POSITIVE),
     call("maximum", X, Y), call("minimum", X, Y), call("hypot", X, Y), call("copysign", X, Y),
@@ -103,8 +107,10 @@ FUNCTIONS = [
         "sqrt", "rsqrt", "log", "log2", "log10", "log1p",
     )),
     call("logit", UNIT), call("logit", UNIT, eps=0.3), call("logaddexp", X, Y),
-    call("xlogy", X, POSITIVE), call("nan_to_num", NAN), call("nan_to_num", NAN, 1.0, 2.0, -3.0),
-    call("round", X, decimals=1),
+    call("logaddexp", X, X), call("xlogy", X, POSITIVE), call("xlogy", ZEROS, POSITIVE),
+    call("xlogy", ZEROS.view(Constant), np.array(np.inf).view(Constant)),
+    call("nan_to_num", NAN), call("nan_to_num", NAN, 1.0, 2.0, -3.0),
+    call("round", X, decimals=1), call("round", np.array([1e4, 1.26], np.float16), decimals=1),
 ]  # fmt: skip
 
 COMPARISONS = [
@@ -115,7 +121,7 @@ COMPARISONS = [
     call("eq", X, 0.5), call("ge", X, 0),
     *(call(name, NAN) for name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf")),
     call("isclose", X, X + 1e-9, rtol=1e-12, atol=1e-8),
-    by_value("allclose", X, X + 1e-12), by_value("allclose", X, Y),
+    by_value("allclose", X, X + 1e-12), by_value("allclose", X, Y), call("isclose", MASK, X > 1),
     call("logical_and", MASK, Y), call("logical_or", MASK, Y > 0), call("logical_not", MASK),
     call("logical_xor", MASK, Y > 0), call("bitwise_and", INTEGERS, OTHERS),
     call("bitwise_or", INTEGERS, OTHERS), call("bitwise_xor", INTEGERS, OTHERS),
@@ -156,6 +162,7 @@ ALONG = [
     call("sort", X, 1), call("sort", X, dim=0, descending=True), call("argsort", X),
     call("argsort", X, dim=0, descending=True), call("topk", X, 2), call("topk", X, 2, dim=0),
     call("topk", X, 2, 1, largest=False), call("topk", X, 3, 1, True, True),
+    call("topk", NAN, 2), call("topk", NAN, 2, largest=False), call("sort", NAN, descending=True),
     call("sort", LEFT, dim=1, stable=True), call("argsort", LEFT, dim=1, stable=True),
     call("norm", CUBE, 3.0, (0, 2)), call("norm", X, "fro"), call("trapezoid", CUBE, dim=1),
     function("trapezoid", X, dx=0.5), function("trapezoid", X, np.sort(V[:4])),
@@ -163,7 +170,8 @@ ALONG = [
     call("msort", X), call("softmax", X, dim=1),
     call("softmax", X, -1), call("log_softmax", X, dim=-1),
     by_value("unique", INDEX), by_value("unique", INDEX, return_inverse=True, return_counts=True),
-    by_value("unique_consecutive", INDEX), by_value("bincount", INDEX),
+    by_value("unique_consecutive", INDEX), by_value("unique_consecutive", INDEX[:1]),
+    by_value("bincount", INDEX),
     call("bincount", INDEX, minlength=6), call("nonzero_static", X, size=5),
     call("nonzero_static", MASK, size=20, fill_value=7),
 ]  # fmt: skip
@@ -173,6 +181,7 @@ SHAPES = [
     call("flatten", CUBE, 1), call("flatten", CUBE, start_dim=0, end_dim=1),
     call("unflatten", X, 1, (2, -1)), call("ravel", CUBE), call("movedim", CUBE, 0, -1),
     call("moveaxis", CUBE, (0, 1), (2, 0)), call("swapaxes", CUBE, 0, 2),
+    call("swapaxes", CUBE, -1, 2),
     call("swapdims", CUBE, 0, 1), call("t", X), call("adjoint", CUBE), call("squeeze", X[:, :1]),
     call("squeeze", X[:, :1], 1), call("squeeze", X[:1, :1], (0, 1)), call("unsqueeze", X, 1),
     call("transpose", CUBE, 0, 2), call("permute", CUBE, (2, 0, 1)), call("tile", X, (2, 1)),

@@ -273,7 +273,7 @@ __device__ void cumsum(int64_t lines, const Shape<N>& kept, const Array<const T,
 
 // A stable argsort of each line, by a bitonic sorting network (Batcher, 1968) on indices in global
 // memory. `order` has `padded` elements per line, a power of two. Equal elements compare by their
-// index, which makes the sort stable. NaNs come last.
+// index, which makes the sort stable. A NaN is larger than all numbers.
 template <bool DESCENDING, int N, class T>
 __device__ void argsort(int64_t lines, const Shape<N>& kept, const Array<const T, N>& x,
                         int64_t length, int64_t x_stride, int64_t padded, int64_t* order,
@@ -287,7 +287,7 @@ __device__ void argsort(int64_t lines, const Shape<N>& kept, const Array<const T
       if (a >= length || b >= length) return a < b;
       const T p = from[a * x_stride], q = from[b * x_stride];
       const bool p_nan = p != p, q_nan = q != q;
-      if (p_nan || q_nan) return p_nan == q_nan ? a < b : q_nan;
+      if (p_nan || q_nan) return p_nan == q_nan ? a < b : p_nan == DESCENDING;
       if (p == q) return a < b;
       return DESCENDING ? p > q : p < q;
     };

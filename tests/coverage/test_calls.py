@@ -133,6 +133,55 @@ def test_function(c: Call, device: Any) -> None:
     run(c, "function", device)
 
 
+# A 0-d Tensor counts less than others in PyTorch, and like them in needle.
+MIXED = [
+    c for c in FUNCTIONS
+    if sum(is_variable(x) and x.ndim > 0 for x in leaves([c.args, c.options], np.ndarray)) > 1
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("narrow", ["float32", "float16", "int64"])
+def test_mixed_dtypes(narrow: str) -> None:
+    """Each Tensor in turn is of another dtype: the result's, and that of each gradient."""
+    compared = 0
+    for c in MIXED:
+        arrays = leaves([c.args, c.options], np.ndarray)
+        for chosen in (x for x in arrays if is_variable(x) and x.ndim):
+            compared += _compare_mixed(c, chosen, narrow)
+    assert compared > 20
+
+
+def _compare_mixed(c: Call, chosen: np.ndarray, narrow: str) -> bool:
+    wide = "float64" if narrow != "int64" else "float16"
+
+    def changed(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return x.astype(narrow if x is chosen else wide) if is_variable(x) else x
+        if isinstance(x, (list, tuple)):
+            return type(x)(map(changed, x))
+        return x
+
+    mixed = Call(c.name, changed(c.args), {k: changed(v) for k, v in c.options.items()})
+    args, options = arguments(mixed, theirs)
+    reference = getattr(torch, c.name, None) or getattr(torch.nn.functional, c.name)
+    try:
+        expected = results(reference(*args, **options))
+    except (RuntimeError, TypeError):  # PyTorch wants one dtype
+        return False
+    args, options = arguments(mixed, ours)
+    found = results(getattr(ndl, c.name)(*args, **options))
+    for x, y in zip(found, expected, strict=True):
+        if isinstance(y, torch.Tensor):
+            assert x.dtype.name == str(y.dtype).removeprefix("torch."), mixed
+    parts = [x.sum() for x in found if isinstance(x, ndl.Tensor) and x.requires_grad]
+    live = [x for x in leaves([args, options], ndl.Tensor) if x.requires_grad]
+    if parts and live:
+        sum(parts).backward()
+        for x in live:
+            assert x.grad is None or x.grad.dtype is x.dtype, mixed
+    return True
+
+
 METHODS = [c for c in CALLS if c.is_method and hasattr(torch.Tensor, c.name)]
 
 

@@ -167,8 +167,8 @@ inline void scatter_add_rows(const View& out, const View& index, const View& src
                                          : scatter_add_rows_as<T, false>)(out, rows, repeats, src))
 }
 
-// The permutation that sorts each lane: stable, with NaNs last in both directions. A copy is
-// sorted, so that no other thread can change a number between two comparisons.
+// The permutation that sorts each lane: stable, where a NaN is larger than all numbers. A copy
+// is sorted, so that no other thread can change a number between two comparisons.
 inline void argsort(const View& x, int axis, bool descending, const View& out) {
   const View* views[] = {&x, &out};
   const int64_t n = x.shape[axis], so = out.strides[axis];
@@ -182,7 +182,7 @@ inline void argsort(const View& x, int axis, bool descending, const View& out) {
       for (int64_t i = 0; i < n; ++i) values[i] = from[i * sx], sorted[i] = i;
       std::stable_sort(sorted, sorted + n, [=](int64_t i, int64_t j) {
         const T a = values[i], b = values[j];
-        if (a != a || b != b) return a == a && b != b;
+        if (a != a || b != b) return (descending ? b == b : a == a) && (a == a) != (b == b);
         return descending ? a > b : a < b;
       });
       for (int64_t i = 0; i < n; ++i) order[i * so] = sorted[i];

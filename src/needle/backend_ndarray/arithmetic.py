@@ -221,15 +221,14 @@ def rsub(x: NDArray, other: object) -> NDArray:
 
 
 def truediv(x: NDArray, other: object) -> NDArray:
-    return binary(_as_float(x), "div", other)
+    if not is_float(x._dtype):
+        dtype = getattr(other, "_dtype", FLOAT32)  # of an array
+        x = x.astype(dtype if is_float(dtype) else FLOAT32)
+    return binary(x, "div", other)
 
 
 def rtruediv(x: NDArray, other: object) -> NDArray:
-    return reflected(_as_float(x), "div", other)
-
-
-def _as_float(x: NDArray) -> NDArray:
-    return x.astype(float_dtype(x._dtype))
+    return reflected(x.astype(float_dtype(x._dtype)), "div", other)
 
 
 def floordiv(x: NDArray, other: object) -> NDArray:

@@ -237,8 +237,6 @@ class NumpyDevice(BackendDevice):
             # Sorting the reversed array and reversing back keeps equal elements in order.
             order = np.argsort(np.flip(values, axis), axis=axis, kind="stable")
             order = np.flip(values.shape[axis] - 1 - order, axis)
-            if np.issubdtype(values.dtype, np.floating):
-                order = _nan_last(values, order, axis)
         else:
             order = np.argsort(values, axis=axis, kind="stable")
         self._store(out, order)
@@ -281,9 +279,3 @@ def _checked_rows(index: np.ndarray, n: int) -> np.ndarray:
     if bad.any():
         raise IndexError(f"index {index[bad][0]} is out of range for an axis of length {n}")
     return index
-
-
-def _nan_last(values: np.ndarray, order: np.ndarray, axis: int) -> np.ndarray:
-    """A stable reorder of `order` that puts the NaNs at the end."""
-    nan = np.isnan(np.take_along_axis(values, order, axis))
-    return np.take_along_axis(order, np.argsort(nan, axis=axis, kind="stable"), axis)

@@ -116,7 +116,7 @@ def cumsum(x: NDArray, axis: int) -> NDArray:
 
 
 def argsort(x: NDArray, axis: int = -1, descending: bool = False) -> NDArray:
-    """The int64 order that sorts along `axis`; stable, NaNs last."""
+    """The int64 order that sorts along `axis`; stable, a NaN is the largest."""
     values = x.astype(widened(x._dtype))
     out = values._new(values._shape, INT64)
     along = normalize_axis(axis, len(x._shape), "argsort")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ..autograd import Tensor, TensorOp
-from ..backend_ndarray import NDArray, is_float
+from ..backend_ndarray import NDArray, is_float, promote
 from ..backend_ndarray.dtypes import python_number
 from ..backend_selection import BACKEND
 from ..operands import Operand
 from ..typing import Scalar
 from ._common import as_tensors, is_scalar, unbroadcast
 from ._comparison import logical_and, where
-from ._elementwise import abs, log
+from ._elementwise import abs, ceil, floor, log
 from ._scalar_arithmetic import (
     AddScalar,
     DivScalar,
@@ -303,6 +303,9 @@ def _rounded_quotient(a: Operand, b: Operand, rounding_mode: str) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(a, b)
     a, b = as_tensors(a, b, "divide")
+    if is_float(promote(a.dtype, b.dtype)):
+        quotient = a / b
+        return where(quotient < 0, ceil(quotient), floor(quotient))
     magnitude = floor_divide(abs(a), abs(b))
     return where((a < 0) != (b < 0), -magnitude, magnitude)
 

@@ -182,6 +182,8 @@ def isclose(
     needle.Tensor([ True False])
     """
     a, b = as_tensors(a, b, "isclose")
+    if a.dtype == b.dtype == "bool":
+        return equal(a, b)
     near = less_equal(abs(a - b), abs(b) * rtol + atol)
     close = logical_or(equal(a, b), logical_and(near, isfinite(b)))
     return logical_or(close, logical_and(isnan(a), isnan(b))) if equal_nan else close

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from types import CellType, FunctionType
@@ -22,7 +23,7 @@ from ..autograd import (
     no_grad,
     vjp,
 )
-from ..backend_ndarray import HostNumber, NDArray, is_float, is_stored
+from ..backend_ndarray import HostNumber, NDArray, is_float, is_stored, promote
 from ..backend_ndarray.dtypes import (
     FLOAT64,
     SCALARS,
@@ -154,11 +155,12 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 
 def rounds_once(function: Function) -> Function:
-    """`function`, a composition of ops that gives floats, of a Tensor of any dtype.
+    """`function`, a composition of ops that gives floats, of Tensors of any dtype.
 
-    Float16 and bfloat16 Tensors are computed in float32, and the result is rounded to their dtype
-    at the end. Integers and bools are converted to floats first (`computed_dtype`, which holds
-    what differences of them cancel to), and the result is float32.
+    The dtype is what its first parameters, as far as they are annotated as Tensors, promote to.
+    Float16 and bfloat16 are computed in float32, and the result is rounded to that dtype at the
+    end. Integers and bools are converted to floats first (`computed_dtype`, which holds what
+    differences of them cancel to), and the result is float32.
     """
     return _in_wider(function, lambda: False)
 
@@ -169,13 +171,21 @@ def widens(function: Function) -> Function:
 
 
 def _in_wider(function: Function, stays: Callable[[], bool]) -> Function:
+    kinds = list(function.__annotations__.items())
+    others = [name for name, _ in itertools.takewhile(lambda kind: kind[1] == "Tensor", kinds[1:])]
+
     @functools.wraps(function)
     def call(a: Tensor, *args: Any, **options: Any) -> Tensor:
         if not isinstance(a, Tensor):
             return function(a, *args, **options)
         dtype = a.dtype
+        if others:
+            given = (*args[: len(others)], *(options.get(name) for name in others))
+            dtype = functools.reduce(
+                promote, (x.dtype for x in given if isinstance(x, Tensor)), dtype
+            )
         computed = computed_dtype(dtype)
-        if computed is dtype:
+        if computed is a.dtype:
             return function(a, *args, **options)
         result = function(a.astype(computed), *args, **options)
         if stays() and is_stored(dtype):

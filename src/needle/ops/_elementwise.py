@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..autograd import Tensor, TensorOp
-from ..backend_ndarray import NDArray, as_device_or_dtype
+from ..backend_ndarray import NDArray, as_device_or_dtype, is_stored
 from ..backend_ndarray.device import BackendDevice
 from ..backend_selection import Device
 from ..typing import DTypeLike
@@ -482,6 +482,8 @@ def round(a: Tensor, decimals: int = 0) -> Tensor:
     """
     if decimals == 0:
         return _rounded(a, "round")
+    if is_stored(a.dtype):  # 16 bits may not hold the scaled numbers
+        return round(a.astype("float32"), decimals).astype(a.dtype)
     scale = 10.0 ** (decimals if decimals > 0 else -decimals)
     if decimals > 0:
         return _rounded(a * scale, "round") / scale

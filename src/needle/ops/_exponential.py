@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 from ..autograd import Tensor
+from ..backend_ndarray import promote
+from ..backend_ndarray.dtypes import float_dtype
 from ..operands import Operand
+from ._classification import isinf
 from ._common import as_tensors, rounds_once
-from ._comparison import equal, logical_and, maximum, minimum, where
+from ._comparison import equal, greater_equal, less_equal, logical_and, logical_or, where
 from ._elementwise import clip, exp, log, log1p, sin
 
 
@@ -32,9 +35,10 @@ def logaddexp(a: Tensor, b: Tensor) -> Tensor:
     >>> ndl.logaddexp(ndl.Tensor([1000]), ndl.Tensor([-1000]))
     needle.Tensor([1000.])
     """
-    larger, smaller = maximum(a, b), minimum(a, b)
-    # inf - inf is NaN: equal operands, which may be infinite, differ by 0.
-    gap = where(equal(a, b), 0.0, smaller - larger)
+    # Not maximum and minimum: with half of the gradient each at a = b, they have no second one.
+    ordered = greater_equal(a, b)
+    larger, smaller = where(ordered, a, b), where(ordered, b, a)
+    gap = where(logical_and(equal(a, b), isinf(a)), 0.0, smaller - larger)  # inf - inf is NaN
     return larger + log1p(exp(gap))
 
 
@@ -87,7 +91,9 @@ def xlogy(a: Operand, b: Operand) -> Tensor:
     needle.Tensor([0. 0.])
     """
     a, b = as_tensors(a, b, "xlogy")
-    is_zero = logical_and(equal(a, 0), equal(b, b))
+    b = b.astype(float_dtype(promote(a.dtype, b.dtype)))
+    # Elsewhere 0 · ln b is 0 by itself, and its slope is ln b.
+    is_zero = logical_and(equal(a, 0), logical_or(less_equal(b, 0), isinf(b)))
     return where(is_zero, 0.0, a * log(where(is_zero, 1.0, b)))
 
 

@@ -5,9 +5,9 @@ Their gradients need shapes only, and each is the transpose of another op here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Stack(TensorOp):
         return nd.stack(args, self.axis)
 
     def gradient(self, out_grad: Tensor, node: Tensor) -> TensorTuple:
-        return split(out_grad, self.axis)
+        return _in_dtypes_of(node.inputs[0], split(out_grad, self.axis))
 
 
 class Split(TensorTupleOp):
@@ -115,9 +115,14 @@ class Concatenate(TensorOp):
         lead = (slice(None),) * normalize_axis(self.axis, out_grad.ndim, "concatenate")
         ends = np.cumsum([x.shape[self.axis] for x in parts]).tolist()
         starts = [0, *ends[:-1]]
-        return make_tuple(
-            *(out_grad[(*lead, slice(a, b))] for a, b in zip(starts, ends, strict=True))
-        )
+        cut = [out_grad[(*lead, slice(a, b))] for a, b in zip(starts, ends, strict=True)]
+        return _in_dtypes_of(node.inputs[0], cut)
+
+
+def _in_dtypes_of(members: Any, gradients: Iterable[Tensor]) -> TensorTuple:
+    """Gradients of joined Tensors, of which some may have a narrower dtype than the result."""
+    arrays = members.realize_cached_data()
+    return make_tuple(*(g.astype(x._dtype) for x, g in zip(arrays, gradients, strict=True)))
 
 
 def make_tuple(*args: Tensor) -> TensorTuple:

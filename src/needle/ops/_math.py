@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 
 from ..autograd import Tensor
+from ..backend_ndarray import promote
+from ..backend_ndarray.dtypes import float_dtype
 from ..operands import Operand
 from ..typing import Scalar
 from ._arithmetic import power, remainder
@@ -159,8 +161,10 @@ def fmod(a: Operand, b: Operand) -> Tensor:
     needle.Tensor([ 1. -1.])
     """
     a, b = as_tensors(a, b, "fmod")
-    rest = remainder(abs(a), abs(b))
-    return where(a < 0, -rest, rest)
+    b = abs(b)
+    if a.dtype == "bool":
+        return remainder(a, b)
+    return where(a < 0, -remainder(-a, b), remainder(a, b))  # not |a|: its slope at 0 is 0
 
 
 def lerp(a: Tensor, b: Tensor, weight: Tensor | Scalar) -> Tensor:
@@ -293,7 +297,7 @@ def copysign(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor
-        The broadcast shape, in the promoted dtype.
+        The broadcast shape, in the promoted dtype; float32 for integers and bools.
 
     Examples
     --------
@@ -302,7 +306,7 @@ def copysign(a: Operand, b: Operand) -> Tensor:
     needle.Tensor([-1. -2.])
     """
     a, b = as_tensors(a, b, "copysign")
-    size = abs(a)
+    size = abs(a.astype(float_dtype(promote(a.dtype, b.dtype))))
     return where(signbit(b), -size, size)
 
 

@@ -324,7 +324,8 @@ def addbmm(base: Tensor, a: Tensor, b: Tensor, beta: float = 1.0, alpha: float =
     >>> ndl.addbmm(ndl.ones(4), ndl.ones(5, 2, 3), ndl.ones(5, 3, 4)).shape
     (2, 4)
     """
-    return _plus(base, summation(bmm(a, b), 0), beta, alpha)
+    products = bmm(a, b)
+    return _plus(base, summation(products, 0).astype(products.dtype), beta, alpha)
 
 
 def tensordot(a: Tensor, b: Tensor, axes: int | Sequence[Sequence[int]] = 2) -> Tensor:

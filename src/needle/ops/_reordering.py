@@ -80,7 +80,10 @@ def swapaxes(a: Tensor, axis0: int, axis1: int) -> Tensor:
     >>> ndl.swapaxes(ndl.ones(2, 3, 4), 0, 2).shape
     (4, 3, 2)
     """
-    return movedim(a, (axis0, axis1), (axis1, axis0))
+    i, j = (normalize_axis(axis, a.ndim, "swapaxes") for axis in (axis0, axis1))
+    order = list(range(a.ndim))
+    order[i], order[j] = j, i
+    return permute(a, order)
 
 
 def t(a: Tensor) -> Tensor:

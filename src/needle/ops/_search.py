@@ -235,7 +235,7 @@ def unique_consecutive(
     host = numbers.reshape(-1) if axis is None else np.moveaxis(numbers, axis, 0)
     differs = np.ones(len(host), bool)
     if len(host):
-        differs[1:] = (host[1:] != host[:-1]).reshape(len(host) - 1, -1).any(1)
+        differs[1:] = (host[1:] != host[:-1]).any(axis=tuple(range(1, host.ndim)))
     starts = np.flatnonzero(differs)
     kept = host[starts] if axis is None else np.moveaxis(host[starts], 0, axis)
     values = Tensor(kept, device=a.device, dtype=a.dtype, requires_grad=False)

@@ -71,7 +71,7 @@ def argmin(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 
 
 def argsort(a: Tensor, axis: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
-    """Indices that sort along an axis; the sort is stable and NaNs are last.
+    """Indices that sort along an axis; the sort is stable, and a NaN is the largest.
 
     Parameters
     ----------

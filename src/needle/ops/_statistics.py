@@ -333,14 +333,14 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, axis: int 
     """
     at = normalize_axis(axis, y.ndim, "trapezoid")
     lead = (slice(None),) * at
-    middles = (y[(*lead, slice(1, None))] + y[(*lead, slice(0, -1))]) / 2
+    pairs = y[(*lead, slice(1, None))] + y[(*lead, slice(0, -1))]
     if x is None:
-        return summation(middles * dx, at)
+        return summation(pairs * dx, at) / 2
     if x.ndim == 1:
         x = reshape(x, (1,) * at + (-1,) + (1,) * (y.ndim - at - 1))
     elif x.ndim < y.ndim:
         x = reshape(x, (1,) * (y.ndim - x.ndim) + x.shape)
-    return summation(middles * diff(x, 1, at), at)
+    return summation(pairs * diff(x, 1, at), at) / 2
 
 
 # ---- of vectors ---------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def cov(
             raise ValueError(f"[cov] {name} must have shape ({n},), got {weights.shape}")
     if fweights is None and aweights is None:
         centered = rows - mean(rows, 1, True)
-        found = centered @ permute(centered, (1, 0)) * (1.0 / (n - correction))
+        found = centered @ permute(centered, (1, 0)) / float(n - correction)
     else:
         found = _weighted_covariance(rows, correction, fweights, aweights)
     return found if variables > 1 else reshape(found, ())
