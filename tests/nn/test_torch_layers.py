@@ -38,6 +38,7 @@ FAMILIES = {
         case("ReLU", X, inplace=True),
         case("GELU", X, "tanh"),
         case("Softplus", X, beta=3.0),
+        case("Softplus", X, 2, 1.0),
         case("PReLU", X),
         case("PReLU", X, 4, init=0.1),
         case("RReLU", X, 0.2, 0.4),
@@ -93,6 +94,8 @@ FAMILIES = {
         case("ChannelShuffle", IMAGE, 2),
         case("Unfold", IMAGE, 3, padding=1, stride=2),
         case("Fold", (2, 12, 9), 4, 2),
+        case("Unfold", IMAGE[1:], 3, padding=1, stride=2),
+        case("Fold", (12, 9), 4, 2),
         case("Flatten", IMAGE),
         case("Flatten", IMAGE, 2, 3),
         case("Unflatten", X, 2, (2, 3)),
@@ -108,6 +111,7 @@ FAMILIES = {
         case("InstanceNorm1d", SEQUENCE, 4),
         case("InstanceNorm2d", IMAGE, 4, affine=True, eps=1e-3),
         case("InstanceNorm3d", VOLUME, 4),
+        *(case(f"InstanceNorm{n}d", OF[n][1:], 4, affine=True) for n in OF),
         case("LocalResponseNorm", IMAGE, 3),
         case("LayerNorm", X, (4, 6), elementwise_affine=False),
         case("LayerNorm", X, 6, bias=False),
@@ -197,6 +201,63 @@ def test_compiled(device, family):
     inputs = [[ndl.Tensor(a, device=device) for a in arrays(of)] for of, _, _ in pairs]
     for (of, layer, peer), result in zip(pairs, run(inputs), strict=True):
         check(of, layer, peer, *result)
+
+
+# Layers and cells, their options, and whether they are given a first state.
+ALONE = [
+    *((kind, options, first)
+      for kind in ("RNN", "LSTM", "GRU")
+      for options in ({}, {"num_layers": 2, "bidirectional": True, "batch_first": True})
+      for first in (False, True)),
+    ("LSTM", {"proj_size": 3}, True),
+    *((f"{kind}Cell", {}, first) for kind in ("RNN", "LSTM", "GRU") for first in (False, True)),
+]  # fmt: skip
+
+
+def flat(result):
+    return [x for part in result for x in flat(part)] if isinstance(result, tuple) else [result]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # of PyTorch
+def test_one_sequence_without_an_axis_of_sequences(device):
+    """Values and gradients of recurrent layers for (T, features), of cells for (features,)."""
+    draw = np.random.RandomState(2)
+    work, exact = [], []
+    for kind, options, first in ALONE:
+        peer = getattr(torch.nn, kind)(4, 5, **options)
+        layer = getattr(nn, kind)(4, 5, **options).to(device)
+        nn.from_torch_state_dict(layer, peer.state_dict())
+        cell = kind.endswith("Cell")
+        rows = () if cell else (4 if options.get("bidirectional") else 1,)
+        sizes = [options.get("proj_size", 5), 5] if kind.startswith("LSTM") else [5]
+        x = draw.randn(*(() if cell else (6,)), 4).astype("float32")
+        states = [draw.randn(*rows, size).astype("float32") for size in sizes] if first else []
+        work.append((layer, x, states))
+        theirs = [torch.tensor(a, requires_grad=True) for a in (x, *states)]
+        outputs = flat(peer(theirs[0], *of_states(theirs[1:])))
+        sum((y * y).sum() for y in outputs).backward()
+        exact.append([*outputs, *(a.grad for a in theirs)])
+
+    def run():
+        results = []
+        for layer, *arrays in work:
+            x, *states = [ndl.Tensor(a, device=device) for a in (arrays[0], *arrays[1])]
+            outputs = flat(layer(x, *of_states(states)))
+            sum((y * y).sum() for y in outputs).backward()
+            results.append([*outputs, *(a.grad for a in (x, *states))])
+        return results
+
+    for found in (run(), ndl.jit(run)()):
+        for (kind, options, _), ours, theirs in zip(ALONE, found, exact, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(
+                    a.numpy(), b.detach().numpy(), rtol=2e-4, atol=2e-5, err_msg=f"{kind} {options}"
+                )
+
+
+def of_states(states):
+    """The first state as an argument: nothing, a Tensor or a pair."""
+    return () if not states else (states[0] if len(states) == 1 else tuple(states),)
 
 
 @pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm2d"])
@@ -291,7 +352,7 @@ WRONG = [
     (lambda: nn.Embedding(4, 2, sparse=True), NotImplementedError, "gradients are dense"),
     (lambda: nn.BatchNorm3d(4)(ndl.ones(2, 4, 3)), ValueError, r"\(N, 4, D, H, W\)"),
     (lambda: nn.InstanceNorm1d(4)(ndl.ones(2, 3, 3)), ValueError, r"\(N, 4, L\)"),
-    (lambda: nn.MaxPool1d(2)(ndl.ones(2, 3)), ValueError, r"\(N, C, L\)"),
+    (lambda: nn.MaxPool1d(2)(ndl.ones(3)), ValueError, r"\(N, C, L\)"),
     (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), ValueError, "must be an int or 2 ints"),
 ]
 

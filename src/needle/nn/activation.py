@@ -125,8 +125,7 @@ class Softplus(Module):
     beta : float, default 1.0
         The sharpness; it must be positive.
     threshold : float, default 20.0
-        Accepted as in PyTorch, which returns x itself where beta·x exceeds it; the formula holds
-        everywhere here.
+        Where beta·x exceeds it, the result is x itself.
 
     Examples
     --------
@@ -142,7 +141,7 @@ class Softplus(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of each element; the result has the shape of `x`."""
-        return functional.softplus(x, self.beta)
+        return functional.softplus(x, self.beta, self.threshold)
 
 
 class LeakyReLU(Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .. import init
+from .. import init, ops
 from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
@@ -45,7 +45,12 @@ class _InstanceNorm(Module):
             self.register_buffer("running_var", init.ones_like(ones))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized `x`; a shape that does not fit is a ValueError."""
+        """Return the normalized `x`; one sample may be without the axis N.
+
+        A shape that does not fit is a ValueError.
+        """
+        if x.ndim == self.axes + 1 and x.shape[0] == self.num_features:
+            return ops.squeeze(self.forward(ops.unsqueeze(x, 0)), 0)
         if x.ndim != self.axes + 2 or x.shape[1] != self.num_features:
             wanted = ("L", "H, W", "D, H, W")[self.axes - 1]
             raise ValueError(

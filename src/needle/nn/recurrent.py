@@ -78,12 +78,15 @@ class _Recurrent(Module):
         """(output, the last states, one (layers, B, H) tensor each)."""
         if isinstance(x, PackedSequence):
             return self._run_packed(x, first)
+        if x.ndim == 2:
+            return self._run_alone(x, first)
         if self.batch_first and x.ndim == 3:
             x = ops.transpose(x, (0, 1))
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(
                 f"[{type(self).__name__}] needs input (T, B, {self.input_size}), or (B, T, "
-                f"{self.input_size}) with batch_first, got shape {x.shape}"
+                f"{self.input_size}) with batch_first, or (T, {self.input_size}), got shape "
+                f"{x.shape}"
             )
 
         def over(
@@ -94,6 +97,18 @@ class _Recurrent(Module):
 
         output, last = self._through_layers(x, x.shape[1], first, over)
         return ops.transpose(output, (0, 1)) if self.batch_first else output, last
+
+    def _run_alone(
+        self, x: Tensor, first: Tensor | Sequence[Tensor] | None
+    ) -> tuple[Tensor | PackedSequence, list[Tensor]]:
+        """The same for one sequence (T, features), whose states are (layers, H)."""
+        if first is not None:
+            given = [first] if isinstance(first, Tensor) else list(first)
+            first = [ops.unsqueeze(h, 1) if h.ndim == 2 else h for h in given]
+        axis = 0 if self.batch_first else 1
+        output, last = self._run(ops.unsqueeze(x, axis), first)
+        assert isinstance(output, Tensor)
+        return ops.squeeze(output, axis), [ops.squeeze(h, 1) for h in last]
 
     def _run_packed(
         self, x: PackedSequence, first: Tensor | Sequence[Tensor] | None
@@ -256,7 +271,8 @@ class RNN(_Recurrent):
         Parameters
         ----------
         X : Tensor, shape (T, B, input_size), or PackedSequence
-            The sequences; (B, T, input_size) with `batch_first`.
+            The sequences; (B, T, input_size) with `batch_first`. One sequence may be (T,
+            input_size); then the output and the states have no axis B either.
         h0 : Tensor, shape (L, B, H), optional
             The initial states; zeros if it is None. L is `num_layers`, twice that if
             `bidirectional`, in the order layer by layer, forward before backward.
@@ -371,7 +387,8 @@ class LSTM(_Recurrent):
         Parameters
         ----------
         X : Tensor, shape (T, B, input_size), or PackedSequence
-            The sequences; (B, T, input_size) with `batch_first`.
+            The sequences; (B, T, input_size) with `batch_first`. One sequence may be (T,
+            input_size); then the output and the states have no axis B either.
         h : (Tensor, Tensor), shapes (L, B, H), optional
             The initial states (h0, c0); zeros if it is None. L is `num_layers`, twice that if
             `bidirectional`, in the order layer by layer, forward before backward.
@@ -449,7 +466,8 @@ class GRU(_Recurrent):
         Parameters
         ----------
         X : Tensor, shape (T, B, input_size), or PackedSequence
-            The sequences; (B, T, input_size) with `batch_first`.
+            The sequences; (B, T, input_size) with `batch_first`. One sequence may be (T,
+            input_size); then the output and the states have no axis B either.
         h0 : Tensor, shape (L, B, H), optional
             The initial states; zeros if it is None. L is `num_layers`, twice that if
             `bidirectional`, in the order layer by layer, forward before backward.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from .. import init, ops
 from ..autograd import Tensor
@@ -13,6 +14,28 @@ from ..typing import DTypeLike
 from .arguments import one_of, positive_int
 from .module import Module
 from .parameter import Parameter
+
+_Forward = TypeVar("_Forward", bound=Callable[..., Any])
+
+
+def _takes_one(forward: _Forward) -> _Forward:
+    """The forward of a cell, for one input (input_size,) with states (H,) as well."""
+
+    @functools.wraps(forward)
+    def call(self: _Cell, X: Tensor, h: Tensor | tuple[Tensor, ...] | None = None) -> Any:
+        if not isinstance(X, Tensor) or X.ndim != 1:
+            return forward(self, X, h)
+        if h is not None:
+            h = _each(h, lambda state: ops.unsqueeze(state, 0))
+        return _each(forward(self, ops.unsqueeze(X, 0), h), lambda state: ops.squeeze(state, 0))
+
+    return call  # type: ignore[return-value]
+
+
+def _each(
+    states: Tensor | tuple[Tensor, ...], change: Callable[[Tensor], Tensor]
+) -> Tensor | tuple[Tensor, ...]:
+    return change(states) if isinstance(states, Tensor) else tuple(map(change, states))
 
 
 class _Cell(Module):
@@ -62,7 +85,8 @@ class _Cell(Module):
     def _check(self, x: Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.input_size:
             raise ValueError(
-                f"[{type(self).__name__}] needs input (B, {self.input_size}), got shape {x.shape}"
+                f"[{type(self).__name__}] needs input (B, {self.input_size}) or "
+                f"({self.input_size},), got shape {x.shape}"
             )
 
     def _bias(self) -> Tensor | None:
@@ -125,6 +149,7 @@ class RNNCell(_Cell):
         self.nonlinearity = one_of("RNNCell", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
+    @_takes_one
     def forward(self, X: Tensor, h: Tensor | None = None) -> Tensor:
         """Compute the next state.
 
@@ -194,6 +219,7 @@ class LSTMCell(_Cell):
 
     gates = 4
 
+    @_takes_one
     def forward(self, X: Tensor, h: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Compute the next state.
 
@@ -251,6 +277,7 @@ class ProjectedLSTMCell(LSTMCell):
         del self.W_hh
         self.W_hh, self.W_hr = draw(proj_size, 4 * hidden_size), draw(hidden_size, proj_size)
 
+    @_takes_one
     def forward(self, X: Tensor, h: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Compute the next state (h', c') of shapes (B, proj_size) and (B, H)."""
         self._check(X)
@@ -317,6 +344,7 @@ class GRUCell(_Cell):
 
     gates = 3
 
+    @_takes_one
     def forward(self, X: Tensor, h: Tensor | None = None) -> Tensor:
         """Compute the next state.
 

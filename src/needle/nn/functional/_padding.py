@@ -147,7 +147,12 @@ def unfold(
     padding: Extent = 0,
     stride: Extent = 1,
 ) -> Tensor:
-    """The windows below a kernel as columns: (N, C, H, W) → (N, C·KH·KW, number of windows)."""
+    """The windows below a kernel as columns: (N, C, H, W) → (N, C·KH·KW, number of windows).
+
+    One image may be without the axis N.
+    """
+    if input.ndim == 3:
+        return ops.squeeze(unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride), 0)
     if input.ndim != 4:
         raise ValueError(f"[unfold] needs images (N, C, H, W), got shape {input.shape}")
     rows, columns = as_pair("unfold", "padding", padding, least=0)
@@ -168,8 +173,12 @@ def fold(
 ) -> Tensor:
     """Columns added onto the places that `unfold` takes them from: (N, C·KH·KW, L) → (N, C, H, W).
 
-    Raises ValueError if the number of columns or their length does not fit.
+    One image may be without the axis N. Raises ValueError if the number of columns or their length
+    does not fit.
     """
+    if input.ndim == 2:
+        one = fold(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride)
+        return ops.squeeze(one, 0)
     height, width = as_pair("fold", "output_size", output_size)
     kernel = as_pair("fold", "kernel_size", kernel_size)
     rows, columns = as_pair("fold", "padding", padding, least=0)
