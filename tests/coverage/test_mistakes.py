@@ -325,6 +325,15 @@ MISTAKES = [
         "samples that are None", lambda: list(DataLoader([None, None], batch_size=2)), TypeError,
         "pass a collate_fn",
     ),
+    Mistake(
+        "a table that is a Linear's weight",
+        lambda: setattr(nn.Embedding(5, 3), "weight", nn.Linear(3, 5).weight), ValueError,
+        "head.tie(embedding.weight)",
+    ),
+    Mistake(
+        "gradients of single rows", lambda: nn.EmbeddingBag(5, 3, sparse=True),
+        NotImplementedError, "leave it out",
+    ),
     Mistake("Tensors of two lengths", lambda: TensorDataset(X, X[1:]), ValueError, "equal length"),
 ]  # fmt: skip
 

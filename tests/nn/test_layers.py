@@ -293,6 +293,18 @@ def test_embedding_index_that_is_no_integer(device, index):
         nn.Embedding(5, 3, device=device)(ndl.Tensor([index], device=device))
 
 
+def test_embedding_takes_a_table_of_another_length(device):
+    """A GPT's crop_block_size(n) cuts the table of positions."""
+    layer = nn.Embedding(6, 3, device=device)
+    layer.weight = nn.Parameter(layer.weight[:4])
+    rows = ndl.Tensor([3, 0], dtype="int64", device=device)
+    np.testing.assert_array_equal(layer(rows).numpy(), layer.weight.numpy()[[3, 0]])
+    with pytest.raises(IndexError, match="index 4 is out of range for 4 embeddings"):
+        layer(ndl.Tensor([4], dtype="int64", device=device))
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) and cannot"):
+        layer.weight = nn.Parameter(ndl.zeros(4, 5, device=device))
+
+
 def test_embedding_of_no_indices(device):
     layer = nn.Embedding(5, 3, device=device)
     assert layer(ndl.Tensor(np.zeros((0, 2), dtype="int64"), device=device)).shape == (0, 2, 3)

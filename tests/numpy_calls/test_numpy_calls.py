@@ -296,3 +296,10 @@ def test_transforms() -> None:
             given, ours = x + 0j, t
         np.testing.assert_allclose(function(ours).numpy(), function(given), atol=1e-12)
     np.testing.assert_allclose(np.fft.irfft(t, 8).numpy(), np.fft.irfft(x, 8), atol=1e-12)
+
+
+def test_broadcast_arrays_with_what_is_no_tensor(device: Any) -> None:
+    """plt.bar(x, heights) gives it the texts and None of its options, too."""
+    x = ndl.tensor([1.0, 2.0], device=device)
+    found = np.broadcast_arrays(x, None, "red", 3)
+    assert [list(y) for y in found] == [[1.0, 2.0], [None] * 2, ["red"] * 2, [3, 3]]

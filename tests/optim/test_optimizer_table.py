@@ -225,6 +225,15 @@ def test_momentum_that_is_not_pytorchs_is_told_to_who_uses_its_names() -> None:
     optim.SGD([p], momentum=0.9).zero_grad()  # once a process
 
 
+def test_an_optimizer_prints_its_groups() -> None:
+    a, b = ndl.Tensor([1.0]), ndl.Tensor([1.0])
+    shown = repr(optim.SGD([{"params": [a], "lr": 0.5}, {"params": [b]}], lr=0.25, momentum=0.9))
+    assert shown.startswith("SGD (\nParameter Group 0\n    dampening: ")
+    assert "    lr: 0.5\n    maximize: False\n    momentum: 0.9\n" in shown
+    assert "Parameter Group 1\n" in shown
+    assert "    lr: 0.25\n" in shown
+
+
 def test_groups_have_decays_of_their_own() -> None:
     a, b = ndl.Tensor([1.0]), ndl.Tensor([1.0])
     groups = [{"params": [a], "betas": (0.5, 0.6)}, {"params": [b], "amsgrad": True}]
@@ -309,7 +318,13 @@ def batch_norm_net() -> ndl.nn.Module:
 def test_averaged_models() -> None:
     model = batch_norm_net()
     mean = optim.swa_utils.AveragedModel(model)
-    moving = optim.swa_utils.AveragedModel(model, avg_fn=optim.swa_utils.get_ema_avg_fn(0.75))
+    tools = optim.swa_utils
+    moving = tools.AveragedModel(model, avg_fn=tools.get_ema_avg_fn(0.75))
+    listed = tools.AveragedModel(model, "cpu", multi_avg_fn=tools.get_ema_multi_avg_fn(0.75))
+    with pytest.raises(ValueError, match="avg_fn or multi_avg_fn"):
+        tools.AveragedModel(
+            model, avg_fn=tools.get_swa_avg_fn(), multi_avg_fn=tools.get_swa_multi_avg_fn()
+        )
     history = []
     for step in range(4):
         for p in model.parameters():
@@ -317,12 +332,15 @@ def test_averaged_models() -> None:
         history.append([p.numpy().copy() for p in model.parameters()])
         mean.update_parameters(model)
         moving.update_parameters(model)
+        listed.update_parameters(model)
     ema = copy.deepcopy(history[0])
     for values in history[1:]:
         ema = [0.75 * a + 0.25 * v for a, v in zip(ema, values, strict=True)]
     for i, (p, q) in enumerate(zip(mean.parameters(), moving.parameters(), strict=True)):
         np.testing.assert_allclose(p.numpy(), np.mean([h[i] for h in history], 0), rtol=1e-5)
         np.testing.assert_allclose(q.numpy(), ema[i], rtol=1e-5)
+    for p, q in zip(listed.parameters(), moving.parameters(), strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
     assert mean.n_averaged.item() == 4
     batches = [ndl.Tensor(gradient((8, 3), step)) for step in range(3)]
     mean.eval()

@@ -22,7 +22,7 @@ CASES: dict[str, Make] = {
     "lambda": lambda m, o: m.LambdaLR(o, lambda step: 0.9**step),
     "lambda-each": lambda m, o: m.LambdaLR(o, [lambda n: 0.9**n, lambda n: 1 / (n + 1)]),
     "multiplicative": lambda m, o: m.MultiplicativeLR(o, lambda step: 1 - 0.01 * (step % 5)),
-    "step": lambda m, o: m.StepLR(o, 7, gamma=0.3),
+    "step": lambda m, o: m.StepLR(o, 7.0, gamma=0.3),
     "multi-step": lambda m, o: m.MultiStepLR(o, [30, 5, 5, 12], gamma=0.5),
     "constant": lambda m, o: m.ConstantLR(o, factor=0.25, total_iters=9),
     "linear": lambda m, o: m.LinearLR(o, start_factor=0.1, end_factor=0.7, total_iters=20),

@@ -205,6 +205,8 @@ class EmbeddingBag(Module):
         The device of the parameters; `needle.default_device()` if it is None.
     dtype : str or dtype, default "float32"
         The floating-point dtype of the parameters.
+    scale_grad_by_freq, sparse : bool, default False
+        Must be False, as in PyTorch by default: gradients are dense.
 
     Attributes
     ----------
@@ -228,8 +230,12 @@ class EmbeddingBag(Module):
         include_last_offset: bool = False,
         device: Device | str | None = None,
         dtype: DTypeLike | None = "float32",
+        *,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
+        dense_gradients("EmbeddingBag", scale_grad_by_freq, sparse)
         self.num_embeddings = positive_int("EmbeddingBag", "num_embeddings", num_embeddings)
         self.embedding_dim = positive_int("EmbeddingBag", "embedding_dim", embedding_dim)
         self.mode = one_of("EmbeddingBag", "mode", mode, ("mean", "sum", "max"))
@@ -267,6 +273,17 @@ class EmbeddingBag(Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}"
+
+
+def dense_gradients(layer: str, scale_grad_by_freq: bool, sparse: bool) -> None:
+    """Raises NotImplementedError for the kinds of gradients that there are not."""
+    if scale_grad_by_freq:
+        raise NotImplementedError(f"[{layer}] scale_grad_by_freq must be False")
+    if sparse:
+        raise NotImplementedError(
+            f"[{layer}] sparse must be False: gradients are dense; leave it out, and the results "
+            "of an optimizer for dense gradients are the same"
+        )
 
 
 def padding_row(layer: str, padding_idx: int | None, count: int) -> int | None:

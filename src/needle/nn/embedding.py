@@ -11,7 +11,7 @@ from ..backend_selection import Device
 from ..typing import DTypeLike
 from . import functional
 from .arguments import positive_int
-from .distance import padding_row, without_row
+from .distance import dense_gradients, padding_row, without_row
 from .module import Module
 from .parameter import Parameter
 
@@ -76,10 +76,7 @@ class Embedding(Module):
         self.embedding_dim = positive_int("Embedding", "embedding_dim", embedding_dim)
         self.padding_idx = padding_row("Embedding", padding_idx, num_embeddings)
         self.max_norm, self.norm_type = max_norm, norm_type
-        if scale_grad_by_freq or sparse:
-            raise NotImplementedError(
-                "[Embedding] scale_grad_by_freq and sparse must be False: gradients are dense"
-            )
+        dense_gradients("Embedding", scale_grad_by_freq, sparse)
         table = init.randn(num_embeddings, embedding_dim, device=device, dtype=dtype)
         self.weight = Parameter(without_row(table, self.padding_idx))
 
@@ -142,16 +139,28 @@ class Embedding(Module):
             bad = rows.compare("lt", 0)
             if is_float(data.dtype):
                 bad = bad._binary("logical_or", data.compare("ne", rows))
-            return where(bad, self.num_embeddings, rows)
+            return where(bad, self.weight.shape[0], rows)
         if is_float(data.dtype) and not data.compare("eq", rows).all():
             raise ValueError(f"[Embedding] indices must be integers, got {data}")
         low, high = rows.min().item(), rows.max().item()
-        if low < 0 or high >= self.num_embeddings:
+        if low < 0 or high >= self.weight.shape[0]:
             raise IndexError(
                 f"[Embedding] index {low if low < 0 else high} is out of range for "
-                f"{self.num_embeddings} embeddings"
+                f"{self.weight.shape[0]} embeddings"
             )
         return rows
+
+    def _takes_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        """A table may become shorter or longer, as programs cut a table of positions."""
+        return len(shape) == 2 and shape[1] == self.embedding_dim
+
+    def _way_out(self, name: str, value: Parameter) -> str:
+        if value.shape == self.weight.shape[::-1]:
+            return (
+                "Linear.weight is (in_features, out_features) in needle: write "
+                "head.tie(embedding.weight), which makes the Linear share the embedding's table"
+            )
+        return super()._way_out(name, value)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -67,7 +67,7 @@ class ModuleAttributes(ModuleState):
         # A lazy layer's is empty at first.
         if not isinstance(value, Parameter) or held.shape == value.shape or not held.size:
             return
-        if self._has_fixed_shapes():
+        if self._has_fixed_shapes() and not self._takes_shape(name, value.shape):
             raise ValueError(
                 f"[{type(self).__name__}] {name} has shape {held.shape} and cannot become a "
                 f"Parameter of shape {value.shape}; {self._way_out(name, value)}"
@@ -84,6 +84,10 @@ class ModuleAttributes(ModuleState):
             if base.__module__.startswith(package)
         ]
         return not cls._takes_tensors and any(not file.startswith(without) for file in files)
+
+    def _takes_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether a parameter may get this shape, which is not the one it has."""
+        return False
 
     def _way_out(self, name: str, value: Parameter) -> str:
         """What to write instead of the assignment of a parameter of another shape."""

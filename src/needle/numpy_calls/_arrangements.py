@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..autograd import Tensor
 from ..typing import Axis, DTypeLike, Scalar, Shape, ShapeLike
+from ._calls import on_host
 
 
 def shape(a: Tensor) -> Shape:
@@ -94,7 +95,9 @@ def broadcast_to(array: Tensor, shape: ShapeLike) -> Tensor:
     return ops.broadcast_to(array, (shape,) if isinstance(shape, int) else shape)
 
 
-def broadcast_arrays(*args: Tensor) -> tuple[Tensor, ...]:
+def broadcast_arrays(*args: Any) -> Any:
+    if not all(isinstance(x, Tensor) for x in args):  # texts and None among them, as in plt.bar
+        return on_host("np.broadcast_arrays", np.broadcast_arrays, args, {})
     return ops.broadcast_tensors(*args)
 
 

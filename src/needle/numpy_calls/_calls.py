@@ -116,4 +116,4 @@ def _tensor(x: Any, like: Tensor) -> Any:
     return as_tensor(x, like) if is_array else x
 
 
-__all__ = ["call"]
+__all__ = ["call", "on_host"]

@@ -445,6 +445,14 @@ class Optimizer:
 
     # ---- saving ---------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """The hyperparameters of each group, as PyTorch prints them."""
+        lines = [f"{type(self).__name__} ("]
+        for number, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {number}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        return "\n".join([*lines, ")"])
+
     def state_dict(self) -> State:
         """What training needs to go on: {"state": {i: {...}}, "param_groups": [...]}.
 

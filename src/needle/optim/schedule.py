@@ -341,14 +341,18 @@ def of_group(values: list[float], index: int) -> float:
     return values[min(index, len(values) - 1)]
 
 
-def index_of(schedule: str, name: str, value: SupportsIndex) -> int:
+def index_of(schedule: str, name: str, value: SupportsIndex | float) -> int:
+    if isinstance(value, float):
+        if value.is_integer():  # programs write StepLR(optimizer, 1.0)
+            return int(value)
+        raise TypeError(f"[{schedule}] {name} must be an integer, got {value!r}")
     try:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"[{schedule}] {name} must be an integer, got {value!r}") from None
 
 
-def count(schedule: str, name: str, value: SupportsIndex, least: int = 1) -> int:
+def count(schedule: str, name: str, value: SupportsIndex | float, least: int = 1) -> int:
     number = index_of(schedule, name, value)
     if number < least:
         raise ValueError(f"[{schedule}] {name} must be at least {least}, got {number}")

@@ -1,7 +1,7 @@
 """Averages of weights: stochastic weight averaging and exponential moving averages.
 
 model = nn.Sequential(...)
-averaged = AveragedModel(model, ema_decay=0.999)   # or without a decay: the mean of all
+averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(0.999))   # alone: the mean of all
 for batch in batches:
     ...
     optimizer.step()
@@ -12,15 +12,17 @@ update_bn(batches, averaged)                       # statistics of the averaged 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..autograd import Tensor, no_grad
 from ..backend_ndarray import is_float
+from ..backend_selection import Device
 from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Module
 from .optimizer import Optimizer
 from .schedule import Schedule, cosine, count, each_group, line, of_group
 
 Average = Callable[[Tensor, Tensor, int], Tensor]
+MultiAverage = Callable[[Sequence[Tensor], Sequence[Tensor], int], None]
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> Average:
@@ -35,6 +37,24 @@ def get_swa_avg_fn() -> Average:
     return lambda average, value, number: average + (value - average) / (number + 1)
 
 
+def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAverage:
+    """Return `get_ema_avg_fn(decay)` for lists, for `AveragedModel(multi_avg_fn=)`."""
+    return _each(get_ema_avg_fn(decay))
+
+
+def get_swa_multi_avg_fn() -> MultiAverage:
+    """Return `get_swa_avg_fn()` for lists, for `AveragedModel(multi_avg_fn=)`."""
+    return _each(get_swa_avg_fn())
+
+
+def _each(average: Average) -> MultiAverage:
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], number: int) -> None:
+        for mean, value in zip(averages, values, strict=True):
+            mean[...] = average(mean, value, number).astype(mean.dtype)
+
+    return update
+
+
 class AveragedModel(Module):
     """A copy of a model whose parameters are averages of the model's.
 
@@ -42,9 +62,13 @@ class AveragedModel(Module):
     ----------
     model : Module
         The model. It is copied; its parameters become the first values.
+    device : Device or str, optional
+        Where the averages are; the model's device where it is not given.
     avg_fn : callable, optional
         The new average, of the old one, the value and the number of averaged models; the mean of
         all where it is not given. `get_ema_avg_fn(decay)` is the exponential moving average.
+    multi_avg_fn : callable, optional
+        The same for lists: it changes the averages in place.
     use_buffers : bool, default False
         Whether buffers are averaged, too; otherwise they are copied at every update.
 
@@ -54,6 +78,11 @@ class AveragedModel(Module):
         The copy.
     n_averaged : Tensor
         The number of averaged models.
+
+    Raises
+    ------
+    ValueError
+        If both `avg_fn` and `multi_avg_fn` are given.
 
     Examples
     --------
@@ -70,12 +99,21 @@ class AveragedModel(Module):
     n_averaged: Tensor
 
     def __init__(
-        self, model: Module, avg_fn: Average | None = None, use_buffers: bool = False
+        self,
+        model: Module,
+        device: Device | str | None = None,
+        avg_fn: Average | None = None,
+        multi_avg_fn: MultiAverage | None = None,
+        use_buffers: bool = False,
     ) -> None:
         super().__init__()
+        if avg_fn is not None and multi_avg_fn is not None:
+            raise ValueError("[AveragedModel] takes avg_fn or multi_avg_fn, got both")
         self.module = copy.deepcopy(model)
         self.register_buffer("n_averaged", Tensor(0, dtype="int64", requires_grad=False))
-        self._average = avg_fn or get_swa_avg_fn()
+        if device is not None:
+            self.to(device)
+        self._update = multi_avg_fn or _each(avg_fn or get_swa_avg_fn())
         self.use_buffers = use_buffers
 
     def forward(self, *args: object, **options: object) -> object:
@@ -88,13 +126,16 @@ class AveragedModel(Module):
         pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
         buffers = list(zip(self.module.buffers(), model.buffers(), strict=True))
         with no_grad():
-            for mean, value in pairs + buffers * self.use_buffers:
-                source = value.detach().to(mean.device)
-                if number and is_float(mean.dtype):
-                    source = self._average(mean.detach(), source, number).astype(mean.dtype)
-                mean[...] = source
-            for kept, value in buffers * (not self.use_buffers):
-                kept[...] = value.detach().to(kept.device)
+            averaged = pairs + buffers * self.use_buffers if number else []
+            averaged = [(mean, value) for mean, value in averaged if is_float(mean.dtype)]
+            if averaged:
+                means = [mean.detach() for mean, _ in averaged]
+                values = [value.detach().to(mean.device) for mean, value in averaged]
+                self._update(means, values, number)
+            known = {id(mean) for mean, _ in averaged}
+            for kept, value in pairs + buffers:
+                if id(kept) not in known:
+                    kept[...] = value.detach().to(kept.device)
             self.n_averaged[...] = number + 1
 
 
@@ -189,4 +230,7 @@ class SWALR(Schedule):
         ]
 
 
-__all__ = ["SWALR", "AveragedModel", "get_ema_avg_fn", "get_swa_avg_fn", "update_bn"]
+__all__ = [
+    "SWALR", "AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn",
+    "get_swa_multi_avg_fn", "update_bn",
+]  # fmt: skip
