@@ -20,7 +20,7 @@ from ..typing import DType, DTypeLike, Scalar, Shape, ShapeLike
 from .methods import Methods
 from .modes import _mode, no_grad
 from .tracing import Untraceable, current_trace
-from .value import Value
+from .value import Value, topological_order
 
 if TYPE_CHECKING:
     from .. import ops
@@ -321,6 +321,11 @@ class TorchMethods(Methods):
         assert isinstance(result, TorchMethods)
         if result.realize_cached_data().dtype is not self.dtype:
             result = ops.to(_as_tensor(result), self.dtype)
+        # What was computed from this Tensor, as in y[0] = y[1], was computed from its former self.
+        past = (id(self), id(before))
+        for node in topological_order([_as_tensor(result)], past, self._created):
+            if any(x is self for x in node.inputs):
+                node.inputs = tuple(before if x is self else x for x in node.inputs)
         self.op, self.inputs, self.requires_grad = result.op, result.inputs, result.requires_grad
         self._replace_data(result.realize_cached_data())
         self._created = versions.now
