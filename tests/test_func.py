@@ -196,3 +196,22 @@ def test_checkpoint_sequential() -> None:
         np.testing.assert_array_equal(found, x.grad.numpy())
     with pytest.raises(ValueError, match="segments must be in 1 … 5, got 6"):
         checkpoint_sequential(chain, 6, x)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_compiled_functions_are_differentiated(wrapped: bool) -> None:
+    """They record no graph when they are called; the gradients were zeros."""
+
+    def energy(x: Any) -> Any:
+        return (x**3).sum()
+
+    compiled = ndl.jit(energy)
+    f = (lambda x: compiled(x)) if wrapped else compiled
+    x, differentiate = ndl.Tensor([1.0, 2.0], requires_grad=False), ndl.autograd.functional
+    assert ndl.func.grad(f)(x).tolist() == [3.0, 12.0]
+    assert ndl.jit(ndl.func.grad(f))(x).tolist() == [3.0, 12.0]
+    assert differentiate.jacobian(f, x).tolist() == [3.0, 12.0]
+    assert differentiate.hessian(f, x).tolist() == [[6.0, 0.0], [0.0, 12.0]]
+    assert differentiate.hvp(f, x, x)[1].tolist() == [6.0, 24.0]
+    assert differentiate.jvp(f, x, x)[1].item() == 27.0
+    assert compiled(x).item() == 9.0

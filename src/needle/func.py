@@ -14,6 +14,7 @@ from . import autograd
 from .autograd import Tensor, enable_grad, timestamp, values_from_before
 from .autograd.functional import hessian as _hessian
 from .autograd.functional import jacobian as _jacobian
+from .autograd.modes import differentiating
 from .nn import Module
 from .tree import map_leaves, tensors
 
@@ -63,7 +64,8 @@ def grad_and_value(
             arguments = list(args)
             for i, x in zip(numbers, live, strict=True):
                 arguments[i] = x
-            returned = func(*arguments, **kwargs)
+            with differentiating():
+                returned = func(*arguments, **kwargs)
             value, *aux = returned if has_aux else (returned,)
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise RuntimeError("[grad] the function must return a Tensor of one element")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .modes import enable_grad
+from .modes import differentiating, enable_grad
 from .reverse import grad
 from .tensor import Tensor
 
@@ -59,7 +59,8 @@ def _zeros_like(x: Tensor) -> Tensor:
 
 
 def _call(func: Callable[..., Any], inputs: Sequence[Tensor], what: str) -> Any:
-    outputs = func(*inputs)
+    with differentiating():
+        outputs = func(*inputs)
     if not isinstance(outputs, Tensor) and not (
         isinstance(outputs, (tuple, list)) and all(isinstance(y, Tensor) for y in outputs)
     ):
@@ -198,7 +199,7 @@ def hessian(
     """
 
     def slope(*xs: Tensor) -> Any:
-        y = _single(func(*xs), "hessian")
+        y = _single(_call(func, xs, "hessian"), "hessian")
         return _like(inputs, _gradients(y, xs, None, strict, "hessian"))
 
     return jacobian(slope, inputs, create_graph, False)
@@ -354,7 +355,7 @@ def hvp(
     with enable_grad():
         xs = _copies(inputs, create_graph)
         vector = _vectors(v, xs, "hvp")
-        y = func(*xs)
+        y = _call(func, xs, "hvp")
         slopes = _gradients(_single(y, "hvp"), xs, None, strict, "hvp")
         found = _gradients(_total(slopes, vector), xs, None, False, "hvp")
     return _finished(y, create_graph), _like(inputs, [_finished(g, create_graph) for g in found])

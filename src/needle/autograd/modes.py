@@ -22,14 +22,16 @@ _Function = TypeVar("_Function")
 class _Mode(threading.local):
     recording = True
     autocast: np.dtype | None = None
+    differentiating = False
     # The undo log: functions that take back changes of Python state, in the order of the changes.
     # None outside of `rollback` and `rollback_on_error`.
     undo_log: list[Callable[[], object]] | None = None
 
     def __init__(self) -> None:
-        # `recording` and `autocast` outside of the contexts that this thread is in.
+        # `recording` and the others outside of the contexts that this thread is in.
         self.outer_recording: list[bool] = []
         self.outer_autocast: list[np.dtype | None] = []
+        self.outer_differentiating: list[bool] = []
 
 
 _mode = _Mode()
@@ -173,6 +175,21 @@ class autocasting(Setting):
 
     def __init__(self, dtype: np.dtype | None) -> None:
         super().__init__(_mode, "autocast", dtype, "outer_autocast")
+
+
+class differentiating(Setting):
+    """A context in which compiled functions run as they are written: they record their graph.
+
+    For functions that differentiate what they are given, such as `needle.func.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_mode, "differentiating", True, "outer_differentiating")
+
+
+def is_differentiating() -> bool:
+    """Whether this thread is inside of `differentiating`."""
+    return _mode.differentiating
 
 
 def timestamp() -> int:

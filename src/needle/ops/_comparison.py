@@ -12,7 +12,7 @@ from typing import overload
 from .. import backend_ndarray as nd
 from ..autograd import Tensor, TensorOp
 from ..backend_ndarray import NDArray
-from ..backend_ndarray.dtypes import BOOL
+from ..backend_ndarray.dtypes import BOOL, promote_scalar, python_number
 from ..operands import Operand
 from ..typing import Scalar
 from ._common import as_tensor, as_tensors, is_scalar, unbroadcast
@@ -515,7 +515,8 @@ def where(
         raise TypeError("[where] needs a Tensor among cond, a and b")
     cond = as_tensor(cond, like)
     if is_scalar(a) and is_scalar(b):
-        like = Tensor.make_const(cond.device.zeros(()))
+        dtype = promote_scalar(promote_scalar(BOOL, python_number(a)), python_number(b))
+        like = Tensor.make_const(cond.device.zeros((), dtype))
     elif not isinstance(a, Tensor) or is_scalar(b):
         like = b if isinstance(b, Tensor) else as_tensor(a, cond)
     return Where(cond.realize_cached_data())(as_tensor(a, like), as_tensor(b, like))

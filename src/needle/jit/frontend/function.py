@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...autograd import Tensor, is_grad_enabled
-from ...autograd.modes import autocast_dtype
+from ...autograd.modes import autocast_dtype, is_differentiating
 from ...autograd.tracing import current_trace
 from ...backend_ndarray import default_device
 from ...environment import jit_mode
@@ -69,7 +69,9 @@ class JitFunction(ProgramOwner):
     def _call(self, args: tuple[object, ...], kwargs: dict[str, object], own: int = 0) -> Result:
         """A call, whose first `own` arguments are the instance that the programs belong to."""
         chosen = jit_mode()
-        if chosen == "off" or current_trace() is not None or check.here.rehearsing:
+        if chosen == "off" or current_trace() is not None:
+            return self._function(*args, **kwargs)
+        if check.here.rehearsing or is_differentiating():
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
         try:
