@@ -353,6 +353,7 @@ WRONG = [
     (lambda: nn.BatchNorm3d(4)(ndl.ones(2, 4, 3)), ValueError, r"\(N, 4, D, H, W\)"),
     (lambda: nn.InstanceNorm1d(4)(ndl.ones(2, 3, 3)), ValueError, r"\(N, 4, L\)"),
     (lambda: nn.MaxPool1d(2)(ndl.ones(3)), ValueError, r"\(N, C, L\)"),
+    (lambda: nn.LSTM(3, 4, 2, True, True), TypeError, "by name, as in batch_first=True"),
     (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), ValueError, "must be an int or 2 ints"),
 ]
 
@@ -361,3 +362,62 @@ WRONG = [
 def test_wrong_arguments(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_hooks_before_the_backward_pass(device):
+    """They see and replace the gradients of the results, before the hooks on the inputs."""
+    found = []
+    for m in (torch, ndl):
+        layer = m.nn.Identity()
+        layer.forward = lambda x: (x * 2, x * 3)
+        seen = []
+        layer.register_full_backward_hook(
+            lambda module, inner, outer, seen=seen: seen.append((inner[0].tolist(), len(outer)))
+        )
+        layer.register_full_backward_pre_hook(
+            lambda module, outer, seen=seen: seen.append([g.tolist() for g in outer])
+        )
+        layer.register_full_backward_pre_hook(lambda module, outer: (outer[0] * 10, outer[1]))
+        where = {"device": device} if m is ndl else {}
+        x = m.tensor([1.0, 2.0], requires_grad=True, **where)
+        y, z = layer(x * 1)
+        (y + z * 5).sum().backward()
+        found.append((x.grad.tolist(), seen))
+    assert found[0] == found[1]
+
+
+def test_activations_in_place(device):
+    """They change the argument, also in a graph and in compiled functions."""
+    names = ("relu_", "elu_", "selu_", "celu_", "leaky_relu_", "hardtanh_", "threshold_")
+    values = np.random.RandomState(0).randn(7).astype("float32") * 2
+
+    def run(m, x):
+        total = 0
+        for name in names:
+            y = x * 1
+            changed = getattr(m.nn.functional, name)(
+                y, *((0.1, 2.0) if name == "threshold_" else ())
+            )
+            total = total + (y * changed).sum()
+        return total
+
+    theirs = torch.tensor(values, requires_grad=True)
+    run(torch, theirs).backward()
+
+    def ours(x):
+        total = run(ndl, x)
+        total.backward()
+        return total
+
+    for call in (ours, ndl.jit(ours)):
+        x = ndl.Tensor(values, device=device)
+        assert call(x).item() == pytest.approx(run(torch, theirs).item(), rel=1e-5)
+        np.testing.assert_allclose(x.grad.numpy(), theirs.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_by_pytorchs_names():
+    layer = nn.BatchNorm2d(num_features=3)
+    assert layer.num_features == layer.weight.shape[0] == 3
+    for call in (lambda: nn.BatchNorm2d(), lambda: nn.BatchNorm2d(3, num_features=3)):
+        with pytest.raises(TypeError, match="num_features"):
+            call()

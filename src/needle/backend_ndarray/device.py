@@ -270,6 +270,7 @@ def as_device(device: BackendDevice | str | None) -> BackendDevice:
     if not isinstance(device, str):
         raise TypeError(
             f"[device] a device or its name is needed, got {device!r} ({type_name(device)})"
+            + (": give options by name, as in batch_first=True" if isinstance(device, bool) else "")
             + (": write ndl.device(str(device))" if is_of_torch(device) else "")
         )
     named = _find(device)

@@ -33,12 +33,27 @@ class _Passage:
         return gradients
 
 
-class _Inputs(TensorTupleOp):
-    """The inputs themselves; their gradients go through the hooks."""
+class _Arrival:
+    """The gradients of a module's results on their way into the module."""
+
+    def __init__(self, module: object, hooks: Sequence[Callable[..., object]]) -> None:
+        self.module, self.hooks = module, hooks
+
+    def call(self, gradients: Gradients) -> Gradients:
+        """Run the hooks; the gradients of the results afterwards."""
+        for hook in self.hooks:
+            replaced = hook(self.module, gradients)
+            if replaced is not None:
+                gradients = replaced if isinstance(replaced, tuple) else (replaced,)
+        return gradients
+
+
+class _Passing(TensorTupleOp):
+    """Tensors themselves; their gradients go through hooks."""
 
     saves_values = False
 
-    def __init__(self, passage: _Passage) -> None:
+    def __init__(self, passage: _Passage | _Arrival) -> None:
         self.passage = passage
 
     def compute(self, *args: NDArray) -> tuple[NDArray, ...]:
@@ -74,7 +89,7 @@ def tapped_inputs(
     places = [i for i, x in enumerate(args) if isinstance(x, Tensor)]
     inner = any(args[i].requires_grad for i in places)
     if inner:
-        taps = _Inputs(passage)(*(args[i] for i in places))
+        taps = _Passing(passage)(*(args[i] for i in places))
         tapped = list(args)
         for k, i in enumerate(places):
             tapped[i] = taps[k]
@@ -90,3 +105,15 @@ def tapped_inputs(
         return tuple(out) if isinstance(result, tuple) else out[0]
 
     return args, around
+
+
+def tapped_results(module: object, result: Any, hooks: Sequence[Callable[..., object]]) -> Any:
+    """The result of a forward pass, whose gradients go through `hooks` first."""
+    results = list(result) if isinstance(result, tuple) else [result]
+    places = [i for i, y in enumerate(results) if isinstance(y, Tensor)]
+    if not any(results[i].requires_grad for i in places):
+        return result
+    taps = _Passing(_Arrival(module, hooks))(*(results[i] for i in places))
+    for k, i in enumerate(places):
+        results[i] = taps[k]
+    return tuple(results) if isinstance(result, tuple) else results[0]

@@ -30,31 +30,42 @@ class _BatchNorm(Module):
 
     def __init__(
         self,
-        dim: int,
+        dim: int | None = None,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         device: Device | str | None = None,
         dtype: DTypeLike | None = "float32",
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        num_features: int | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.dim = positive_int(name, "dim", dim)
+        if (dim is None) == (num_features is None):
+            raise TypeError(f"[{name}] needs the number of channels, as dim or as num_features")
+        given = num_features if dim is None else dim
+        assert given is not None
+        self.dim = channels = positive_int(name, "dim", given)
         self.eps = non_negative(name, "eps", eps)
         self.momentum = momentum
         if momentum is not None:
             self.momentum = in_unit_interval(name, "momentum", momentum)
         self.weight = self.bias = self.running_mean = self.running_var = None
         if affine:
-            self.weight = Parameter(init.ones(dim, device=device, dtype=dtype))
-            self.bias = Parameter(init.zeros(dim, device=device, dtype=dtype))
+            self.weight = Parameter(init.ones(channels, device=device, dtype=dtype))
+            self.bias = Parameter(init.zeros(channels, device=device, dtype=dtype))
         if track_running_stats:
-            self.register_buffer("running_mean", init.zeros(dim, device=device, dtype=dtype))
-            self.register_buffer("running_var", init.ones(dim, device=device, dtype=dtype))
+            self.register_buffer("running_mean", init.zeros(channels, device=device, dtype=dtype))
+            self.register_buffer("running_var", init.ones(channels, device=device, dtype=dtype))
             if momentum is None:
                 count = init.zeros(device=device, dtype="int64")
                 self.register_buffer("num_batches_tracked", count)
+
+    @property
+    def num_features(self) -> int:
+        """The number of channels: `dim` by PyTorch's name."""
+        return self.dim
 
     def _check(self, x: Tensor) -> None:
         if x.ndim not in self._ndims or x.shape[1] != self.dim:
@@ -142,6 +153,8 @@ class BatchNorm1d(_BatchNorm):
         Whether there are a weight and a bias.
     track_running_stats : bool, default True
         Whether there are running statistics. Without them evaluation uses the batch's, too.
+    num_features : int, optional
+        PyTorch's name of `dim`.
 
     Attributes
     ----------
@@ -192,6 +205,8 @@ class BatchNorm2d(_BatchNorm):
         Whether there are a weight and a bias.
     track_running_stats : bool, default True
         Whether there are running statistics. Without them evaluation uses the batch's, too.
+    num_features : int, optional
+        PyTorch's name of `dim`.
 
     References
     ----------
@@ -230,6 +245,8 @@ class BatchNorm3d(_BatchNorm):
         Whether there are a weight and a bias.
     track_running_stats : bool, default True
         Whether there are running statistics. Without them evaluation uses the batch's, too.
+    num_features : int, optional
+        PyTorch's name of `dim`.
 
     References
     ----------

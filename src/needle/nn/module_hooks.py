@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import autograd
 from ..autograd import Tensor
-from .backward_hook import tapped_inputs
+from .backward_hook import tapped_inputs, tapped_results
 from .module_attributes import ModuleAttributes
 from .module_methods import ModuleMethods
 
@@ -69,6 +69,10 @@ class BackwardHook(Hook):
     """A function that runs when gradients have passed a module, until `remove()`."""
 
 
+class BackwardPreHook(BackwardHook):
+    """A function that runs before gradients pass a module, until `remove()`."""
+
+
 class StateHook(Hook):
     """A function that runs before or after `state_dict` or `load_state_dict`, until `remove()`."""
 
@@ -108,12 +112,16 @@ class ModuleHooks(ModuleAttributes):
                     args, kwargs = replaced
                 elif replaced is not None:
                     args = replaced if isinstance(replaced, tuple) else (replaced,)
-        gradients = [hook.function for hook in hooks if isinstance(hook, BackwardHook)]
-        if gradients:
-            args, around = tapped_inputs(self, args, gradients)
+        gradients = [hook for hook in hooks if isinstance(hook, BackwardHook)]
+        first = [hook.function for hook in gradients if isinstance(hook, BackwardPreHook)]
+        after = [hook.function for hook in gradients if not isinstance(hook, BackwardPreHook)]
+        if after:
+            args, around = tapped_inputs(self, args, after)
             result = around(self.forward(*args, **kwargs))
         else:
             result = self.forward(*args, **kwargs)
+        if first:
+            result = tapped_results(self, result, first)
         for hook in hooks:
             if not hook.before and not isinstance(hook, BackwardHook):
                 replaced = hook._call(args, kwargs, result)
@@ -217,6 +225,35 @@ class ModuleHooks(ModuleAttributes):
         needle.Tensor([2.])
         """
         return BackwardHook(self, hook, False, prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[[Any, tuple[Tensor | None, ...]], object], prepend: bool = False
+    ) -> Hook:
+        """Run a function in each backward pass before the gradients come to this module.
+
+        Parameters
+        ----------
+        hook : callable
+            Called as hook(module, grad_output) with a tuple of the gradients of the Tensors among
+            forward's results. A tuple that it returns replaces them.
+        prepend : bool, default False
+            Whether it runs before the hooks that are there.
+
+        Returns
+        -------
+        Hook
+            A handle; its `remove()` takes the hook away.
+
+        Examples
+        --------
+        >>> import needle as ndl
+        >>> layer, x = ndl.nn.Identity(), ndl.Tensor([1.0])
+        >>> hook = layer.register_full_backward_pre_hook(lambda module, dy: (dy[0] * 3,))
+        >>> layer(x * 1).sum().backward()
+        >>> x.grad
+        needle.Tensor([3.])
+        """
+        return BackwardPreHook(self, hook, False, prepend)
 
     def register_state_dict_pre_hook(self, hook: Callable[..., object]) -> Hook:
         """Run a function before each `state_dict`.
