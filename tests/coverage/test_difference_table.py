@@ -38,7 +38,7 @@ def x23() -> ndl.Tensor:
 
 
 def test_every_row_has_a_check() -> None:
-    assert rows() == list(CHECKS)
+    assert sorted(rows()) == sorted(CHECKS)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -83,6 +83,13 @@ def _(_: Path) -> None:
     assert F.linear(x23(), layer.weight.T).allclose(layer(x23()))
 
 
+@row("`Linear.bias` is (out,)")
+def _(_: Path) -> None:
+    parameters = dict(nn.Linear(3, 2).named_parameters())
+    assert parameters["bias"].shape == (1, 2)
+    assert [name for name in parameters if name.endswith("bias")] == ["bias"]
+
+
 @row("`Linear` and `Conv2d` begin with U(±1/√fan_in)")
 def _(_: Path) -> None:
     layers = (nn.Linear(400, 300), 400), (nn.Conv2d(16, 300, 5), 400)
@@ -97,6 +104,15 @@ def _(_: Path) -> None:
     layer = nn.BatchNorm1d(1, momentum=1.0)
     layer(ndl.tensor([[1.0], [3.0]]))
     assert layer.running_var.item() == 1
+
+
+@row("`num_batches_tracked` of batch norm is always there")
+def _(_: Path) -> None:
+    assert "num_batches_tracked" not in nn.BatchNorm1d(1).state_dict()
+    assert "num_batches_tracked" in nn.to_torch_state_dict(nn.BatchNorm1d(1))
+    layer = nn.BatchNorm1d(1, momentum=None)
+    layer(ndl.tensor([[1.0], [3.0]]))
+    assert layer.num_batches_tracked.item() == 1
 
 
 @row("`head.weight = embedding.weight`")
@@ -188,6 +204,15 @@ def _(_: Path) -> None:
         other = a
         a = change(a)
         assert (other.item(), a.item()) == (1 if kept else 2, 2)
+
+
+@row("`F.relu(x, inplace=True)` and `nn.ReLU(inplace=True)` change x")
+def _(_: Path) -> None:
+    x = ndl.tensor([-1.0])
+    assert F.relu(x, inplace=True).item() == nn.ReLU(inplace=True)(x).item() == 0
+    assert x.item() == -1
+    F.relu_(x)
+    assert x.item() == 0
 
 
 @row("`torch.compile(model)` compiles the forward and the backward pass")
