@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -277,3 +278,32 @@ def test_threads_draw_different_numbers():
     finally:
         sys.setswitchinterval(interval)
     assert len(set(drawn)) == len(drawn) == 800
+
+
+def _orders(generator: ndl.Generator) -> list[Callable[[], Iterable[int]]]:
+    data = ndl.utils.data
+    samplers = [
+        data.RandomSampler(range(20), generator=generator),
+        data.RandomSampler(range(20), replacement=True, generator=generator),
+        data.SubsetRandomSampler(range(20), generator),
+        data.WeightedRandomSampler([1.0] * 20, 15, generator=generator),
+    ]
+    loader = data.DataLoader(range(20), 20, shuffle=True, generator=generator)
+    return [
+        *(lambda s=s: [int(i) for i in s] for s in samplers),
+        lambda: next(iter(loader)).tolist(),
+    ]
+
+
+def test_orders_follow_their_generator() -> None:
+    """A new seed or state after the samplers were made; each pass draws anew."""
+    generator = ndl.Generator()
+    for order in _orders(generator):
+        generator.manual_seed(4)
+        first, state = list(order()), generator.get_state()
+        second = list(order())
+        assert first != second
+        generator.set_state(state)
+        assert list(order()) == second
+        generator.manual_seed(4)
+        assert list(order()) == first

@@ -167,14 +167,21 @@ def set_rng_state(state: Any) -> None:
 def host_generator(generator: Any, what: str) -> Any:
     """A generator of NumPy's, its global one for None.
 
-    A Generator of this module, which draws Tensors, gives the seed of one. Raises TypeError for
-    others: they have other methods.
+    A Generator of this module, which draws Tensors, gives the seed of one, another each time: what
+    draws repeatedly asks for it whenever it begins, so that a new seed or state is followed. Raises
+    TypeError for others: they have other methods.
     """
-    if generator is None or generator is np.random:
-        return np.random
+    generator = checked_generator(generator, what)
     if isinstance(generator, Generator):
         return np.random.default_rng(generator.next_block())
-    if not isinstance(generator, (np.random.Generator, np.random.RandomState)):
+    return generator
+
+
+def checked_generator(generator: Any, what: str) -> Any:
+    """What `host_generator` takes, as it is; NumPy's global generator for None."""
+    if generator is None or generator is np.random:
+        return np.random
+    if not isinstance(generator, (Generator, np.random.Generator, np.random.RandomState)):
         raise TypeError(
             f"[{what}] generator must be one of needle or of numpy.random, got "
             f"{type(generator).__module__}.{type(generator).__name__}"

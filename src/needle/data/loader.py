@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device, as_device
-from ..random import host_generator
+from ..random import checked_generator, host_generator
 from ..typing import DTypeLike, HostGenerator
 from .ahead import Ahead, ThreadWorkers, Workers, until_left
 from .collate import ToTensors
@@ -141,7 +141,7 @@ class DataLoader:
         if batch_size is None and drop_last:
             raise ValueError("[DataLoader] drop_last needs batches, and batch_size is None")
         if generator is not None:
-            generator = host_generator(generator, "DataLoader")
+            generator = checked_generator(generator, "DataLoader")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -250,7 +250,7 @@ class DataLoader:
 
     def _seeds(self) -> tuple[int, Iterator[int]]:
         """A seed for the workers and one for each batch; one number is drawn now."""
-        source = np.random if self.generator is None else self.generator
+        source = host_generator(self.generator, "DataLoader")
         draw = source.integers if isinstance(source, np.random.Generator) else source.randint
         base = int(draw(2**31))
         seeds = np.random.RandomState(base)

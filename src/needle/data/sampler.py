@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend_ndarray.layout import whole
 from ..operands import ArrayLike
-from ..random import host_generator
+from ..random import checked_generator, host_generator
 from ..typing import HostGenerator
 
 
@@ -108,7 +108,7 @@ class RandomSampler(Sampler):
         num_samples: int | None = None,
     ) -> None:
         self.data_source = data_source
-        self.generator = host_generator(generator, "RandomSampler")
+        self.generator = checked_generator(generator, "RandomSampler")
         self.replacement = replacement
         if num_samples is not None and whole(num_samples, "RandomSampler", "num_samples") < 1:
             raise ValueError(f"[RandomSampler] num_samples must be positive, got {num_samples}")
@@ -116,10 +116,11 @@ class RandomSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         n, wanted = len(self.data_source), len(self)
+        generator = host_generator(self.generator, "RandomSampler")
         if self.replacement:
-            draw = getattr(self.generator, "integers", None) or self.generator.randint
+            draw = getattr(generator, "integers", None) or generator.randint
             return iter(draw(0, n, wanted))
-        rounds = [self.generator.permutation(n) for _ in range(-(-wanted // n) if n else 0)]
+        rounds = [generator.permutation(n) for _ in range(-(-wanted // n) if n else 0)]
         return islice(chain.from_iterable(rounds), wanted)
 
     def __len__(self) -> int:
@@ -150,10 +151,11 @@ class SubsetRandomSampler(Sampler):
 
     def __init__(self, indices: ArrayLike, generator: HostGenerator | None = None) -> None:
         self.indices = as_indices(indices, "SubsetRandomSampler")
-        self.generator = host_generator(generator, "SubsetRandomSampler")
+        self.generator = checked_generator(generator, "SubsetRandomSampler")
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.generator.permutation(self.indices))
+        generator = host_generator(self.generator, "SubsetRandomSampler")
+        return iter(generator.permutation(self.indices))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -208,13 +210,12 @@ class WeightedRandomSampler(Sampler):
         self.probabilities = w / w.sum()
         self.num_samples = num_samples
         self.replacement = replacement
-        self.generator = host_generator(generator, "WeightedRandomSampler")
+        self.generator = checked_generator(generator, "WeightedRandomSampler")
 
     def __iter__(self) -> Iterator[int]:
         n = len(self.probabilities)
-        return iter(
-            self.generator.choice(n, self.num_samples, self.replacement, self.probabilities)
-        )
+        generator = host_generator(self.generator, "WeightedRandomSampler")
+        return iter(generator.choice(n, self.num_samples, self.replacement, self.probabilities))
 
     def __len__(self) -> int:
         return self.num_samples
