@@ -85,7 +85,9 @@ def main() -> None:
     train, test = tokenizer.encode(train_text), tokenizer.encode(test_text)
     model = MaskedLanguageModel(len(tokenizer), length, width, layers, heads=4)
     optimizer = AdamW(model.parameters(), weight_decay=0.01)
-    scheduler = OneCycleLR(optimizer, 5e-3 if args.short else 3e-3, total_steps=steps)
+    scheduler = OneCycleLR(
+        optimizer, 5e-3 if args.short else 3e-3, total_steps=steps, cycle_momentum=False
+    )
     step, score = train_step, count_correct
     if not args.eager:
         step, score = ndl.jit(train_step), ndl.jit(count_correct)

@@ -79,7 +79,9 @@ def main() -> None:
     test = loader(args.data_dir, False, size // 3, 500)
     model = Net(width)
     optimizer = AdamW(model.parameters(), weight_decay=0.01)
-    scheduler = OneCycleLR(optimizer, max_lr=0.01, total_steps=epochs * len(train))
+    scheduler = OneCycleLR(
+        optimizer, max_lr=0.01, total_steps=epochs * len(train), cycle_momentum=False
+    )
     step, score = train_step, count_correct
     if not args.eager:
         step, score = ndl.jit(train_step), ndl.jit(count_correct)

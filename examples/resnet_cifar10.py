@@ -102,7 +102,9 @@ def main() -> None:
     model = resnet(width, blocks)
     steps = epochs * (len(images) // batch)
     optimizer = SGD(model.parameters(), momentum=0.9, dampening=0, weight_decay=5e-4)
-    scheduler = OneCycleLR(optimizer, max_lr=0.05 if args.short else 0.1, total_steps=steps)
+    scheduler = OneCycleLR(
+        optimizer, max_lr=0.05 if args.short else 0.1, total_steps=steps, cycle_momentum=False
+    )
     step, score = train_step, count_correct
     if not args.eager:
         step, score = ndl.jit(train_step), ndl.jit(count_correct)

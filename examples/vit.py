@@ -87,7 +87,9 @@ def main() -> None:
     test = loader(args.data_dir, False, size // 3, 500)
     model = VisionTransformer(width, layers)
     optimizer = AdamW(model.parameters(), weight_decay=0.05)
-    scheduler = OneCycleLR(optimizer, 0.01 if args.short else 0.003, epochs * len(train))
+    scheduler = OneCycleLR(
+        optimizer, 0.01 if args.short else 0.003, epochs * len(train), cycle_momentum=False
+    )
     step, score = train_step, count_correct
     if not args.eager:
         step, score = ndl.jit(train_step), ndl.jit(count_correct)

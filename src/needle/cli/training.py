@@ -61,7 +61,9 @@ def train_recipe(recipe: Recipe, options: Options) -> None:
     model = build_model(name, model_options)
     optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     epochs, steps = settings.epochs, len(batches)  # type: ignore[arg-type]
-    schedule = optim.OneCycleLR(optimizer, max_lr=settings.lr, total_steps=epochs * steps)
+    schedule = optim.OneCycleLR(
+        optimizer, max_lr=settings.lr, total_steps=epochs * steps, cycle_momentum=False
+    )
     count = sum(p.size for p in model.parameters())
     title = f"{name} on {recipe.summary}"
     say(
