@@ -173,7 +173,7 @@ def with_barriers(device: ndl.Device) -> list[np.ndarray]:
     ]  # fmt: skip
     kernels.matmul(device.context, data, data.permute((1, 0)), results[-1], None)
     loss = ndl.cross_entropy(ndl.layer_norm(x, ones, ones), labels).sum()
-    loss = loss + ndl.softmax(ndl.take(x, index), 1)[:, :3].sum()
+    loss = loss + ndl.softmax(ndl.take(x, index, axis=0), 1)[:, :3].sum()
     loss.backward()
     return [r.numpy() for r in (*results, loss, x.grad, ones.grad)]
 
