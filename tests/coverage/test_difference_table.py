@@ -5,6 +5,7 @@ The rows are known by their first cells; a row without a check, or a check witho
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,17 @@ def _(_: Path) -> None:
     layer = nn.Linear(3, 2, bias=False)
     assert layer.weight.shape == (3, 2)
     assert F.linear(x23(), layer.weight.T).allclose(layer(x23()))
+
+
+@row("`SGD`, `Adam` and `AdamW` without `lr` learn at 0.001")
+def _(_: Path) -> None:
+    for make in (optim.SGD, optim.Adam, optim.AdamW):
+        assert make([nn.Parameter([1.0])]).lr == 0.01
+
+
+@row("`nn.Transformer` has a dropout of 0.1")
+def _(_: Path) -> None:
+    assert inspect.signature(nn.Transformer).parameters["dropout"].default == 0.0
 
 
 @row("`Linear.bias` is (out,)")

@@ -206,7 +206,7 @@ def test_a_closure_is_called_first(device: ndl.Device) -> None:
 def test_zero_grad_may_keep_the_gradients(device: ndl.Device) -> None:
     p, q = ndl.Tensor([1.0], device=device), ndl.Tensor([1.0], device=device)
     p.grad = ndl.Tensor([2.0], device=device)
-    optimizer = optim.SGD([p, q])
+    optimizer = optim.SGD([p, q], lr=0.1)
     optimizer.zero_grad(set_to_none=False)
     assert p.grad.item() == 0.0
     assert q.grad is None
@@ -219,10 +219,26 @@ def test_momentum_that_is_not_pytorchs_is_told_to_who_uses_its_names() -> None:
     p = ndl.Tensor([1.0])
     optim.SGD([p], momentum=0.9).reset_grad()  # a course program hears nothing
     for options in ({"momentum": 0.9, "dampening": 0.0}, {"momentum": 0.9, "nesterov": True}, {}):
-        optim.SGD([p], **options).zero_grad()
+        optim.SGD([p], lr=0.1, **options).zero_grad()
     with pytest.warns(ndl.DifferenceWarning, match=r"dampening=0\.0"):
-        optim.SGD([p], momentum=0.9).zero_grad()
-    optim.SGD([p], momentum=0.9).zero_grad()  # once a process
+        optim.SGD([p], lr=0.1, momentum=0.9).zero_grad()
+    optim.SGD([p], lr=0.1, momentum=0.9).zero_grad()  # once a process
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_rate_that_is_not_pytorchs_is_told_to_who_uses_its_names(name: str) -> None:
+    differences.forget_told()
+    make, p = getattr(optim, name), ndl.Tensor([1.0])
+    assert make([p]).lr == make([p]).defaults["lr"] == 0.01
+    make([p]).reset_grad()  # a course program hears nothing
+    make([p], lr=0.01).zero_grad()
+    make([{"params": [p], "lr": 0.5}]).zero_grad()
+    optim.lr_scheduler.LambdaLR(scheduled := make([p]), lambda step: 0.5)
+    scheduled.zero_grad()
+    with pytest.warns(ndl.DifferenceWarning, match=r"0\.001 in PyTorch") as told:
+        make([p]).zero_grad()
+    assert told[0].filename == __file__
+    make([p]).zero_grad()  # once a process
 
 
 def test_an_optimizer_prints_its_groups() -> None:

@@ -84,7 +84,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 0.01,
+        lr: float | None = None,
         beta1: float | tuple[float, float] = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
@@ -199,7 +199,7 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Params,
-        lr: float = 0.01,
+        lr: float | None = None,
         beta1: float | tuple[float, float] = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,

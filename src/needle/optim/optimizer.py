@@ -19,6 +19,7 @@ import numpy as np
 from .. import autograd
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import HostNumber, NDArray, is_float, widened
+from ..differences import tell
 from ..given import is_of_torch, shown, type_name
 from ..typing import Shape
 from .groups import ParameterGroup, beta_options
@@ -124,6 +125,9 @@ def refuse_differentiable(owner: str, differentiable: bool) -> None:
         )
 
 
+DEFAULT_LR = 0.01  # of SGD, Adam and AdamW, as in the course
+
+
 @autograd.watched
 class Optimizer:
     """Base class of optimizers, which update parameters from their gradients.
@@ -170,6 +174,9 @@ class Optimizer:
 
     def __init__(self, params: Params, **defaults: object) -> None:
         self._name = type(self).__name__
+        self._assumes_lr = "lr" in defaults and defaults["lr"] is None
+        if self._assumes_lr:
+            defaults["lr"] = DEFAULT_LR
         self._defaults = defaults
         # Options that schedules change: a compiled step reads them at every call.
         self._varied = {"lr"}
@@ -429,11 +436,16 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set the gradient of every parameter to None: `reset_grad` by PyTorch's name.
 
+        A program that uses this name is told once if it trains at a rate that it has not given, or
+        with a momentum that is not PyTorch's.
+
         Parameters
         ----------
         set_to_none : bool, default True
             Whether to take the gradients away; otherwise they become zeros.
         """
+        for difference, text in self._differences():
+            tell(difference, text, stacklevel=2)
         if set_to_none:
             self.reset_grad()
             return
@@ -442,6 +454,16 @@ class Optimizer:
             if gradient is not None:
                 p.grad = None
                 p.grad = Tensor.make_const(gradient.realize_cached_data() * 0)
+
+    def _differences(self) -> Iterator[tuple[str, str]]:
+        """What a program that knows PyTorch would not notice: a key of each, and the text."""
+        groups = unwatched(self, "param_groups")  # a compiled step does not depend on this
+        if unwatched(self, "_assumes_lr") and any(g["lr"] == DEFAULT_LR for g in groups):
+            yield (
+                "learning rate",
+                f"[{self._name}] no lr was given: it is {DEFAULT_LR} here and 0.001 in PyTorch. "
+                "Write the one that is meant, such as lr=0.001",
+            )
 
     # ---- saving ---------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from ..autograd import Tensor, unwatched
 from ..backend_ndarray import NDArray
-from ..differences import tell
 from .clip import clip_grad_norm
 from .host_numbers import is_used, of_host
 from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
@@ -79,7 +79,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 0.01,
+        lr: float | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         *,
@@ -113,15 +113,11 @@ class SGD(Optimizer):
             )
         return checked
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Set the gradient of every parameter to None, or to zeros.
-
-        A program that uses PyTorch's name is told once if its momentum is not PyTorch's.
-        """
-        for group in unwatched(self, "param_groups"):  # a compiled step does not depend on this
+    def _differences(self) -> Iterator[tuple[str, str]]:
+        yield from super()._differences()
+        for group in unwatched(self, "param_groups"):
             if group["momentum"] and group["dampening"] is None and not group["nesterov"]:
-                tell("momentum", MOMENTUM, stacklevel=2)
-        super().zero_grad(set_to_none)
+                yield "momentum", MOMENTUM
 
     def clip_grad_norm(self, max_norm: float = 0.25) -> float | Tensor:
         """Scale all gradients so that their common norm is at most `max_norm`.
