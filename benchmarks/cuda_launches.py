@@ -20,9 +20,9 @@ from cuda.test_compile import Recorder
 
 import needle as ndl
 from needle import nn, optim
-from needle.backend_ndarray.cuda import CudaDevice
-from needle.backend_ndarray.cuda.kernels import shapes_of
-from needle.backend_ndarray.cuda.memory import Block
+from needle.backend_ndarray.device_cuda import CudaDevice
+from needle.backend_ndarray.device_cuda.kernels import shapes_of
+from needle.backend_ndarray.device_cuda.memory import Block
 from needle.jit.frontend.trace import Tracing
 from needle.jit.runtime.cuda_launcher import launch_on
 from needle.jit.runtime.pipeline import planned_for

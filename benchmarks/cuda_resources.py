@@ -18,7 +18,7 @@ from typing import Any
 
 from cuda.test_compile import ARCHITECTURES, everything, products, recorded, resources
 
-from needle.backend_ndarray.cuda import CudaDevice, compiler
+from needle.backend_ndarray.device_cuda import CudaDevice, compiler
 from needle.backend_ndarray.dtypes import BFLOAT16, FLOAT32
 
 RECORD = Path(__file__).parent / "results" / "cuda_resources.json"

@@ -11,7 +11,7 @@ import numpy as np
 from gpu_timing import Run
 
 import needle as ndl
-from needle.backend_ndarray.cuda.kernels import matmul as own_matmul
+from needle.backend_ndarray.device_cuda.kernels import matmul as own_matmul
 from needle.ops import _convolution as convolution
 
 

@@ -11,7 +11,7 @@ import pytest
 LATE = (
     "needle.data", "needle.distributions", "needle.fft", "needle.linalg", "needle.io",
     "needle.nn", "needle.optim", "needle.models", "needle.train", "needle.disk_cache",
-    "needle.backend_ndarray.cuda", "needle.jit.frontend", "needle.absent_names",
+    "needle.backend_ndarray.device_cuda", "needle.jit.frontend", "needle.absent_names",
     "string", "pathlib", "tempfile", "shutil", "hashlib",
     "urllib", "json", "multiprocessing", "concurrent.futures", "ctypes.util",
 )  # fmt: skip
@@ -50,4 +50,20 @@ def test_devices_by_name() -> None:
         "    try: ndl.device(name)\n"
         "    except ValueError: continue\n"
         "    raise AssertionError(name)"
+    )
+
+
+def test_no_module_takes_the_place_of_a_name() -> None:
+    """Python gives a package its submodules as attributes, also long after the package's own."""
+    run(
+        "import importlib, pkgutil, sys, needle\n"
+        "before = {(m, n): vars(sys.modules[m])[n]\n"
+        "          for m in list(sys.modules) if m.split('.')[0] == 'needle'\n"
+        "          for n in list(vars(sys.modules[m]))}\n"
+        "for m in pkgutil.walk_packages(needle.__path__, 'needle.'):\n"
+        "    if not m.name.endswith('__main__'):\n"
+        "        importlib.import_module(m.name)\n"
+        "taken = [key for key, value in before.items()\n"
+        "         if callable(value) and vars(sys.modules[key[0]])[key[1]] is not value]\n"
+        "assert not taken, taken"
     )

@@ -20,7 +20,7 @@ from .random import manual_seed
 from .typing import DTypeLike
 
 if TYPE_CHECKING:
-    from .backend_ndarray.cuda import CudaDevice
+    from .backend_ndarray.device_cuda import CudaDevice
 
 _GPU = Device | str | int | None
 

@@ -11,9 +11,9 @@ import pytest
 from cuda.emulator import build
 
 import needle as ndl
-from needle.backend_ndarray.cuda import blas, compiler
-from needle.backend_ndarray.cuda.driver import driver
-from needle.backend_ndarray.cuda.library import NVRTC, CudaUnavailable
+from needle.backend_ndarray.device_cuda import blas, compiler
+from needle.backend_ndarray.device_cuda.driver import driver
+from needle.backend_ndarray.device_cuda.library import NVRTC, CudaUnavailable
 
 
 def forget_libraries() -> None:

@@ -13,7 +13,7 @@ from numeric import PRECISION, assert_product
 
 import needle as ndl
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda import CudaError, kernels
+from needle.backend_ndarray.device_cuda import CudaError, kernels
 
 from .conftest import forget_libraries
 

@@ -10,7 +10,7 @@ import pytest
 import needle as ndl
 from needle import nn
 from needle.backend_ndarray import NDArray, reference
-from needle.backend_ndarray.cuda import columns
+from needle.backend_ndarray.device_cuda import columns
 
 NAMES = ("batch_norm", "layer_norm")
 SHAPES = [(1, 1), (2, 5), (700, 1), (3000, 3), (513, 32), (260, 33), (97, 100), (2100, 48)]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from needle.backend_ndarray.cuda import CudaDevice, compiler
-from needle.backend_ndarray.cuda.memory import Block
-from needle.backend_ndarray.cuda.streams import Uses
+from needle.backend_ndarray.device_cuda import CudaDevice, compiler
+from needle.backend_ndarray.device_cuda.memory import Block
+from needle.backend_ndarray.device_cuda.streams import Uses
 from needle.backend_ndarray.device_numpy import BINARY, UNARY
 from needle.backend_ndarray.dtypes import (
     BFLOAT16,

@@ -10,7 +10,7 @@ from ops import test_sizes as sizes
 
 import needle as ndl
 from needle.backend_ndarray import NDArray, reference
-from needle.backend_ndarray.cuda import convolution
+from needle.backend_ndarray.device_cuda import convolution
 from needle.jit.frontend.trace import Tracing
 from needle.jit.ir.evaluate import evaluate
 

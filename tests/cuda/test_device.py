@@ -14,15 +14,15 @@ from numeric import assert_product
 import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray import DTYPES, NDArray
-from needle.backend_ndarray.cuda import (
+from needle.backend_ndarray.device_cuda import (
     CudaError,
     CudaOutOfMemory,
     CudaUnavailable,
     compiler,
     kernels,
 )
-from needle.backend_ndarray.cuda.context import Context
-from needle.backend_ndarray.cuda.memory import rounded
+from needle.backend_ndarray.device_cuda.context import Context
+from needle.backend_ndarray.device_cuda.memory import rounded
 from needle.io import load_checkpoint, save_checkpoint
 
 from .conftest import forget_libraries
@@ -127,7 +127,7 @@ def test_rows_by_index(gpu):
     index = np.array([3, -1, 3, 49, 0, 3], dtype="int64")
     np.testing.assert_array_equal(array(gpu, x)[array(gpu, index)].numpy(), x[index])
     table = ndl.Tensor(x, device=gpu)
-    ndl.take(table, ndl.Tensor(index, device=gpu)).sum().backward()
+    ndl.take(table, ndl.Tensor(index, device=gpu), 0).sum().backward()
     expected = np.zeros_like(x)
     np.add.at(expected, index, 1)
     np.testing.assert_array_equal(table.grad.numpy(), expected)

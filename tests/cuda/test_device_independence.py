@@ -13,8 +13,8 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
-from needle.backend_ndarray.cuda import CudaDevice, CudaUnavailable, compiler
-from needle.backend_ndarray.cuda.driver import _SIGNATURES
+from needle.backend_ndarray.device_cuda import CudaDevice, CudaUnavailable, compiler
+from needle.backend_ndarray.device_cuda.driver import _SIGNATURES
 from needle.io import load_checkpoint, save_checkpoint
 
 from .conftest import forget_libraries

@@ -10,7 +10,7 @@ from numeric import PRECISION, assert_product
 
 import needle as ndl
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda import kernels
+from needle.backend_ndarray.device_cuda import kernels
 
 from .conftest import forget_libraries
 from .spy import launched

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from needle.backend_ndarray.cuda import blas, driver
+from needle.backend_ndarray.device_cuda import blas, driver
 
 DRIVER_CONSTANTS = {
     "CUDA_ERROR_OUT_OF_MEMORY": driver.OUT_OF_MEMORY,

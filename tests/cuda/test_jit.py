@@ -11,7 +11,7 @@ from op_table import RUNS, value_and_gradients
 
 import needle as ndl
 from needle import models, nn, optim
-from needle.backend_ndarray.cuda import CudaError
+from needle.backend_ndarray.device_cuda import CudaError
 
 GROUPS = [RUNS[i : i + 20] for i in range(0, len(RUNS), 20)]
 
@@ -161,7 +161,7 @@ def test_a_snapshot_stays_what_it_was(gpu):
 
 def test_an_index_out_of_range(gpu):
     table = ndl.Tensor(np.random.RandomState(0).randn(5, 3), device=gpu)
-    look = ndl.jit(lambda i: ndl.take(table, i))
+    look = ndl.jit(lambda i: ndl.take(table, i, 0))
     good, bad = (ndl.Tensor(np.array(i), device=gpu, dtype="int64") for i in ([0, -1], [0, 5]))
     np.testing.assert_array_equal(look(good).numpy(), table.numpy()[[0, -1]])
     with pytest.raises(IndexError, match="the index at position 1 is out of range"):
@@ -193,7 +193,7 @@ def test_labels_that_are_refused(gpu):
 def test_an_index_out_of_range_is_not_forgotten_with_the_program(gpu):
     table = ndl.Tensor(np.ones((4, 3)), device=gpu)
     bad = ndl.Tensor(np.array([0, 9]), device=gpu, dtype="int64")
-    found = ndl.jit(lambda i: ndl.take(table, i))(bad)
+    found = ndl.jit(lambda i: ndl.take(table, i, 0))(bad)
     gc.collect()
     with pytest.raises(IndexError, match="the index at position 1 is out of range"):
         found.numpy()

@@ -12,8 +12,8 @@ import pytest
 
 import needle as ndl
 from needle import disk_cache
-from needle.backend_ndarray.cuda import compiler
-from needle.backend_ndarray.cuda.context import Context
+from needle.backend_ndarray.device_cuda import compiler
+from needle.backend_ndarray.device_cuda.context import Context
 
 SOURCE = """extern "C" __global__ void __launch_bounds__(32) kernel(float* x) {{
   x[threadIdx.x] = {number};

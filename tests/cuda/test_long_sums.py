@@ -12,7 +12,7 @@ from numeric import assert_sums
 import needle as ndl
 from needle import ops
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda.columns import layer_norm_weight_grads
+from needle.backend_ndarray.device_cuda.columns import layer_norm_weight_grads
 
 
 @pytest.fixture

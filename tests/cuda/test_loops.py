@@ -146,10 +146,10 @@ def test_rows_are_looked_up_in_loops(columns, emulated, fake):
     def function(table, wide, i):
         turned = ndl.take(table.transpose().reshape((-1,)), i * 0 + 1)
         return [
-            ndl.summation(ndl.exp(ndl.take(table, i + 0) * 2), 1),
-            ndl.take(ndl.tanh(table), i),  # what it reads is made by a loop of the same points
-            ndl.take(ndl.zeros_like(table), i) + 1,
-            ndl.take(wide, i) - ndl.amax(wide, 1, keepdims=True),
+            ndl.summation(ndl.exp(ndl.take(table, i + 0, 0) * 2), 1),
+            ndl.take(ndl.tanh(table), i, 0),  # what it reads is made by a loop of the same points
+            ndl.take(ndl.zeros_like(table), i, 0) + 1,
+            ndl.take(wide, i, 0) - ndl.amax(wide, 1, keepdims=True),
             turned,
         ]
 

@@ -10,7 +10,7 @@ import pytest
 
 import needle as ndl
 from needle import optim
-from needle.backend_ndarray.cuda import fused
+from needle.backend_ndarray.device_cuda import fused
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "sgd": lambda p: optim.SGD(p, lr=0.1, weight_decay=0.1),

@@ -8,7 +8,7 @@ import pytest
 import needle as ndl
 from needle import nn
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda import random
+from needle.backend_ndarray.device_cuda import random
 from needle.backend_ndarray.philox import numbers
 from tests.test_generator import (  # noqa: F401
     test_a_checkpoint_draws_the_same_numbers_again,

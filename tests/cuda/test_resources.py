@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from benchmarks import cuda_resources
-from needle.backend_ndarray.cuda import compiler
+from needle.backend_ndarray.device_cuda import compiler
 
 
 def test_the_record_of_registers(nvrtc):

@@ -13,7 +13,7 @@ import pytest
 
 import needle as ndl
 from needle.backend_ndarray import NDArray
-from needle.backend_ndarray.cuda.streams import Streams
+from needle.backend_ndarray.device_cuda.streams import Streams
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -133,7 +133,7 @@ def test_an_address_taken_early_is_not_taken_for_done(lazy):
 
 def test_a_program_that_is_gone_leaves_its_word_until_the_gpu_is_done(lazy):
     table = ndl.Tensor(np.ones((5, 3)), device=lazy)
-    look = ndl.jit(lambda i: ndl.take(table, i).sum())
+    look = ndl.jit(lambda i: ndl.take(table, i, 0).sum())
     bad = ndl.Tensor(np.array([0, 9]), device=lazy, dtype="int64")
     look(bad)
     del look

@@ -470,7 +470,7 @@ class _Writer:
         if x is None:
             return
         rows = [self.random.randrange(self.values[x].shape[0]) for _ in range(3)]
-        self.add(f"ndl.take({x}, np.array({rows}))", x in self.exact)
+        self.add(f"ndl.take({x}, np.array({rows}), 0)", x in self.exact)
 
     def scan(self) -> None:
         x = self.pick(lambda v: _is_float(v) and v.ndim > 1 and 0 < v.shape[0] < 20)

@@ -591,7 +591,7 @@ def test_a_bad_index_is_found_before_anything_is_updated():
 
     @ndl.jit
     def run(i, x):
-        h, _ = ndl.scan(lambda h, i: (ndl.tanh(h + ndl.take(table, i)), None), x[0], i)
+        h, _ = ndl.scan(lambda h, i: (ndl.tanh(h + ndl.take(table, i, 0)), None), x[0], i)
         count.data = count + x[0] * 0 + 1
         return h
 

@@ -14,7 +14,7 @@ from .device_numpy import NumpyDevice
 from .dtypes import as_dtype
 
 if TYPE_CHECKING:
-    from .cuda import CudaDevice
+    from .device_cuda import CudaDevice
 
 _CPU: BackendDevice = the_device(CpuDevice)
 _CPU_NUMPY: BackendDevice = the_device(NumpyDevice)
@@ -38,7 +38,9 @@ def cuda(ordinal: int = 0) -> CudaDevice:
     number = operator.index(ordinal)
     if number < 0:
         raise ValueError(f"[cuda] GPUs are numbered from 0, got {number}")
-    from .cuda import CudaDevice  # some fifteen files, which programs without a GPU do not need
+    from .device_cuda import (
+        CudaDevice,
+    )  # some fifteen files, which programs without a GPU do not need
 
     return the_device(CudaDevice, number)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
-from ...backend_ndarray.cuda.arrays import CudaBuffer
-from ...backend_ndarray.cuda.context import Context, Parameter
-from ...backend_ndarray.cuda.kernels import THREADS, source
+from ...backend_ndarray.device_cuda.arrays import CudaBuffer
+from ...backend_ndarray.device_cuda.context import Context, Parameter
+from ...backend_ndarray.device_cuda.kernels import THREADS, source
 from .cuda_loops import LoopKernel
 
 MOST_WORDS = 480  # of 8 bytes: a kernel takes 4 KiB of parameters

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...backend_ndarray import Shape
-from ...backend_ndarray.cuda.kernels import (
+from ...backend_ndarray.device_cuda.kernels import (
     BLOCKS_PER_MULTIPROCESSOR,
     THREADS,
     WARP,

@@ -11,7 +11,7 @@ from ...autograd.modes import rollback_on_error, timestamp
 from ...autograd.reverse import continue_backward
 from ...autograd.unused import is_unread, note_lost
 from ...backend_ndarray import NDArray, cpu_numpy, from_numpy, versions
-from ...backend_ndarray.cuda import CudaDevice
+from ...backend_ndarray.device_cuda import CudaDevice
 from ..runtime.executable import Executable, overwrite
 from .host_random import Draw
 from .instantiate import Instantiation, find

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from ...autograd import Tensor
 from ...backend_ndarray import NDArray
-from ...backend_ndarray.cuda import CudaDevice
-from ...backend_ndarray.cuda.arrays import address
-from ...backend_ndarray.cuda.context import CapturedGraph
+from ...backend_ndarray.device_cuda import CudaDevice
+from ...backend_ndarray.device_cuda.arrays import address
+from ...backend_ndarray.device_cuda.context import CapturedGraph
 from ..codegen.cuda_launches import COUNTERS
 from ..schedule.memory_plan import aligned
 from ..schedule.planned import Planned

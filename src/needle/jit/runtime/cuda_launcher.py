@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...backend_ndarray import NDArray
-from ...backend_ndarray.cuda import CudaDevice
-from ...backend_ndarray.cuda.arrays import address
+from ...backend_ndarray.device_cuda import CudaDevice
+from ...backend_ndarray.device_cuda.arrays import address
 from ..codegen.cuda_launches import COUNTERS, LaunchBatch, PendingKernel, Span
 from ..codegen.cuda_loops import write_kernel
 from ..ir.graph import Node, Value, View

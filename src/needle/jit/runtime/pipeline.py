@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...backend_ndarray import BackendDevice, cpu
-from ...backend_ndarray.cuda import CudaDevice
+from ...backend_ndarray.device_cuda import CudaDevice
 from ..ir.graph import Graph
 from ..passes import optimize
 from ..schedule.planned import Planned, plan_graph
