@@ -27,10 +27,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "CrossMapLRN2d": "nn.LocalResponseNorm",
         "NLLLoss2d": "nn.NLLLoss",
     },
-    "torch.Tensor": {
-        "data_ptr": "x.numpy(), which shows the memory of a Tensor on the CPU",
-        "grad_fn": "x.op, the operation that made it",
-    },
     "torch.optim": {
         "SparseAdam": "optim.Adam, whose gradients are dense",
     },

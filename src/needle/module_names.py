@@ -35,20 +35,6 @@ class AbsentName(AttributeError):
         return AbsentName, (self.module, str(self.name))
 
 
-class AbsentAttribute(AttributeError):
-    """A Tensor has no such attribute; the text says why, or which one was meant."""
-
-    def __init__(self, owner: object, name: str) -> None:
-        super().__init__(owner, name, name=name, obj=owner)
-
-    def __str__(self) -> str:
-        from .absent_names import explained
-
-        kind, name = type(self.obj).__name__, str(self.name)
-        why = explained(f"torch.{kind}", name, dir(self.obj))
-        return f"{kind!r} object has no attribute {name!r}{why}"
-
-
 def names_of(
     module: str, torch_module: str, late: Mapping[str, str] | None = None
 ) -> Callable[[str], Any]:

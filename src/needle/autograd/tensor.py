@@ -12,7 +12,6 @@ from ..backend_ndarray.dtypes import FLOAT32, checked_real, own_dtype
 from ..backend_ndarray.layout import checked_shape, unpack, wholes
 from ..backend_selection import Device, as_device, default_float
 from ..given import not_a_tensor
-from ..module_names import AbsentAttribute
 from ..typing import DTypeLike, ShapeLike
 from . import operators
 from .answers import Count, Size
@@ -176,11 +175,6 @@ class Tensor(TorchMethods):
         [[1.0], [2.0]]
         """
         return self.realize_cached_data().tolist()
-
-    if not TYPE_CHECKING:  # a type checker knows the attributes
-
-        def __getattr__(self, name: str) -> Any:
-            raise AbsentAttribute(self, name)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         self._take_memory()
