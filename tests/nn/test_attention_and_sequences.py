@@ -110,8 +110,6 @@ def test_multihead_attention_without_a_batch_and_causal(device):
 def test_wrong_attention():
     with pytest.raises(ValueError, match="3 heads do not divide 8"):
         nn.MultiheadAttention(8, 3)
-    with pytest.raises(NotImplementedError, match="add_bias_kv"):
-        nn.MultiheadAttention(8, 2, add_bias_kv=True)
     layer, x = nn.MultiheadAttention(8, 2), ndl.ones(4, 3, 8)
     with pytest.raises(ValueError, match="needs query, key and value"):
         layer(x, x, ndl.ones(5, 3, 8))

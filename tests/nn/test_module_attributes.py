@@ -216,7 +216,6 @@ def test_hooks_of_state_dicts():
 @pytest.mark.parametrize(
     ("layer", "name", "hint"),
     [
-        (nn.Linear(2, 3), "compile", r"needle\.jit"),
         (nn.Linear(2, 3), "share_memory", "threads"),
         (nn.LSTMCell(2, 3), "weight_ih", "W_ih"),
         (nn.LSTM(2, 3), "weight_hh_l0", "W_hh"),

@@ -19,7 +19,6 @@ from .parameter import Parameter
 
 # What PyTorch's modules have and needle's do not, with what to write instead.
 ABSENT = {
-    "compile": "decorate the function that calls it with @needle.jit, or write needle.jit(model)",
     "share_memory": "threads share a module as it is, and a forked process has a copy of it",
     "to_empty": "write model.to(device), and load_state_dict",
     "register_full_backward_pre_hook": "write register_hook on the Tensor that the module returns",
