@@ -75,11 +75,10 @@ class Sequential(Module):
         self._layers: tuple[Module, ...] = tuple(layers)
 
     def __getattr__(self, name: str) -> Module:
-        own = vars(self)
-        layers: tuple[Module, ...] = own.get("_layers", ())
-        for i, module in enumerate(layers):
-            if own["_names"].get(module, str(i)) == name:
-                return module
+        layers: tuple[Module, ...] = vars(self).get("_layers", ())
+        place = self._place(name)
+        if place is not None:
+            return layers[place]
         if name.isdecimal() and int(name) < len(layers):
             return layers[int(name)]
         return super().__getattr__(name)  # type: ignore[no-any-return, misc]

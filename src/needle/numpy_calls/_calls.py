@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ..autograd import Tensor, is_grad_enabled
 from ..backend_ndarray import NDArray
 from ..ops._common import as_tensor
+from ..tree import map_leaves, tensors
 
 # Functions whose results have no gradient: what they are given may require one.
 WITHOUT_GRADIENT = frozenset(
@@ -53,16 +54,16 @@ def call(
         out = out[0]
     if out is not None and not isinstance(out, Tensor):
         return on_host(name, numpys, args, options)
-    given = _mapped(lambda x: _tensor(x, like), [bound.args, bound.kwargs])
+    given = map_leaves(lambda x: _tensor(x, like), [bound.args, bound.kwargs])
     if out is None:
         return mine(*given[0], **given[1])
 
-    def result(_: Tensor, *tensors: Tensor) -> Any:  # which may be `out` as it was before
-        each = iter(tensors)
-        now = _mapped(lambda x: next(each) if isinstance(x, Tensor) else x, given)
+    def result(_: Tensor, *now_given: Tensor) -> Any:  # which may be `out` as it was before
+        each = iter(now_given)
+        now = map_leaves(lambda x: next(each) if isinstance(x, Tensor) else x, given)
         return mine(*now[0], **now[1])
 
-    return out._changed_by(f"{name}(out=)", result, tuple(tensors_of(given)))
+    return out._changed_by(f"{name}(out=)", result, tuple(tensors(given)))
 
 
 def on_host(
@@ -74,37 +75,19 @@ def on_host(
     """
     short = name.rpartition(".")[2]
     written = [options.get("out"), *(args[:1] if short in (*WRITE, "at") else ())]
-    if any(True for _ in tensors_of(written)):
+    if tensors(written):
         raise TypeError(
             f"[{name}] cannot write into a Tensor: write t[index] = values, or t.copy_(result)"
         )
     if is_grad_enabled() and short not in WITHOUT_GRADIENT:
-        for x in tensors_of([args, options]):
+        for x in tensors([args, options]):
             if x.requires_grad:
                 raise TypeError(
                     f"[{name}] needle has no such function, or it does not take these arguments. "
                     "NumPy's would lose the gradient of the Tensor: pass t.detach().numpy() if "
                     "the numbers alone are meant"
                 )
-    return function(*_mapped(_host, args), **_mapped(_host, options))
-
-
-def tensors_of(tree: Any) -> Iterator[Tensor]:
-    """The Tensors in nested lists, tuples and dicts."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (list, tuple, dict)):
-        for item in tree.values() if isinstance(tree, dict) else tree:
-            yield from tensors_of(item)
-
-
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same nested lists, tuples and dicts with other leaves."""
-    if isinstance(tree, (list, tuple)):
-        return type(tree)([_mapped(function, item) for item in tree])
-    if isinstance(tree, dict):
-        return {key: _mapped(function, item) for key, item in tree.items()}
-    return function(tree)
+    return function(*map_leaves(_host, args), **map_leaves(_host, options))
 
 
 def _host(x: Any) -> Any:

@@ -30,7 +30,7 @@ def clip(
 
 
 def take(a: Tensor, indices: ArrayLike | int, axis: int | None = None, out: Any = None) -> Tensor:
-    return ops.take(ops.ravel(a), indices, 0) if axis is None else ops.take(a, indices, axis)
+    return ops.take(a, indices, axis)
 
 
 def take_along_axis(arr: Tensor, indices: ArrayLike, axis: int | None = -1) -> Tensor:

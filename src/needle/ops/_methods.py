@@ -91,13 +91,15 @@ def install(functions: Mapping[str, Callable[..., object]]) -> None:
             setattr(Methods, each, functions[name])
     for name in IN_PLACE:
         for each in names_of(name):
-            setattr(Methods, each + "_", _in_place(functions[name], each + "_"))
+            setattr(Methods, each + "_", in_place(functions[name], each + "_"))
 
 
-def _in_place(function: Callable[..., object], name: str) -> Callable[..., Tensor]:
+def in_place(function: Callable[..., object], name: str) -> Callable[..., Tensor]:
+    """The form of `function` that changes its first argument, under its own name."""
+
     @functools.wraps(function)
-    def call(self: Tensor, *args: object, **options: object) -> Tensor:
-        return self._changed_by(name, function, args, options)
+    def call(input: Tensor, *args: object, **options: object) -> Tensor:
+        return input._changed_by(name, function, args, options)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"`{name[:-1]}` that changes the Tensor itself, and returns it."

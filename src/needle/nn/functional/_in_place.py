@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
-from ...autograd import Tensor
+from ...ops._methods import in_place
 from . import _activation
 
-
-def _in_place(function: Callable[..., Any]) -> Callable[..., Tensor]:
-    name = f"{function.__name__}_"
-
-    @functools.wraps(function)
-    def call(input: Tensor, *args: Any, **options: Any) -> Tensor:
-        return input._changed_by(name, function, args, options)
-
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"`{name[:-1]}` that changes the Tensor itself, and returns it."
-    return call
-
-
-relu_ = _in_place(_activation.relu)
-elu_ = _in_place(_activation.elu)
-selu_ = _in_place(_activation.selu)
-celu_ = _in_place(_activation.celu)
-leaky_relu_ = _in_place(_activation.leaky_relu)
-hardtanh_ = _in_place(_activation.hardtanh)
-threshold_ = _in_place(_activation.threshold)
-rrelu_ = _in_place(_activation.rrelu)
+relu_ = in_place(_activation.relu, "relu_")
+elu_ = in_place(_activation.elu, "elu_")
+selu_ = in_place(_activation.selu, "selu_")
+celu_ = in_place(_activation.celu, "celu_")
+leaky_relu_ = in_place(_activation.leaky_relu, "leaky_relu_")
+hardtanh_ = in_place(_activation.hardtanh, "hardtanh_")
+threshold_ = in_place(_activation.threshold, "threshold_")
+rrelu_ = in_place(_activation.rrelu, "rrelu_")

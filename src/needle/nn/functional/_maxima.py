@@ -374,7 +374,7 @@ def max_unpool2d(
 ) -> Tensor:
     """Maxima put back at their `indices`, zeros elsewhere: the partial inverse of `max_pool2d`.
 
-    Values of equal indices add up, which happens where kernels overlap.
+    Where kernels overlap, elements with one index are one maximum, and it is written once.
     """
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
