@@ -599,7 +599,7 @@ def test_numbers_of_numpy_are_plain_values():
         assert f(const(1, 2), n).tolist() == [float(n), 2 * float(n)]
 
 
-@pytest.mark.parametrize("leaf", [np.ones(3), {1, 2}, bytearray(b"1"), ndl.cpu().ones((2,))])
+@pytest.mark.parametrize("leaf", [{1, 2}, bytearray(b"1"), ndl.cpu().ones((2,))])
 def test_what_may_change_is_no_argument(leaf):
     with pytest.raises(TypeError, match=r"\[jit\] an argument"):
         ndl.jit(lambda x: x)(leaf)
