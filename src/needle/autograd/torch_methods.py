@@ -362,13 +362,6 @@ class TorchMethods(Methods):
         """Every element 0."""
         return self._changed_by("zero_", _as_values, (0,))
 
-    def fill_diagonal_(self, value: Scalar, wrap: builtins.bool = False) -> Self:
-        """`value` at [i, i, …]; with `wrap` the diagonal of a tall matrix begins again below.
-
-        Raises ValueError for a vector, and for more than two axes of different lengths.
-        """
-        return self._changed_by("fill_diagonal_", ops.with_diagonal, (value, wrap))
-
     def normal_(
         self, mean: Scalar = 0.0, std: Scalar = 1.0, *, generator: _Source | None = None
     ) -> Self:

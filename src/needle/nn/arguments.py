@@ -18,6 +18,10 @@ class Placement(TypedDict):
     dtype: DTypeLike | None
 
 
+# The axes after the channels of an input with one, two or three of them, as errors write them.
+SPATIAL_AXES = ("L", "H, W", "D, H, W")
+
+
 def positive_int(layer: str, name: str, value: object) -> int:
     """`value` as an int ≥ 1. Raises TypeError or ValueError that names layer and argument."""
     number = whole(value, layer, name)

@@ -9,7 +9,7 @@ from ..autograd import Tensor
 from ..backend_selection import Device
 from ..typing import DTypeLike
 from . import functional
-from .arguments import finite, in_unit_interval, non_negative, positive_int
+from .arguments import SPATIAL_AXES, finite, in_unit_interval, non_negative, positive_int
 from .module import Module
 from .parameter import Parameter
 
@@ -52,7 +52,7 @@ class _InstanceNorm(Module):
         if x.ndim == self.axes + 1 and x.shape[0] == self.num_features:
             return ops.squeeze(self.forward(ops.unsqueeze(x, 0)), 0)
         if x.ndim != self.axes + 2 or x.shape[1] != self.num_features:
-            wanted = ("L", "H, W", "D, H, W")[self.axes - 1]
+            wanted = SPATIAL_AXES[self.axes - 1]
             raise ValueError(
                 f"[{type(self).__name__}] needs input (N, {self.num_features}, {wanted}), got "
                 f"shape {x.shape}"

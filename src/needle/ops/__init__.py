@@ -159,7 +159,6 @@ from ._diagonals import (
     trace,
     tril,
     triu,
-    with_diagonal,
 )
 from ._elementwise import (
     Abs,
@@ -847,7 +846,6 @@ __all__ = [
     "vstack",
     "where",
     "windows",
-    "with_diagonal",
     "xlogy",
 ]
 

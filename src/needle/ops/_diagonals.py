@@ -194,15 +194,17 @@ def _on_or_below(a: Tensor, offset: int, what: str) -> HostArray:
     return np.arange(columns) <= np.arange(rows)[:, None] + offset
 
 
-def fill_diagonal(a: Tensor, value: Scalar) -> Tensor:
-    """`a` with a number where all indices are equal.
+def fill_diagonal(a: Tensor, value: Scalar, wrap: bool = False) -> Tensor:
+    """`a` with `value` at [i, i, …].
 
     Parameters
     ----------
     a : Tensor
-        Of two axes or more, and of any dtype.
+        Of two axes, or of more with one length.
     value : number
         What is written.
+    wrap : bool, default False
+        Whether the diagonal of a tall matrix begins again, one row below its end.
 
     Returns
     -------
@@ -212,19 +214,21 @@ def fill_diagonal(a: Tensor, value: Scalar) -> Tensor:
     Raises
     ------
     ValueError
-        For fewer axes than two.
+        For a vector, or for more than two axes of different lengths.
 
     Examples
     --------
     >>> import needle as ndl
-    >>> ndl.ops.fill_diagonal(ndl.ones(2, 2), 0).tolist()
-    [[0.0, 1.0], [1.0, 0.0]]
+    >>> ndl.ops.fill_diagonal(ndl.zeros(2, 2), 5).tolist()
+    [[5.0, 0.0], [0.0, 5.0]]
     """
-    if a.ndim < 2:
-        raise ValueError(f"[fill_diagonal] needs two axes or more, got shape {a.shape}")
-    first, *others = np.ogrid[tuple(slice(n) for n in a.shape)]
-    is_diagonal = np.logical_and.reduce(np.broadcast_arrays(*(first == i for i in others)))
-    return masked_fill(a, Tensor(is_diagonal, dtype="bool", device=a.device), value)
+    if a.ndim < 2 or (a.ndim > 2 and len(set(a.shape)) > 1):
+        raise ValueError(
+            f"[fill_diagonal] needs two axes, or more of one length, got shape {a.shape}"
+        )
+    mask = np.zeros(a.shape, bool)
+    np.fill_diagonal(mask, True, wrap)
+    return masked_fill(a, Tensor(mask, device=a.device, requires_grad=False), value)
 
 
 def block_diag(*blocks: Tensor) -> Tensor:
@@ -256,43 +260,6 @@ def block_diag(*blocks: Tensor) -> Tensor:
     return concatenate(rows, 0)
 
 
-def with_diagonal(a: Tensor, value: Scalar, wrap: bool = False) -> Tensor:
-    """`a` with `value` at [i, i, …], as `Tensor.fill_diagonal_` fills it.
-
-    Parameters
-    ----------
-    a : Tensor
-        Of two axes, or of more with one length.
-    value : number
-        What is written.
-    wrap : bool, default False
-        Whether the diagonal of a tall matrix begins again, one row below its end.
-
-    Returns
-    -------
-    Tensor
-        The shape and dtype of `a`.
-
-    Raises
-    ------
-    ValueError
-        For a vector, or for more than two axes of different lengths.
-
-    Examples
-    --------
-    >>> import needle as ndl
-    >>> ndl.ops.with_diagonal(ndl.zeros(2, 2), 5).tolist()
-    [[5.0, 0.0], [0.0, 5.0]]
-    """
-    if a.ndim < 2 or (a.ndim > 2 and len(set(a.shape)) > 1):
-        raise ValueError(
-            f"[fill_diagonal_] needs two axes, or more of one length, got shape {a.shape}"
-        )
-    mask = np.zeros(a.shape, bool)
-    np.fill_diagonal(mask, True, wrap)
-    return masked_fill(a, Tensor(mask, device=a.device, requires_grad=False), value)
-
-
 __all__ = [
     "block_diag",
     "diag",
@@ -302,5 +269,4 @@ __all__ = [
     "trace",
     "tril",
     "triu",
-    "with_diagonal",
 ]

@@ -13,6 +13,7 @@ from ... import ops
 from ...autograd import Tensor
 from ...backend_ndarray.layout import whole
 from ...typing import Extent, Shape
+from ..arguments import SPATIAL_AXES
 from ._padding import pad
 from ._pooling import each
 from ._single import takes_single
@@ -44,7 +45,7 @@ def around(
 def check_input(what: str, x: Tensor, axes: int, channels: int) -> None:
     """Raise ValueError unless `x` is (N, channels, …) with `axes` further axes."""
     if x.ndim != axes + 2 or x.shape[1] != channels:
-        wanted = ("L", "H, W", "D, H, W")[axes - 1]
+        wanted = SPATIAL_AXES[axes - 1]
         raise ValueError(f"[{what}] needs input (N, {channels}, {wanted}), got shape {x.shape}")
 
 

@@ -16,7 +16,7 @@ from ... import init, ops
 from ...autograd import Tensor, TensorOp, no_grad
 from ...backend_ndarray import NDArray
 from ...typing import Extent, Shape
-from ..arguments import positive_int
+from ..arguments import SPATIAL_AXES, positive_int
 from ._pooling import OutputSize, Pooling, adaptive_sizes, each, pooled_below, pooled_bins
 from ._single import takes_single
 
@@ -336,7 +336,7 @@ def _max_unpool(
     step = kernel if stride is None else each(what, "stride", stride, axes)
     around = each(what, "padding", padding, axes, least=0)
     if x.ndim != axes + 2 or indices.shape != x.shape:
-        wanted = ("L", "H, W", "D, H, W")[axes - 1]
+        wanted = SPATIAL_AXES[axes - 1]
         raise ValueError(
             f"[{what}] needs input (N, C, {wanted}) and indices alike, got {x.shape} and "
             f"{indices.shape}"

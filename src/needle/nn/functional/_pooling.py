@@ -18,7 +18,7 @@ from ...backend_ndarray import is_float
 from ...backend_ndarray.layout import wholes
 from ...ops._pooling import _lowest
 from ...typing import Extent, HostArray, Shape
-from ..arguments import positive_int
+from ..arguments import SPATIAL_AXES, positive_int
 from ._padding import pad
 from ._single import takes_single
 
@@ -47,7 +47,7 @@ class Pooling:
         padding: Extent, dilation: Extent, ceil_mode: bool,
     ) -> None:  # fmt: skip
         if x.ndim != axes + 2:
-            wanted = ("L", "H, W", "D, H, W")[axes - 1]
+            wanted = SPATIAL_AXES[axes - 1]
             raise ValueError(f"[{what}] needs input (N, C, {wanted}), got shape {x.shape}")
         self.kernel = each(what, "kernel_size", kernel_size, axes)
         self.stride = self.kernel if stride is None else each(what, "stride", stride, axes)
