@@ -1,0 +1,99 @@
+"""What is read of a run's folder, whole or damaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from run_folders import TITLE, hold_lock, make_run
+
+from needle.train.records import find_runs, read_record
+
+
+def test_a_whole_run(tmp_path):
+    run = read_record(make_run(tmp_path))
+    assert (run.name, run.state, run.title, run.problems) == ("digits", "finished", TITLE, [])
+    assert run.metrics() == ["accuracy"]
+    steps, losses = run.curve("validation", "loss")
+    assert steps.tolist() == [20, 40, 60, 80, 100]
+    assert run.last("loss") == losses[-1]
+    assert run.best() == ("validation/loss", losses.min(), 20 + 20 * losses.argmin())
+    assert run.confusion.matrix.shape == (10, 10)
+
+
+def test_a_running_run_without_its_lock_was_killed(tmp_path):
+    folder = make_run(tmp_path, state="running")
+    with hold_lock(folder):
+        assert read_record(folder).state == "running"
+    assert read_record(folder).state == "killed"
+    (folder / "run.lock").unlink()
+    assert read_record(folder).state == "killed"
+
+
+BROKEN_LINES = [
+    b"{", b"null", b"[]", b'{"step": "a", "split": "train"}', b'{"step": 1}', b"\xff\xfe",
+    b'{"step": NaN, "split": "train"}', b"[" * 100_000,
+    b'{"step": 1' + b"0" * 400 + b', "split": "train"}',
+]  # fmt: skip
+
+
+def test_lines_that_are_no_rows_are_left_out_and_counted(tmp_path):
+    folder = make_run(tmp_path)
+    whole = (folder / "metrics.jsonl").read_bytes()
+    middle = whole.index(b"\n", len(whole) // 2) + 1
+    broken = b"".join(line + b"\n" for line in BROKEN_LINES)
+    (folder / "metrics.jsonl").write_bytes(
+        whole[:middle] + broken + whole[middle:] + b'{"step": 104, "split": "tr'
+    )
+    run = read_record(folder)
+    assert len(run.rows) == whole.count(b"\n")
+    assert run.problems == [
+        f"metrics.jsonl: lines that are no rows and are left out: {len(BROKEN_LINES)}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("status.json", b"{", "status.json is no JSON object"),
+        ("status.json", b"[1]", "status.json is no JSON object"),
+        ("config.toml", b"= =", "config.toml is no TOML"),
+        ("config.toml", b"\xff", "config.toml is no text"),
+        ("config.toml", b"[run]\nformat = 9", "config.toml has format 9"),
+        ("confusion.json", b'{"matrix": [[1, 2]]}', "no square matrix"),
+        ("confusion.json", b'{"matrix": {"a": 1}}', "no square matrix"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, problem):
+    folder = make_run(tmp_path)
+    (folder / name).write_bytes(content)
+    assert any(problem in p for p in read_record(folder).problems)
+
+
+def test_values_of_other_types(tmp_path):
+    folder = make_run(tmp_path)
+    (folder / "status.json").write_text('{"state": 7, "best": {"metric": 1, "value": "x"}}')
+    (folder / "confusion.json").write_text('{"classes": ["a"], "matrix": [[1, 0], [0, 1]]}')
+
+    (folder / "config.toml").write_text("run = 3\n[data]\ntitle = 5")
+    run = read_record(folder)
+    assert (run.state, run.title, run.best()[0]) == ("unknown", "digits", "validation/loss")
+    assert run.confusion.classes == ("0", "1")
+
+
+def test_nan_is_kept_and_is_never_the_best(tmp_path):
+    run = read_record(make_run(tmp_path, bad=(4,)))
+    assert np.isnan(run.last("loss"))
+    assert run.best()[2] == 80
+    assert read_record(make_run(tmp_path, "all", bad=(0, 1, 2, 3, 4))).best() is None
+
+
+def test_runs_in_a_folder(tmp_path):
+    with pytest.raises(NotADirectoryError, match="needle train"):
+        find_runs(tmp_path / "nowhere")
+    assert find_runs(tmp_path) == []
+    a, b = make_run(tmp_path, "a"), make_run(tmp_path, "b")
+    (tmp_path / "other").mkdir()
+    assert sorted(find_runs(tmp_path)) == [a, b]
+    assert find_runs(a) == [a]
+    with pytest.raises(FileNotFoundError, match="is no run"):
+        read_record(tmp_path / "other")
