@@ -15,6 +15,8 @@ from .torch_namespace import NAMES
 # What to write instead, by the name of PyTorch's module; the reasons are more general.
 INSTEAD: dict[str, dict[str, str]] = {
     "torch": {
+        "is_anomaly_check_nan_enabled": "ndl.is_anomaly_enabled()",
+        "set_anomaly_enabled": "ndl.autograd.set_detect_anomaly(True)",
         "complex64": "needle.fft.ComplexTensor, a pair of real Tensors",
         "complex128": "needle.fft.ComplexTensor, a pair of real Tensors",
         "int8": "ndl.int32",

@@ -14,7 +14,7 @@ from . import autograd
 from .autograd import Tensor, enable_grad, timestamp, values_from_before
 from .autograd.functional import hessian as _hessian
 from .autograd.functional import jacobian as _jacobian
-from .autograd.modes import differentiating
+from .autograd.modes import running_as_written
 from .nn import Module
 from .tree import map_leaves, tensors
 
@@ -64,7 +64,7 @@ def grad_and_value(
             arguments = list(args)
             for i, x in zip(numbers, live, strict=True):
                 arguments[i] = x
-            with differentiating():
+            with running_as_written():
                 returned = func(*arguments, **kwargs)
             value, *aux = returned if has_aux else (returned,)
             if not isinstance(value, Tensor) or value.numel() != 1:

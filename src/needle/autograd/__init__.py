@@ -6,7 +6,7 @@ with Tensor operations, so that a gradient can itself be differentiated.
 
 Each file imports from those before it: `tracing`, `unused`, `modes`, `value`, `operators`
 (functions that `Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`,
-`tensor`, `tuples`, `op`, `function`, `reverse`, `functional`.
+`tensor`, `tuples`, `op`, `function`, `observing`, `reverse`, `functional`, `anomaly`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from types import ModuleType
 
 from . import functional, modes, op, operators, tensor, torch_methods, tuples
+from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .function import Function
 from .modes import (
     autocast_dtype,
@@ -66,12 +67,15 @@ __all__ = [
     "Value",
     "backward",
     "compute_gradient_of_variables",
+    "detect_anomaly",
     "enable_grad",
     "find_topo_sort",
     "functional",
     "grad",
+    "is_anomaly_enabled",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
     "vjp",
 ]

@@ -22,7 +22,7 @@ _Function = TypeVar("_Function")
 class _Mode(threading.local):
     recording = True
     autocast: np.dtype | None = None
-    differentiating = False
+    runs_as_written = False
     # The undo log: functions that take back changes of Python state, in the order of the changes.
     # None outside of `rollback` and `rollback_on_error`.
     undo_log: list[Callable[[], object]] | None = None
@@ -31,7 +31,7 @@ class _Mode(threading.local):
         # `recording` and the others outside of the contexts that this thread is in.
         self.outer_recording: list[bool] = []
         self.outer_autocast: list[np.dtype | None] = []
-        self.outer_differentiating: list[bool] = []
+        self.outer_runs_as_written: list[bool] = []
 
 
 _mode = _Mode()
@@ -177,19 +177,20 @@ class autocasting(Setting):
         super().__init__(_mode, "autocast", dtype, "outer_autocast")
 
 
-class differentiating(Setting):
-    """A context in which compiled functions run as they are written: they record their graph.
+class running_as_written(Setting):
+    """A context in which compiled functions run as they are written, line by line.
 
-    For functions that differentiate what they are given, such as `needle.func.grad`.
+    They then record their graph, for functions that differentiate what they are given, such as
+    `needle.func.grad`, and each line is seen by `detect_anomaly`.
     """
 
     def __init__(self) -> None:
-        super().__init__(_mode, "differentiating", True, "outer_differentiating")
+        super().__init__(_mode, "runs_as_written", True, "outer_runs_as_written")
 
 
-def is_differentiating() -> bool:
-    """Whether this thread is inside of `differentiating`."""
-    return _mode.differentiating
+def runs_as_written() -> bool:
+    """Whether this thread is inside of `running_as_written`."""
+    return _mode.runs_as_written
 
 
 def timestamp() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backend_ndarray import NDArray, cpu_numpy, is_float, is_traced, versions
 from ..given import not_a_tensor
+from . import observing
 from .hooks import hooks, run_hooks
 from .modes import autocasting, enable_grad, no_grad
 from .op import Op
@@ -119,8 +120,15 @@ def _reverse(order: list[Value], output: Value, out_grad: Value) -> dict[int, Va
     `order` is topological. The current mode decides whether the gradients are recorded. Autocast is
     off, because a gradient has the dtype of its value.
     """
-    with autocasting(None):
-        return _accumulated(order, {id(output): out_grad}, _since())
+    told = observing.observers
+    for observer in told:
+        observer.before_backward(output)
+    try:
+        with autocasting(None):
+            return _accumulated(order, {id(output): out_grad}, _since())
+    finally:
+        for observer in reversed(told):
+            observer.after_backward(output)
 
 
 def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) -> dict[int, Value]:
@@ -142,7 +150,11 @@ def _accumulated(order: list[Value], pending: dict[int, Any], since: int = 0) ->
         if node._created < versions.now:
             check_unchanged(node, (*node.inputs, node) if node.op.saves_values else (), "backward")
             _check_in_place(node)
-        for x, g in zip(node.inputs, node.op.gradient_as_tuple(gradient, node), strict=True):
+        if observing.observers:
+            found = observing.observed_gradient(node, gradient)
+        else:
+            found = node.op.gradient_as_tuple(gradient, node)
+        for x, g in zip(node.inputs, found, strict=True):
             if g is None or not x.requires_grad:
                 continue
             known = pending.get(id(x))

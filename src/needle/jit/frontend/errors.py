@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import linecache
-import sys
-from pathlib import Path
-from types import FrameType
 
-from ... import autograd
 from ...autograd import Op
 from ...autograd.tracing import Untraceable
-
-_PACKAGE = str(Path(autograd.__file__).resolve().parents[1])
+from ...user_lines import user_line
 
 
 class TraceError(Untraceable):
@@ -62,14 +57,6 @@ class LeakedValue(Op):
             f"no value here: return it from the function.\n  made in {self.file}:{self.line}: "
             f"{source}\n  used in {user_frame()}"
         )
-
-
-def user_line() -> tuple[str, int]:
-    """The file and the line of the innermost frame outside of needle."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return ("an unknown file", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def user_frame() -> str:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...autograd import Tensor, is_grad_enabled
-from ...autograd.modes import autocast_dtype, is_differentiating
+from ...autograd.modes import autocast_dtype, runs_as_written
 from ...autograd.tracing import current_trace
 from ...backend_ndarray import default_device
 from ...environment import jit_mode
@@ -71,7 +71,7 @@ class JitFunction(ProgramOwner):
         chosen = jit_mode()
         if chosen == "off" or current_trace() is not None:
             return self._function(*args, **kwargs)
-        if check.here.rehearsing or is_differentiating():
+        if check.here.rehearsing or runs_as_written():
             return self._function(*args, **kwargs)
         described = args[own:] if own else args
         try:

@@ -17,9 +17,10 @@ from ...autograd import Value as AutogradValue
 from ...autograd.modes import timestamp
 from ...autograd.unused import lost
 from ...backend_ndarray import HostNumber, NDArray
+from ...user_lines import user_line
 from ..ir.graph import Value, whole
 from .arguments import Action, Arguments
-from .errors import AliasedArgument, LeakedValue, TraceError, user_frame, user_line
+from .errors import AliasedArgument, LeakedValue, TraceError, user_frame
 from .guards import Guards
 from .host import Host
 from .loops import Arrays, Body, record_loop
