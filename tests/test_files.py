@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from needle.files import check_writable, continued, user_cache_folder, written_whole
+from needle.files import check_writable, user_cache_folder, written_whole
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX files")
 
@@ -45,13 +45,9 @@ def test_the_mode_is_that_of_any_file(tmp_path, umask):
     before = os.umask(umask)
     try:
         write(tmp_path / "file")
-        with continued(tmp_path / "other") as (file, _, finish):
-            file.write(b"new")
-            finish()
     finally:
         os.umask(before)
-    for name in ("file", "other"):
-        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
     (tmp_path / "file").chmod(0o640)
     write(tmp_path / "file")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640, "one that was there keeps its"
@@ -82,9 +78,8 @@ def test_what_is_no_regular_file_stays(tmp_path):
     for name in ("fifo", "folder", "loop", "file/below"):
         with pytest.raises(OSError, match=name.partition("/")[0]):
             check_writable(tmp_path / name)
-        for use in (written_whole, continued):
-            with pytest.raises(OSError, match=name.partition("/")[0]), use(tmp_path / name):
-                pytest.fail("it was opened")
+        with pytest.raises(OSError, match=name.partition("/")[0]), written_whole(tmp_path / name):
+            pytest.fail("it was opened")
     with pytest.raises(OSError, match="not a regular file"):
         write("/dev/null")
     assert not stat.S_ISREG(os.stat("/dev/null").st_mode)
@@ -176,31 +171,6 @@ def test_the_longest_names(tmp_path):
         write(tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_part_is_continued(tmp_path):
-    path = tmp_path / "file"
-    with continued(path) as (file, part, _):
-        file.write(b"first ")
-    assert not path.exists()
-    with continued(path) as (file, part, finish):
-        assert part.read_bytes() == b"first "
-        file.seek(0, os.SEEK_END)
-        file.write(b"second")
-        finish()
-    assert path.read_bytes() == b"first second"
-    with continued(path):
-        pass
-    assert list(tmp_path.iterdir()) == [path], "an empty part is removed"
-
-
-@posix
-def test_a_part_that_is_a_link_is_not_followed(tmp_path):
-    (tmp_path / "secret").write_bytes(b"old")
-    (tmp_path / "file.part").symlink_to("secret")
-    with pytest.raises(OSError, match="part"), continued(tmp_path / "file"):
-        pytest.fail("it was opened")
-    assert (tmp_path / "secret").read_bytes() == b"old"
 
 
 def test_the_folder_of_caches(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -51,27 +51,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         file, part = _new_part(_target(path))
         file.close()
         part.unlink()
-
-
-@contextlib.contextmanager
-def continued(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], Path, Callable[[], None]]]:
-    """(file, its path, finish): PATH.part, to be added to; `finish()` moves it to its place.
-
-    A part that is not finished stays for the next time, unless it is empty. Another process that
-    writes the same one is waited for. Links, modes, folders and errors as in `written_whole`.
-    """
-    with _named_errors(path):
-        target = _target(path)
-        file, part = _locked_part(target.with_name(f"{target.name}.part"))
-        with file:
-            try:
-                yield file, part, lambda: _put_in_place(file, part, target)
-            finally:
-                if not file.closed:
-                    file.flush()
-                    if os.fstat(file.fileno()).st_size == 0:
-                        file.close()
-                        part.unlink(missing_ok=True)
 
 
 def user_cache_folder() -> Path:

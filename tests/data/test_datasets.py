@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import hashlib
 import http.server
+import os
+import re
 import struct
+import sys
 import threading
 from pathlib import Path
 
@@ -157,24 +161,19 @@ CONTENT = bytes(range(256)) * 2000
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files, with byte ranges; counts requests."""
+    """Serves files; the next answers break off half-way where `broken` says so."""
 
-    requests: list[str]
+    broken: list[int]
 
     def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.requests.append(wanted or "all")
         try:
             body = Path(self.translate_path(self.path)).read_bytes()
         except OSError:
             return self.send_error(404)
-        start = int(wanted[6:-1]) if wanted else 0
-        if wanted and start >= len(body):
-            return self.send_error(416)
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[start:])
+        self.wfile.write(body[: len(body) // 2] if self.broken and self.broken.pop() else body)
         return None
 
     def log_message(self, *args):
@@ -185,13 +184,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def server(tmp_path):
     folder = tmp_path / "served"
     folder.mkdir()
-    handler = type("Counting", (Handler,), {"requests": []})
+    handler = type("Breaking", (Handler,), {"broken": []})
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(handler, directory=str(folder))
     ) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=[0.01])
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/", folder, handler.requests
+        yield f"http://127.0.0.1:{running.server_port}/", folder, handler.broken
         running.shutdown()
         thread.join()
 
@@ -207,24 +206,24 @@ def test_download_checks_and_renames(server, tmp_path):
     assert content_sha256(target) == hashlib.sha256(CONTENT).hexdigest()
 
 
-def test_download_continues_where_it_stopped(server, tmp_path):
-    url, folder, requests = server
+@pytest.fixture
+def no_waiting(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+def test_a_download_that_breaks_off_starts_anew(server, tmp_path, no_waiting):
+    url, folder, broken = server
     (folder / "a").write_bytes(CONTENT)
-    (tmp_path / "a.part").write_bytes(CONTENT[:1000])
+    broken.append(1)
     download(tmp_path / "a", [url + "a"], hashlib.sha256(CONTENT).hexdigest())
-    assert requests == ["bytes=1000-"]
+    assert not broken
     assert (tmp_path / "a").read_bytes() == CONTENT
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_a_whole_part_is_only_checked(server, tmp_path):
-    url, folder, _ = server
-    (folder / "a").write_bytes(CONTENT)
-    (tmp_path / "a.part").write_bytes(CONTENT)
-    download(tmp_path / "a", [url + "a"], hashlib.sha256(CONTENT).hexdigest())
-    assert (tmp_path / "a").read_bytes() == CONTENT
-
-
-def test_the_next_mirror_serves_where_one_fails(server, tmp_path):
+def test_the_next_mirror_serves_where_one_fails(server, tmp_path, no_waiting):
     url, folder, _ = server
     (folder / "bad").write_bytes(b"something else")
     (folder / "good").write_bytes(CONTENT)
@@ -236,20 +235,42 @@ def test_the_next_mirror_serves_where_one_fails(server, tmp_path):
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
-def test_no_mirror_helps(server, tmp_path):
+def test_no_mirror_helps(server, tmp_path, no_waiting):
     url, folder, _ = server
     (folder / "bad").write_bytes(b"something else")
     with pytest.raises(DownloadError, match="SHA-256") as caught:
         download(tmp_path / "a", [url + "bad", "http://127.0.0.1:9/x"], "0" * 64)
     assert "\n" not in str(caught.value)
+    assert "Connection refused" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["served"]
+
+
+def test_without_pooch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'needle-dl\[data\]'"):
+        download(tmp_path / "a", ["http://127.0.0.1:9/a"], "0" * 64)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
+def test_a_disk_that_is_full_is_named(server, tmp_path, monkeypatch):
+    url, folder, _ = server
+    (folder / "a").write_bytes(CONTENT)
+
+    def on_a_full_disk(self, url, file, pooch):
+        with open("/dev/full", "wb") as full:
+            full.write(CONTENT)
+
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", on_a_full_disk)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "a"))) as caught:
+        download(tmp_path / "a", [url + "a"], "0" * 64)
+    assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "a").exists()
-    assert not (tmp_path / "a.part").exists()
 
 
 # ---- registry ---------------------------------------------------------------------------------
 
 
-def test_get_says_what_is_missing_in_one_line(tmp_path, monkeypatch):
+def test_get_says_what_is_missing_in_one_line(tmp_path, monkeypatch, no_waiting):
     source = registry._SOURCES["mnist"]
     offline = registry._Source("mnist", "", source.files, ("http://127.0.0.1:9/",))
     monkeypatch.setitem(registry._SOURCES, "mnist", offline)

@@ -165,7 +165,7 @@ def list_data() -> None:
 
 @data_app.command("get")
 def get_data(name: str, data_dir: DataDir = None) -> None:
-    """Download a data set's files and check them; continues where it was interrupted."""
+    """Download a data set's files and check them."""
     with _one_line_errors(), download_progress() as report:
         folder = data.get(name, data_dir, report)
     say(f"{name} is in {folder}")

@@ -1,22 +1,18 @@
-"""Files from public mirrors: resumable, checked by SHA-256, whole or not there at all."""
+"""Files from public mirrors, fetched by pooch: checked by SHA-256, whole or not there at all."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
-
-from ...files import continued
+from typing import Any
 
 CHUNK = 1 << 16
 TIMEOUT = 30  # seconds without an answer
+RETRIES = 2  # of each mirror, after 1 and 2 seconds
 Report = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0: unknown)
 
 
@@ -24,19 +20,20 @@ class DownloadError(OSError):
     """A file could not be had from any mirror."""
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: Path, name: str | None = None) -> str:
     """The SHA-256 of a file's content, decompressed when its name ends in .gz.
 
-    The same content can be compressed in many ways. Raises ValueError for broken gzip data.
+    The same content can be compressed in many ways. `name` is that of the file where it is kept
+    under another one. Raises ValueError for broken gzip data.
     """
     digest = hashlib.sha256()
-    opener = gzip.open if path.name.removesuffix(".part").endswith(".gz") else open
+    opener = gzip.open if (name or path.name).endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from None
+        raise ValueError(f"{name or path} is not a whole gzip file: {error}") from None
     return digest.hexdigest()
 
 
@@ -54,53 +51,74 @@ def check(path: Path, sha256: str) -> str | None:
 def download(path: Path, urls: Sequence[str], sha256: str, report: Report | None = None) -> None:
     """Bring a file to `path` from the first of `urls` that has it.
 
-    What arrives is kept in `path` + ".part", from which an interrupted download continues, and
-    renamed once its content's SHA-256 is right. Raises DownloadError when no mirror helps, another
-    OSError where the file cannot be written.
+    Pooch writes it beside its place and renames it once its content's SHA-256 is right. Raises
+    DownloadError when no mirror helps, another OSError where the file cannot be written,
+    ModuleNotFoundError without pooch.
     """
-    was_there = path.exists()
+    try:
+        import pooch
+        import requests
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{path.name} is downloaded by pooch: pip install 'needle-dl[data]'", name=error.name
+        ) from None
+    pooch.get_logger().setLevel("WARNING")
     reasons = []
-    with continued(path) as (file, part, finish):
-        if path.exists() and not was_there:  # by the process that held the part
+    for url in urls:
+        fetcher = pooch.create(
+            path=path.parent, base_url="", registry={path.name: None}, urls={path.name: url},
+            retry_if_failed=RETRIES,
+        )  # fmt: skip
+        try:
+            fetcher.fetch(path.name, downloader=_Checked(path.name, sha256, report))
+        except (ValueError, requests.RequestException) as error:
+            reasons.append(f"{url}: {_reason(error)}")
+        except OSError as error:  # that of a full disk names no file
+            error.filename = error.filename or os.fspath(path)
+            raise
+        else:
             return
-        for url in urls:
-            try:
-                _continue_download(file, path.name, url, report)
-                wrong = check(part, sha256)
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                reasons.append(f"{url}: {getattr(error, 'reason', None) or error}")
-                continue
-            if wrong is None:
-                finish()
-                return
-            file.truncate(0)
-            reasons.append(f"{url}: {wrong}")
     raise DownloadError(f"cannot download {path.name} ({'; '.join(reasons)})")
 
 
-def _continue_download(file: IO[bytes], name: str, url: str, report: Report | None) -> None:
-    """Append to `file` what it still lacks of `url`, or fetch it anew where that can't be asked."""
-    have = os.fstat(file.fileno()).st_size
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies beyond what we have
-            return
-        raise
-    with response:
-        if response.status != 206:
-            have = 0
-        total = have + int(response.headers.get("Content-Length") or 0)
-        file.truncate(have)
-        file.seek(have)
-        try:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                if report is not None:
-                    report(name, have, total)
-        finally:
-            file.flush()
-    if have < total:
-        raise http.client.IncompleteRead(b"", total - have)
+class _Checked:
+    """Pooch's downloader, with a check of the decompressed content."""
+
+    def __init__(self, name: str, sha256: str, report: Report | None) -> None:
+        self._name, self._sha256 = name, sha256
+        self._progress: Any = False if report is None else _Progress(name, report)
+
+    def __call__(self, url: str, file: str, pooch: object) -> None:
+        from pooch import HTTPDownloader
+
+        os.unlink(file)  # pooch's own is for this user alone; a new one gets the usual mode
+        HTTPDownloader(self._progress, CHUNK, timeout=TIMEOUT)(url, file, pooch)
+        found = content_sha256(Path(file), self._name)
+        if found != self._sha256:
+            raise ValueError(f"expected SHA-256 {self._sha256}, found {found}")
+
+
+class _Progress:
+    """What pooch takes for a progress bar: it tells `report`."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        self.total, self._done, self._name, self._report = 0, 0, name, report
+
+    def update(self, count: int) -> None:
+        """`count` more bytes are there."""
+        self._done = min(self._done + count, self.total or self._done + count)
+        self._report(self._name, self._done, self.total)
+
+    def reset(self) -> None:
+        """Pooch counts anew."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Does nothing."""
+        self._done = 0
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words: the innermost reason of those that requests nests."""
+    inner = error.args[0] if error.args else error
+    return str(getattr(inner, "reason", None) or error).rpartition("): ")[2]
