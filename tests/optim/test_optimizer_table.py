@@ -135,6 +135,44 @@ def test_muon(device: ndl.Device, options: dict[str, Any]) -> None:
         np.testing.assert_allclose(p.numpy(), peer.detach().numpy().T, atol=0.02)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_muon_with_adamw_is_each_on_its_groups(compiled: bool) -> None:
+    def trained(make: Any) -> list[np.ndarray]:
+        np.random.seed(0)
+        model = ndl.nn.Sequential(ndl.nn.Embedding(7, 4), ndl.nn.Linear(4, 6), ndl.nn.LayerNorm(6))
+        optimizers = make(model)
+        ids = ndl.Tensor(np.arange(7), requires_grad=False)
+
+        def step() -> ndl.Tensor:
+            model.zero_grad()
+            loss = (model(ids) ** 3).sum()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            return loss
+
+        run = ndl.jit(step) if compiled else step
+        for _ in range(4):
+            for optimizer in optimizers:
+                optimizer.lr *= 0.9
+            run()
+        return [p.numpy() for p in model.parameters()]
+
+    def apart(model: ndl.nn.Module) -> list[optim.Optimizer]:
+        embedding, matrix, *rest = model.parameters()
+        groups = [{"params": [embedding]}, {"params": rest, "weight_decay": 0.0}]
+        muon = optim.Muon(
+            [matrix], lr=0.1, weight_decay=0.2, eps=1e-8, adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, optim.AdamW(groups, lr=0.1, weight_decay=0.2)]
+
+    def together(model: ndl.nn.Module) -> list[optim.Optimizer]:
+        return [optim.MuonWithAdamW(optim.muon_groups(model), lr=0.1, weight_decay=0.2)]
+
+    for got, wanted in zip(trained(together), trained(apart), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_lion(device: ndl.Device) -> None:
     p = ndl.Tensor([1.0, -2.0, 0.5], device=device, dtype="float64")
     optimizer = optim.Lion([p], lr=0.1, betas=(0.8, 0.9), weight_decay=0.5)
@@ -279,6 +317,7 @@ P = [ndl.Tensor([1.0])]
         (ValueError, "rho", lambda: optim.Adadelta(P, rho=1.0)),
         (ValueError, "etas", lambda: optim.Rprop(P, etas=(1.2, 0.5))),
         (ValueError, "matrices", lambda: optim.Muon(P)),
+        (ValueError, "matrices", lambda: optim.MuonWithAdamW([{"params": P, "muon": True}])),
         (ValueError, "adjust_lr_fn", lambda: optim.Muon(P, adjust_lr_fn="mean")),
         (ValueError, r"\bd\b", lambda: optim.Adafactor(P, d=0.5)),
         (ValueError, "line_search_fn", lambda: optim.LBFGS(P, line_search_fn="armijo")),

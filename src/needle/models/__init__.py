@@ -5,6 +5,7 @@ from .gpt import GPT
 from .language_model import LanguageModel
 from .mlp_resnet import MLPResNet, ResidualBlock
 from .resnet9 import ConvBN, ResNet9
+from .small_resnet import SmallResNet
 
 __all__ = [
     "GPT",
@@ -13,6 +14,7 @@ __all__ = [
     "MLPResNet",
     "ResNet9",
     "ResidualBlock",
+    "SmallResNet",
     "generate",
     "sample",
 ]

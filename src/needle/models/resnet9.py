@@ -14,10 +14,11 @@ def ConvBN(
     stride: int,
     device: Device | str | None = None,
     dtype: DTypeLike | None = "float32",
+    bias: bool = True,
 ) -> nn.Sequential:
     """ReLU(BatchNorm(Conv(x))): (N, in, H, W) → (N, out, ⌈H/stride⌉, ⌈W/stride⌉)."""
     return nn.Sequential(
-        nn.Conv(in_channels, out_channels, kernel_size, stride, device=device, dtype=dtype),
+        nn.Conv(in_channels, out_channels, kernel_size, stride, bias, device=device, dtype=dtype),
         nn.BatchNorm2d(out_channels, device=device, dtype=dtype),
         nn.ReLU(),
     )

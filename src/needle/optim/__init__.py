@@ -35,6 +35,7 @@ from .lr_scheduler import (
     WarmupLR,
 )
 from .muon import Muon
+from .muon_with_adamw import MuonWithAdamW, muon_groups
 from .nadam import NAdam
 from .optimizer import Optimizer
 from .radam import RAdam
@@ -46,9 +47,10 @@ __all__ = [
     "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax",
     "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts",
     "CosineLR", "CyclicLR", "ExponentialLR", "LambdaLR", "LinearLR", "Lion", "MultiStepLR",
-    "MultiplicativeLR", "Muon", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR", "RAdam",
-    "RMSProp", "RMSprop", "ReduceLROnPlateau", "Rprop", "Schedule", "SequentialLR", "StepLR",
-    "WarmupLR", "clip_grad_norm", "clip_grad_norm_", "clip_grad_value", "clip_grad_value_",
+    "MultiplicativeLR", "Muon", "MuonWithAdamW", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR",
+    "RAdam", "RMSProp", "RMSprop", "ReduceLROnPlateau", "Rprop", "Schedule", "SequentialLR",
+    "StepLR", "WarmupLR", "clip_grad_norm", "clip_grad_norm_", "clip_grad_value",
+    "clip_grad_value_", "muon_groups",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # which would take any name for one of the module

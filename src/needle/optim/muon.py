@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 from ..autograd import Tensor
@@ -10,6 +11,8 @@ from ..backend_ndarray import NDArray
 from ..typing import Shape
 from ._update import decayed
 from .optimizer import Batch, Group, Optimizer, Params, hyperparameter, refuse_differentiable
+
+QUINTIC = (3.4445, -4.775, 2.0315)  # brings singular values to about 1 the fastest
 
 
 class Muon(Optimizer):
@@ -83,7 +86,7 @@ class Muon(Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        ns_coefficients: tuple[float, float, float] = QUINTIC,
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
@@ -113,27 +116,36 @@ class Muon(Optimizer):
         )
 
     def _checked(self, options: Group) -> Group:
-        checked = super()._checked(options)
-        for p in options.get("params", ()):
-            if isinstance(p, Tensor) and p.ndim != 2:
-                raise ValueError(
-                    f"[Muon] parameters must be matrices, got shape {p.shape}; "
-                    "leave biases, norms and embeddings to AdamW"
-                )
-        return checked
+        check_matrices("Muon", options.get("params", ()))
+        return super()._checked(options)
 
     def _update(self, batch: Batch, group: Group) -> list[NDArray]:
-        lr, momentum = group["lr"], group["momentum"]
-        params, grads = decayed(batch, group, decoupled=True)
-        us = batch.moments("momentum")
+        return orthogonal_steps(batch, group)
+
+
+def check_matrices(owner: str, params: Iterable[object]) -> None:
+    """Raise ValueError for a parameter that is no matrix."""
+    for p in params:
+        if isinstance(p, Tensor) and p.ndim != 2:
+            raise ValueError(
+                f"[{owner}] parameters must be matrices, got shape {p.shape}; "
+                "leave biases, norms and embeddings to AdamW"
+            )
+
+
+def orthogonal_steps(batch: Batch, group: Group) -> list[NDArray]:
+    """The new data of matrices after a step of Muon."""
+    lr, momentum = group["lr"], group["momentum"]
+    params, grads = decayed(batch, group, decoupled=True)
+    us = batch.moments("momentum")
+    us = [momentum * u + (1 - momentum) * g for u, g in zip(us, grads, strict=True)]
+    batch.set_moments("momentum", us)
+    if group["nesterov"]:
         us = [momentum * u + (1 - momentum) * g for u, g in zip(us, grads, strict=True)]
-        batch.set_moments("momentum", us)
-        if group["nesterov"]:
-            us = [momentum * u + (1 - momentum) * g for u, g in zip(us, grads, strict=True)]
-        return [
-            p - lr * _scale(p.shape, group["adjust_lr_fn"]) * _orthogonal(u, group)
-            for p, u in zip(params, us, strict=True)
-        ]
+    return [
+        p - lr * _scale(p.shape, group["adjust_lr_fn"]) * _orthogonal(u, group)
+        for p, u in zip(params, us, strict=True)
+    ]
 
 
 def _scale(shape: Shape, rule: str | None) -> float:
