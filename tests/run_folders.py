@@ -12,6 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from needle.train import RunFolder
+
 TITLE = "the 1,797 handwritten digits that come with needle"
 
 
@@ -90,8 +92,7 @@ def _metric(name: str | None, loss: float) -> dict[str, float]:
 
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write `metrics.jsonl` anew."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "metrics.jsonl").write_text(text)
+    RunFolder(folder).keep_rows(rows)
 
 
 def hold_lock(folder: Path) -> IO[str]:

@@ -54,13 +54,14 @@ def test_lines_that_are_no_rows_are_left_out_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("status.json", b"{", "status.json is no JSON object"),
-        ("status.json", b"[1]", "status.json is no JSON object"),
-        ("config.toml", b"= =", "config.toml is no TOML"),
-        ("config.toml", b"\xff", "config.toml is no text"),
+        ("status.json", b"{", "status.json cannot be read"),
+        ("status.json", b"[1]", "status.json cannot be read"),
+        ("config.toml", b"= =", "config.toml cannot be read"),
+        ("config.toml", b"\xff", "config.toml cannot be read"),
         ("config.toml", b"[run]\nformat = 9", "config.toml has format 9"),
         ("confusion.json", b'{"matrix": [[1, 2]]}', "no square matrix"),
         ("confusion.json", b'{"matrix": {"a": 1}}', "no square matrix"),
+        ("confusion.json", b"[]", "no square matrix"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, problem):
@@ -76,7 +77,7 @@ def test_values_of_other_types(tmp_path):
 
     (folder / "config.toml").write_text("run = 3\n[data]\ntitle = 5")
     run = read_record(folder)
-    assert (run.state, run.title, run.best()[0]) == ("unknown", "digits", "validation/loss")
+    assert (run.state, run.title, run.best()[0]) == ("new", "digits", "validation/loss")
     assert run.confusion.classes == ("0", "1")
 
 
@@ -97,3 +98,25 @@ def test_runs_in_a_folder(tmp_path):
     assert find_runs(a) == [a]
     with pytest.raises(FileNotFoundError, match="is no run"):
         read_record(tmp_path / "other")
+
+
+def test_what_is_new_is_read_on(tmp_path):
+    folder = make_run(tmp_path)
+    metrics, run = folder / "metrics.jsonl", read_record(folder)
+    count = len(run.rows)
+    with open(metrics, "a") as file:
+        file.write('{"step": 104, "split": "train", "loss": 0.5, "new": 3}\n{"step": 108, "spl')
+    run = run.updated()
+    assert (len(run.rows), run.curve("train", "loss")[1][-1]) == (count + 1, 0.5)
+    assert [c.tolist() for c in run.curve("train", "new")] == [[104], [3]]
+    with open(metrics, "a") as file:
+        file.write('it": "train", "loss": null}\n')
+    run = run.updated()
+    assert (len(run.rows), run.problems) == (count + 2, [])
+    assert np.isnan(run.curve("train", "loss")[1][-1])
+    # A resumed run takes its rows back to the checkpoint's step and goes on from there.
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:10]) + '{"step": 50, "split": "train", "loss": 1}\n' * 40)
+    assert len(run.updated().rows) == 50
+    metrics.unlink()
+    assert len(run.updated().rows) == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +17,13 @@ from ..backend_ndarray import simd_level
 from ..disk_cache import cache_info
 from ..disk_cache import clear_cache as remove_entries
 from ..train import RECIPES, NextToken, evaluate, load_model
-from .printing import complain, say, show_table, write
+from .dashboard import dashboard
+from .errors import one_line_errors
+from .printing import say, show_table, write
 from .progress import download_progress
+from .runs import list_runs, plot_runs
 from .training import Options, load_task, train_recipe
+from .watch import watch
 
 app = typer.Typer(
     help="needle: train, evaluate, generate and inspect.",
@@ -40,19 +42,10 @@ DataDir = Annotated[
 ]
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A mistake of the user's ends the command with its message, not with a traceback."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever reads what is printed has seen enough
-        raise
-    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
-        complain(error)
-        raise typer.Exit(1) from None
-    except MemoryError as error:
-        complain(str(error) or "out of memory")
-        raise typer.Exit(1) from None
+app.command("runs")(list_runs)
+app.command("plot")(plot_runs)
+app.command()(watch)
+app.command()(dashboard)
 
 
 @app.command()
@@ -80,7 +73,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model; write a checkpoint and a PNG of its curves."""
-    with _one_line_errors():
+    with one_line_errors():
         if threads is not None:
             ndl.set_num_threads(threads)
         options = Options(
@@ -95,7 +88,7 @@ def evaluate_checkpoint(
     data_dir: DataDir = None,
 ) -> None:
     """Measure a checkpoint on its test data."""
-    with _one_line_errors():
+    with one_line_errors():
         model, recipe, description = load_model(checkpoint)
         task = load_task(recipe, data_dir)
         if task.state != description["data"]:
@@ -118,7 +111,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
 ) -> None:
     """Write text with a trained model, character by character."""
-    with _one_line_errors():
+    with one_line_errors():
         model, _, description = load_model(checkpoint)
         if not isinstance(model, NextToken):
             raise ValueError(f"{checkpoint} holds {description['model']}, which writes no text")
@@ -155,7 +148,7 @@ def info() -> None:
 @data_app.command("list")
 def list_data() -> None:
     """The data sets, and which are here."""
-    with _one_line_errors():
+    with one_line_errors():
         entries = data.list_datasets()
     show_table(
         [(e.name, e.summary, "yes" if e.present else "no", e.folder) for e in entries],
@@ -166,7 +159,7 @@ def list_data() -> None:
 @data_app.command("get")
 def get_data(name: str, data_dir: DataDir = None) -> None:
     """Download a data set's files and check them."""
-    with _one_line_errors(), download_progress() as report:
+    with one_line_errors(), download_progress() as report:
         folder = data.get(name, data_dir, report)
     say(f"{name} is in {folder}")
 
@@ -174,7 +167,7 @@ def get_data(name: str, data_dir: DataDir = None) -> None:
 @data_app.command("verify")
 def verify_data(name: str, data_dir: DataDir = None) -> None:
     """Check a data set's files against their SHA-256."""
-    with _one_line_errors():
+    with one_line_errors():
         problems = data.verify(name, data_dir)
     for problem in problems:
         say(problem)
@@ -186,7 +179,7 @@ def verify_data(name: str, data_dir: DataDir = None) -> None:
 @cache_app.command("info")
 def show_cache() -> None:
     """Where compiled code is kept, how much of it, and how much of the limit that fills."""
-    with _one_line_errors():
+    with one_line_errors():
         held = cache_info()
     show_table(
         [
@@ -201,7 +194,7 @@ def show_cache() -> None:
 @cache_app.command("clear")
 def clear_cache() -> None:
     """Remove all compiled code. Processes that run keep theirs."""
-    with _one_line_errors():
+    with one_line_errors():
         size, count = cache_info().bytes, remove_entries()
     say(f"programs and kernels removed: {count:,} ({_mebibytes(size)})")
 

@@ -8,22 +8,20 @@ raises for a file that is missing, half written or of another format: it is left
 from __future__ import annotations
 
 import json
-import math
 import os
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 
 from ..typing import Json
+from .rows import Rows, is_number
+from .run import RunFolder, is_run
 
-METRICS, STATUS, CONFIG, CONFUSION = "metrics.jsonl", "status.json", "config.toml", "confusion.json"
-_LARGEST = 64 * 2**20  # bytes of a file that is read whole
-
-Row = dict[str, float | str]
+FORMAT = 1  # of run folders
+# What a row holds beside the loss and the metrics.
+MEASURES = ("step", "epoch", "seconds", "lr", "samples_per_second", "memory")
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,37 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a run; `state` is "unknown" where its status cannot be read."""
+    """What is known of a run at one moment.
 
-    folder: Path
-    name: str
+    Attributes
+    ----------
+    run : RunFolder
+    state : str
+        "new", "running", "finished", "interrupted", "failed" or "killed".
+    config, status : dict
+        What `config.toml` and `status.json` say.
+    rows : Rows
+        The measurements.
+    confusion : Confusion or None
+    samples : list of path
+        In the order of their steps.
+    problems : list of str
+        What could not be read, in words.
+    """
+
+    run: RunFolder
     state: str
     config: Json
     status: Json
-    rows: list[Row]
+    rows: Rows
     confusion: Confusion | None
     samples: list[Path]
     problems: list[str]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
 
     @property
     def title(self) -> str:
@@ -61,26 +79,35 @@ class Record:
 
     def curve(self, split: str, key: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """(x, values) of the rows of a split that have both; values may be NaN or infinite."""
-        points = [
-            (row[x], row[key]) for row in self.rows
-            if row["split"] == split and x in row and key in row
-        ]  # fmt: skip
-        found = np.array(points, np.float64).reshape(-1, 2)
-        return found[:, 0], found[:, 1]
+        if split not in self.rows.splits:
+            return np.empty(0), np.empty(0)
+        columns = self.rows.splits[split]
+        (places, placed), (values, there) = columns.column(x), columns.column(key)
+        both = placed & there & np.isfinite(places)
+        return places[both], values[both]
 
     def metrics(self) -> list[str]:
         """The names of the metrics in the rows, without the loss, in their order there."""
-        return [name for name in names_in(self.rows) if name not in (*MEASURES, "loss")]
+        return [key for key in self.rows.keys() if key not in (*MEASURES, "loss")]  # noqa: SIM118
 
     def measured_on(self, key: str) -> str:
         """The split that tells most of `key`: "validation" where a row of it has one."""
-        found = any(key in row and row["split"] == "validation" for row in self.rows)
-        return "validation" if found else "train"
+        return "validation" if len(self.curve("validation", key)[0]) else "train"
 
     def last(self, key: str) -> float | None:
         """The newest value of `key`, on the validation data where there is one."""
         _, values = self.curve(self.measured_on(key), key)
         return float(values[-1]) if len(values) else None
+
+    def progress(self, key: str) -> float | None:
+        """How far the run is ("step", "steps", "epoch", "epochs", "seconds", "updated")."""
+        value = self.status.get(key)
+        if is_number(value):
+            return value
+        ends = [
+            values[-1] for split in self.rows.splits if len(values := self.curve(split, key)[1])
+        ]
+        return float(max(ends)) if ends else None
 
     def best(self) -> tuple[str, float, int] | None:
         """(metric, value, step) of the best validation, as the run says or by the lowest loss."""
@@ -95,24 +122,9 @@ class Record:
         i = int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
         return "validation/loss", float(losses[i]), int(steps[i])
 
-
-# What a row holds beside the loss and the metrics.
-MEASURES = ("step", "epoch", "seconds", "split", "lr", "samples_per_second", "memory")
-
-
-def names_in(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """The keys of all rows, each once, in the order in which they first come."""
-    return list(dict.fromkeys(key for row in rows for key in row))
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is an int or a float; NaN is one, True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_run(folder: Path) -> bool:
-    """Whether the folder looks like that of a run."""
-    return any((folder / name).is_file() for name in (CONFIG, STATUS, METRICS))
+    def updated(self) -> Record:
+        """The same run now. Of the measurements only those that are new are read."""
+        return _read(self.run, self.rows)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -133,7 +145,7 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted(runs, key=lambda path: (-_begun(path), path.name))
 
 
-def read_record(folder: Path, with_rows: bool = True) -> Record:
+def read_record(folder: Path) -> Record:
     """Read a run's folder.
 
     Raises
@@ -143,128 +155,55 @@ def read_record(folder: Path, with_rows: bool = True) -> Record:
     """
     if not is_run(folder):
         raise FileNotFoundError(
-            f"[runs] {os.fspath(folder)!r} is no run: it has none of {CONFIG}, {STATUS}, {METRICS}"
+            f"[runs] {os.fspath(folder)!r} is no run: a run's folder has a config.toml, a "
+            "status.json or a metrics.jsonl"
         )
+    return _read(RunFolder(folder), Rows())
+
+
+def _read(run: RunFolder, rows: Rows) -> Record:
     problems: list[str] = []
-    config = _read_toml(folder / CONFIG, problems)
-    status = _read_json(folder / STATUS, problems)
-    rows = read_rows(folder / METRICS, problems) if with_rows else []
-    declared = _table(config, "run").get("format", 1)
-    if declared != 1:
-        problems.append(f"{CONFIG} has format {declared!r}, this version of needle knows 1")
-    return Record(
-        folder, folder.resolve().name, _state(folder, status), config, status, rows,
-        _read_confusion(folder / CONFUSION, problems), _samples(folder), problems,
-    )  # fmt: skip
-
-
-def read_rows(path: Path, problems: list[str]) -> list[Row]:
-    """The rows of a file of metrics; lines that are none are counted in `problems`."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        config = run.config()
+    except (OSError, ValueError, RecursionError):
+        config = {}
+        problems.append("config.toml cannot be read")
+    if (declared := _table(config, "run").get("format", FORMAT)) != FORMAT:
+        problems.append(f"config.toml has format {declared!r}, this needle knows {FORMAT}")
+    status = run.status()
+    if not status and run.status_file.exists():
+        problems.append("status.json cannot be read")
+    try:
+        rows.update(run.metrics)
     except FileNotFoundError:
-        return []
+        rows = Rows()
     except OSError as error:
-        problems.append(f"{path.name}: {error.strerror}")
-        return []
-    rows, broken = [], 0
-    lines.pop()  # empty, or a line that is being written
-    for line in lines:
-        row = _row(line)
-        if row is not None:
-            rows.append(row)
-        elif line.strip():
-            broken += 1
-    if broken:
-        problems.append(f"{path.name}: lines that are no rows and are left out: {broken}")
-    return rows
-
-
-def _row(line: bytes) -> Row | None:
-    try:
-        found = json.loads(line)
-        if not isinstance(found, dict) or not isinstance(found.get("split"), str):
-            return None
-        row = {key: float(value) for key, value in found.items() if is_number(value)}
-    except (ValueError, RecursionError, OverflowError):
-        return None
-    return {**row, "split": found["split"]} if math.isfinite(row.get("step", math.nan)) else None
-
-
-def _state(folder: Path, status: Json) -> str:
-    state = status.get("state")
-    if state not in ("running", "finished", "interrupted", "failed"):
-        return "unknown"
-    return "killed" if state == "running" and not _lock_is_held(folder / "run.lock") else str(state)
-
-
-def _lock_is_held(path: Path) -> bool:
-    try:
-        import fcntl
-
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except ImportError:  # Windows
-        return True
-    except OSError:
-        return False
-    return False
+        problems.append(f"metrics.jsonl: {error.strerror}")
+    if rows.broken:
+        problems.append(f"metrics.jsonl: lines that are no rows and are left out: {rows.broken}")
+    confusion = _read_confusion(run.confusion, problems)
+    return Record(
+        run, run.state(), config, status, rows, confusion, _samples(run.samples), problems
+    )
 
 
 def _begun(folder: Path) -> float:
-    for name in (CONFIG, STATUS, METRICS):
+    run = RunFolder(folder)
+    for file in (run.config_file, run.status_file, run.metrics):
         try:
-            return (folder / name).stat().st_mtime
+            return file.stat().st_mtime
         except OSError:
             continue
     return 0.0
 
 
-def _read_text(path: Path, problems: list[str]) -> str | None:
+def _read_confusion(path: Path, problems: list[str]) -> Confusion | None:
     try:
-        if path.stat().st_size > _LARGEST:
-            problems.append(f"{path.name} is larger than {_LARGEST // 2**20} MiB")
-            return None
-        return path.read_text(encoding="utf-8")
+        found = json.loads(path.read_text("utf-8"))
+        matrix = np.array(found["matrix"], np.float64)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        problems.append(f"{path.name}: {error.strerror}")
-    except UnicodeDecodeError:
-        problems.append(f"{path.name} is no text")
-    return None
-
-
-def _read_json(path: Path, problems: list[str]) -> Json:
-    text = _read_text(path, problems)
-    try:
-        found = {} if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    problems.append(f"{path.name} is no JSON object")
-    return {}
-
-
-def _read_toml(path: Path, problems: list[str]) -> Json:
-    text = _read_text(path, problems)
-    try:
-        return {} if text is None else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
-        problems.append(f"{path.name} is no TOML")
-        return {}
-
-
-def _read_confusion(path: Path, problems: list[str]) -> Confusion | None:
-    found = _read_json(path, problems)
-    if not found:
-        return None
-    try:
-        matrix = np.array(found.get("matrix"), np.float64)
-    except (TypeError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         matrix = np.empty(0)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
         problems.append(f"{path.name} holds no square matrix of counts")
@@ -281,7 +220,7 @@ def _read_confusion(path: Path, problems: list[str]) -> Confusion | None:
 
 def _samples(folder: Path) -> list[Path]:
     """The samples, in the order of their steps."""
-    found = [p for p in folder.glob("samples/*") if p.suffix in (".txt", ".png") and p.is_file()]
+    found = [p for p in folder.glob("*") if p.suffix in (".txt", ".png") and p.is_file()]
 
     def step(path: Path) -> tuple[int, str]:
         digits = "".join(filter(str.isdecimal, path.stem))

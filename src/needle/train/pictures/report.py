@@ -69,15 +69,15 @@ def save_report(run: str | os.PathLike[str], path: str | os.PathLike[str] | None
         panels[-1].set_xlabel(label)
     if record.confusion is not None:
         draw_confusion(parts.pop(0).subplots(), record.confusion)
-    target = record.folder / "report.png" if path is None else Path(path)
+    target = record.run.report if path is None else Path(path)
     save_figure(figure, target)
     return target
 
 
 def _horizontal(record: Record) -> tuple[str, str]:
     """(key, label) of the x axis: epochs where there are at least two, else steps."""
-    epochs = [row["epoch"] for row in record.rows if "epoch" in row]
-    return ("epoch", "epoch") if epochs and float(max(epochs)) >= 2 else ("step", "step")
+    epochs = record.progress("epoch")
+    return ("epoch", "epoch") if epochs is not None and epochs >= 2 else ("step", "step")
 
 
 def _draw_curves(axes: Axes, record: Record, key: str, x: str) -> None:

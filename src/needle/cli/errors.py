@@ -1,0 +1,25 @@
+"""What a mistake of the user's looks like: one line, exit code 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from .printing import complain
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A mistake of the user's ends the command with its message, not with a traceback."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        raise
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
+        complain(error)
+        raise typer.Exit(1) from None
+    except MemoryError as error:
+        complain(str(error) or "out of memory")
+        raise typer.Exit(1) from None
