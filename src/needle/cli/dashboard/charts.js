@@ -46,8 +46,8 @@ function smooth(values, weight) {
 }
 
 function ticksLinear(low, high, count) {
-  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
-  const unit = [1, 2, 5, 10].map((m) => m * power).find((u) => u >= raw * 0.999);
+  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw)), part = raw / power;
+  const unit = power * (part < 1.5 ? 1 : part < 3.5 ? 2 : part < 7.5 ? 5 : 10);
   const first = Math.ceil(low / unit - 1e-9), last = Math.floor(high / unit + 1e-9), ticks = [];
   for (let i = first; i <= last && ticks.length < 50; i++) ticks.push(i * unit);
   return ticks;

@@ -206,7 +206,8 @@ function drawMatrix(card, classes, matrix, shade) {
   const table = element(element(card, "div", { class: "wide" }), "table", { class: "matrix" });
   const head = element(element(table, "thead"), "tr");
   element(head, "th");
-  for (const name of classes) element(head, "th", { title: name }, name);
+  const turned = classes.some((name) => name.length > 3) ? "turned" : "";
+  for (const name of classes) element(head, "th", { title: name, class: turned }, name);
   const body = element(table, "tbody");
   matrix.forEach((row, i) => {
     const line = element(body, "tr");
