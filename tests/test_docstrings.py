@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from needle import data, fft, init, linalg, nn, ops, optim
+from needle import data, fft, init, linalg, nn, ops, optim, profiler
 from needle.autograd import Tensor
 from needle.nn.module_attributes import ModuleAttributes
 from needle.nn.module_hooks import ModuleHooks
@@ -37,6 +37,11 @@ FAMILIES = {
 }
 INIT = {f"init.{name}": getattr(init, name) for name in init.__all__}
 DATA = {f"data.{name}": getattr(data, name) for name in data.__all__ if name != "vision"}
+PROFILER = {
+    f"profiler.{name}": getattr(profiler, name)
+    for name in profiler.__all__
+    if not name.startswith("Profiler")  # enumerations
+}
 MODULE = {
     f"nn.Module.{name}": value
     for cls in (ModuleState, ModuleAttributes, ModuleHooks, nn.Module)
@@ -49,6 +54,7 @@ DOCUMENTED: dict[str, Any] = (
     | OPS
     | INIT
     | DATA
+    | PROFILER
     | MODULE
     | FAMILIES
     | {"nn.Module": nn.Module, "nn.Hook": nn.Hook}

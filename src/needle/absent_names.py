@@ -50,7 +50,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      r"scaled_grouped|linear_cross", "what PyTorch's own layers and compilers call"),
     (r"autocast|anomaly|deterministic|^set_|^get_|^is_|init_num|interop|parse_|import_ir|merge_type|"
      r"unify_type|typename|fork$|wait$|compile$|cond$|while_loop|vmap|promote_types|can_cast|"
-     r"result_type|profiler|prepare_multi|classproperty|thread_safe|^seed$|initial_seed|range$|"
+     r"result_type|profiler_|prepare_multi|classproperty|thread_safe|^seed$|initial_seed|range$|"
      r"from_file|frombuffer|scalar_tensor|load$|save$|compiled_with|to_dlpack",
      "settings and parts of PyTorch's machinery"),
     (r"storage|data_ptr|record_stream|share_memory|pin_memory|^set_$|grad_fn|output_nr|as_subclass|"

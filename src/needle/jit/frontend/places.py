@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from ...autograd.observing import unmeasured
+
 Holder: TypeAlias = Any
 Key: TypeAlias = Any
 # What `snapshot` gives: a tuple, a dict or an array of NumPy.
@@ -138,6 +140,8 @@ def is_same(now: Any, then: Any) -> bool:
         )
     if isinstance(now, types.MethodType):
         return now.__self__ is then.__self__ and now.__func__ is then.__func__
+    if isinstance(now, types.FunctionType):
+        return unmeasured(now) is unmeasured(then)
     return False
 
 

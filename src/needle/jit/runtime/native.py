@@ -55,6 +55,12 @@ class Native:
         self, arguments: Sequence[NDArray], states: Sequence[Tensor], seconds: float = 0.5
     ) -> str:
         """`explain` with the time of each kernel, from runs on copies of the states."""
+        return table(self.planned, self.kernel_times(arguments, states, seconds))
+
+    def kernel_times(
+        self, arguments: Sequence[NDArray], states: Sequence[Tensor], seconds: float
+    ) -> list[float]:
+        """The seconds that each kernel takes in a run, from runs on copies of the states."""
         planned = self.planned
         code = write_program(planned.graph, planned.units, planned.plan, profile=True)
         program, library = self._load(code.source), str(compiler.built(code.source))
@@ -67,5 +73,4 @@ class Native:
         while runs < 3 or time.perf_counter() < end:
             program.run(arguments, copies, 0)
             runs += 1
-        times = [t / runs for t in read_times(library, count)]
-        return table(planned, times)
+        return [t / runs for t in read_times(library, count)]
