@@ -109,7 +109,7 @@ def test_save_report_draws_a_picture(tmp_path):
     from needle.train.plots import save_report
 
     result = train.EpochResult(0.5, 0.9, 1000.0)
-    history = train.History([result, result], [result, result], 1.0)
+    history = train.loop.History([result, result], [result, result], 1.0)
     path = tmp_path / "new" / "report.png"
     save_report(path, history, np.eye(10, dtype=int) * 30, "a title")
     assert path.read_bytes().startswith(b"\x89PNG")

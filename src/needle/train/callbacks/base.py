@@ -33,11 +33,17 @@ class Callback:
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Called before the first batch of an epoch."""
 
+    def on_gradients(self, trainer: Trainer) -> None:
+        """Called inside the compiled step, with the gradients that the optimizer is about to apply.
+
+        What it computes of them becomes part of the program; it may keep Tensors in attributes.
+        """
+
     def on_step_end(self, trainer: Trainer) -> None:
         """Called after each step of the optimizer; `trainer.loss()` reads its loss."""
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
-        """Called with each row of measurements, those of training and those of validation."""
+        """Called with each row of measurements before it is written, so that it can be added to."""
 
     def on_validation_start(self, trainer: Trainer) -> None:
         """Called before the model is measured on the validation data."""

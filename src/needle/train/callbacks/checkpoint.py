@@ -1,0 +1,176 @@
+"""Checkpoint: when a run is saved, and what is kept."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+from ...typing import Json
+from ..checkpoints import CheckpointWarning, Writer
+from ..run import RunFolder
+from .base import Callback
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class Checkpoint(Callback):
+    """Saves a run: after epochs, every few minutes, and whenever its best measure improves.
+
+    A trainer with a run has one by default. Files are written in the background. The link `last`
+    leads to the newest checkpoint, `best` to the best one, which is kept beside the newest `keep`.
+
+    Parameters
+    ----------
+    every_seconds : float or None
+        The most time between two checkpoints; None: no matter how long.
+    every_epochs : int or None
+        Save after every so many epochs; None: not after epochs.
+    keep : int
+        How many of the newest checkpoints are kept.
+    best : str or None
+        The measure that says which checkpoint is the best, as "validation/loss"; "train/…" is that
+        of rows of training. None: there is no best.
+    on_error : {"warn", "stop"}
+        What a checkpoint that cannot be written does: a warning, or an OSError that ends training.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> from needle.train import Checkpoint
+    >>> Checkpoint(every_seconds=60, keep=5, best="validation/accuracy").keep
+    5
+    """
+
+    def __init__(
+        self,
+        every_seconds: float | None = 300.0,
+        every_epochs: int | None = 1,
+        keep: int = 3,
+        best: str | None = "validation/loss",
+        on_error: Literal["warn", "stop"] = "warn",
+    ) -> None:
+        for name, value, least in (
+            ("every_seconds", every_seconds, 0), ("every_epochs", every_epochs, 1),
+            ("keep", keep, 1),
+        ):  # fmt: skip
+            if value is not None and not value >= least:
+                raise ValueError(f"[Checkpoint] {name} must be at least {least}, got {value}")
+        if best is not None and best.partition("/")[0] not in ("train", "validation"):
+            raise ValueError(
+                f"[Checkpoint] best must be as 'validation/loss' or 'train/loss', got {best!r}"
+            )
+        if on_error not in ("warn", "stop"):
+            raise ValueError(f"[Checkpoint] on_error must be 'warn' or 'stop', got {on_error!r}")
+        self.every_seconds, self.every_epochs = every_seconds, every_epochs
+        self.keep, self.best, self._on_error = keep, best, on_error
+        self.value: float | None = None  # of the best checkpoint
+        self.step: int | None = None
+        self._writer: Writer | None = None
+        self._due = math.inf
+        self._wanted = False
+
+    def open(self, run: RunFolder, resumed_at: int | None) -> None:
+        """Begin to save into a run's folder."""
+        self._writer = Writer(run, self.keep)
+        self._writer.best, self._writer.after = self.step, resumed_at
+        self._wanted = False
+        self._wait_again()
+
+    def _wait_again(self) -> None:
+        self._due = math.inf if self.every_seconds is None else _now() + self.every_seconds
+
+    def want(self) -> None:
+        """Save after this step."""
+        self._wanted = True
+
+    def on_row(self, trainer: Trainer, row: Json) -> None:
+        """Note whether the measure has improved."""
+        if self.best is None:
+            return
+        split, _, name = self.best.partition("/")
+        if row["split"] != split:
+            return
+        if name not in row:
+            raise ValueError(
+                f"[Checkpoint] best is {self.best!r}, and rows of {split} have no {name!r}, only "
+                f"{', '.join(trainer.measures(row))}"
+            )
+        if self._is_better(row[name], trainer.higher_is_better(name)):
+            self.value, self.step = row[name], trainer.progress.step
+            self._wanted = True
+
+    def _is_better(self, value: float, higher: bool) -> bool:
+        if math.isnan(value):
+            return False
+        if self.value is None:
+            return True
+        return value > self.value if higher else value < self.value
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Save, if it is the turn of this epoch."""
+        if self.every_epochs is not None and trainer.progress.epoch % self.every_epochs == 0:
+            self._wanted = True
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Save if that is due; called when everything else of a step or an epoch is done."""
+        writer = self._writer
+        if writer is None:
+            return
+        if writer.has_news:
+            self._tell(trainer)
+        if self._wanted or (_now() >= self._due and not writer.is_busy):
+            self.save(trainer)
+
+    def save(self, trainer: Trainer, wait: bool = False) -> None:
+        """Save now; returns when the snapshot is made, or with `wait` when it is on the disk."""
+        writer = self._writer
+        if writer is None:
+            return
+        writer.wait()
+        self._tell(trainer)
+        self._wanted = False
+        self._wait_again()
+        writer.best = self.step
+        writer.write(trainer.progress.step, trainer.state_dict())
+        if wait:
+            self.finish(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Wait for the checkpoint that is being written."""
+        if self._writer is not None:
+            self._writer.wait()
+            self._tell(trainer)
+
+    def _tell(self, trainer: Trainer) -> None:
+        """Say what became of the last checkpoint."""
+        assert self._writer is not None
+        result = self._writer.result()
+        if isinstance(result, Exception):
+            if self._on_error == "stop" or not isinstance(result, OSError):
+                raise result
+            warnings.warn(
+                f"[Checkpoint] cannot be written: {result}; the one before stays, training goes on",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+        elif result is not None:
+            trainer.notify_checkpoint(result)
+
+    def state_dict(self) -> Json:
+        """The best measure so far."""
+        return {"value": self.value, "step": self.step}
+
+    def load_state_dict(self, state: Json) -> None:
+        """Go on from a `state_dict`."""
+        self.value, self.step = state["value"], state["step"]
+
+
+def _now() -> float:
+    return time.monotonic()

@@ -1,0 +1,198 @@
+"""Checkpoints: files that appear whole or not at all, written beside training.
+
+A checkpoint is a file of `needle.save`, whose checksum is looked at when it is read. Its structure
+has the number FORMAT. `MIGRATIONS[n]` turns a structure of format n into one of format n + 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import io
+from ..typing import Json
+from .run import RunFolder
+
+FORMAT = 1
+MIGRATIONS: dict[int, Callable[[Json], Json]] = {}
+PARTS = (
+    "config", "model", "optimizer", "schedule", "scaler", "callbacks", "objects", "data", "random",
+    "progress", "metrics", "history",
+)  # fmt: skip
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written or read; training goes on."""
+
+
+def write_checkpoint(path: str | os.PathLike[str], state: Json) -> None:
+    """Write the state of a trainer to a file, which appears whole or not at all.
+
+    Raises OSError where it cannot be written, TypeError for what no file can hold.
+    """
+    from .. import __version__
+
+    io.save({"format": FORMAT, "needle": __version__, **state}, path)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Json:
+    """What a checkpoint holds, in the present format; Tensors are on the host.
+
+    Parameters
+    ----------
+    path : str or path
+        A file, a link to one, or the folder of a run, which stands for its newest whole checkpoint.
+
+    Returns
+    -------
+    dict
+        "format", "needle" (the version that wrote it), "config", "model", "optimizer", "schedule",
+        "scaler", "callbacks", "objects", "data", "random", "progress", "metrics" and "history".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If the file is damaged, no checkpoint, or of a newer format.
+    """
+    return newest(path)[1]
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint that a run goes on from: the newest whole one, or the file itself.
+
+    Damaged files are passed over with one warning. Raises as `read_checkpoint`.
+    """
+    return newest(path)[0]
+
+
+def newest(path: str | os.PathLike[str]) -> tuple[Path, Json]:
+    """The newest whole checkpoint of a run, or the one in a file, and what it holds."""
+    where = Path(os.fsdecode(path))
+    if not where.is_dir():
+        return where, _read(where)
+    files = RunFolder(where).checkpoint_files()
+    damaged: list[str] = []
+    for file in reversed(files):
+        try:
+            state = _read(file)
+        except (ValueError, OSError) as error:
+            damaged.append(str(error))
+            continue
+        if damaged:
+            warnings.warn(
+                f"[checkpoint] goes on from {str(file)!r}; passed over: {'; '.join(damaged)}",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+        return file, state
+    if damaged:
+        raise ValueError(f"[checkpoint] none of {str(where)!r} is whole: {'; '.join(damaged)}")
+    raise FileNotFoundError(f"[checkpoint] there is none in {str(where)!r}")
+
+
+def _read(path: Path) -> Json:
+    if not path.exists():
+        raise FileNotFoundError(f"[checkpoint] there is no file {str(path)!r}")
+    state = io.load(path, map_location="cpu")
+    if not isinstance(state, dict) or type(state.get("format")) is not int:
+        raise ValueError(f"[checkpoint] {str(path)!r} is no checkpoint of a training run")
+    version = state["format"]
+    if version > FORMAT:
+        raise ValueError(
+            f"[checkpoint] {str(path)!r} is of format {version}, which needle "
+            f"{state.get('needle')} wrote; this version reads formats up to {FORMAT}"
+        )
+    for number in range(version, FORMAT):
+        state = {**MIGRATIONS[number](state), "format": number + 1}
+    missing = [name for name in PARTS if name not in state]
+    if missing:
+        raise ValueError(f"[checkpoint] {str(path)!r} lacks {', '.join(missing)}")
+    return state
+
+
+class Writer:
+    """Writes checkpoints of a run in a thread, one at a time; keeps links and removes old files."""
+
+    def __init__(self, run: RunFolder, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self.best: int | None = None  # the step of the best checkpoint, which is kept
+        self.after: int | None = None  # the step that the run went on from: later files are stale
+        self._thread: threading.Thread | None = None
+        self._written: Path | None = None
+        self._error: Exception | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `result` tells something."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def write(self, step: int, state: Json) -> None:
+        """Write a checkpoint in the background; waits for the one before."""
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._work, args=(step, state, self.best), name="needle-checkpoint"
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def result(self) -> Path | Exception | None:
+        """What became of the last checkpoint, told once: its path, an error, or None so far."""
+        if not self.has_news:
+            return None
+        self._thread = None
+        found: Path | Exception | None = self._error or self._written
+        self._error = self._written = None
+        return found
+
+    def _work(self, step: int, state: Json, best: int | None) -> None:
+        path = self.run.checkpoint(step)
+        try:
+            write_checkpoint(path, state)
+            _link(self.run.last, path)
+            if best is not None and self.run.checkpoint(best).exists():
+                _link(self.run.best, self.run.checkpoint(best))
+            self._remove_old(step, best)
+            self._written = path
+        except Exception as error:
+            self._error = error
+
+    def _remove_old(self, step: int, best: int | None) -> None:
+        files = self.run.checkpoint_files()
+        if self.after is not None:  # what a run has left that went on from an earlier checkpoint
+            for path in files:
+                if step_of(path) > step:
+                    path.unlink(missing_ok=True)
+            self.after = None
+        files = [path for path in files if step_of(path) <= step]
+        for path in files[: -self.keep]:
+            if step_of(path) != best:
+                path.unlink(missing_ok=True)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` a relative link to `target`, at once; a file system without links has none."""
+    part = link.with_name(f"{link.name}.part")
+    with contextlib.suppress(NotImplementedError, PermissionError):
+        part.unlink(missing_ok=True)
+        part.symlink_to(os.path.relpath(target, link.parent))
+        os.replace(part, link)
