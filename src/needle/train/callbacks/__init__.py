@@ -2,5 +2,6 @@
 
 from .base import Callback
 from .checkpoint import Checkpoint
+from .confusion_file import ConfusionFile
 
-__all__ = ["Callback", "Checkpoint"]
+__all__ = ["Callback", "Checkpoint", "ConfusionFile"]
