@@ -38,21 +38,23 @@ def plain(text: object, width: int = 80) -> str:
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most about `MOST_POINTS` points: the mean of each group of neighbours."""
+    """At most about `MOST_POINTS` points: of each group of neighbours the means, without NaN."""
     group = -(-len(x) // MOST_POINTS)
     if group <= 1:
         return x, y
     starts = np.arange(0, len(x), group)
-    counts = np.diff([*starts, len(x)])
-    return np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts
+    known = np.add.reduceat(np.isfinite(y).astype(float), starts)
+    total = np.add.reduceat(np.where(np.isfinite(y), y, 0.0), starts)
+    means = np.where(known > 0, total / np.maximum(known, 1), np.nan)
+    return np.add.reduceat(x, starts) / np.diff([*starts, len(x)]), means
 
 
-def smoothed(y: np.ndarray, share: float = 0.03) -> np.ndarray:
-    """The mean over a centred window of a share of the points; NaN and infinity are left out."""
-    window = max(3, int(len(y) * share)) | 1
-    finite, kernel = np.isfinite(y), np.ones(window)
-    total = np.convolve(np.where(finite, y, 0.0), kernel, "same")
-    count = np.convolve(finite, kernel, "same")
+def smoothed(y: np.ndarray) -> np.ndarray:
+    """The mean over a centred window of 3 % of the points, without NaN."""
+    window = max(3, int(len(y) * 0.03)) | 1
+    known, kernel = np.isfinite(y), np.ones(window)
+    total = np.convolve(np.where(known, y, 0.0), kernel, "same")
+    count = np.convolve(known, kernel, "same")
     return np.where(count > 0.5, total / np.maximum(count, 1), np.nan)
 
 
@@ -64,14 +66,16 @@ def draw_line(
     shown = np.where(lost, np.nan, y)
     few = len(x) <= 30
     if len(x) >= SMOOTHED_FROM:
-        axes.plot(*thinned(x, shown), color=color, alpha=0.25, linewidth=1)
-        axes.plot(*thinned(x, smoothed(shown)), line, color=color, label=label)
+        places, means = thinned(x, shown)
+        axes.plot(places, means, color=color, alpha=0.25, linewidth=1)
+        axes.plot(places, smoothed(means), line, color=color, label=label)
     else:
         marker = "o" if few else None
         axes.plot(x, shown, line, color=color, label=label, marker=marker, markersize=3)
     if lost.any():
+        marked = x[lost][:: max(1, int(lost.sum()) // 200)]
         axes.plot(
-            x[lost], np.full(lost.sum(), 0.02), "x", color=color, clip_on=False,
+            marked, np.full(len(marked), 0.02), "x", color=color, clip_on=False,
             transform=axes.get_xaxis_transform(), label=label and f"{label}: not finite",
         )  # fmt: skip
 
