@@ -15,6 +15,7 @@ from needle.autograd import Tensor
 from needle.nn.module_attributes import ModuleAttributes
 from needle.nn.module_hooks import ModuleHooks
 from needle.nn.module_state import ModuleState
+from needle.train import callbacks, metrics
 
 LAYERS = {
     f"nn.{name}": value
@@ -28,10 +29,19 @@ OPS = {
     if inspect.isfunction(value)
 }
 # Named tuples, and base classes.
-RESULTS = ("QR", "SVD", "Eigh", "LeastSquares", "SlogDet", "ImageTransform", "Compose")
+RESULTS = (
+    "QR",
+    "SVD",
+    "Eigh",
+    "LeastSquares",
+    "SlogDet",
+    "ImageTransform",
+    "Compose",
+    "LearningRates",
+)
 FAMILIES = {
     f"{module.__name__.removeprefix('needle.')}.{name}": getattr(module, name)
-    for module in (data.vision, fft, linalg)
+    for module in (data.vision, fft, linalg, callbacks, metrics)
     for name in module.__all__
     if name not in RESULTS
 }

@@ -190,9 +190,9 @@ class TrainingStep:
 
     def _apply_gradients(self, batches: int) -> None:
         self._scale_down(batches)
+        self._show_gradients()
         if self.clip is not None:
             optim.clip_grad_norm(self.optimizer.params, self.clip)
-        self._show_gradients()
         self.optimizer.step()
         if not self.is_whole:
             self.optimizer.reset_grad()
@@ -201,9 +201,9 @@ class TrainingStep:
         assert self.scaler is not None
         self.scaler.unscale_(self.optimizer)
         self._scale_down(batches)
+        self._show_gradients()
         if self.clip is not None:
             optim.clip_grad_norm(self.optimizer.params, self.clip)
-        self._show_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.reset_grad()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...autograd import watched
 from ...typing import Json
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
 
+@watched  # by compiled steps that call on_gradients
 class Callback:
     """Base class of callbacks: subclasses define the methods that they need.
 
@@ -34,7 +36,7 @@ class Callback:
         """Called before the first batch of an epoch."""
 
     def on_gradients(self, trainer: Trainer) -> None:
-        """Called inside the compiled step, with the gradients that the optimizer is about to apply.
+        """Called inside the compiled step with the gradients (`p.grad`), before they are clipped.
 
         What it computes of them becomes part of the program; it may keep Tensors in attributes.
         """

@@ -1,0 +1,121 @@
+"""GradientStatistics: how large gradients and updates are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...autograd import Tensor, no_grad
+from ...init import zeros
+from ...ops import stack
+from ...typing import Json
+from .base import Callback
+from .tensorboard import writer_of
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class GradientStatistics(Callback):
+    """Add the norms of gradients and the sizes of updates to the rows of training.
+
+    "gradient_norm" is the norm of all gradients of the row's last step, before clipping.
+    "update_ratio" is the norm of that step's update over that of the weights; about 1e-3 is usual
+    for Adam, far more is unstable and far less is slow. An optimizer of several parameter groups
+    has these for each: "gradient_norm/0", "gradient_norm/1", …
+
+    The norms of gradients are computed in the compiled step, and read when a row is written. The
+    weights before the step are kept without a copy. With a `TensorBoard` callback there are
+    histograms of weights and updates, too. Give it before the callbacks that write rows.
+
+    Parameters
+    ----------
+    histograms : bool, default True
+        Whether TensorBoard gets histograms of each parameter and its update with each row.
+
+    Examples
+    --------
+    >>> from needle.train.callbacks import GradientStatistics
+    >>> GradientStatistics(histograms=False).histograms
+    False
+    """
+
+    def __init__(self, histograms: bool = True) -> None:
+        self.histograms = histograms
+        self._squares: Tensor | None = None  # of the gradients' norms, one a group
+        self._before: list[list[Tensor]] = []
+        self._now: list[list[Tensor]] = []
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Keep the first weights."""
+        self._now = _weights(trainer)
+
+    def on_gradients(self, trainer: Trainer) -> None:
+        """Compute the norms of the gradients, in the compiled step."""
+        with no_grad():
+            self._squares = stack([_square(group) for group in trainer.optimizer.param_groups])
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Keep the weights before and after the step."""
+        self._before, self._now = self._now, _weights(trainer)
+
+    def on_row(self, trainer: Trainer, row: Json) -> None:
+        """Add the norms and ratios of the last step, and write histograms."""
+        if row["split"] != "train" or self._squares is None or not self._before:
+            return
+        norms = np.sqrt(np.asarray(self._squares, np.float64))
+        groups = zip(_endings(trainer), norms, self._before, self._now, strict=True)
+        for ending, norm, before, now in groups:
+            row[f"gradient_norm{ending}"] = float(norm)
+            weights = _norm([np.asarray(x, np.float64) for x in before])
+            update = _norm([y - x for x, y in _arrays(before, now)])
+            row[f"update_ratio{ending}"] = update / weights if weights else math.nan
+        if self.histograms:
+            self._write_histograms(trainer, row)
+
+    def _write_histograms(self, trainer: Trainer, row: Json) -> None:
+        writer = writer_of(trainer)
+        if writer is None:
+            return
+        names = {id(p): name for name, p in trainer.model.named_parameters()}
+        groups = zip(trainer.optimizer.param_groups, self._before, self._now, strict=True)
+        for group, before, now in groups:
+            for p, (x, y) in zip(group["params"], _arrays(before, now), strict=True):
+                name = names.get(id(p), "parameter")
+                for kind, values in (("weights", y), ("updates", y - x)):
+                    if np.isfinite(values).all():
+                        writer.add_histogram(f"{kind}/{name}", values, row["step"])
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Let go of the weights."""
+        self._before = self._now = []
+
+
+def _square(group: Json) -> Tensor:
+    """The squared norm of the gradients of a group."""
+    grads = [p.grad.detach().astype("float32") for p in group["params"] if p.grad is not None]
+    return stack([(g * g).sum() for g in grads]).sum() if grads else zeros()
+
+
+def _weights(trainer: Trainer) -> list[list[Tensor]]:
+    """The present weights of each group, without a copy."""
+    return [[p.detach() for p in group["params"]] for group in trainer.optimizer.param_groups]
+
+
+def _arrays(before: list[Tensor], now: list[Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for x, y in zip(before, now, strict=True):
+        yield np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+
+def _norm(arrays: list[np.ndarray]) -> float:
+    return math.sqrt(sum(float(np.vdot(x, x)) for x in arrays))
+
+
+def _endings(trainer: Trainer) -> list[str]:
+    groups = trainer.optimizer.param_groups
+    if len(groups) == 1:
+        return [""]
+    return [f"/{i}" for i in range(len(groups))]
