@@ -189,6 +189,21 @@ def checked_generator(generator: Any, what: str) -> Any:
     return generator
 
 
+def state_of(generator: Any) -> Any:
+    """Where a generator of NumPy's or needle's is, as numbers that a file can hold."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state(**({} if isinstance(generator, Generator) else {"legacy": False}))
+
+
+def set_state_of(generator: Any, state: Any) -> None:
+    """Go on from a `state_of`."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)
+
+
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()
 _alive_lock = fork_safe(threading.Lock())
 

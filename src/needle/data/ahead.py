@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .fetch import END, Fetch, Order
@@ -57,13 +57,21 @@ class Ahead:
         *,
         timeout: float | None,
         can_resume: bool,
+        asked: Iterable[tuple[Order, int]] = (),
     ) -> None:
+        """`asked` are orders, and their seeds, that come before all others."""
         self._take, self._give_back = take, give_back
         self._orders, self._seeds = orders, seeds
         self._timeout, self._can_resume = timeout, can_resume
-        self._pending: deque[tuple[Order, int, Any]] = deque()  # order, seed, ticket
+        # Order, seed, ticket.
+        self._pending: deque[tuple[Order, int, Any]] = deque((*pair, None) for pair in asked)
         self._workers: Workers | None = None
         self._last: Workers | None = None  # whose tickets are pending
+
+    @property
+    def asked(self) -> list[tuple[Order, int]]:
+        """What was asked for and not given out, with the seeds."""
+        return [(order, seed) for order, seed, _ in self._pending]
 
     def __iter__(self) -> Iterator[object]:
         return self
@@ -117,10 +125,10 @@ class Ahead:
             self._give_back(self._last, failed)
 
 
-def until_left(ahead: Ahead) -> Iterator[object]:
+def until_left(batches: Iterator[object], ahead: Ahead) -> Iterator[object]:
     """What `iter(loader)` gives: where a loop is left early, the workers are given back with it."""
     try:
-        yield from ahead
+        yield from batches
     finally:
         ahead.stop()
 

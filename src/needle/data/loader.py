@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device, as_device
 from ..random import checked_generator, host_generator
-from ..typing import DTypeLike, HostGenerator
+from ..typing import DTypeLike, HostGenerator, Json
 from .ahead import Ahead, ThreadWorkers, Workers, until_left
 from .collate import ToTensors
 from .dataset import Dataset
 from .fetch import END, Fetch, FetchByIndex, FetchInOrder, Order
 from .iterable import IterableDataset
+from .position import Position, Saved, generators_of, saved, set_states, states_of
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
 
@@ -156,7 +157,8 @@ class DataLoader:
             multiprocessing_context,
         )  # fmt: skip
         self._set_samplers(sampler, batch_sampler)
-        self._batches: Iterator[object] | None = None
+        self._position: Position | None = None  # of the latest pass
+        self._saved: Saved | None = None  # where the next pass begins
         self._idle: Workers | None = None  # workers that live on between loops
 
     def _set_workers(
@@ -227,26 +229,105 @@ class DataLoader:
         return batches
 
     def __iter__(self) -> Iterator[Any]:
+        place, self._saved = self._saved, None
+        generators = generators_of(self)
+        if place is not None:
+            set_states(generators, place.start)
+        start = states_of(generators)
         orders = iter(self._order())  # here, so that the permutation is drawn now
+        base, seeds = self._seeds() if self.num_workers or self.generator is not None else (0, None)
+        is_stream = isinstance(self.dataset, IterableDataset)
+        given, asked = 0, list[tuple[Order, int]]()
+        if place is not None and not is_stream:
+            given, asked = place.given, place.asked
+            for _ in range(given + len(asked)):
+                next(orders, None)
+                next(seeds or iter(()), None)
         if self.num_workers:
-            base, seeds = self._seeds()
-            self._batches = ahead = Ahead(
+            assert seeds is not None
+            ahead = Ahead(
                 lambda: self._take_workers(base),
                 self._give_back,
                 orders,
                 seeds,
                 timeout=self.timeout or None,
-                can_resume=not isinstance(self.dataset, IterableDataset),
+                can_resume=not is_stream,
+                asked=asked,
             )
-            return until_left(ahead)
-        self._batches = self._fetched(orders, None if self.generator is None else self._seeds()[1])
-        return self._batches
+            self._position = Position(start, ahead, given)
+            batches = until_left(self._position, ahead)
+        else:
+            self._position = Position(start, self._fetched(orders, seeds), given)
+            batches = self._position
+        if place is not None:
+            if is_stream:  # a stream has no index: its samples are read and dropped
+                for _ in itertools.islice(batches, place.given):
+                    pass
+            set_states(generators, place.now)
+        return batches
+
+    def state_dict(self) -> Json:
+        """Where the latest pass over this loader is, for `load_state_dict` in another process.
+
+        Returns
+        -------
+        dict
+            "given": the batches that were given out. "asked": what workers fetch ahead. "start",
+            "now": where the loader's generators were at the beginning, and are.
+
+        Examples
+        --------
+        >>> from needle.data import DataLoader
+        >>> loader = DataLoader([3, 1, 4, 1, 5], batch_size=2)
+        >>> next(iter(loader)).tolist(), loader.state_dict()["given"]
+        ([3, 1], 1)
+        """
+        now, position = states_of(generators_of(self)), self._position
+        if position is None or position.has_ended:
+            return {"given": 0, "asked": [], "start": None, "now": now}
+        return {
+            "given": position.given, "asked": position.asked, "start": position.start, "now": now
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next `iter()` go on from a `state_dict`.
+
+        The batches that were given out are passed over without loading them; an IterableDataset
+        is read up to the place. The batches that follow are those of the other loader, bit for
+        bit, for any kind of workers, where samplers and transforms draw from generators that the
+        loader knows: its own, the samplers', NumPy's global one, `random_state()`.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` of a loader over the same data, of the same settings, has returned.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+
+        Examples
+        --------
+        >>> from needle.data import DataLoader
+        >>> loaders = [DataLoader([3, 1, 4, 1, 5], batch_size=2) for _ in range(2)]
+        >>> _ = next(iter(loaders[0]))
+        >>> loaders[1].load_state_dict(loaders[0].state_dict())
+        >>> [batch.tolist() for batch in loaders[1]]
+        [[4, 1], [5]]
+        """
+        place = saved(state)
+        if place.start is None:
+            self._saved = None
+            set_states(generators_of(self), place.now)
+        else:
+            self._saved = place
 
     def __next__(self) -> Any:
         """The next batch of the latest `iter()` over this loader."""
-        if self._batches is None:
+        if self._position is None:
             raise TypeError("[DataLoader] call iter() before next()")
-        return next(self._batches)
+        return next(self._position)
 
     def _seeds(self) -> tuple[int, Iterator[int]]:
         """A seed for the workers and one for each batch; one number is drawn now."""
@@ -315,7 +396,7 @@ class DataLoader:
             workers.stop()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_batches": None, "_idle": None}
+        return {**self.__dict__, "_idle": None, "_position": None}
 
 
 def _fetch_seeded(fetch: Fetch, to_tensors: ToTensors, order: Order, seed: int) -> object:

@@ -12,7 +12,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from ..backend_selection import cpu
 from ..nn import Module
-from ..random import Generator
+from ..random import Generator, set_state_of, state_of
 from ..tree import map_leaves
 from ..typing import Json
 
@@ -64,7 +64,7 @@ def random_states(generators: Mapping[str, Any]) -> Json:
     return {
         "numpy": np.random.get_state(legacy=False),
         "python": {"version": version, "words": np.array(words, np.uint32), "normal": normal},
-        "generators": {name: _state_of(g) for name, g in generators.items()},
+        "generators": {name: state_of(g) for name, g in generators.items()},
     }
 
 
@@ -76,22 +76,7 @@ def set_random_states(states: Json, generators: Mapping[str, Any]) -> None:
     random.setstate((int(python["version"]), words, python["normal"]))
     for name, generator in generators.items():
         if name in states["generators"]:
-            _set_state_of(generator, states["generators"][name])
-
-
-def _state_of(generator: AnyGenerator) -> Any:
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    if isinstance(generator, Generator):
-        return generator.get_state()
-    return generator.get_state(legacy=False)
-
-
-def _set_state_of(generator: AnyGenerator, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)
+            set_state_of(generator, states["generators"][name])
 
 
 # ---- the whole state ----------------------------------------------------------------------------

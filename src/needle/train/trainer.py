@@ -296,15 +296,14 @@ class Trainer:
             if pending == accumulate:
                 pending = 0
                 self._finish_step(accumulate)
+                self._after_step()
                 # At the end of an epoch a limit waits for it, a signal does not.
                 if self._reason is not None and (
                     progress.batch != expected or self._signals.stop is not None
                 ):
                     return
-        if pending:
+        if pending:  # the data have ended, so what follows belongs to the end of the epoch
             self._finish_step(pending)
-            if self._signals.stop is not None:
-                return
         self._end_epoch()
 
     def _finish_step(self, batches: int) -> None:
@@ -322,9 +321,9 @@ class Trainer:
             self._recorder.train_row()
         if limits.validate_every is not None and progress.step % limits.validate_every == 0:
             self._validate()
-        self._after_step()
 
     def _after_step(self) -> None:
+        """Save, and see whether training ends."""
         if self._signals.pending:
             self._heed_signals()
         self._stop_at_limits()
@@ -341,7 +340,7 @@ class Trainer:
         progress.epoch += 1
         progress.batch = 0
         self._recorder.train_row()
-        if self._limits.validate_every is None and self._signals.stop is None:
+        if self._limits.validate_every is None:  # also after a signal: the epoch is over
             self._validate()
         self._call("on_epoch_end")
         self._after_step()
