@@ -340,7 +340,7 @@ def no_compilers(tmp_path: Path) -> dict[str, tuple[str, str]]:
         "true": ("/bin/true", "made no file"),
         "echo": ("echo", "made no file"),
         "cat": ("cat", "option"),
-        "killed": (script(tmp_path / "killed", "#!/bin/sh\nkill -9 $$\n"), "exit status -9"),
+        "killed": (script(tmp_path / "killed", "#!/bin/sh\nkill -9 $$\n"), "killed by signal 9"),
         "hangs": (script(tmp_path / "hangs", "#!/bin/sh\nsleep 1000\n"), "no answer in 1 s"),
         "half a quotation": ("'c++", "No closing quotation"),
     }

@@ -1,6 +1,6 @@
 """The training loop, its recipes, progress, checkpoints and pictures."""
 
-from .callbacks import Callback, Checkpoint
+from .callbacks import Callback, Checkpoint, Profile
 from .checkpoints import (
     CheckpointWarning,
     find_checkpoint,
@@ -26,6 +26,7 @@ __all__ = [
     "Interrupted",
     "Metric",
     "NextToken",
+    "Profile",
     "Progress",
     "Recipe",
     "RunFolder",

@@ -237,6 +237,9 @@ def _call(
         except BaseException:
             _end(process)
             raise
+    if process.returncode < 0:
+        name = signal.strsignal(-process.returncode)
+        errors = f"it was killed by signal {-process.returncode} ({name})\n{errors}"
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
@@ -348,7 +351,7 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
         code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{disk_cache.LIBRARY}")
         code.write_text(source, encoding="utf-8")
         done = _library(compiler, code.name, library.name, scratch)
-        if done.returncode and _HANGS not in done.stderr:
+        if done.returncode > 0 and _HANGS not in done.stderr:
             _check_builds_libraries(compiler)
         kept = folder / code.name
         disk_cache.put(code, kept)

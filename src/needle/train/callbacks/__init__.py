@@ -10,6 +10,7 @@ from .ema import EMA
 from .gradient_statistics import GradientStatistics
 from .learning_rate import LearningRates, find_learning_rate
 from .print_rows import PrintRows
+from .profile import Profile
 from .stop_at_nan import StopAtNaN
 from .tensorboard import TensorBoard
 
@@ -24,6 +25,7 @@ __all__ = [
     "GradientStatistics",
     "LearningRates",
     "PrintRows",
+    "Profile",
     "StopAtNaN",
     "TensorBoard",
     "find_learning_rate",
