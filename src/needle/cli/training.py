@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import data, nn, optim
 from ..files import check_writable
-from ..train import EpochResult, Recipe, Settings, Task, build_model, fit, save_model
+from ..train import EpochResult, Recipe, build_model, fit, save_model
 from ..train.plots import save_report
+from ..train.recipes import Settings, Task
 from .printing import say
 from .progress import download_progress, training_progress
 

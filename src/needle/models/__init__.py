@@ -6,6 +6,7 @@ from .language_model import LanguageModel
 from .mlp_resnet import MLPResNet, ResidualBlock
 from .resnet9 import ConvBN, ResNet9
 from .small_resnet import SmallResNet
+from .tabular import Tabular
 
 __all__ = [
     "GPT",
@@ -15,6 +16,7 @@ __all__ = [
     "ResNet9",
     "ResidualBlock",
     "SmallResNet",
+    "Tabular",
     "generate",
     "sample",
 ]

@@ -6,21 +6,25 @@ from .checkpoints import (
     find_checkpoint,
     read_checkpoint,
 )
+from .config import Config, completed, load_task, read_config, resolve
 from .history import History
 from .loop import EpochResult, evaluate, fit, make_measure, make_step, train_epoch
 from .metrics import Metric
 from .progress import Progress
-from .recipes import RECIPES, Recipe, Settings, Task, build_model, load_model, save_model
+from .recipes import RECIPES, Recipe, build_model, load_model, save_model
 from .run import RunFolder, RunInUse, RunRecord, read_run
+from .settings import Schedule, Settings, Training
 from .signals import Interrupted, Terminated
-from .text import NextToken
+from .tasks import TASKS, NextToken, Task
 from .trainer import Trainer
 
 __all__ = [
     "RECIPES",
+    "TASKS",
     "Callback",
     "Checkpoint",
     "CheckpointWarning",
+    "Config",
     "EpochResult",
     "History",
     "Interrupted",
@@ -32,19 +36,25 @@ __all__ = [
     "RunFolder",
     "RunInUse",
     "RunRecord",
+    "Schedule",
     "Settings",
     "Task",
     "Terminated",
     "Trainer",
+    "Training",
     "build_model",
+    "completed",
     "evaluate",
     "find_checkpoint",
     "fit",
     "load_model",
+    "load_task",
     "make_measure",
     "make_step",
     "read_checkpoint",
+    "read_config",
     "read_run",
+    "resolve",
     "save_model",
     "train_epoch",
 ]

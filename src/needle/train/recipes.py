@@ -14,7 +14,8 @@ from .. import data, io, models, nn
 from ..autograd import Tensor
 from ..jit import without_memory
 from ..typing import Json
-from .text import NextToken, Windows, parts
+from .tasks.text import NextToken, Windows
+from .tasks.text import windows_side_by_side as parts
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
