@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .frontend.check import CheckError
     from .frontend.function import JitFunction
     from .frontend.trace import TraceError
+    from .runtime.explain import Cost
 
-__all__ = ["CheckError", "JitFunction", "TraceError", "compile", "jit", "without_memory"]
+__all__ = ["CheckError", "Cost", "JitFunction", "TraceError", "compile", "jit", "without_memory"]
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .frontend import check, function, trace
+    from .runtime import explain
 
-    homes = {"CheckError": check, "JitFunction": function, "TraceError": trace}
+    homes = {"CheckError": check, "Cost": explain, "JitFunction": function, "TraceError": trace}
     return getattr(homes[name], name)

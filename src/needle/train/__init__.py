@@ -11,15 +11,15 @@ from .history import History
 from .loop import EpochResult, evaluate, fit, make_measure, make_step, train_epoch
 from .metrics import Metric
 from .progress import Progress
-from .recipes import RECIPES, Recipe, build_model, load_model, save_model
-from .run import RunFolder, RunInUse, RunRecord, read_run
+from .run import RUNS, RunFolder, RunInUse, RunRecord, read_run
+from .session import LoadedRun, build_model, limits, load_run, make_trainer, train_batches
 from .settings import Schedule, Settings, Training
 from .signals import Interrupted, Terminated
 from .tasks import TASKS, NextToken, Task
 from .trainer import Trainer
 
 __all__ = [
-    "RECIPES",
+    "RUNS",
     "TASKS",
     "Callback",
     "Checkpoint",
@@ -28,11 +28,11 @@ __all__ = [
     "EpochResult",
     "History",
     "Interrupted",
+    "LoadedRun",
     "Metric",
     "NextToken",
     "Profile",
     "Progress",
-    "Recipe",
     "RunFolder",
     "RunInUse",
     "RunRecord",
@@ -47,14 +47,16 @@ __all__ = [
     "evaluate",
     "find_checkpoint",
     "fit",
-    "load_model",
+    "limits",
+    "load_run",
     "load_task",
     "make_measure",
     "make_step",
+    "make_trainer",
     "read_checkpoint",
     "read_config",
     "read_run",
     "resolve",
-    "save_model",
+    "train_batches",
     "train_epoch",
 ]

@@ -17,7 +17,7 @@ from .. import nn, optim
 from ..amp import GradScaler, autocast
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
-from ..jit import jit
+from ..jit import Cost, jit
 from ..ops import concatenate, stack
 from ..tree import map_leaves, tensors
 from ..typing import Json, Shape
@@ -167,6 +167,11 @@ class TrainingStep:
         """Add a batch's gradients, and where the step is whole update the model with them."""
         vector: Tensor = self._backward(inputs, target)
         return vector
+
+    def cost(self) -> Cost | None:
+        """The work of the program of the last batch; None where there is none."""
+        cost: Callable[[], Cost] | None = getattr(self._backward, "cost", None)
+        return None if cost is None else cost()
 
     def update(self, batches: int) -> None:
         """Update the model with the mean of the gradients of some batches."""

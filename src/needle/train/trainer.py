@@ -16,6 +16,7 @@ from .. import nn, optim
 from ..amp import GradScaler
 from ..autograd import Tensor
 from ..backend_selection import Device, as_device
+from ..jit import Cost
 from ..typing import Json
 from . import state as states
 from .callbacks.base import Callback
@@ -528,6 +529,10 @@ class Trainer:
         if not outputs:
             raise ValueError("[predict] batches gave no batch")
         return np.concatenate(outputs)
+
+    def step_cost(self) -> Cost | None:
+        """The work of the compiled step for the last batch; None where it is not compiled."""
+        return self._step.cost()
 
     # ---- checkpoints ----------------------------------------------------------------------------
 

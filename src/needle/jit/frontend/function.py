@@ -18,6 +18,7 @@ from ...backend_ndarray import default_device
 from ...environment import jit_mode
 from ...forks import fork_safe
 from ..runtime.executable import Unavailable
+from ..runtime.explain import Cost, cost_of_graph
 from ..runtime.native import Native
 from ..runtime.pipeline import make_executable
 from . import check
@@ -134,6 +135,13 @@ class JitFunction(ProgramOwner):
         """
         program, native = self._latest_native()
         return native.profile(*program.last) if profile else native.explain()
+
+    def cost(self) -> Cost:
+        """The work of the program of the latest call. Raises RuntimeError before the first call."""
+        program = self._programs.latest()
+        if not isinstance(program, CompiledProgram):
+            raise RuntimeError(f"[jit] {self.name} has no program yet; call it first")
+        return cost_of_graph(program.executable.graph)
 
     def source(self) -> str:
         """The C++ code of the program of the latest call. Raises as `explain`."""

@@ -25,6 +25,23 @@ class KernelInfo:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Cost:
+    """The work of a program: its floating-point operations, and the bytes of its states and values.
+
+    The same for every back end, as it is counted in the graph.
+    """
+
+    flops: int
+    bytes: int
+
+
+def cost_of_graph(graph: Graph) -> Cost:
+    """The work of a graph before any nodes are fused."""
+    values = {id(v.value): v.value for node in graph.nodes for v in node.outputs}
+    return Cost(sum(map(flops_of, graph.nodes)), sum(value.nbytes for value in values.values()))
+
+
 def kernel_infos(graph: Graph, units: list[Unit]) -> list[KernelInfo]:
     """The kernels of a program in the order in which they run."""
     needed = values_needed_outside(units, graph)

@@ -1,6 +1,6 @@
 """What `needle train NAME` trains: the data, the models and the settings that work for them."""
 
-from .models import MODELS, find_model, make_model, model_options
+from .models import MODELS, find_model, is_in_current_folder, make_model, model_options
 from .registry import TASKS, task_kind
 from .task import Batches, Task, TaskKind
 from .text import NextToken, Windows, tokenizer_of
@@ -14,6 +14,7 @@ __all__ = [
     "TaskKind",
     "Windows",
     "find_model",
+    "is_in_current_folder",
     "make_model",
     "model_options",
     "task_kind",

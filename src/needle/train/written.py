@@ -1,0 +1,88 @@
+"""What a run keeps of its data, and the samples of text that it writes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..files import written_whole
+from ..models import generate
+from ..typing import Json
+from .callbacks import Callback
+from .tasks import NextToken, tokenizer_of
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+SECONDS = 60.0  # between samples of text
+LENGTH = 300  # tokens of a sample
+
+
+class TaskState:
+    """What a checkpoint keeps of the data. A resumed run must have the same."""
+
+    def __init__(self, state: Json) -> None:
+        self.state = state
+
+    def state_dict(self) -> Json:
+        """The state."""
+        return {"state": self.state}
+
+    def load_state_dict(self, state: Json) -> None:
+        """Raise ValueError where the checkpoint was made with other data."""
+        if state["state"] != self.state:
+            raise ValueError(
+                "[resume] the data are others than those of the checkpoint: another vocabulary, "
+                "other classes or other columns"
+            )
+
+
+class TextSamples(Callback):
+    """Write some text with the model to `samples/step-N.txt`, once a minute and at the end.
+
+    Parameters
+    ----------
+    state : dict
+        That of the tokenizer.
+    """
+
+    def __init__(self, state: Json) -> None:
+        self.tokenizer = tokenizer_of(state)
+        self._due = 0.0
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Begin to wait."""
+        self._due = time.monotonic() + SECONDS
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Write a sample, if it is time."""
+        if time.monotonic() >= self._due:
+            self._write(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Write the last sample."""
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        model = trainer.model
+        if trainer.run is None or not isinstance(model, NextToken):
+            return
+        before = np.random.get_state()
+        was_training = model.training
+        try:
+            np.random.seed(0)
+            start = self.tokenizer.encode("\n" if "\n" in self.tokenizer.vocabulary else " ")
+        except ValueError:  # a text without white space
+            start = np.zeros(1, np.int64)
+        try:
+            ids = list(generate(model.model, start, LENGTH, 0.8))
+        finally:
+            model.train(was_training)
+            np.random.set_state(before)
+        path = trainer.run.samples / f"step-{trainer.progress.step}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as file:
+            file.write(self.tokenizer.decode(ids).encode("utf-8", "replace"))
+        self._due = time.monotonic() + SECONDS
