@@ -8,13 +8,10 @@ import sys
 import pytest
 
 pytest.importorskip("typer")
-pytest.importorskip("matplotlib")
 
-import numpy as np
 from typer.testing import CliRunner
 
 import needle as ndl
-from needle import data, train
 from needle.cli.app import app
 
 
@@ -22,62 +19,51 @@ def needle(*arguments: str):
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120", "TERM": "dumb"})
 
 
-def test_train_then_eval(tmp_path):
-    done = needle("train", "digits", "--epochs", "2", "--out", str(tmp_path))
-    assert done.exit_code == 0, done.output
-    assert "1,438 training and 359 test images" in done.output
-    assert "epoch   2/2" in done.output
-    assert "images/s" in done.output
-    checkpoint, picture = tmp_path / "digits.safetensors", tmp_path / "digits.png"
-    assert str(checkpoint) in done.output.replace("\n", "")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    accuracy = done.output.split("accuracy ")[1].split(" %")[0]
-    done = needle("eval", str(checkpoint))
-    assert done.exit_code == 0, done.output
-    assert f"accuracy {accuracy} %" in done.output.replace("\n", " ")
-
-
-def test_the_seed_reproduces_a_run(tmp_path):
-    lines = []
-    for name in ("a", "b"):
-        done = needle(
-            "train", "digits", "--epochs", "1", "--seed", "5", "--out", str(tmp_path / name)
-        )
-        line = next(line for line in done.output.splitlines() if line.startswith("epoch"))
-        lines.append(line.rsplit("%", 1)[0])
-    assert lines[0] == lines[1]
-
-
-def test_eager_training_compiles_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.loop, "jit", lambda f: pytest.fail(f"{f} was compiled"))
-    done = needle("train", "digits", "--epochs", "1", "--eager", "--out", str(tmp_path))
-    assert done.exit_code == 0, done.output
-    assert "--eager" in needle("train", "--help").output
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["eval", "nothing.safetensors"], "there is no file"),
-        (["train", "digits", "--lr", "-1"], "lr"),
+        (["generate", "nothing.safetensors"], "is no run"),
+        (["train", "digitz"], "did you mean digits"),
+        (["train"], "say what to train"),
+        (["train", "digits", "--lr", "-1"], "lr must be above 0"),
+        (["train", "digits", "x.txt"], "--data-dir"),
+        (["train", "text"], "needle train text FILE"),
+        (["train", "text", "nowhere.txt"], "nowhere.txt"),
+        (["train", "images", "nowhere"], "nowhere"),
+        (["train", "digits", "--target", "x"], "data.target"),
+        (["train", "digits", "--batch-size", "5000"], "larger than the data, 1,438 images"),
+        (["train", "digits", "--device", "tpu"], "no device 'tpu'"),
+        (["train", "digits", "--set", "model.hiden_dim=3"], "did you mean hidden_dim"),
+        (["train", "digits", "--set", "training.lr"], "NAME=VALUE"),
+        (["train", "digits", "--optimizer", "adamm"], "adamw, adam"),
+        (["train", "digits", "--out", "/dev/null/x"], "/dev/null"),
+        (["train", "digits", "--model", "nowhere:small"], "nowhere"),
+        (["train", "digits", "--resume", "nowhere"], "nowhere"),
+        (["train", "digits", "--resume", "--out", "nowhere"], "no run of digits"),
+        (["train", "digits", "--name", "a/b"], "name of a folder"),
+        (["train", "shakespeare", "--model", "resnet9"], "gpt, lstm"),
         (["data", "get", "nothing"], "digits"),
         (["data", "verify", "nothing"], "digits"),
         (["data", "verify", "mnist", "--data-dir", "nowhere"], "is missing"),
     ],
 )
-def test_mistakes_end_with_one_line(arguments, words):
+def test_mistakes_end_with_one_line(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     done = needle(*arguments)
-    assert done.exit_code == 1
-    assert words in done.output
+    assert (done.exit_code, words in done.output) == (1, True), done.output
     assert "Traceback" not in done.output
+    assert not list(tmp_path.glob("runs/*")), "nothing was begun"
 
 
 def test_wrong_usage_is_typers():
-    assert needle("train", "nothing").exit_code == 2
     assert needle("train", "digits", "--epochs", "0").exit_code == 2
-    assert "--batch-size" in needle("train", "--help").output
-    for command in ("train", "eval", "info", "data", "cache"):
+    assert needle("train", "digits", "--time", "soon").exit_code == 2
+    out = needle("train", "--help").output
+    for words in ("--batch-size", "--resume", "Examples", "needle train csv houses.csv", "143"):
+        assert words in out
+    for command in ("train", "generate", "info", "data", "cache", "--install-completion"):
         assert command in needle("--help").output
+    assert needle("--version").output == f"needle {ndl.__version__}\n"
 
 
 def test_info_and_data():
@@ -107,49 +93,37 @@ def test_cache(tmp_path, monkeypatch):
     assert (done.exit_code, "NEEDLE_CACHE_LIMIT" in done.output) == (1, True)
 
 
-def test_generate_streams_text(tmp_path):
-    tokenizer = data.CharTokenizer.from_text("abc \n")
-    options = {
-        "vocabulary": len(tokenizer),
-        "length": 8,
-        "width": 8,
-        "num_layers": 1,
-        "num_heads": 1,
-    }
-    np.random.seed(0)
-    model = train.build_model("gpt", options)
-    path, recipe = tmp_path / "m.safetensors", train.RECIPES["shakespeare"]
-    train.save_model(path, recipe, "gpt", options, model, tokenizer.state(), {})
-    texts = [
-        needle("generate", str(path), "--prompt", "ab", "--length", "30", "--seed", "3").output
-        for _ in range(2)
-    ]
-    assert texts[0] == texts[1]
-    assert texts[0].startswith("ab")
-    assert len(texts[0]) == 2 + 30 + 1
-    assert set(texts[0]) <= set("abc \n")
+@pytest.fixture
+def text_run(tmp_path, monkeypatch):
+    """The folder of a run of a small model of text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "abc.txt").write_text("abc \n" * 200)
+    done = needle(
+        "train", "text", "abc.txt", "--steps", "1", "--eager", "--set", "data.length=8", "--set",
+        "model.width=8", "--set", "model.num_layers=1", "--set", "model.num_heads=1",
+        "--no-picture",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return tmp_path / "runs" / "text"
+
+
+def test_generate_streams_text(text_run):
+    for where in (str(text_run), "text", str(text_run / "last")):
+        texts = [
+            needle("generate", where, "--prompt", "ab", "--length", "30", "--seed", "3").output
+            for _ in range(2)
+        ]
+        assert texts[0] == texts[1]
+        assert texts[0].startswith("ab")
+        assert len(texts[0]) == 2 + 30 + 1
+        assert set(texts[0]) <= set("abc \n")
     for wrong, words in (
         (["--prompt", "xyz"], "'x'"), (["--top-p", "2"], "top_p"),
         (["--temperature", "-1"], "temperature"),
     ):  # fmt: skip
-        done = needle("generate", str(path), *wrong)
+        done = needle("generate", str(text_run), *wrong)
         assert done.exit_code == 1
         assert words in done.output
-
-
-def test_generate_refuses_models_of_images(tmp_path):
-    recipe = train.RECIPES["digits"]
-    name, settings = recipe.settings(None)
-    model = train.build_model(name, settings.options)
-    train.save_model(tmp_path / "m", recipe, name, settings.options, model, {}, {})
-    done = needle("generate", str(tmp_path / "m"))
-    assert (done.exit_code, "writes no text" in done.output) == (1, True)
-
-
-def test_a_model_that_the_recipe_does_not_have():
-    done = needle("train", "shakespeare", "--model", "resnet9")
-    assert done.exit_code == 1
-    assert "gpt, lstm" in done.output
 
 
 def test_mnist_from_its_files(data_folder):

@@ -13,18 +13,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("typer")
-pytest.importorskip("matplotlib")
 
-import numpy as np
 from rich.console import Console
 from typer.testing import CliRunner
 
-from needle import data, train
 from needle.cli import app as commands
-from needle.cli import printing, training
+from needle.cli import printing
+from needle.cli import train as train_command
 from needle.cli.app import app
-from needle.cli.progress import download_progress, training_progress
-from needle.train import EpochResult
+from needle.cli.progress import download_progress
 
 NASTY = (
     "[read_idx]", "my[bold]run", "[/x]", "a[/]b", "[red", "back\\[slash]", ":smile:",
@@ -89,8 +86,6 @@ def test_progress(name, screen):
     with download_progress() as report:
         report(name, 10, 100)
         report(name, 100, 100)
-    with training_progress(2, 10, name) as report:
-        report(0, EpochResult(0.5, 0.9, 1000.0))
     out = screen()
     assert shown(name) in out or "\x1b" in name  # the bars themselves steer the terminal
 
@@ -100,13 +95,10 @@ def test_every_message_that_names_something(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     where = os.path.join(str(tmp_path), shown(name))
-    done = needle("eval", str(path))
-    assert (done.exit_code, shown(repr(str(path))) in done.output) == (1, True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"damaged")
-    for command in (("eval",), ("generate",)):
-        done = needle(*command, str(path))
-        assert (done.exit_code, shown(repr(str(path))) in done.output) == (1, True)
+    done = needle("generate", str(path))
+    assert (done.exit_code, shown(repr(str(path))) in done.output) == (1, True)
     done = needle("train", "digits", "--out", str(path / "below"))  # below a file
     assert done.exit_code == 1
     assert shown(name) in done.output or repr(name)[1:-1] in done.output
@@ -130,20 +122,20 @@ def test_every_message_that_names_something(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NASTY)
 @pytest.mark.parametrize("kind", [ValueError, TypeError, OSError, FloatingPointError, ImportError])
 def test_every_error(kind, name, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise kind(f"[read_idx] {name}")
 
-    monkeypatch.setattr(commands, "train_recipe", fail)
+    monkeypatch.setattr(train_command, "resolve", fail)
     done = needle("train", "digits")
     assert done.exit_code == 1
     assert f"needle: [read_idx] {shown(name)}" in done.output
 
 
 def test_memory_errors_and_closed_pipes(monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(commands, "train_recipe", fail)
+    monkeypatch.setattr(train_command, "resolve", fail)
     assert "needle: out of memory" in needle("train", "digits").output
     code = "from needle.cli import main; main()"
     done = subprocess.run(
@@ -154,53 +146,37 @@ def test_memory_errors_and_closed_pipes(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [NASTY[0], NASTY[2], "\x1b[31m\udcff"])
-def test_a_run_in_a_folder_of_any_name(name, tmp_path, monkeypatch):
-    result = EpochResult(0.5, 0.9, 1000.0)
-    history = train.History([result], [result], 1.0)
-    monkeypatch.setattr(training, "fit", lambda *_: (history, np.eye(10, dtype=int)))
-    out = needle("train", "digits", "--epochs", "1", "--out", str(tmp_path / name)).output
-    assert f"checkpoint: {tmp_path}/{shown(name)}/digits.safetensors\n" in out
-    assert f"picture:    {tmp_path}/{shown(name)}/digits.png\n" in out
-    out = needle("eval", str(tmp_path / name / "digits.safetensors")).output
-    assert f"{tmp_path}/{shown(name)}/digits.safetensors: accuracy" in out
+def test_a_run_in_a_folder_of_any_name(name, tmp_path):
+    done = needle("train", "digits", "--steps", "1", "--eager", "--no-picture", "--out",
+                  str(tmp_path / name))  # fmt: skip
+    assert f"run: {tmp_path}/{shown(name)}/digits\n" in done.output
+    assert f"needle eval {tmp_path}/{shown(name)}/digits" in done.output
 
 
 def test_an_out_folder_that_cannot_be_used_is_told_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("it trained"))
-    (tmp_path / "digits.png").mkdir()
-    done = needle("train", "digits", "--out", str(tmp_path))
-    assert (done.exit_code, "digits.png" in done.output) == (1, True)
-    assert not list(tmp_path.glob("*.part"))
+    monkeypatch.setattr(train_command, "make_trainer", lambda *_: pytest.fail("it trained"))
+    (tmp_path / "runs").write_text("a file")
+    done = needle("train", "digits", "--out", str(tmp_path / "runs"))
+    assert done.exit_code != 0
+    assert "runs" in done.output
 
 
 def test_text_of_a_model_is_exact_in_a_pipe(tmp_path):
-    tokenizer = data.CharTokenizer.from_text("[/]\t\x1b\r\n")
-    options = {"vocabulary": len(tokenizer), "length": 8, "width": 8, "num_layers": 1,
-               "num_heads": 1}  # fmt: skip
-    np.random.seed(0)
-    model = train.build_model("gpt", options)
-    path, recipe = tmp_path / "m.safetensors", train.RECIPES["shakespeare"]
-    train.save_model(path, recipe, "gpt", options, model, tokenizer.state(), {})
-    run = [sys.executable, "-m", "needle", "generate", str(path), "--seed", "1", "--length", "60"]
+    (tmp_path / "text").write_bytes(b"[/]\t\x1b\r\n" * 100)
+    done = needle(
+        "train", "text", str(tmp_path / "text"), "--steps", "1", "--eager", "--no-picture", "--out",
+        str(tmp_path), "--set", "data.length=8", "--set", "model.width=8", "--set",
+        "model.num_layers=1", "--set", "model.num_heads=1",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    run = [sys.executable, "-m", "needle", "generate", str(tmp_path / "text-2"), "--seed", "1",
+           "--length", "60"]  # fmt: skip
     out = subprocess.run([*run, "--prompt", "[/]\t"], capture_output=True, check=True).stdout
     assert out.startswith(b"[/]\t")
     assert len(out) == 4 + 60 + 1
     assert set(out) <= set(b"[/]\t\x1b\r\n")
     if os.name != "nt":
         assert b"\x1b" not in in_a_terminal(*run)
-
-
-def test_eval_on_other_text(tmp_path):
-    (tmp_path / "input.txt").write_text("abcdefgh" * 400)
-    tokenizer = data.CharTokenizer.from_text("ABCDEFGH")
-    options = {"vocabulary": 8, "length": 128, "width": 8, "num_layers": 1, "num_heads": 1}
-    model = train.build_model("gpt", options)
-    path = tmp_path / "m"
-    train.save_model(
-        path, train.RECIPES["shakespeare"], "gpt", options, model, tokenizer.state(), {}
-    )
-    done = needle("eval", str(path), "--data-dir", str(tmp_path))
-    assert (done.exit_code, "other data" in done.output) == (1, True)
 
 
 def in_a_terminal(*command: str, **environment: str) -> bytes:
@@ -230,7 +206,7 @@ def in_a_terminal(*command: str, **environment: str) -> bytes:
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
 def test_in_a_terminal(tmp_path):
     name = "/[/x]my[bold]run\x1b[2J"
-    out = in_a_terminal(sys.executable, "-m", "needle", "eval", f"{tmp_path}{name}").decode()
+    out = in_a_terminal(sys.executable, "-m", "needle", "generate", f"{tmp_path}{name}").decode()
     assert "\x1b[31mneedle:" in out
     assert "[/x]my[bold]run\\x1b[2J" in plain(out).replace("\r\n", "").replace("\\\\", "\\")
     assert "\x1b[2J" not in out

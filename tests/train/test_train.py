@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import needle as ndl
-from needle import data, models, nn, optim, train
+from needle import data, nn, optim, train
 
 
 def blobs(n=200, seed=0):
@@ -114,57 +114,6 @@ def test_save_report_draws_a_picture(tmp_path):
     save_report(path, history, np.eye(10, dtype=int) * 30, "a title")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
-
-
-def test_models_are_rebuilt_from_their_checkpoints(tmp_path):
-    recipe = train.RECIPES["digits"]
-    np.random.seed(0)
-    name, settings = recipe.settings(None)
-    model = train.build_model(name, settings.options)
-    train.save_model(tmp_path / "m", recipe, name, settings.options, model, {}, {"accuracy": 0.5})
-    again, found, description = train.load_model(tmp_path / "m")
-    assert found is recipe
-    assert description["results"] == {"accuracy": 0.5}
-    x = ndl.Tensor(np.random.rand(3, 8, 8, 1))
-    np.testing.assert_array_equal(model.eval()(x).numpy(), again.eval()(x).numpy())
-    from needle import io
-
-    io.save_checkpoint(tmp_path / "other", {}, {"recipe": "unknown"})
-    with pytest.raises(ValueError, match="unknown"):
-        train.load_model(tmp_path / "other")
-
-
-def test_the_digits_recipe_reaches_its_accuracy():
-    recipe = train.RECIPES["digits"]
-    task = recipe.load(None)
-    name, settings = recipe.settings("mlp_resnet")
-    np.random.seed(0)
-    model = train.build_model(name, settings.options)
-    optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    loader, epochs = task.train(settings.batch_size), 12
-    schedule = optim.OneCycleLR(optimizer, max_lr=settings.lr, total_steps=epochs * len(loader))
-    history, _ = train.fit(model, loader, task.test, optimizer, nn.SoftmaxLoss(), epochs, schedule)
-    assert history.test[-1].accuracy >= 0.97
-    with pytest.raises(ValueError, match="mlp_resnet"):
-        recipe.settings("gpt")
-
-
-@pytest.mark.parametrize("name", ["gpt", "lstm"])
-def test_text_models_learn_to_continue(name, tmp_path):
-    (tmp_path / "input.txt").write_text("abcdefgh" * 400)
-    task = train.RECIPES["shakespeare"].load(tmp_path)
-    options = {"gpt": {"length": 128, "width": 32, "num_layers": 1, "num_heads": 2},
-               "lstm": {"embedding_size": 8, "hidden_size": 32}}[name]  # fmt: skip
-    np.random.seed(0)
-    model = train.build_model(name, {**options, **task.options})
-    optimizer = optim.AdamW(model.parameters(), lr=1e-2)
-    history, _ = train.fit(
-        model, task.train(4), task.test, optimizer, nn.SoftmaxLoss(), 1, clip=1.0
-    )
-    assert history.test[-1].accuracy > 0.95
-    tokenizer = data.CharTokenizer.from_state(task.state)
-    written = models.generate(model.model, tokenizer.encode("cde"), 200, temperature=0)
-    assert tokenizer.decode(list(written)) == ("fghabcde" * 25)
 
 
 # ---- one pass or many -------------------------------------------------------------------------

@@ -311,6 +311,9 @@ def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: boo
         show.say(f"{where}; go on with: needle train --resume {run.path}")
         show.event(event="stopped", step=trainer.progress.step, run=str(run.path))
         raise typer.Exit(130 if isinstance(stop, Interrupted) else 143) from None
+    if resumed and not trainer.results:
+        show.say(f"it is complete ({trainer.reason}); --epochs, --steps or --time make it longer")
+        return
     _picture(run, show)
     _say_result(config, task, trainer, run, show)
 
@@ -421,7 +424,7 @@ def _changes_of_a_run(
     changes: dict[str, Any], paths: list[Path] | None, model: str | None
 ) -> dict[str, Any]:
     """The changes of a run that goes on. Raises ValueError for those that make it another one."""
-    refused = [key for key in changes if key not in _CHANGEABLE]
+    refused = sorted(key for key in changes if key not in _CHANGEABLE)
     refused += ["model.name"] if model is not None else []
     if refused:
         raise ValueError(

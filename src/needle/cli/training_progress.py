@@ -21,7 +21,7 @@ from .facts import duration
 from .printing import console, say, visible, write
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import ConsoleOptions, RenderResult
 
 LINE_SECONDS = 10.0  # between plain lines, where there is no validation sooner
 NOT_MEASURES = ("step", "epoch", "seconds", "split", "lr", "samples_per_second", "memory")
@@ -228,7 +228,7 @@ class Bar(TrainingCallback):
         parts += [f"train {part}" for part in facts.measures(facts.train)[:1]]
         return "  ".join([*parts, "validation", *facts.measures(facts.validation)])
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: object, options: ConsoleOptions) -> RenderResult:
         trainer = self._trainer
         if trainer is None:
             return

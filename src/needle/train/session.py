@@ -36,7 +36,7 @@ def build_model(config: Config) -> nn.Module:
     >>> config = resolve("digits")
     >>> model = build_model(completed(config, load_task(config)))
     >>> sum(p.size for p in model.parameters())
-    39210
+    38860
     """
     options = {key: value for key, value in config.model.items() if key != "name"}
     return make_model(config.model["name"], options)
