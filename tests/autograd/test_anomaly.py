@@ -117,7 +117,7 @@ def test_compiled_functions_name_their_line():
 
 
 class Shifted(nn.Module):
-    def forward(self, x):
+    def forward(this, x):
         return ndl.log(x - 100)
 
 

@@ -82,8 +82,8 @@ def _current_line() -> _Line | None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "forward" and code.co_varnames[:1] == ("self",):
-            module = frame.f_locals.get("self")
+        if code.co_name == "forward" and code.co_argcount:
+            module = frame.f_locals.get(code.co_varnames[0])  # self
             if hasattr(module, "named_modules"):
                 modules.append(weakref.ref(module))
         frame = frame.f_back
