@@ -38,6 +38,11 @@ def _always(text: str) -> Callable[[Any], str]:
     return lambda self: text
 
 
+def _function_name(function: JitFunction) -> str:
+    """Its name, with that of its class; the functions around it are left out."""
+    return getattr(function, "__qualname__", function.name).rpartition("<locals>.")[2]
+
+
 def _optimizers(base: type = optim.Optimizer) -> Iterator[type]:
     """The classes of optimizers with a `step` of their own."""
     if "step" in vars(base):
@@ -51,8 +56,8 @@ def _methods() -> list[_Method]:
     return [
         _Method(nn.Module, "_call_eagerly", "module", _class_and("")),
         *(_Method(cls, "step", "optimizer", _class_and(".step")) for cls in _optimizers()),
-        _Method(JitFunction, "_compile", "compile", lambda self: f"compile {self.name}"),
-        _Method(JitFunction, "_run", "program", lambda self: self.name),
+        _Method(JitFunction, "_compile", "compile", lambda self: f"compile {_function_name(self)}"),
+        _Method(JitFunction, "_run", "program", _function_name),
         _Method(Ahead, "__next__", "wait", _always("DataLoader wait")),
         _Method(FetchByIndex, "__call__", "data", _always("DataLoader fetch")),
         _Method(FetchInOrder, "__call__", "data", _always("DataLoader fetch")),

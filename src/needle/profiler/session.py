@@ -27,7 +27,7 @@ class profile:
     functions, compilation, the optimizer's steps, the DataLoader's fetches in its threads and the
     waiting for them, waiting for the device (`item`, `numpy`), `record_function`, and the memory in
     use. Without a profiler nothing is measured, and nothing costs time. While one records, each
-    span takes a few microseconds. On `cuda()` the time of an operation is that of its launch.
+    span takes some ten microseconds. On `cuda()` the time of an operation is that of its launch.
 
     Parameters
     ----------
