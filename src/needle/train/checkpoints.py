@@ -141,7 +141,10 @@ class Writer:
         """Write a checkpoint in the background; waits for the one before."""
         self.wait()
         self._thread = threading.Thread(
-            target=self._work, args=(step, state, self.best), name="needle-checkpoint"
+            target=self._work,
+            args=(step, state, self.best),
+            name="needle-checkpoint",
+            daemon=True,  # a second signal does not wait for the disk
         )
         self._thread.start()
 

@@ -31,6 +31,7 @@ class Recorder:
         self._trainer = trainer
         self._run: RunFolder | None = None
         self._has_failed = False
+        self._is_whole = True  # whether the file has all rows so far
         self._next_row = self._next_status = math.inf
         self._row_began = 0.0
 
@@ -118,9 +119,23 @@ class Recorder:
         self._trainer.history.rows.append(row)
         self._trainer.notify_row(row)
         if self._run is not None:
-            run = self._run
-            self._try(lambda: run.append(row))
+            self._try(self._write_rows)
         self.status("running")
+
+    def _write_rows(self) -> None:
+        """Write the last row, or all of them where the file lacks earlier ones."""
+        run, rows = self._run, self._trainer.history.rows
+        assert run is not None
+        is_whole = self._is_whole and (len(rows) == 1 or run.metrics.exists())
+        self._is_whole = False
+        if is_whole:
+            run.append(rows[-1])
+        else:
+            if not run.config_file.exists():  # the folder has vanished
+                run.path.mkdir(parents=True, exist_ok=True)
+                run.write_config(self._trainer.config)
+            run.keep_rows(rows)
+        self._is_whole = True
 
     def status(self, state: str, message: str = "", force: bool = False) -> None:
         """Write `status.json`, at most once a second."""
@@ -150,6 +165,7 @@ class Recorder:
     def _try(self, write: Callable[[], Any]) -> None:
         try:
             write()
+            self._has_failed = False
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True

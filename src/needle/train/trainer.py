@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,7 @@ class Trainer:
         self.total_epochs: int | None = None
         if self.device is not None:
             model.to(self.device)
+        self._has_begun = False  # whether the folder's run is this trainer's
         self._is_new_run = not isinstance(run, RunFolder)
         self._make_steps()
         self._recorder = Recorder(self)
@@ -247,6 +248,12 @@ class Trainer:
             self.run = RunFolder.create(path.name, path.parent)
             self._is_new_run = False
         stack.enter_context(self.run.locked())
+        if not self._has_begun and self._resumed is None and self.run.state() != "new":
+            raise ValueError(
+                f"[fit] {str(self.run.path)!r} holds a run already: call resume() to go on, or "
+                "make a new folder with RunFolder.create"
+            )
+        self._has_begun = True
         if checkpoint is None:
             checkpoint = Checkpoint()
             self.callbacks.append(checkpoint)
@@ -389,8 +396,9 @@ class Trainer:
             stopped(stop, where)
 
     def _fail(self, error: BaseException) -> None:
-        if self._saving is not None:
-            self._saving.finish(self)
+        if self._saving is not None and isinstance(error, Exception):
+            with suppress(OSError):  # what ends training is the first error
+                self._saving.finish(self)
         state = "failed" if isinstance(error, Exception) else "interrupted"
         self._recorder.end(state, f"{type(error).__name__}: {error}".rstrip(": "))
         self._call("on_error", error)
