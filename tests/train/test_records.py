@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from run_folders import TITLE, hold_lock, make_run
 
+from needle.train import RunFolder
 from needle.train.records import find_runs, read_record
 
 
@@ -120,3 +121,14 @@ def test_what_is_new_is_read_on(tmp_path):
     assert len(run.updated().rows) == 50
     metrics.unlink()
     assert len(run.updated().rows) == 0
+
+
+def test_the_end_alone_is_read_where_that_is_enough(tmp_path):
+    folder = make_run(tmp_path)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    last = len(b"".join(lines[-3:])) + 5  # in the middle of a line
+    run = read_record(folder, last)
+    assert (len(run.rows), run.rows.broken, run.progress("step")) == (3, 0, 100)
+    RunFolder(folder).append({"step": 104, "split": "train", "loss": 0.5})
+    assert len(run.updated().rows) == 4
+    assert len(read_record(folder, 10**6).rows) == len(lines) + 1

@@ -14,6 +14,7 @@ from .errors import one_line_errors
 from .facts import ago, best, duration, find_run, number, steps
 from .printing import complain, say, show_table
 
+LAST = 65536  # bytes of the measurements that a list reads: those of days take seconds
 Axis = StrEnum("Axis", ["step", "epoch", "seconds"])
 
 
@@ -25,7 +26,7 @@ def list_runs(
     A run is "killed" where its process ended without a word; `needle train --resume` takes it up.
     """
     with one_line_errors():
-        records = [read_record(run) for run in find_runs(folder)]
+        records = [read_record(run, LAST) for run in find_runs(folder)]
     if not records:
         say(f"there is no run in {folder}; `needle train digits` makes one")
         return

@@ -145,8 +145,8 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted(runs, key=lambda path: (-_begun(path), path.name))
 
 
-def read_record(folder: Path) -> Record:
-    """Read a run's folder.
+def read_record(folder: Path, last: int = 0) -> Record:
+    """Read a run's folder; of its measurements only so many bytes at their end, 0 for all.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def read_record(folder: Path) -> Record:
             f"[runs] {os.fspath(folder)!r} is no run: a run's folder has a config.toml, a "
             "status.json or a metrics.jsonl"
         )
-    return _read(RunFolder(folder), Rows())
+    return _read(RunFolder(folder), Rows(last))
 
 
 def _read(run: RunFolder, rows: Rows) -> Record:

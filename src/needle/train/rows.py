@@ -48,7 +48,12 @@ class Columns:
 
 
 class Rows:
-    """All rows of a file of metrics.
+    """The rows of a file of metrics.
+
+    Parameters
+    ----------
+    last : int
+        Only the rows in so many bytes at the end of the file are read; 0 for all.
 
     Attributes
     ----------
@@ -64,10 +69,10 @@ class Rows:
     [2.5]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 0) -> None:
         self.splits: dict[str, Columns] = {}
         self.broken = 0
-        self._offset, self._before = 0, b""
+        self._offset, self._before, self._last = 0, b"", last
 
     def __len__(self) -> int:
         return sum(columns.count for columns in self.splits.values())
@@ -81,6 +86,8 @@ class Rows:
 
         A last line without an end is left for the next time. Raises OSError.
         """
+        if self._last:
+            self._skip(path)
         with open(path, "rb") as file:
             file.seek(max(0, self._offset - len(self._before)))
             if file.read(len(self._before)) != self._before:
@@ -95,6 +102,14 @@ class Rows:
                 whole = len(read) - len(rest)
                 self._offset += whole
                 self._before = (self._before + read[:whole])[-_REMEMBERED:]
+
+    def _skip(self, path: Path) -> None:
+        """Go to the first line in the last bytes of the file."""
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - self._last))
+            if file.tell():
+                file.readline()
+            self._offset, self._last = file.tell(), 0
 
     def add(self, line: bytes) -> None:
         """Add a line of the file."""
