@@ -14,7 +14,9 @@ from ..backend_ndarray import simd_level
 from .cache import cache_app
 from .dashboard import dashboard
 from .data import data_app
+from .evaluate import evaluate
 from .generate import generate
+from .predict import predict
 from .printing import say, show_table
 from .runs import list_runs, plot_runs
 from .train import EPILOG, TrainCommand, train
@@ -26,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand, epilog=EPILOG)(train)
+app.command("eval")(evaluate)
+app.command()(predict)
 app.command()(generate)
 app.command("runs")(list_runs)
 app.command("plot")(plot_runs)

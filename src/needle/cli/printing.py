@@ -39,6 +39,11 @@ def say(*parts: object, style: str = "") -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
+def show(text: Text) -> None:
+    """A styled text, made of parts that are `visible`."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def complain(message: object) -> None:
     """An error, on stderr."""
     text = Text.assemble(("needle:", "red"), " ", visible(message))

@@ -63,8 +63,8 @@ def images(
     augmented = [vision.RandomResizedCrop(size, scale=(0.5, 1.0)), data.RandomFlipHorizontal()]
     plain = [vision.Resize(size), vision.CenterCrop(size)]
     train_root, validation_root = _parts_of(root)
-    train: data.Dataset = data.ImageFolder(train_root, [*augmented, _scaled])
-    held_out: data.Dataset = data.ImageFolder(validation_root, [*plain, _scaled])
+    train: data.Dataset = data.ImageFolder(train_root, [*augmented, scaled])
+    held_out: data.Dataset = data.ImageFolder(validation_root, [*plain, scaled])
     assert isinstance(train, data.ImageFolder)
     assert isinstance(held_out, data.ImageFolder)
     classes = tuple(train.classes)
@@ -141,7 +141,7 @@ def _channels_first(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-def _scaled(image: np.ndarray) -> np.ndarray:
+def scaled(image: np.ndarray) -> np.ndarray:
     """H×W×3 in [0, 1] → 3×H×W, of about mean 0 and deviation 1."""
     scaled = (image - np.float32(0.45)) / np.float32(0.25)
     return _channels_first(scaled.astype(np.float32, copy=False))

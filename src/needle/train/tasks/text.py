@@ -111,7 +111,7 @@ def text(
     check_paths(paths, "text")
     if not 0 < validation < 1:
         raise ValueError(f"[text] validation must lie in (0, 1), got {validation}")
-    parts = [_split(_read(path), validation) for path in paths]
+    parts = [_split(read_text(path), validation) for path in paths]
     train, held_out = ("".join(texts) for texts in zip(*parts, strict=True))
     if state:
         known: Tokenizer = _tokenizer_of(state)
@@ -166,7 +166,7 @@ def _language(
     )  # fmt: skip
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     if path.is_dir():
         raise IsADirectoryError(f"[text] {str(path)!r} is a folder: give its files")
     try:
