@@ -93,6 +93,7 @@ def test_the_file_for_perfetto(trained, tmp_path):
     assert linear["args"]["shapes"][:2] == [[16, 6], [6, 5]]
     assert __file__ in linear["args"]["line"]
     assert any(e["ph"] == "C" and e["args"]["bytes"] > 0 for e in events)
+    assert threading.get_native_id() in {e["tid"] for e in spans}
     for thread in {e["tid"] for e in spans}:
         ends: list[int] = []
         ordered = [e for e in spans if e["tid"] == thread]

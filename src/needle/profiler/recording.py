@@ -39,6 +39,7 @@ class Span:
 
 class _Here(threading.local):
     span: Span | None = None  # the innermost one that is open in this thread
+    thread = 0  # the system's number of this thread; Python's own are too long for Perfetto
 
 
 class Recording:
@@ -61,11 +62,12 @@ class Recording:
         """Begin a span in this thread, within the one that is open."""
         if os.getpid() != self._process:
             return None
-        thread = threading.get_ident()
-        if thread not in self.threads:
-            self.threads[thread] = threading.current_thread().name
-        span = Span(name, category, thread, self._here.span, facts)
-        self._here.span = span
+        here = self._here
+        if not here.thread:
+            here.thread = threading.get_native_id()
+            self.threads[here.thread] = threading.current_thread().name
+        span = Span(name, category, here.thread, here.span, facts)
+        here.span = span
         self.spans.append(span)
         span.memory = -self._sample()
         span.start = time.perf_counter_ns() - self.start
