@@ -116,6 +116,17 @@ def test_compiled_functions_name_their_line():
     assert step.compilations == 1
 
 
+def test_inside_of_a_compiled_function_it_says_where_it_belongs():
+    @ndl.jit
+    def step(x):
+        with ndl.detect_anomaly():
+            return logarithm(x)
+
+    with pytest.raises(RuntimeError, match="enter it around the call"):
+        step(ndl.ones(2))
+    assert not ndl.is_anomaly_enabled()
+
+
 class Shifted(nn.Module):
     def forward(this, x):
         return ndl.log(x - 100)

@@ -17,6 +17,7 @@ from ..user_lines import user_code_frame
 from .modes import _mode, no_grad, running_as_written
 from .observing import Observer, observe, stop_observing
 from .op import Op
+from .tracing import Untraceable, current_trace
 from .tuples import SparseGradients
 from .value import Value
 
@@ -269,6 +270,11 @@ _detectors: dict[int, _Detector] = {}
 
 def _exchange(detector: _Detector | None) -> _Detector | None:
     """Make `detector` the one of this thread; returns the one that was."""
+    if detector is not None and current_trace() is not None:
+        raise Untraceable(
+            "[detect_anomaly] a compiled function has no lines: enter it around the call, which "
+            "then runs as it is written"
+        )
     thread = threading.get_ident()
     before = _detectors.pop(thread, None)
     if before is not None:
