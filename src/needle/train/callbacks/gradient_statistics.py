@@ -33,18 +33,19 @@ class GradientStatistics(Callback):
 
     Parameters
     ----------
-    histograms : bool, default True
-        Whether TensorBoard gets histograms of each parameter and its update with each row.
+    histogram_seconds : float or None, default 60
+        The least time between histograms, which cost more than the norms; None: there are none.
 
     Examples
     --------
     >>> from needle.train.callbacks import GradientStatistics
-    >>> GradientStatistics(histograms=False).histograms
-    False
+    >>> GradientStatistics(histogram_seconds=10).histogram_seconds
+    10
     """
 
-    def __init__(self, histograms: bool = True) -> None:
-        self.histograms = histograms
+    def __init__(self, histogram_seconds: float | None = 60.0) -> None:
+        self.histogram_seconds = histogram_seconds
+        self._histograms_at = -math.inf
         self._squares: Tensor | None = None  # of the gradients' norms, one a group
         self._before: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
@@ -70,11 +71,14 @@ class GradientStatistics(Callback):
         groups = zip(_endings(trainer), norms, self._before, self._now, strict=True)
         for ending, norm, before, now in groups:
             row[f"gradient_norm{ending}"] = float(norm)
-            weights = _norm([np.asarray(x, np.float64) for x in before])
+            weights = _norm([np.asarray(x, np.float32) for x in before])
             update = _norm([y - x for x, y in _arrays(before, now)])
             row[f"update_ratio{ending}"] = update / weights if weights else math.nan
-        if self.histograms:
-            self._write_histograms(trainer, row)
+        if self.histogram_seconds is not None:
+            seconds = trainer.progress.seconds
+            if seconds - self._histograms_at >= self.histogram_seconds:
+                self._histograms_at = seconds
+                self._write_histograms(trainer, row)
 
     def _write_histograms(self, trainer: Trainer, row: Json) -> None:
         writer = writer_of(trainer)
@@ -107,7 +111,7 @@ def _weights(trainer: Trainer) -> list[list[Tensor]]:
 
 def _arrays(before: list[Tensor], now: list[Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for x, y in zip(before, now, strict=True):
-        yield np.asarray(x, np.float64), np.asarray(y, np.float64)
+        yield np.asarray(x, np.float32), np.asarray(y, np.float32)
 
 
 def _norm(arrays: list[np.ndarray]) -> float:

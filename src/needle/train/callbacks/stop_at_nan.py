@@ -40,8 +40,8 @@ class StopAtNaN(Callback):
     every 32 steps the losses are read together, and of these steps losses and batches are kept by
     reference. The error names the very step in both cases.
 
-    The run's folder gets the file `nan-step-N.safetensors` (`ndl.load` reads it): "inputs" and
-    "target" of the batch, "weights" before the step where they are known, "step", "loss" and
+    The run's folder gets the file `nan-step-N.safetensors` (`ndl.load` reads it): "batches", the
+    step's (inputs, target), "weights" before the step where they are known, "step", "loss" and
     "learning_rate". If the weights before the step are not finite themselves, then the step before
     has made them so by its gradient, and the file is about that one.
 
@@ -120,8 +120,7 @@ class StopAtNaN(Callback):
         steps, self._steps = self._steps, []
         if not steps:
             return
-        losses = [float(x) for x in np.asarray(stack([step.loss for step in steps]))[:, 0]]
-        for step, loss in zip(steps, losses, strict=True):
+        for step, loss in zip(steps, _losses(steps), strict=True):
             if not np.isfinite(loss):
                 self._stop(trainer, step, loss)
             self._before = step
@@ -150,8 +149,15 @@ class StopAtNaN(Callback):
                 text += f" Its batch could not be written: {error}."
         raise FloatingPointError(
             f"{text} Lower the learning rate or clip gradients; `with ndl.detect_anomaly():` "
-            "around an eager step names the line that made the first NaN"
+            "around fit names the line that makes the first NaN"
         )
+
+
+def _losses(steps: list[Step]) -> list[float]:
+    """The losses of some steps, read in one go."""
+    if len(steps) == 1:
+        return [float(np.asarray(steps[0].loss)[0])]
+    return [float(x) for x in np.asarray(stack([step.loss for step in steps]))[:, 0]]
 
 
 def _content(step: Step, loss: float) -> Json:

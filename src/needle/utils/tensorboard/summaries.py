@@ -40,6 +40,10 @@ def text(tag: str, words: str) -> bytes:
 def histogram(tag: str, values: np.ndarray, edges: np.ndarray) -> bytes:
     """How many values lie between edges; those outside are in the first and the last bucket."""
     counts, _ = np.histogram(values, edges)
+    filled = np.flatnonzero(counts)
+    if len(filled):  # empty buckets at both ends are left out, as PyTorch does
+        counts = counts[filled[0] : filled[-1] + 1]
+        edges = edges[filled[0] : filled[-1] + 2]
     statistics = (
         double(1, values.min()) + double(2, values.max()) + double(3, values.size)
         + double(4, values.sum()) + double(5, np.square(values).sum())
