@@ -51,14 +51,20 @@ def examples(document: Path) -> Iterator[tuple[str, str | None]]:
         yield fence[2], following[2] if following and follows else None
 
 
-def test_the_way_of_a_call_prints_what_is_shown() -> None:
+@pytest.mark.parametrize(("document", "count"), [("architecture.md", 9), ("trainer.md", 8)])
+def test_the_code_prints_what_is_shown(
+    document: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if document == "trainer.md":  # its steps are those of tests that compile them
+        monkeypatch.setenv("NEEDLE_JIT", "off")
     names: dict[str, object] = {}
     shown = 0
-    for code, output in examples(ROOT / "docs" / "architecture.md"):
+    for code, output in examples(ROOT / "docs" / document):
         printed = StringIO()
         with redirect_stdout(printed):
             exec(code, names)
         if output is not None:
             assert_shows(output, printed.getvalue())
             shown += 1
-    assert shown == 9
+    assert shown == count

@@ -178,3 +178,31 @@ def test_pillow_images_come_back() -> None:
     assert (image.size, image.mode) == ((5, 4), "RGB")
     np.testing.assert_array_equal(transforms.PILToTensor()(image).numpy(), x.numpy())
     assert transforms.ToPILImage()(ndl.ones(1, 2, 2)).getpixel((0, 0)) == 255
+
+
+def test_an_image_file_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new" / "image.png"
+    utils.save_image(ndl.zeros(3, 4, 4), file)
+    before = file.read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        utils.save_image(ndl.ones(3, 4, 4), file)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_pillow_writes_other_formats(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    utils.save_image(ndl.ones(3, 4, 4), tmp_path / "a.jpg")
+    utils.save_image(ndl.ones(3, 4, 4), tmp_path / "b", format="bmp")
+    for name, kind in (("a.jpg", "JPEG"), ("b", "BMP")):
+        with image.open(tmp_path / name) as file:
+            assert file.format == kind
+    with pytest.raises(ValueError, match="no files of the format 'xyz'"):
+        utils.save_image(ndl.ones(3, 4, 4), tmp_path / "a.xyz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..data.vision.png import encode_png
+from ..files import written_whole
 
 
 def make_grid(
@@ -90,6 +92,8 @@ def save_image(
 ) -> None:
     """Write images of values in [0, 1] to a file, as `make_grid` arranges them.
 
+    A file that is named appears whole or not at all.
+
     Parameters
     ----------
     tensor : Tensor or sequence of Tensor
@@ -109,6 +113,8 @@ def save_image(
     ------
     OSError
         If the file cannot be written.
+    ValueError
+        If there is no such format, or `tensor` is no image.
 
     Examples
     --------
@@ -122,16 +128,27 @@ def save_image(
     """
     grid = make_grid(tensor, nrow, padding, normalize, value_range, scale_each, pad_value)
     pixels = np.clip(grid.numpy() * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    is_path = isinstance(fp, (str, os.PathLike))
-    kind = format or (Path(fp).suffix[1:] if is_path else "png")  # type: ignore[arg-type]
-    if kind.lower() != "png":
-        from PIL import Image
-
-        Image.fromarray(pixels).save(fp, format=format)
-    elif is_path:
-        Path(fp).write_bytes(encode_png(pixels))  # type: ignore[arg-type]
+    named = Path(fp).suffix[1:] if isinstance(fp, (str, os.PathLike)) else "png"
+    kind = format or named
+    content = encode_png(pixels) if kind.lower() == "png" else _encoded(pixels, kind)
+    if isinstance(fp, (str, os.PathLike)):
+        with written_whole(fp) as file:
+            file.write(content)
     else:
-        fp.write(encode_png(pixels))  # type: ignore[union-attr]
+        fp.write(content)
+
+
+def _encoded(pixels: np.ndarray, kind: str) -> bytes:
+    """The file of an image in a format that Pillow writes. Raises ValueError for others."""
+    from PIL import Image
+
+    name = Image.registered_extensions().get(f".{kind.lower()}", kind.upper())
+    file = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(file, format=name)
+    except KeyError:
+        raise ValueError(f"[save_image] Pillow writes no files of the format {kind!r}") from None
+    return file.getvalue()
 
 
 def _images(tensor: Tensor | Sequence[Tensor]) -> np.ndarray:
