@@ -51,6 +51,9 @@ class StopAtNaN(Callback):
         Where the file is written; the folder of the run by default. Without either no file is.
     every : int, optional
         Steps between looks at the losses: 1 on the CPU and 32 on other devices by default.
+    keep_weights : bool, default True
+        Whether the weights before a step are kept where each loss is looked at. They take the
+        memory of two more copies of the weights.
 
     Raises
     ------
@@ -67,12 +70,15 @@ class StopAtNaN(Callback):
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str] | None = None, every: int | None = None
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        keep_weights: bool = True,
     ) -> None:
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ValueError(f"[StopAtNaN] every must be a positive int, got {shown(every)}")
         self.folder = None if folder is None else Path(os.fsdecode(folder))
-        self.every = every
+        self.every, self.keep_weights = every, keep_weights
         self._forget()
 
     def _forget(self) -> None:
@@ -87,7 +93,8 @@ class StopAtNaN(Callback):
         self._tensors = floats_of(trainer.model)
         on_cpu = all(x.device.name.startswith("cpu") for x in self._tensors.values())
         self._every = self.every or (1 if on_cpu else STEPS_ON_DEVICES)
-        self._weights = kept(self._tensors) if self._every == 1 else {}
+        self._keeps_weights = self.keep_weights and self._every == 1
+        self._weights = kept(self._tensors) if self._keeps_weights else {}
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Note what the step was made of, and look at the losses if it is time."""
@@ -95,7 +102,7 @@ class StopAtNaN(Callback):
         assert trainer.last_loss is not None
         step = Step(number, rate, trainer.last_batches, trainer.last_loss, self._weights)
         self._steps.append(step)
-        if self._every == 1:
+        if self._keeps_weights:
             self._weights = kept(self._tensors)
         if len(self._steps) >= self._every:
             self._look(trainer)
