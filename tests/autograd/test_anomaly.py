@@ -74,6 +74,16 @@ def test_a_nan_of_an_infinity_names_both_lines():
     assert re.search(f"infinite inputs; it was made by Exp, {infinity}", str(error.value))
 
 
+def test_operations_from_before_have_no_line():
+    x = ndl.Tensor([1.0, 2.0])
+    loss = root(x)
+    softmax = ndl.softmax(ndl.masked_fill(x, x.detach() > 1.5, -INF), 0).sum()
+    with ndl.detect_anomaly():
+        softmax.backward()
+        with pytest.raises(RuntimeError, match="Sqrt, which ran outside of detect_anomaly"):
+            loss.backward()
+
+
 def test_masks_may_be_infinite_unless_infinities_are_asked_for():
     x = ndl.Tensor([1.0, 2.0])
     with ndl.detect_anomaly():

@@ -178,9 +178,9 @@ class _Detector(Observer):
             return
         line, name = _current_line(), type(op).__name__
         outer = self._differentiated[-1] if self._differentiated else None
-        within = outer is not None and line == self._backward_line  # needle's formula of a gradient
-        if within:
-            assert outer is not None
+        # Whether it belongs to needle's formula of a gradient, not to a function of the user's.
+        within = bool(self._differentiated) and line == self._backward_line
+        if within and outer is not None:
             line = outer.line
         made = _Made(name, line)
         with no_grad():
@@ -235,9 +235,10 @@ class _Detector(Observer):
         made = self._differentiated.pop()
         if found is None:
             return
-        outer = self._differentiated[-1] if self._differentiated else None
-        if outer is not None and (made is None or made.line == outer.line):
-            return  # a part of the gradient of the operation outside
+        if self._differentiated:
+            outer = self._differentiated[-1]
+            if made is None or made.line == (outer.line if outer else self._backward_line):
+                return  # a part of the gradient of the operation outside
         given = [g for x, g in zip(node.inputs, found, strict=True) if x.requires_grad]
         with no_grad():
             faults = _faults(*given)
