@@ -124,6 +124,19 @@ def test_runs_over_each_other(tmp_path, figures):
             pictures.save_comparison(tmp_path / "d.png", *wrong)
 
 
+def test_long_titles_are_broken_not_cut(tmp_path, figures):
+    title = "CIFAR-10: 10,000 of the 50,000 training and 2,000 of the 10,000 test photographs"
+    confusion = Confusion(("a", "b"), np.eye(2, dtype=int), 5, "validation")
+    pictures.save_confusion(tmp_path / "c.png", confusion, title)
+    (figure,) = figures
+    assert figure.get_suptitle().replace("\n", " ") == title
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    pictures.save_confusion(tmp_path / "c.png", confusion, "$" * 999)
+    assert figures[1].get_suptitle().count("\n") == 2
+
+
 def test_mistakes(tmp_path, figures):
     images = np.random.RandomState(0).randn(7, 8, 8, 1)
     pictures.save_mistakes(tmp_path / "m.png", images, ["true: 3\npredicted: 8"] * 7, "title")

@@ -155,12 +155,12 @@ def _show_texts(mistakes: Sequence[Mistake], state: Json) -> None:
 
 def _caption(mistake: Mistake, task: Task) -> str:
     _, true, predicted, loss = _row(mistake, task)
-    return f"{true}\ntaken for {predicted} (loss {loss})"
+    return f"{true}\ntaken for {predicted}, loss {loss}"
 
 
 def _row(mistake: Mistake, task: Task) -> tuple[str, str, str, str]:
     """(place, target, prediction, loss) in words."""
-    place, loss = f"{mistake.place:,}", number(mistake.loss)
+    place, loss = f"{mistake.place:,}", f"{mistake.loss:.3g}"
     if task.classes is None:
         target, output = np.ravel(mistake.target)[0], np.ravel(mistake.output)[0]
         return place, number(float(target)), number(float(output)), loss

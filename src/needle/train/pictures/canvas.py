@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,23 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def plain(text: object, width: int = 80) -> str:
     """The text in one line of at most `width` characters that matplotlib takes literally."""
-    line = "".join(c if c.isprintable() else "·" for c in " ".join(str(text).split()))
-    return (line if len(line) <= width else line[: width - 1] + "…").replace("$", r"\$")
+    line = _one_line(text)
+    return _literal(line if len(line) <= width else line[: width - 1] + "…")
+
+
+def give_title(figure: Figure, text: str, size: int = 12) -> None:
+    """A title in as many lines as it needs, up to three."""
+    width = int(figure.get_figwidth() * 132 / size)  # characters of the default font
+    lines = textwrap.wrap(_one_line(text), width, max_lines=3, placeholder="…")
+    figure.suptitle("\n".join(map(_literal, lines)), fontsize=size)
+
+
+def _one_line(text: object) -> str:
+    return "".join(c if c.isprintable() else "·" for c in " ".join(str(text).split()))
+
+
+def _literal(line: str) -> str:
+    return line.replace("$", r"\$")
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

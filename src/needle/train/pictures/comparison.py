@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..records import Record
-from .canvas import choose_scale, draw_line, new_figure, plain, save, style
+from .canvas import choose_scale, draw_line, give_title, new_figure, plain, save, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def save_comparison(
         style(axes, plain(key.replace("_", " ").capitalize(), 40), LABELS[x])
     _name_runs(figure, named, styles, columns, len(records) - len(named))
     titles = dict.fromkeys(record.title for record in records)
-    figure.suptitle(plain("; ".join(titles), 55 * len(keys)), fontsize=11)
+    give_title(figure, "; ".join(titles), 11)
     save(figure, path)
 
 

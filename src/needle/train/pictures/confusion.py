@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..records import Confusion
-from .canvas import new_figure, plain, save
+from .canvas import give_title, new_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def save_confusion(path: str | os.PathLike[str], confusion: Confusion, title: st
     """
     side = figure_side(len(confusion.classes))
     figure = new_figure(side + 1, side)
-    figure.suptitle(plain(title, int(11 * side)), fontsize=11)
+    give_title(figure, title, 11)
     draw_confusion(figure.subplots(), confusion)
     save(figure, path)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import new_figure, plain, save
+from .canvas import give_title, new_figure, plain, save
 
 COLUMNS = 6
 
@@ -48,13 +48,13 @@ def save_mistakes(
         raise ValueError("[save_mistakes] got no images")
     rows = -(-len(images) // COLUMNS)
     figure = new_figure(1.9 * COLUMNS, 2.3 * rows + 0.5)
-    figure.suptitle(plain(title, 110))
+    give_title(figure, title)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.axis("off")
     for axes, image, caption in zip(panels, images, captions, strict=False):
         axes.imshow(_stretched(image), cmap="gray", vmin=0, vmax=1)
-        axes.set_title("\n".join(plain(line, 26) for line in caption.split("\n")), fontsize=8)
+        axes.set_title("\n".join(plain(line, 32) for line in caption.split("\n")), fontsize=8)
     save(figure, path)
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..records import Record, read_record
-from .canvas import BEST, TRAINING, VALIDATION, choose_scale, draw_line, new_figure, plain, style
+from .canvas import (
+    BEST,
+    TRAINING,
+    VALIDATION,
+    choose_scale,
+    draw_line,
+    give_title,
+    new_figure,
+    plain,
+    style,
+)
 from .canvas import save as save_figure
 from .confusion import draw_confusion, figure_side
 
@@ -54,7 +64,7 @@ def save_report(run: str | os.PathLike[str], path: str | os.PathLike[str] | None
         side = min(8.0, figure_side(len(record.confusion.classes)))
     widths = [5.0] + [4.2] * bool(names) + [side + 0.4] * bool(side)
     figure = new_figure(sum(widths), max(heights, side, 2.2 * len(names)))
-    figure.suptitle(plain(f"{record.name}: {record.title}", int(10 * sum(widths))))
+    give_title(figure, f"{record.name}: {record.title}")
     parts = list(figure.subfigures(1, len(widths), width_ratios=widths, squeeze=False)[0])
     x, label = _horizontal(record)
     loss, rate = parts.pop(0).subplots(2, 1, sharex=True, height_ratios=(3, 1))
