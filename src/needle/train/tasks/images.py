@@ -28,7 +28,7 @@ def digits(folder: Path, state: Json | None) -> Task:
     return _classification("digits", title, train, held_out, DIGITS)
 
 
-def mnist(folder: Path, state: Json | None, crop: int = 0) -> Task:
+def mnist(folder: Path, state: Json | None, crop: int = 2) -> Task:
     """MNIST from its four files, shifted by up to `crop` pixels for training; tested on its own."""
     shifted = [data.RandomCrop(crop)] if crop else []
     train = data.mnist(folder, train=True, transforms=[*shifted, _channels_first])
@@ -37,10 +37,20 @@ def mnist(folder: Path, state: Json | None, crop: int = 0) -> Task:
     return _classification("mnist", f"{title} digits", train, test, DIGITS)
 
 
-def cifar10(folder: Path, state: Json | None, crop: int = 3, flip: bool = True) -> Task:
-    """CIFAR-10 from its files, shifted by up to `crop` pixels and mirrored for training."""
+def cifar10(
+    folder: Path, state: Json | None, crop: int = 4, flip: bool = True, erase: int = 8
+) -> Task:
+    """CIFAR-10 from its files; shifted, mirrored and with a hole for training.
+
+    The shift is up to `crop` pixels, and the hole a square with a side of `erase` pixels.
+    """
+    if not 0 <= erase < 32:
+        raise ValueError(f"[cifar10] erase must be 0 to 31 pixels, got {erase}")
     augmented: list[data.Transform] = [data.RandomCrop(crop)] if crop else []
     augmented += [data.RandomFlipHorizontal()] if flip else []
+    if erase:
+        area = (erase / 32) ** 2
+        augmented.append(vision.RandomErasing(1.0, scale=(area, area), ratio=(1, 1)))
     train = data.cifar10(folder, train=True, transforms=augmented)
     test = data.cifar10(folder, train=False)
     parts = f"{_part(len(train), 50_000, 'training')} and {_part(len(test), 10_000, 'test')}"

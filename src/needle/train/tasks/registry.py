@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..options import unknown
 from ..settings import Schedule, Settings, Training
 from . import images, table, text
@@ -9,12 +11,18 @@ from .task import TaskKind
 
 _GPT = Settings(
     {"width": 128, "num_layers": 4, "num_heads": 4},
-    Training(epochs=30, batch_size=32, lr=3e-3, weight_decay=0.1, clip=1.0),
+    Training(epochs=20, batch_size=32, optimizer="muon", lr=1e-2, weight_decay=0.1, clip=1.0),
+    Schedule("linear", warmup=0.03),
 )
 _LSTM = Settings(
     {"embedding_size": 64, "hidden_size": 256, "num_layers": 2},
     Training(epochs=20, batch_size=32, lr=4e-3, weight_decay=0.01, clip=1.0),
 )
+# After Page, "How to Train Your ResNet", 2018: SGD at a high rate, and smoothed labels.
+_SMALL_IMAGES = Training(
+    epochs=20, batch_size=128, optimizer="sgd", lr=0.2, weight_decay=1e-3, label_smoothing=0.1
+)
+_SMALL_RESNET = Settings({}, _SMALL_IMAGES)
 _RESNET9 = Settings({}, Training(epochs=30, batch_size=128, lr=4e-3, weight_decay=0.05))
 
 TASKS: dict[str, TaskKind] = {
@@ -30,6 +38,9 @@ TASKS: dict[str, TaskKind] = {
         TaskKind(
             "mnist", "the 70,000 handwritten digits of MNIST", images.mnist,
             {
+                "small_resnet": Settings(
+                    {"in_channels": 1, "channels": [8, 16, 32]}, replace(_SMALL_IMAGES, epochs=4)
+                ),
                 "mlp_resnet": Settings(
                     {"dim": 784, "hidden_dim": 256}, Training(epochs=5, lr=5e-3)
                 ),
@@ -37,8 +48,8 @@ TASKS: dict[str, TaskKind] = {
             data="mnist",
         ),
         TaskKind(
-            "cifar10", "the photographs of CIFAR-10", images.cifar10, {"resnet9": _RESNET9},
-            data="cifar10",
+            "cifar10", "the photographs of CIFAR-10", images.cifar10,
+            {"small_resnet": _SMALL_RESNET, "resnet9": _RESNET9}, data="cifar10",
         ),
         TaskKind(
             "shakespeare", "Shakespeare's plays, character by character", text.shakespeare,
@@ -50,7 +61,7 @@ TASKS: dict[str, TaskKind] = {
         ),
         TaskKind(
             "images", "your own images, in one folder for each class", images.images,
-            {"resnet9": _RESNET9}, paths="FOLDER",
+            {"small_resnet": _SMALL_RESNET, "resnet9": _RESNET9}, paths="FOLDER",
         ),
         TaskKind(
             "csv", "a column of your own table from the other columns", table.table,
