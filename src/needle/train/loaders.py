@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..typing import Json
-from .state import random_states, set_random_states
+from .state import random_states, set_random_states, storable
 
 Batches = Iterable[Any]
 
@@ -32,7 +32,7 @@ class Position:
     passes over them without loading them; of others they are taken and dropped.
     """
 
-    def __init__(self, batches: Batches, generators: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, batches: Batches, generators: Mapping[str, Any]) -> None:
         self._batches, self._generators = batches, generators
         self._start: Json | None = None
         self._saved: tuple[Json, Json] | None = None
@@ -45,11 +45,11 @@ class Position:
         """The batches of an epoch, without the first `skip` ones if it is taken up again."""
         if not skip or self._saved is None:
             self._saved = None
-            self._start = random_states(self._generators())
+            self._start = random_states(self._generators)
             return iter(self._batches)
         (data, now), self._saved = self._saved, None
         self._start = data["start"]
-        set_random_states(data["start"], self._generators())
+        set_random_states(data["start"], self._generators)
         if self._is_stateful and data["loader"] is not None:
             self._batches.load_state_dict(data["loader"])  # type: ignore[attr-defined]
             iterator = iter(self._batches)
@@ -60,14 +60,14 @@ class Position:
                     raise ValueError(
                         f"[resume] train ends before batch {skip}, where the run was stopped"
                     )
-        set_random_states(now, self._generators())
+        set_random_states(now, self._generators)
         return iterator
 
     def state_dict(self) -> Json:
         """The random numbers of the epoch's start, and the loader's own position."""
         batches: Any = self._batches
         loader = batches.state_dict() if self._is_stateful else None
-        return {"start": self._start, "loader": loader}
+        return {"start": None if self._start is None else storable(self._start), "loader": loader}
 
     def load_state_dict(self, data: Json, now: Json) -> None:
         """Take the epoch up again at the next `begin`; `now` are the random states from then on."""

@@ -60,20 +60,24 @@ def _of_loader(path: str, loader: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 def random_states(generators: Mapping[str, Any]) -> Json:
     """Where the generators are, and those of NumPy and Python that belong to the process."""
-    version, words, normal = random.getstate()
     return {
         "numpy": np.random.get_state(legacy=False),
-        "python": {"version": version, "words": np.array(words, np.uint32), "normal": normal},
+        "python": random.getstate(),
         "generators": {name: state_of(g) for name, g in generators.items()},
     }
+
+
+def storable(states: Json) -> Json:
+    """Random states for a file: the hundreds of numbers of Python's generator as an array."""
+    version, words, normal = states["python"]
+    return {**states, "python": (version, np.array(words, np.uint32), normal)}
 
 
 def set_random_states(states: Json, generators: Mapping[str, Any]) -> None:
     """Go on from `random_states`; a generator that is not in them stays where it is."""
     np.random.set_state(states["numpy"])
-    python = states["python"]
-    words = tuple(int(word) for word in python["words"])
-    random.setstate((int(python["version"]), words, python["normal"]))
+    version, words, normal = states["python"]
+    random.setstate((version, tuple(int(word) for word in words), normal))
     for name, generator in generators.items():
         if name in states["generators"]:
             set_state_of(generator, states["generators"][name])
@@ -98,7 +102,7 @@ def gather(trainer: Trainer) -> Json:
         "callbacks": dict(zip(_names(trainer.callbacks), _states(trainer.callbacks), strict=True)),
         "objects": objects,
         "data": trainer.data_state(),
-        "random": random_states(trainer.generators),
+        "random": storable(random_states(trainer.generators)),
         "progress": trainer.progress.state_dict(),
         "metrics": trainer.metrics_state(),
         "history": {"rows": len(trainer.history.rows)},

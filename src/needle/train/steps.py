@@ -76,7 +76,7 @@ class Sums:
     def reset(self) -> None:
         """Begin anew."""
         self._pending.clear()
-        self.samples, self._loss = 0, 0.0
+        self.samples = 0
         self._totals: np.ndarray | None = None
 
     def note_shapes(self, statistics: Mapping[str, Tensor]) -> None:
@@ -95,18 +95,23 @@ class Sums:
         read, self._pending = self._pending[:count], self._pending[count:]
         if not read:
             return
-        for (samples, _), vector in zip(read, np.asarray(stack([v for _, v in read])), strict=True):
-            self._loss += samples * float(vector[0])
-            found = vector[1:].astype(np.float64)
-            self._totals = found if self._totals is None else self._totals + found
+        vectors = [vector for _, vector in read]
+        on_host = vectors[0].device.type == "cpu"
+        host = [v.numpy() for v in vectors] if on_host else np.asarray(stack(vectors))
+        found = np.array(host, np.float64)
+        found[:, 0] *= [samples for samples, _ in read]
+        if self._totals is not None:
+            found = np.concatenate([self._totals[np.newaxis], found])
+        # One after the other, so that the sums do not depend on how many are read at a time.
+        self._totals = np.add.accumulate(found)[-1]
 
     def results(self) -> dict[str, float | np.ndarray]:
         """The mean loss and the metrics; empty where nothing was counted. Waits for the device."""
         self._read(len(self._pending))
         if not self.samples or self._totals is None:
             return {}
-        found: dict[str, float | np.ndarray] = {"loss": self._loss / self.samples}
-        start = 0
+        found: dict[str, float | np.ndarray] = {"loss": float(self._totals[0] / self.samples)}
+        start = 1
         for name, metric in self._metrics.items():
             shape = self._shapes[name]
             part = self._totals[start : start + prod(shape)].reshape(shape)
@@ -119,15 +124,13 @@ class Sums:
         """The sums so far."""
         self._read(len(self._pending))
         shapes = {name: list(shape) for name, shape in self._shapes.items()}
-        return {
-            "samples": self.samples, "loss": self._loss, "totals": self._totals, "shapes": shapes
-        }  # fmt: skip
+        return {"samples": self.samples, "totals": self._totals, "shapes": shapes}
 
     def load_state_dict(self, state: Json) -> None:
         """Go on from a `state_dict`; sums of other metrics are left out."""
         self.reset()
         if set(state["shapes"]) == set(self._metrics):
-            self.samples, self._loss = int(state["samples"]), float(state["loss"])
+            self.samples = int(state["samples"])
             self._totals = None if state["totals"] is None else np.asarray(state["totals"])
             self._shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
 

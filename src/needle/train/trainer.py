@@ -151,6 +151,7 @@ class Trainer:
         self._train: Batches = ()
         self._validation: Batches | None = None
         self._position: Position | None = None
+        self.generators: Json = {}  # that training draws from, by name
         self._resumed: tuple[Json, Json] | None = None
         self._resumed_at: int | None = None
 
@@ -262,7 +263,9 @@ class Trainer:
 
     def _begin(self) -> None:
         """Take up what was resumed, and call the callbacks."""
-        self._position = Position(self._train, lambda: self.generators)
+        loaders = {"train": self._train, "validation": self._validation}
+        self.generators = states.generators_of(self.model, self.objects, **loaders)
+        self._position = Position(self._train, self.generators)
         if self._resumed is not None:
             data, now = self._resumed
             self._position.load_state_dict(data, now)
@@ -543,12 +546,6 @@ class Trainer:
         return self._step.cost()
 
     # ---- checkpoints ----------------------------------------------------------------------------
-
-    @property
-    def generators(self) -> Json:
-        """The generators of random numbers that training draws from, by name."""
-        loaders = {"train": self._train, "validation": self._validation}
-        return states.generators_of(self.model, self.objects, **loaders)
 
     def state_dict(self) -> Json:
         """What a checkpoint holds, between two steps of `fit`."""
