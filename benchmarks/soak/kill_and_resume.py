@@ -92,9 +92,6 @@ def train(task: str, folder: Path, epochs: int, seed: int) -> None:
     )  # fmt: skip
     if trainer.run is not None and trainer.run.checkpoint_files():
         trainer.resume()
-    elif trainer.run is not None and trainer.run.state() != "new":  # killed before the first one
-        for file in (trainer.run.metrics, trainer.run.status_file):
-            file.unlink(missing_ok=True)
     print("ready", flush=True)
     trainer.fit(batches, validation, epochs=epochs)
 

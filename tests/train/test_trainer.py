@@ -268,6 +268,29 @@ def test_a_generator_of_batches_ends_with_its_data() -> None:
     assert mine.reason == "the data are at their end"
 
 
+def test_an_epoch_without_batches_is_an_error() -> None:
+    class Once:
+        """Gives its batches once, and does not look like it."""
+
+        def __init__(self) -> None:
+            self.batches = iter(BATCHES)
+
+        def __iter__(self) -> Iterator[Any]:
+            yield from self.batches
+
+    with pytest.raises(ValueError, match="gave no batch in epoch 2"):
+        trainer().fit(Once(), epochs=3)
+
+
+def test_programs_serve_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    mine = trainer(compiled=True, clip=1.0)
+    short = [*BATCHES, (BATCHES[0][0][:2], BATCHES[0][1][:2])]
+    mine.fit(short, short, epochs=4)
+    programs: Any = (mine._step._backward, mine._measure)
+    assert [program.compilations for program in programs] == [2, 2]
+
+
 def test_a_metric_alone_counts_until_it_is_reset() -> None:
     metric = Hits()
     with pytest.raises(RuntimeError, match="compute needs an update"):

@@ -1,14 +1,9 @@
-"""The training loop, its recipes, progress, checkpoints and pictures."""
+"""Training: the loop, its callbacks and metrics, runs that can be taken up again, and tasks."""
 
 from .callbacks import Callback, Checkpoint, Profile
-from .checkpoints import (
-    CheckpointWarning,
-    find_checkpoint,
-    read_checkpoint,
-)
+from .checkpoints import CheckpointWarning, find_checkpoint, read_checkpoint
 from .config import Config, completed, load_task, read_config, resolve
 from .history import History
-from .loop import EpochResult, evaluate, fit, make_measure, make_step, train_epoch
 from .metrics import Metric
 from .progress import Progress
 from .run import RUNS, RunFolder, RunInUse, RunRecord, read_run
@@ -25,7 +20,6 @@ __all__ = [
     "Checkpoint",
     "CheckpointWarning",
     "Config",
-    "EpochResult",
     "History",
     "Interrupted",
     "LoadedRun",
@@ -44,19 +38,14 @@ __all__ = [
     "Training",
     "build_model",
     "completed",
-    "evaluate",
     "find_checkpoint",
-    "fit",
     "limits",
     "load_run",
     "load_task",
-    "make_measure",
-    "make_step",
     "make_trainer",
     "read_checkpoint",
     "read_config",
     "read_run",
     "resolve",
     "train_batches",
-    "train_epoch",
 ]

@@ -35,15 +35,16 @@ class Recorder:
         self._next_row = self._next_status = math.inf
         self._row_began = 0.0
 
-    def open(self, run: RunFolder, resumed_at: int | None) -> Json:
+    def open(self, run: RunFolder) -> Json:
         """Begin to write into a folder; returns its configuration."""
         self._run = run
         config = run.config()
         if not config:
             config = {"run": self._facts(run)}
             run.write_config(config)
-        if resumed_at is not None:
-            run.keep_rows(self._trainer.history.rows)
+        rows = self._trainer.history.rows
+        if rows or run.metrics.exists():  # which may have rows after the checkpoint, or without one
+            run.keep_rows(rows)
         return config
 
     def _facts(self, run: RunFolder) -> Json:

@@ -249,7 +249,7 @@ class Trainer:
             self.run = RunFolder.create(path.name, path.parent)
             self._is_new_run = False
         stack.enter_context(self.run.locked())
-        if not self._has_begun and self._resumed is None and self.run.state() != "new":
+        if not self._has_begun and self._resumed is None and self.run.checkpoint_files():
             raise ValueError(
                 f"[fit] {str(self.run.path)!r} holds a run already: call resume() to go on, or "
                 "make a new folder with RunFolder.create"
@@ -258,7 +258,7 @@ class Trainer:
         if checkpoint is None:
             checkpoint = Checkpoint()
             self.callbacks.append(checkpoint)
-        self.config = self._recorder.open(self.run, self._resumed_at)
+        self.config = self._recorder.open(self.run)
         checkpoint.open(self.run, self._resumed_at)
 
     def _begin(self) -> None:
