@@ -33,7 +33,7 @@ class BestModel(Callback):
     ----------
     best : float or None
         The best value.
-    step : int
+    step : int or None
         Its step.
     weights : dict of str to Tensor
         The model's `state_dict` of that step; empty before the first measurement.
@@ -66,7 +66,7 @@ class BestModel(Callback):
         return self.watched.best
 
     @property
-    def step(self) -> int:
+    def step(self) -> int | None:
         """The step of the best value."""
         return self.watched.step
 

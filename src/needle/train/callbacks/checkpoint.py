@@ -11,6 +11,7 @@ from ...typing import Json
 from ..checkpoints import CheckpointWarning, Writer
 from ..run import RunFolder
 from .base import Callback
+from .watched import Watched
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -62,19 +63,24 @@ class Checkpoint(Callback):
         ):  # fmt: skip
             if value is not None and not value >= least:
                 raise ValueError(f"[Checkpoint] {name} must be at least {least}, got {value}")
-        if best is not None and best.partition("/")[0] not in ("train", "validation"):
-            raise ValueError(
-                f"[Checkpoint] best must be as 'validation/loss' or 'train/loss', got {best!r}"
-            )
         if on_error not in ("warn", "stop"):
             raise ValueError(f"[Checkpoint] on_error must be 'warn' or 'stop', got {on_error!r}")
         self.every_seconds, self.every_epochs = every_seconds, every_epochs
         self.keep, self.best, self._on_error = keep, best, on_error
-        self.value: float | None = None  # of the best checkpoint
-        self.step: int | None = None
+        self._watched = None if best is None else Watched("Checkpoint", best, argument="best")
         self._writer: Writer | None = None
         self._due = math.inf
         self._wanted = False
+
+    @property
+    def value(self) -> float | None:
+        """The best value of the measure so far."""
+        return None if self._watched is None else self._watched.best
+
+    @property
+    def step(self) -> int | None:
+        """The step of the best value."""
+        return None if self._watched is None else self._watched.step
 
     def open(self, run: RunFolder, resumed_at: int | None) -> None:
         """Begin to save into a run's folder."""
@@ -92,26 +98,11 @@ class Checkpoint(Callback):
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
         """Note whether the measure has improved."""
-        if self.best is None:
+        if self._watched is None:
             return
-        split, _, name = self.best.partition("/")
-        if row["split"] != split:
-            return
-        if name not in row:
-            raise ValueError(
-                f"[Checkpoint] best is {self.best!r}, and rows of {split} have no {name!r}, only "
-                f"{', '.join(trainer.measures(row))}"
-            )
-        if self._is_better(row[name], trainer.higher_is_better(name)):
-            self.value, self.step = row[name], trainer.progress.step
+        value = self._watched.value(trainer, row)
+        if value is not None and self._watched.improves(trainer, value):
             self._wanted = True
-
-    def _is_better(self, value: float, higher: bool) -> bool:
-        if math.isnan(value):
-            return False
-        if self.value is None:
-            return True
-        return value > self.value if higher else value < self.value
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Save, if it is the turn of this epoch."""
@@ -169,7 +160,8 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: Json) -> None:
         """Go on from a `state_dict`."""
-        self.value, self.step = state["value"], state["step"]
+        if self._watched is not None:
+            self._watched.best, self._watched.step = state["value"], state["step"]
 
 
 def _now() -> float:

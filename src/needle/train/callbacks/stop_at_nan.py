@@ -91,7 +91,7 @@ class StopAtNaN(Callback):
         """Find the weights."""
         self._forget()
         self._tensors = floats_of(trainer.model)
-        on_cpu = all(x.device.name.startswith("cpu") for x in self._tensors.values())
+        on_cpu = all(x.device.type == "cpu" for x in self._tensors.values())
         self._every = self.every or (1 if on_cpu else STEPS_ON_DEVICES)
         self._keeps_weights = self.keep_weights and self._every == 1
         self._weights = kept(self._tensors) if self._keeps_weights else {}

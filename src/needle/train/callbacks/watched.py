@@ -27,11 +27,13 @@ class Watched:
         The metric's own by default; lower is better for the loss.
     least : float, default 0
         By how much a better value must differ.
+    argument : str, default "metric"
+        What the owner calls the name of the measure.
 
     Attributes
     ----------
     best : float or None
-    step : int
+    step : int or None
         The step of the best value.
 
     Raises
@@ -52,17 +54,18 @@ class Watched:
         metric: str,
         higher_is_better: bool | None = None,
         least: float = 0.0,
+        argument: str = "metric",
     ) -> None:
         split, _, key = metric.partition("/")
         if split not in SPLITS or not key:
             raise ValueError(
-                f"[{owner}] metric must be such as 'validation/loss' or 'train/accuracy', got "
+                f"[{owner}] {argument} must be such as 'validation/loss' or 'train/accuracy', got "
                 f"{shown(metric)}"
             )
         self.owner, self.metric, self.split, self.key = owner, metric, split, key
         self.higher_is_better, self.least = higher_is_better, least
         self.best: float | None = None
-        self.step = 0
+        self.step: int | None = None
 
     def value(self, trainer: Trainer, row: Json) -> float | None:
         """The measure in a row; None in rows of the other split.
@@ -99,4 +102,4 @@ class Watched:
     def load_state_dict(self, state: Json) -> None:
         """Go on from a `state_dict`; the best value of another measure is left out."""
         if state.get("metric") == self.metric:
-            self.best, self.step = state["best"], int(state["step"])
+            self.best, self.step = state["best"], state["step"]
