@@ -74,8 +74,8 @@ needle train digits --dry-run
 
 needle train --resume runs/digits
 
-Exit codes: 0 done, 1 a mistake or a failure, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM;
-after the last two the run can be resumed.
+Exit codes: 0 done, 1 a mistake or a failure, 2 wrong usage; 130 stopped by Ctrl-C, 143 by SIGTERM:
+the run can be resumed.
 """
 
 
@@ -307,10 +307,13 @@ def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: boo
     try:
         trainer.fit(train_batches(config, task), task.validation, **limits(config.training))
     except (Interrupted, Terminated) as stop:
+        report.close()
         where = f"stopped at {_place(trainer)}"
         show.say(f"{where}; go on with: needle train --resume {run.path}")
         show.event(event="stopped", step=trainer.progress.step, run=str(run.path))
         raise typer.Exit(130 if isinstance(stop, Interrupted) else 143) from None
+    finally:
+        report.close()
     if resumed and not trainer.results:
         show.say(f"it is complete ({trainer.reason}); --epochs, --steps or --time make it longer")
         return

@@ -140,6 +140,9 @@ class TrainingCallback(Callback):
         parts += [facts.speed(), facts.rate(), facts.memory(), self.remaining(trainer)]
         return "  ".join(part for part in parts if part)
 
+    def close(self) -> None:
+        """Called when training has ended, however it did."""
+
 
 class Lines(TrainingCallback):
     """A line for each validation, and every few seconds where there is none."""
@@ -214,19 +217,15 @@ class Bar(TrainingCallback):
         """Say so: a large validation takes a while."""
         self._doing = "validating…"
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Take the bar away."""
-        self._live.stop()
-
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         self._live.stop()
 
     def _validated(self, trainer: Trainer) -> str:
-        facts = self.facts
-        parts = [self.epochs(trainer), self.steps(trainer)]
-        parts += [f"train {part}" for part in facts.measures(facts.train)[:1]]
-        return "  ".join([*parts, "validation", *facts.measures(facts.validation)])
+        found = self.facts.measures(self.facts.validation)
+        trained = [f"train {part}" for part in self.facts.measures(self.facts.train)[:1]]
+        parts = [self.epochs(trainer), f"validation {found[0]}", *found[1:], *trained]
+        return fitting([*parts, self.steps(trainer)], console.width)
 
     def __rich_console__(self, console: object, options: ConsoleOptions) -> RenderResult:
         trainer = self._trainer
