@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from needle.cli import printing, training_progress
 from needle.cli.app import app
 from needle.cli.durations import seconds_of
-from needle.train import read_checkpoint
+from needle.train import RunFolder, read_checkpoint
 
 FAST = ("--eager", "--no-picture")
 
@@ -81,6 +81,15 @@ def test_a_run_that_never_saved_begins_again(here):
     done = needle("train", "--resume", *FAST)
     assert (done.exit_code, "step 2/2" in done.output) == (0, True), done.output
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_a_run_that_is_still_training(here, monkeypatch):
+    assert needle("train", "digits", "--steps", "2", *FAST).exit_code == 0
+    monkeypatch.setattr("needle.train.run.LOCK_SECONDS", 0.1)
+    with RunFolder("runs/digits").locked():
+        done = needle("train", "--resume", "--steps", "3", *FAST)
+    assert (done.exit_code, "is training in" in done.output) == (1, True), done.output
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 import typer
 
+from ..train import RunInUse
 from .printing import complain
+
+MISTAKES = (ValueError, TypeError, OSError, FloatingPointError, ImportError, RunInUse)
 
 
 @contextmanager
@@ -17,7 +20,7 @@ def one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         raise
-    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
+    except MISTAKES as error:
         complain(error)
         raise typer.Exit(1) from None
     except MemoryError as error:

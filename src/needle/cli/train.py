@@ -289,8 +289,9 @@ def _resume(folder: Path, changes: Mapping[str, Any], show: _Output) -> None:
     state = None
     if run.checkpoint_files():
         state = read_checkpoint(run)["objects"]["task"]["state"]
-    else:  # it was killed before the first one
+    elif not run.is_locked():  # it was killed before the first one
         run.keep_rows([])
+        run.status_file.unlink(missing_ok=True)
     task = _data(config, state)
     config = completed(replace(config, data=_without_facts(config.data)), task)
     _run(config, task, run, show, resumed=state is not None)
