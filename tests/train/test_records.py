@@ -63,6 +63,9 @@ def test_lines_that_are_no_rows_are_left_out_and_counted(tmp_path):
         ("confusion.json", b'{"matrix": [[1, 2]]}', "no square matrix"),
         ("confusion.json", b'{"matrix": {"a": 1}}', "no square matrix"),
         ("confusion.json", b"[]", "no square matrix"),
+        ("confusion.json", b'{"matrix": [[1e300]]}', "no square matrix"),
+        ("confusion.json", b'{"matrix": [[1' + b"0" * 400 + b"]]}", "no square matrix"),
+        ("confusion.json", b'{"matrix": [[-1]]}', "no square matrix"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, problem):
@@ -80,6 +83,22 @@ def test_values_of_other_types(tmp_path):
     run = read_record(folder)
     assert (run.state, run.title, run.best()[0]) == ("new", "digits", "validation/loss")
     assert run.confusion.classes == ("0", "1")
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "1" + "0" * 400, "-1", "null", "true", "[]"])
+def test_no_number_in_the_status_stops_what_looks_at_it(tmp_path, value):
+    pytest.importorskip("typer")
+    from needle.cli import facts
+
+    folder = make_run(tmp_path)
+    keys = ("step", "steps", "seconds", "updated", "epoch")
+    numbers = ", ".join(f'"{key}": {value}' for key in keys)
+    best = f'{{"metric": "validation/loss", "value": {value}, "step": {value}}}'
+    (folder / "status.json").write_text(f'{{"state": "finished", {numbers}, "best": {best}}}')
+    run = read_record(folder)
+    for word in (facts.steps(run), facts.best(run), facts.ago(run.progress("updated")),
+                 facts.duration(run.progress("seconds"))):  # fmt: skip
+        assert 0 < len(word) < 40
 
 
 def test_nan_is_kept_and_is_never_the_best(tmp_path):

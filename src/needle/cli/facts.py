@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ..train.records import Record, find_runs
+from ..train.rows import is_number
 from ..train.run import RUNS, is_run
 
 STYLES = {
@@ -42,7 +43,7 @@ def steps(record: Record) -> str:
     done, total = record.progress("step"), record.status.get("steps")
     if done is None:
         return "–"
-    return f"{done:,.0f}/{total:,.0f}" if isinstance(total, int) else f"{done:,.0f}"
+    return f"{done:,.0f}/{total:,.0f}" if is_number(total) else f"{done:,.0f}"
 
 
 def best(record: Record) -> str:

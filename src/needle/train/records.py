@@ -8,6 +8,7 @@ raises for a file that is missing, half written or of another format: it is left
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,8 +115,8 @@ class Record:
         best = self.status.get("best")
         if isinstance(best, dict):
             metric, value, step = best.get("metric"), best.get("value"), best.get("step")
-            if isinstance(metric, str) and is_number(value) and is_number(step):
-                return metric, float(value), int(step)
+            if is_number(value) and is_number(step) and math.isfinite(step):
+                return str(metric), float(value), int(step)
         steps, losses = self.curve("validation", "loss")
         if not np.isfinite(losses).any():
             return None
@@ -203,9 +204,10 @@ def _read_confusion(path: Path, problems: list[str]) -> Confusion | None:
         matrix = np.array(found["matrix"], np.float64)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         matrix = np.empty(0)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+    is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not is_square or not ((matrix >= 0) & (matrix < 2**53)).all():
         problems.append(f"{path.name} holds no square matrix of counts")
         return None
     names = found.get("classes")

@@ -117,7 +117,7 @@ class Rows:
             return
         try:
             split, row = _row(json.loads(line))
-        except (ValueError, OverflowError, RecursionError):
+        except (ValueError, RecursionError):
             self.broken += 1
         else:
             self.splits.setdefault(split, Columns()).append(row)
@@ -138,5 +138,7 @@ def _row(found: object) -> tuple[str, dict[str, float]]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is an int or a float; NaN is one, True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a float, or an int in the range of floats; NaN is one, True is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**1000
+    return isinstance(value, float)
