@@ -300,8 +300,9 @@ def vector_of(loss: Tensor, output: Any, target: Any, metrics: Metrics, sums: Su
         )
     statistics = {name: metric.statistics(output, target) for name, metric in metrics.items()}
     sums.note_shapes(statistics)
-    parts: Iterable[Tensor] = [loss, *statistics.values()]
-    return concatenate([x.detach().reshape((x.size,)).astype("float32") for x in parts])
+    values: Iterable[Tensor] = [loss, *statistics.values()]
+    parts = [x.detach().reshape((x.size,)).astype("float32") for x in values]
+    return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
