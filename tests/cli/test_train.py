@@ -95,7 +95,8 @@ def test_a_run_that_is_still_training(here, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(here, number):
-    command = [sys.executable, "-m", "needle", "train", "digits", "--epochs", "5000", *FAST]
+    options = ["--epochs", "5000", "--eager"] + ["--no-picture"] * (number == signal.SIGTERM)
+    command = [sys.executable, "-m", "needle", "train", "digits", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = here / "runs" / "digits" / "metrics.jsonl"
     deadline = time.monotonic() + 60
@@ -104,6 +105,7 @@ def test_signals(here, number):
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (128 + number, "")
+    assert (here / "runs" / "digits" / "report.png").exists() == (number == signal.SIGINT)
     step = re.search(r"stopped at step ([\d,]+) of 70,000; go on with: needle train --resume "
                      r"runs/digits\n$", out)  # fmt: skip
     assert step, out

@@ -32,6 +32,16 @@ def test_some_steps_are_recorded(tmp_path: Path, epochs: int, steps: int) -> Non
     assert "SGD.step" in (tmp_path / "run" / "profile.txt").read_text()
 
 
+def test_programs_have_the_names_of_what_they_do(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    callback = Profile(steps=2, after=2, folder=tmp_path)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    Trainer(model, optimizer, nn.MSELoss(), callbacks=[callback]).fit(BATCHES, steps=4)
+    assert callback.profile is not None
+    programs = [a.key for a in callback.profile.key_averages() if "Step." in a.key]
+    assert programs == ["TrainingStep.step"]
+
+
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="got 0 and 5"):
         Profile(0)

@@ -51,6 +51,15 @@ def test_digits_reach_their_accuracy_and_are_loaded_again(tmp_path):
     assert best.checkpoint["progress"]["step"] == trainer.best_so_far()["step"]
 
 
+def test_validations_measure_the_plain_loss():
+    losses = {}
+    for smoothing in (0.0, 0.2):
+        config = resolve("digits", changes={"training.label_smoothing": smoothing})
+        task = load_task(config)
+        losses[smoothing] = make_trainer(completed(config, task), task).evaluate(task.validation)
+    assert losses[0.2]["loss"] == losses[0.0]["loss"]
+
+
 @pytest.mark.parametrize("name", ["gpt", "lstm"])
 def test_text_models_learn_to_continue(name, tmp_path):
     (tmp_path / "abc.txt").write_text("abcdefgh" * 400)

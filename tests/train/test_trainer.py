@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
-from needle.train import Callback, Metric, RunFolder, Trainer
+from needle.train import Callback, Interrupted, Metric, RunFolder, Trainer, read_checkpoint
+from needle.train.callbacks import EMA
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(6, 4, 3)).astype("float32")
@@ -190,6 +193,90 @@ def test_an_error_reaches_the_callbacks_and_the_status(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     assert run.state() == "failed"
     assert run.status()["message"] == "OSError: the disk is gone"
+
+
+class Ending(Callback):
+    """Notes its last calls."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.calls: list[str] = []
+        self.fails = fails
+
+    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        self.calls.append("error")
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self.calls.append(f"end {type(trainer.error).__name__}")
+        if self.fails:
+            raise ValueError("a file cannot be closed")
+
+
+class SendSIGINT(Callback):
+    """Presses Ctrl-C after the second step."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_last_call_of_a_callback_comes_however_training_ends(tmp_path: Path) -> None:
+    limit, interrupt, failure = Ending(), Ending(), Ending(fails=True)
+    trainer(callbacks=[limit]).fit(BATCHES, epochs=1)
+    assert limit.calls == ["end NoneType"]
+
+    with pytest.raises(Interrupted):
+        trainer(callbacks=[SendSIGINT(), interrupt]).fit(BATCHES, epochs=1)
+    assert interrupt.calls == ["end NoneType"]
+
+    last = Ending()
+    mine = trainer(callbacks=[failure, last], run=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"\[fit\] a batch must be") as caught:
+        mine.fit([BATCHES[0], 3], epochs=1)
+    assert failure.calls == last.calls == ["error", "end TypeError"]
+    assert "a file cannot be closed" in caught.value.__notes__[0]
+    assert mine.error is caught.value
+
+    failure, last = Ending(fails=True), Ending()
+    mine = trainer(callbacks=[failure, last], run=tmp_path / "other")
+    with pytest.raises(ValueError, match="a file cannot be closed"):
+        mine.fit(BATCHES, epochs=1)
+    assert last.calls == ["end NoneType"]
+    assert mine.run is not None
+    assert mine.run.state() == "failed"
+
+
+def test_what_has_not_started_does_not_end() -> None:
+    class Refusing(Ending):
+        def on_fit_start(self, trainer: Trainer) -> None:
+            raise ValueError("no folder")
+
+    first, refusing = Ending(), Refusing()
+    with pytest.raises(ValueError, match="no folder"):
+        trainer(callbacks=[first, refusing]).fit(BATCHES, epochs=1)
+    assert first.calls == ["error", "end ValueError"]
+    assert refusing.calls == []
+
+
+def test_checkpoints_of_interrupted_runs_hold_the_weights_that_were_trained(tmp_path: Path) -> None:
+    average = EMA(0.5)
+    mine = trainer(callbacks=[average, SendSIGINT()], run=tmp_path / "run")
+    with pytest.raises(Interrupted):
+        mine.fit(BATCHES, epochs=1)
+    saved = read_checkpoint(tmp_path / "run")
+    model = {name: x.numpy() for name, x in mine.model.state_dict().items()}
+    for name, averaged in saved["callbacks"]["EMA"]["averages"].items():
+        np.testing.assert_array_equal(model[name], averaged)
+        assert not np.array_equal(model[name], saved["model"][name])
+
+
+def test_a_validation_may_have_a_loss_of_its_own() -> None:
+    smoothed = nn.SoftmaxLoss(label_smoothing=0.5)
+    mine, plain = trainer(), trainer(validation_loss=smoothed)
+    mine.fit(BATCHES, epochs=1)
+    history = plain.fit(BATCHES, BATCHES, epochs=1)
+    expected = np.mean([smoothed(mine.model(x), y).numpy() for x, y in BATCHES])
+    assert history.validation[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert history.train[0]["loss"] == mine.history.train[0]["loss"]
 
 
 def test_modes_are_restored_and_dropout_is_off_for_measuring() -> None:

@@ -308,13 +308,11 @@ def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: boo
     try:
         trainer.fit(train_batches(config, task), task.validation, **limits(config.training))
     except (Interrupted, Terminated) as stop:
-        report.close()
         where = f"stopped at {_place(trainer)}"
         show.say(f"{where}; go on with: needle train --resume {run.path}")
         show.event(event="stopped", step=trainer.progress.step, run=str(run.path))
+        _picture(run, show)
         raise typer.Exit(130 if isinstance(stop, Interrupted) else 143) from None
-    finally:
-        report.close()
     if resumed and not trainer.results:
         show.say(f"it is complete ({trainer.reason}); --epochs, --steps or --time make it longer")
         return

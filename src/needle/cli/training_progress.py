@@ -140,9 +140,6 @@ class TrainingCallback(Callback):
         parts += [facts.speed(), facts.rate(), facts.memory(), self.remaining(trainer)]
         return "  ".join(part for part in parts if part)
 
-    def close(self) -> None:
-        """Called when training has ended, however it did."""
-
 
 class Lines(TrainingCallback):
     """A line for each validation, and every few seconds where there is none."""
@@ -217,7 +214,7 @@ class Bar(TrainingCallback):
         """Say so: a large validation takes a while."""
         self._doing = "validating…"
 
-    def close(self) -> None:
+    def on_fit_end(self, trainer: Trainer) -> None:
         """Take the bar away."""
         self._live.stop()
 

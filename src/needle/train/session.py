@@ -91,7 +91,8 @@ def make_trainer(
     clock = _Clock(training, _steps_in_all(training, task.train(training.batch_size, 0)))
     factor = config.schedule.factor()
     trainer = Trainer(
-        model, optimizer, _loss(task, training.label_smoothing), metrics=_metrics(task),
+        model, optimizer, _loss(task, training.label_smoothing), validation_loss=task.loss,
+        metrics=_metrics(task),
         schedule=optim.LambdaLR(optimizer, lambda step: factor(clock.part_done(step))),
         callbacks=[*callbacks, *_callbacks(config, task, run)],
         amp=None if training.amp == "none" else training.amp, accumulate=training.accumulate,

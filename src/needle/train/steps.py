@@ -139,7 +139,8 @@ class TrainingStep:
     """Forward pass, backward pass and update of a model with its optimizer.
 
     Where nothing comes between them they are one program. With `accumulate` above 1 the update is a
-    program of its own. With float16 it is not compiled: the scaler looks at the gradients.
+    program of its own. With float16 the update runs op by op, because whether there is one depends
+    on the gradients' values: the scaler reads them. Profiles show the programs under their names.
     """
 
     def __init__(
@@ -163,8 +164,8 @@ class TrainingStep:
         self.accumulate, self.on_gradients = accumulate, tuple(on_gradients)
         self.is_whole = accumulate == 1 and scaler is None
         wrap = jit if compiled else _as_it_is
-        self._backward = wrap(self._whole if self.is_whole else self._forward_and_backward)
-        self._apply = wrap(self._apply_gradients) if scaler is None else self._apply_scaled
+        self._backward = wrap(self.step if self.is_whole else self.forward_and_backward)
+        self._apply = wrap(self.optimizer_step) if scaler is None else self.scaled_optimizer_step
 
     def __call__(self, inputs: Any, target: Any) -> Tensor:
         """Add a batch's gradients, and where the step is whole update the model with them."""
@@ -181,13 +182,15 @@ class TrainingStep:
         if not self.is_whole:
             self._apply(batches)
 
-    def _whole(self, inputs: Any, target: Any) -> Tensor:
+    def step(self, inputs: Any, target: Any) -> Tensor:
+        """The whole step as one program."""
         self.optimizer.reset_grad()
-        vector = self._forward_and_backward(inputs, target)
-        self._apply_gradients(1)
+        vector = self.forward_and_backward(inputs, target)
+        self.optimizer_step(1)
         return vector
 
-    def _forward_and_backward(self, inputs: Any, target: Any) -> Tensor:
+    def forward_and_backward(self, inputs: Any, target: Any) -> Tensor:
+        """Add a batch's gradients; returns its loss and statistics."""
         with autocast(self.amp) if self.amp else nullcontext():
             output = call(self.model, inputs)
             loss = self.loss(output, target)
@@ -196,7 +199,8 @@ class TrainingStep:
         scaled.backward(accumulate=self.accumulate > 1)
         return vector
 
-    def _apply_gradients(self, batches: int) -> None:
+    def optimizer_step(self, batches: int) -> None:
+        """Update the model with the gradients."""
         self._scale_down(batches)
         self._show_gradients()
         if self.clip is not None:
@@ -205,7 +209,8 @@ class TrainingStep:
         if not self.is_whole:
             self.optimizer.reset_grad()
 
-    def _apply_scaled(self, batches: int) -> None:
+    def scaled_optimizer_step(self, batches: int) -> None:
+        """Update the model with the gradients of a scaled loss, unless they are not finite."""
         assert self.scaler is not None
         self.scaler.unscale_(self.optimizer)
         self._scale_down(batches)
@@ -269,14 +274,14 @@ def make_measure(
 ) -> Callable[[Any, Any], Tensor]:
     """A function of a batch that returns its loss and statistics, and records nothing."""
 
-    def measure(inputs: Any, target: Any) -> Tensor:
+    def evaluation_step(inputs: Any, target: Any) -> Tensor:
         with no_grad():
             with autocast(amp) if amp else nullcontext():
                 output = call(model, inputs)
                 found = loss(output, target)
             return vector_of(found, output, target, metrics, sums)
 
-    return jit(measure) if compiled else measure
+    return jit(evaluation_step) if compiled else evaluation_step
 
 
 def make_forward(
@@ -284,11 +289,11 @@ def make_forward(
 ) -> Callable[[Any], Any]:
     """A function of inputs that returns the outputs, and records nothing."""
 
-    def forward(inputs: Any) -> Any:
+    def prediction_step(inputs: Any) -> Any:
         with no_grad(), autocast(amp) if amp else nullcontext():
             return call(model, inputs)
 
-    return jit(forward) if compiled else forward
+    return jit(prediction_step) if compiled else prediction_step
 
 
 @no_grad()

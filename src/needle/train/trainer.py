@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from ..typing import Json
 from . import state as states
 from .callbacks.base import Callback
 from .callbacks.checkpoint import Checkpoint
+from .calls import Calls
 from .checkpoints import newest
 from .checks import NOT_MEASURES, check_arguments, check_batches, check_limits, check_repeatable
 from .history import History
 from .limits import Limits
 from .loaders import Batches, Position, is_one_pass, length
+from .measuring import measure_batches, own_modes, predict_batches
 from .metrics import Metric
 from .progress import Progress
 from .recorder import Recorder
@@ -60,6 +62,9 @@ class Trainer:
         `loss(output, target)` returns a Tensor with one number, the mean over the batch.
     metrics : dict of str to Metric, optional
         What else is measured, by the names in the rows.
+    validation_loss : callable, optional
+        The loss of validations and of `evaluate`; `loss` by default. Give the plain loss where
+        `loss` is smoothed or weighted, so that runs can be compared.
     schedule : Schedule or ReduceLROnPlateau, optional
         Stepped after each step of the optimizer; a ReduceLROnPlateau after each validation, with
         its loss.
@@ -112,6 +117,7 @@ class Trainer:
         loss: Loss,
         *,
         metrics: Mapping[str, Metric] | None = None,
+        validation_loss: Loss | None = None,
         schedule: Any = None,
         callbacks: Iterable[Callback] = (),
         amp: str | None = None,
@@ -125,6 +131,7 @@ class Trainer:
     ) -> None:
         check_arguments(metrics or {}, amp, accumulate, clip, log_every, state or {})
         self.model, self.optimizer, self.criterion = model, optimizer, loss
+        self.validation_criterion = loss if validation_loss is None else validation_loss
         self.metrics = dict(metrics or {})
         self.schedule, self.callbacks = schedule, list(callbacks)
         self.amp, self.accumulate, self.clip, self.compiled = amp, accumulate, clip, compiled
@@ -141,12 +148,14 @@ class Trainer:
         self.total_epochs: int | None = None
         if self.device is not None:
             model.to(self.device)
+        self._call = Calls(self)
         self._has_begun = False  # whether the folder's run is this trainer's
         self._is_new_run = not isinstance(run, RunFolder)
         self._make_steps()
         self._recorder = Recorder(self)
         self._signals = Signals()
         self._reason: str | None = None
+        self._error: BaseException | None = None
         self._validated_at = -1
         self._train: Batches = ()
         self._validation: Batches | None = None
@@ -163,10 +172,15 @@ class Trainer:
         self._step = kind(
             self.model, self.optimizer, self.criterion, self._sums, self.metrics, amp=self.amp,
             scaler=self.scaler, accumulate=self.accumulate, clip=self.clip, compiled=self.compiled,
-            on_gradients=[partial(method, self) for method in self._overriding("on_gradients")],
+            on_gradients=[partial(method, self) for method in self._call.methods("on_gradients")],
         )  # fmt: skip
         self._measure = make_measure(
-            self.model, self.criterion, self._measured, self.metrics, self.amp, self.compiled
+            self.model,
+            self.validation_criterion,
+            self._measured,
+            self.metrics,
+            self.amp,
+            self.compiled,
         )
         self._forward = make_forward(self.model, self.amp, self.compiled)
 
@@ -230,9 +244,11 @@ class Trainer:
             stack.enter_context(own_modes(self.model))
             self._open_run(stack)
             self._signals = stack.enter_context(Signals())
-            self._begin()
             try:
+                self._begin()
                 self._loop()
+                self._save_last()
+                self._call.end()
             except BaseException as error:
                 self._fail(error)
                 raise
@@ -271,11 +287,11 @@ class Trainer:
             self._position.load_state_dict(data, now)
             states.set_random_states(now, self.generators)
         self._resumed = self._resumed_at = None
-        self._on_step_end = self._overriding("on_step_end")
-        self._reason = None
+        self._on_step_end = self._call.methods("on_step_end")
+        self._reason = self._error = None
         self._origin = clock.perf_counter() - self.progress.seconds
         self._recorder.begin()
-        self._call("on_fit_start")
+        self._call.start()
 
     def _loop(self) -> None:
         self._stop_at_limits()
@@ -385,12 +401,13 @@ class Trainer:
         if signals.stop is not None:
             self.stop(f"{signals.stop.name} at step {self.progress.step}")
 
-    def _end(self) -> None:
-        stop = self._signals.stop
+    def _save_last(self) -> None:
+        """Save before the last calls, in which callbacks may give the model other weights."""
         if self._saving is not None:
             self._saving.save(self, wait=True)
-        if stop is None:
-            self._call("on_fit_end")
+
+    def _end(self) -> None:
+        stop = self._signals.stop
         where = f"stopped at step {self.progress.step}"
         if self.run is not None:
             where += f"; go on with resume({str(self.run.path)!r})"
@@ -399,12 +416,13 @@ class Trainer:
             stopped(stop, where)
 
     def _fail(self, error: BaseException) -> None:
+        self._error = error
         if self._saving is not None and isinstance(error, Exception):
             with suppress(OSError):  # what ends training is the first error
                 self._saving.finish(self)
         state = "failed" if isinstance(error, Exception) else "interrupted"
         self._recorder.end(state, f"{type(error).__name__}: {error}".rstrip(": "))
-        self._call("on_error", error)
+        self._call.fail(error)
 
     # ---- what callbacks use ---------------------------------------------------------------------
 
@@ -427,6 +445,11 @@ class Trainer:
     def reason(self) -> str | None:
         """Why `fit` ends or has ended; None while it goes on."""
         return self._reason
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that has ended `fit`; None where it ended otherwise."""
+        return self._error
 
     def save(self, reason: str = "") -> None:
         """Ask for a checkpoint after this step. Raises RuntimeError where there is no run."""
@@ -463,18 +486,6 @@ class Trainer:
         """Tell the callbacks of a row."""
         self._call("on_row", row)
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        for method in self._overriding(name):
-            method(self, *arguments)
-
-    def _overriding(self, name: str) -> list[Callable[..., None]]:
-        base = getattr(Callback, name)
-        return [
-            getattr(callback, name)
-            for callback in self.callbacks
-            if getattr(type(callback), name, base) is not base
-        ]
-
     @property
     def _checkpoint(self) -> Checkpoint | None:
         return next((c for c in self.callbacks if isinstance(c, Checkpoint)), None)
@@ -491,17 +502,7 @@ class Trainer:
         Raises ValueError where there is no batch, TypeError for batches that are no pairs.
         """
         check_batches("evaluate", batches=batches)
-        sums = self._measured
-        sums.reset()
-        with own_modes(self.model):
-            self.model.eval()
-            for batch in batches:
-                inputs, target = split(batch, self.device, "evaluate")
-                sums.add(samples_of(inputs, target), self._measure(inputs, target))
-        found = sums.results()
-        if not found:
-            raise ValueError("[evaluate] batches gave no batch")
-        return found
+        return measure_batches(self.model, self._measure, self._measured, batches, self.device)
 
     def predict(self, batches: Any) -> np.ndarray:
         """The outputs for inputs, or for all batches one after the other, in eval mode.
@@ -525,21 +526,7 @@ class Trainer:
         if isinstance(batches, (Tensor, np.ndarray)):
             batches = [(batches, None)]
         check_batches("predict", batches=batches)
-        outputs = []
-        with own_modes(self.model):
-            self.model.eval()
-            for batch in batches:
-                is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-                inputs, _ = split(batch if is_pair else (batch, None), self.device, "predict")
-                output = self._forward(inputs)
-                if not isinstance(output, Tensor):
-                    raise TypeError(
-                        f"[predict] the model must return one Tensor, got {type(output).__name__}"
-                    )
-                outputs.append(np.asarray(output))
-        if not outputs:
-            raise ValueError("[predict] batches gave no batch")
-        return np.concatenate(outputs)
+        return predict_batches(self.model, self._forward, batches, self.device)
 
     def step_cost(self) -> Cost | None:
         """The work of the compiled step for the last batch; None where it is not compiled."""
@@ -593,14 +580,3 @@ class Trainer:
             self.run, self._is_new_run = source, False
         self._resumed = state["data"], state["random"]
         self._resumed_at = self.progress.step
-
-
-@contextmanager
-def own_modes(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module is in the mode, train or eval, that it was in before."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -62,8 +62,9 @@ class TextSamples(Callback):
             self._write(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Write the last sample."""
-        self._write(trainer)
+        """Write the last sample, unless an error has ended training."""
+        if trainer.error is None:
+            self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
         model = trainer.model

@@ -60,10 +60,14 @@ class Callback:
         """Called when a checkpoint is complete and on the disk."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Called when training has ended, unless by an error."""
+        """Called last, however training has ended; `trainer.error` is the error, if one has.
+
+        The last checkpoint is on the disk by then. It is called where `on_fit_start` has returned,
+        even if other callbacks fail.
+        """
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """Called with the error that ends training."""
+        """Called with the error that ends training, before `on_fit_end`."""
 
     def state_dict(self) -> Json:
         """What a checkpoint keeps of the callback."""

@@ -27,7 +27,8 @@ class BestModel(Callback):
     higher_is_better : bool, optional
         The metric's own by default; lower is better for the loss.
     restore : bool, default True
-        Whether the model has the best weights once training has ended; otherwise `load` does that.
+        Whether the model has the best weights once training has ended, unless by an error;
+        otherwise `load` does that.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class BestModel(Callback):
             self.weights = {name: copy_of(x) for name, x in trainer.model.state_dict().items()}
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        if self.restore and self.weights:
+        if self.restore and self.weights and trainer.error is None:
             self.load(trainer)
 
     def load(self, trainer: Trainer) -> None:

@@ -31,8 +31,8 @@ class EMA(Callback):
     decay : float, default 0.999
         About 1 / (1 - decay) steps are averaged; a short run needs a smaller one.
     keep : bool, default True
-        Whether the model has the averages once training has ended. With `BestModel`, which comes
-        before in the list of callbacks, False.
+        Whether the model has the averages once training has ended, unless by an error. With
+        `BestModel`, which comes before in the list of callbacks, False.
 
     Attributes
     ----------
@@ -111,13 +111,10 @@ class EMA(Callback):
         """Give the model its own weights back."""
         self._put_back()
 
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """Give the model its own weights back, if it has the averages."""
-        self._put_back()
-
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Give the model the averages to keep."""
-        if self.keep and self.averages:
+        """Give the model the averages to keep; after an error its own weights."""
+        self._put_back()
+        if self.keep and self.averages and trainer.error is None:
             replace(self._weights, self.averages)
 
     def state_dict(self) -> Json:

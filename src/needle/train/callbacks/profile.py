@@ -82,14 +82,7 @@ class Profile(Callback):
             self._running.step()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """End a recording that has fewer steps."""
-        self._stop()
-
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """End the recording, which shows what came before the error."""
-        self._stop()
-
-    def _stop(self) -> None:
+        """End a recording that has fewer steps; it shows what came before an error."""
         if self._running is not None:
             self._running.stop()
         self._running = None

@@ -119,10 +119,6 @@ class StopAtNaN(Callback):
         """Let go of batches and weights."""
         self._forget()
 
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """Let go of batches and weights."""
-        self._forget()
-
     def _look(self, trainer: Trainer) -> None:
         steps, self._steps = self._steps, []
         if not steps:

@@ -67,12 +67,6 @@ class TensorBoard(Callback):
         self.writer.flush()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        self._close()
-
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
         if self.writer is not None:
             self.writer.close()
             self.writer = None

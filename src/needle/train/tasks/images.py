@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,8 @@ VALIDATION_FOLDERS = ("val", "valid", "validation", "test")
 
 def digits(folder: Path, state: Json | None) -> Task:
     """The digits that come with needle; a fifth of them, always the same, is for validation."""
-    train = data.DigitsDataset(train=True, transforms=[_channels_first])
-    held_out = data.DigitsDataset(train=False, transforms=[_channels_first])
+    train = ChannelsFirst(data.DigitsDataset(train=True))
+    held_out = ChannelsFirst(data.DigitsDataset(train=False))
     title = f"{len(train):,} + {len(held_out):,} handwritten digits of 8×8 pixels"
     return _classification("digits", title, train, held_out, DIGITS)
 
@@ -31,8 +32,8 @@ def digits(folder: Path, state: Json | None) -> Task:
 def mnist(folder: Path, state: Json | None, crop: int = 2) -> Task:
     """MNIST from its four files, shifted by up to `crop` pixels for training; tested on its own."""
     shifted = [data.RandomCrop(crop)] if crop else []
-    train = data.mnist(folder, train=True, transforms=[*shifted, _channels_first])
-    test = data.mnist(folder, train=False, transforms=[_channels_first])
+    train = ChannelsFirst(data.mnist(folder, train=True, transforms=shifted))
+    test = ChannelsFirst(data.mnist(folder, train=False))
     title = f"MNIST: {_part(len(train), 60_000, 'training')} and {_part(len(test), 10_000, 'test')}"
     return _classification("mnist", f"{title} digits", train, test, DIGITS)
 
@@ -146,12 +147,35 @@ def _held_out(labels: np.ndarray, part: float) -> np.ndarray:
     return chosen
 
 
-def _channels_first(image: np.ndarray) -> np.ndarray:
-    """H×W×C → C×H×W, as every model of images takes it."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
+class ChannelsFirst(data.Dataset):
+    """Images …×H×W×C of another data set as …×C×H×W, a batch at a time.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its items are (image, label), and it takes arrays of indices.
+    """
+
+    takes_index_arrays = True
+
+    def __init__(self, dataset: data.Dataset) -> None:
+        super().__init__()
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, Any]:
+        images, labels = self.dataset[index]
+        return channels_first(images), labels
+
+
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """…×H×W×C → …×C×H×W, as every model of images takes them."""
+    return np.ascontiguousarray(np.moveaxis(images, -1, -3))
 
 
 def scaled(image: np.ndarray) -> np.ndarray:
     """H×W×3 in [0, 1] → 3×H×W, of about mean 0 and deviation 1."""
     scaled = (image - np.float32(0.45)) / np.float32(0.25)
-    return _channels_first(scaled.astype(np.float32, copy=False))
+    return channels_first(scaled.astype(np.float32, copy=False))
