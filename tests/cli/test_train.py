@@ -206,3 +206,57 @@ def test_the_bar_fits(width, monkeypatch):
     if width == 120:
         for words in ("lr 0.00099", "2,048 MiB"):
             assert words in text
+
+
+@pytest.mark.parametrize("shown", [[], ["--json"]])
+def test_a_training_outlives_its_readers(here, shown):
+    """`needle train … | head -1`: nobody reads any more, and the run comes to its end."""
+    command = [
+        sys.executable,
+        "-m",
+        "needle.cli",
+        "train",
+        "digits",
+        "--epochs",
+        "3",
+        *FAST,
+        *shown,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert (process.returncode, said) == (0, "")
+    status = json.loads((here / "runs" / "digits" / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("finished", 42)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return {}['x']", "KeyError: 'x' (own_models.py, line 2)"),
+        ("syntax error", "SyntaxError: invalid syntax (own_models.py, line 2)"),
+        ("import needle.nn as nn; return nn.Linear(64, 10)", "[linear]"),
+        ("import needle.nn as nn; return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
+         "must have the shape (359, 10), a score for each class, got (359, 7)"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_model_are_told_before_there_is_a_run(here, monkeypatch, body, words):
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    monkeypatch.syspath_prepend(str(here))
+    (here / "own_models.py").write_text(f"def net(num_classes):\n    {body}\n")
+    done = needle("train", "digits", "--model", "own_models:net", *FAST)
+    assert (done.exit_code, words in done.output) == (1, True), done.output
+    assert len(done.output.splitlines()) == 1
+    assert not list((here / "runs").glob("*"))
+
+
+def test_few_data_get_smaller_batches(here):
+    rows = "\n".join(f"{i},{2 * i}" for i in range(50))
+    (here / "few.csv").write_text(f"a,b\n{rows}\n")
+    done = needle("train", "csv", "few.csv", "--target", "b", "--epochs", "1", *FAST)
+    assert (done.exit_code, "step 5/5" in done.output) == (0, True), done.output
+    done = needle("train", "csv", "few.csv", "--target", "b", "--batch-size", "64", *FAST)
+    assert (done.exit_code, "give a smaller --batch-size" in done.output) == (1, True)

@@ -111,6 +111,9 @@ def test_images_in_folders(folder):
         load_task(resolve("images", paths=[root / "split"]))
     with pytest.raises(OSError, match="no file or folder"):
         load_task(resolve("images", paths=[root / "nowhere"]))
+    add("alone/cat", sizes)
+    with pytest.raises(ValueError, match="two classes or more, found only 'cat'"):
+        load_task(resolve("images", paths=[root / "alone"]))
 
 
 ROWS = [f"{i / 7:.2f},{'red' if i % 3 else 'blue'},{i % 5 or ''},{i % 2}" for i in range(40)]

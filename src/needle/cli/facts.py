@@ -56,6 +56,11 @@ def best(record: Record) -> str:
     return f"{named}{number(value)} at {step:,}"
 
 
+def counted(count: int, what: str) -> str:
+    """ "1 thread", "2 threads"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as 0:07, 12:34 or 1:02:03."""
     if seconds is None or not 0 <= seconds < 1e9:

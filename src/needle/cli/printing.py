@@ -8,14 +8,55 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import TextColumn
 from rich.text import Text
 
-console = Console()
+
+class _Console(Console):
+    """A console whose reader may go away; see `outlives_its_readers`."""
+
+    may_be_lost = False
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As rich prints; what cannot be written is dropped, if it may be."""
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            _lost(error)
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from now on; and end the command, if it has nothing else to do."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            if not _Console.may_be_lost:
+                raise
+
+
+def _lost(error: OSError) -> None:
+    """End the command, whose output cannot be written, if it has nothing else to do."""
+    if not _Console.may_be_lost:
+        raise SystemExit(f"needle: the output cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def outlives_its_readers() -> Iterator[None]:
+    """Within it, the command goes on where what it prints cannot be written: the pipe is closed,
+    the disk is full. A training of days is worth more than its log."""
+    _Console.may_be_lost = True
+    try:
+        yield
+    finally:
+        _Console.may_be_lost = False
+
+
+console = _Console()
 
 # Characters that turn the direction of what follows: a name could show as another.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -47,7 +88,7 @@ def show(text: Text) -> None:
 def complain(message: object) -> None:
     """An error, on stderr."""
     text = Text.assemble(("needle:", "red"), " ", visible(message))
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    _Console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def show_table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> None:
@@ -61,8 +102,13 @@ def show_table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> 
 
 def write(text: str) -> None:
     """A piece of a text that the program makes: exact in a file or a pipe."""
-    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()
+    except OSError as error:
+        _lost(error)
 
 
 def text_column(template: str) -> TextColumn:

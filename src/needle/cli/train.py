@@ -35,6 +35,7 @@ from ..train import (
     read_config,
     resolve,
     train_batches,
+    with_fitting_batches,
 )  # fmt: skip
 from ..train.config import parse_setting
 from ..train.records import find_runs, read_record
@@ -42,8 +43,8 @@ from ..train.tasks import TASKS, task_kind
 from .dry_run import show_dry_run
 from .durations import seconds_of
 from .errors import one_line_errors
-from .facts import duration, find_run
-from .printing import complain, say
+from .facts import counted, duration, find_run
+from .printing import complain, outlives_its_readers, say
 from .progress import download_progress
 from .training_progress import event, measure, reporter
 
@@ -243,7 +244,7 @@ def train(
         config_found = resolve(
             task, model=model, paths=paths or [], changes=changes, argv=sys.argv[1:]
         )
-        _start(config_found, out, show, dry_run)
+        _start(config_found, out, show, dry_run, "training.batch_size" not in changes)
 
 
 class _Output:
@@ -263,13 +264,16 @@ class _Output:
             event(facts)
 
 
-def _start(config: Config, out: Path, show: _Output, dry_run: bool) -> None:
-    """Train a new run, or only say what would be done."""
+def _start(config: Config, out: Path, show: _Output, dry_run: bool, may_shrink: bool) -> None:
+    """Train a new run, or only say what would be done; `may_shrink`: with smaller batches where the
+    data are few."""
     _use_machine(config)
     if not dry_run:
         _check_out(out)
     task = _data(config)
     config = completed(config, task)
+    if may_shrink:
+        config = with_fitting_batches(config, task)
     if dry_run:
         show_dry_run(config, task)
         return
@@ -297,6 +301,7 @@ def _resume(folder: Path, changes: Mapping[str, Any], show: _Output) -> None:
     _run(config, task, run, show, resumed=state is not None)
 
 
+@outlives_its_readers()
 def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: bool) -> None:
     config = replace(config, run=replace(config.run, name=run.name))
     report = reporter(task.unit, config.training.time, show.as_json, show.quiet)
@@ -316,8 +321,8 @@ def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: boo
     if resumed and not trainer.results:
         show.say(f"it is complete ({trainer.reason}); --epochs, --steps or --time make it longer")
         return
-    _picture(run, show)
     _say_result(config, task, trainer, run, show)
+    _picture(run, show)
 
 
 def _say_what(config: Config, task: Task, trainer: Trainer, run: RunFolder, show: _Output) -> None:
@@ -325,7 +330,7 @@ def _say_what(config: Config, task: Task, trainer: Trainer, run: RunFolder, show
     show.say(
         f"{config.model['name']} on {task.title}\n"
         f"{task.train_size:,} training and {task.validation_size:,} validation {task.unit}, "
-        f"{parameters:,} parameters, {config.run.device}, {config.run.threads} threads"
+        f"{parameters:,} parameters, {config.run.device}, {counted(config.run.threads, 'thread')}"
     )
     went_on = f", goes on at step {trainer.progress.step:,}" if trainer.progress.step else ""
     show.say(f"run: {run.path}{went_on}")

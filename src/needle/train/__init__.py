@@ -7,7 +7,15 @@ from .history import History
 from .metrics import Metric
 from .progress import Progress
 from .run import RUNS, RunFolder, RunInUse, RunRecord, read_run
-from .session import LoadedRun, build_model, limits, load_run, make_trainer, train_batches
+from .session import (
+    LoadedRun,
+    build_model,
+    limits,
+    load_run,
+    make_trainer,
+    train_batches,
+    with_fitting_batches,
+)
 from .settings import Schedule, Settings, Training
 from .signals import Interrupted, Terminated
 from .tasks import TASKS, NextToken, Task
@@ -48,4 +56,5 @@ __all__ = [
     "read_run",
     "resolve",
     "train_batches",
+    "with_fitting_batches",
 ]

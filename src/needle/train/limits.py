@@ -25,7 +25,11 @@ class Limits:
     def reached(self, progress: Progress) -> str | None:
         """The limit that is reached, in words."""
         if progress.epoch >= self.epochs:
-            return f"{self.epochs} epochs are done"
+            return _done(self.epochs, "epoch")
         if progress.step >= self.steps:
-            return f"{self.steps} steps are done"
+            return _done(self.steps, "step")
         return f"{self.seconds:g} s are over" if progress.seconds >= self.seconds else None
+
+
+def _done(count: float, what: str) -> str:
+    return f"{count:,} {what} is done" if count == 1 else f"{count:,} {what}s are done"

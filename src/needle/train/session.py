@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import nn, optim
+from ..autograd import no_grad
 from ..random import manual_seed
 from ..typing import Json
 from .callbacks import EMA, Callback, Checkpoint, ConfusionFile, CSVLog, StopAtNaN, TensorBoard
@@ -18,11 +19,13 @@ from .layout import check_fit
 from .metrics import Confusion
 from .run import RunFolder
 from .settings import Training
-from .tasks import Batches, Task, is_in_current_folder, make_model
+from .steps import call, samples_of, split
+from .tasks import Batches, Task, errors_named, is_in_current_folder, make_model
 from .trainer import Trainer
 from .written import TaskState, TextSamples
 
 MOST_CLASSES = 100  # that a confusion matrix is kept of
+LEAST_STEPS = 4  # of an epoch, where the size of a batch is needle's choice
 
 
 def build_model(config: Config) -> nn.Module:
@@ -69,7 +72,8 @@ def make_trainer(
     Raises
     ------
     ValueError
-        If a batch is larger than the data, or settings contradict each other.
+        If a batch is larger than the data, settings contradict each other, or a model of one's own
+        does not take the data.
 
     Examples
     --------
@@ -101,7 +105,25 @@ def make_trainer(
     )  # fmt: skip
     clock.trainer = trainer
     trainer.config = config.to_dict()
+    if ":" in config.model["name"]:
+        _try(trainer, task, config.model["name"])
     return trainer
+
+
+def with_fitting_batches(config: Config, task: Task) -> Config:
+    """The configuration with a smaller batch where the data are few: an epoch has some steps.
+
+    Examples
+    --------
+    >>> from needle.train import load_task, resolve, with_fitting_batches
+    >>> config = resolve("digits", changes={"training.batch_size": 1000})
+    >>> with_fitting_batches(config, load_task(config)).training.batch_size
+    250
+    """
+    size = config.training.batch_size
+    while size > 1 and len(task.train(size, 0)) < LEAST_STEPS:  # type: ignore[arg-type]
+        size //= 2
+    return replace(config, training=replace(config.training, batch_size=size))
 
 
 def train_batches(config: Config, task: Task) -> Batches:
@@ -246,6 +268,24 @@ def _check_batches(training: Training, task: Task) -> None:
             f"[train] a batch of {training.batch_size:,} is larger than the data, "
             f"{task.train_size:,} {task.unit}: give a smaller --batch-size"
         )
+
+
+def _try(trainer: Trainer, task: Task, name: str) -> None:
+    """Measure one batch with a model of one's own, eagerly: its mistakes are told at once."""
+    inputs, target = split(next(iter(task.validation)), trainer.device, name)
+    training = trainer.model.training
+    trainer.model.eval()
+    with errors_named(name), no_grad():
+        output = call(trainer.model, inputs)
+    expected = (samples_of(inputs, target), len(task.classes or ()))
+    if task.classes and output.shape != expected:
+        raise ValueError(
+            f"[model] {name}: the output must have the shape {expected}, a score for each class, "
+            f"got {output.shape}"
+        )
+    with errors_named(name), no_grad():
+        trainer.criterion(output, target)
+    trainer.model.train(training)
 
 
 def _loss(task: Task, smoothing: float) -> Any:

@@ -111,6 +111,8 @@ def _read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
         return _pixels(Image, content, size)
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
         reason = str(error).replace("\n", " ") or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):  # its message names a buffer
+            reason = "it has no format that Pillow knows"
         raise ValueError(
             f"[ImageFolder] {os.fspath(path)!r}: expected an image, but it cannot be read: {reason}"
         ) from None

@@ -79,6 +79,11 @@ def images(
     assert isinstance(train, data.ImageFolder)
     assert isinstance(held_out, data.ImageFolder)
     classes = tuple(train.classes)
+    if len(classes) < 2:
+        raise ValueError(
+            f"[images] {str(train_root)!r} must hold a folder for each of two classes or more, "
+            f"found only {classes[0]!r}"
+        )
     if tuple(held_out.classes) != classes:
         differing = sorted(set(classes) ^ set(held_out.classes))
         raise ValueError(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from ..options import check_options, options_of, takes_any_option, unknown
 from .text import NextToken
 
 Maker = Callable[..., nn.Module]
+_NEEDLE = Path(nn.__file__).parents[1]
 
 
 def _mlp_resnet(
@@ -81,8 +85,8 @@ def find_model(name: str) -> Maker:
         function = importlib.import_module(module_name)
         for part in function_name.split("."):
             function = getattr(function, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"[model] {name!r} cannot be had: {error}") from None
+    except Exception as error:
+        raise ValueError(f"[model] {name!r} cannot be had: {described(error)}") from error
     if not callable(function):
         raise ValueError(f"[model] {name!r} must be a function that returns a model")
     return function
@@ -120,12 +124,44 @@ def model_options(name: str, given: Mapping[str, Any], of_data: Mapping[str, Any
 
 def make_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A freshly drawn model. Raises ValueError or TypeError for options that make none."""
-    model = find_model(name)(**options)
+    maker = find_model(name)
+    with errors_named(name):
+        model = maker(**options)
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"[model] {name} must return a needle.nn.Module, got {type(model).__name__}"
         )
     return model
+
+
+@contextmanager
+def errors_named(name: str) -> Iterator[None]:
+    """An error in a model of the user's own is a ValueError that says where it is."""
+    try:
+        yield
+    except Exception as error:
+        if name in MODELS:
+            raise
+        raise ValueError(f"[model] {name}: {described(error)}") from error
+
+
+def described(error: Exception) -> str:
+    """An error in one line, with the line of the user's code that it came from."""
+    said = " ".join(str(error).split())
+    if not isinstance(error, ValueError) or not said.startswith("["):
+        said = f"{type(error).__name__}: {said}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    return f"{said} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else said
+
+
+def _is_library(file: str) -> bool:
+    """Whether a file is needle's or Python's, and not the user's."""
+    path = Path(file)
+    folders = (_NEEDLE, Path(os.__file__).parent)
+    return file.startswith("<") or "site-packages" in path.parts or any(
+        path.is_relative_to(folder) for folder in folders
+    )  # fmt: skip
 
 
 def _optional(maker: Maker) -> set[str]:

@@ -147,11 +147,15 @@ def _language(
 ) -> Task:
     train_ids, held_out_ids = tokenizer.encode(train), tokenizer.encode(held_out)
     unit = "characters" if isinstance(tokenizer, data.CharTokenizer) else "tokens"
-    if min(len(train_ids), len(held_out_ids)) <= length:
+    if (shortest := min(len(train_ids), len(held_out_ids))) <= length:
         raise ValueError(
             f"[{name}] the text is too short: {len(train_ids):,} {unit} to train on and "
-            f"{len(held_out_ids):,} for validation, but a window has {length} + 1; give more text "
-            "or a smaller data.length"
+            f"{len(held_out_ids):,} for validation, but a window has {length} + 1; give more text"
+            + (
+                f", or windows of at most {shortest - 1}: --set data.length=…"
+                if shortest > 1
+                else ""
+            )
         )
 
     def batches(batch_size: int, workers: int) -> Batches:
