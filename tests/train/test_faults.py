@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import shutil
@@ -27,11 +28,13 @@ from needle.train import (
     RunFolder,
     Terminated,
     Trainer,
+    callbacks,
     checkpoints,
     find_checkpoint,
     read_checkpoint,
 )
 from needle.train import run as run_module
+from needle.train.metrics import Confusion
 
 BATCHES = [(ndl.tensor([[1.0, 2.0]]), ndl.tensor([[1.0]]))] * 4
 
@@ -173,6 +176,33 @@ def test_a_full_disk_is_a_warning_and_the_checkpoint_before_stays(
     assert find_checkpoint(run).name == "step-4.safetensors"
 
 
+def test_what_could_not_be_written_is_not_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    saving = Checkpoint(best="train/loss", keep=1)
+
+    def fill() -> None:
+        saving.finish(mine)
+        monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
+
+    def free() -> None:  # and from now on the loss grows
+        saving.finish(mine)
+        monkeypatch.undo()
+        mine.optimizer.lr = 100.0
+
+    mine = trainer(run.path, callbacks=[At(5, fill), At(9, free), saving])
+    with pytest.warns(CheckpointWarning):
+        mine.fit(BATCHES, epochs=5)
+    losses = {row["step"]: row["loss"] for row in mine.history.train}
+    assert min(losses, key=lambda step: losses[step]) == 8
+    assert saving.step == 4
+    assert run.best.resolve() == run.checkpoint(4)
+    assert [path.name for path in run.checkpoint_files()] == [
+        "step-4.safetensors", "step-20.safetensors"
+    ]  # fmt: skip
+
+
 def test_on_error_stop_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill = At(5, lambda: monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC)))
     mine = trainer(tmp_path / "run", callbacks=[fill, Checkpoint(on_error="stop")])
@@ -203,6 +233,39 @@ def test_a_file_in_the_folders_place_is_a_warning(tmp_path: Path) -> None:
     with pytest.warns(CheckpointWarning, match="training goes on"):
         mine.fit(BATCHES, epochs=2)
     assert mine.progress.step == 8
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_files_for_looking_at_a_run_never_end_it(tmp_path: Path, comes_back: bool) -> None:
+    run = RunFolder(tmp_path / "run")
+
+    def replace() -> None:
+        run.path.rename(tmp_path / "gone")
+        run.path.write_text("in the way")
+
+    logs = [
+        At(6, replace), At(10, run.path.unlink if comes_back else lambda: None),
+        callbacks.GradientStatistics(0.0), callbacks.CSVLog(), callbacks.TensorBoard(),
+        callbacks.ConfusionFile(),
+    ]  # fmt: skip
+    model = nn.Linear(2, 2)
+    mine = Trainer(
+        model, optim.Adam(model.parameters(), lr=0.1), nn.SoftmaxLoss(), run=run.path,
+        callbacks=logs, log_every=1, metrics={"confusion": Confusion(2)}, compiled=False,
+    )  # fmt: skip
+    batches = [(ndl.tensor([[1.0, 2.0]]), ndl.tensor([0]))] * 4
+    with pytest.warns(CheckpointWarning) as told:
+        mine.fit(batches, batches, epochs=4)
+    assert mine.progress.step == 16
+    subjects = [str(warning.message).partition("]")[0] for warning in told]
+    assert all(subjects.count(name) == 1 for name in ("[CSVLog", "[TensorBoard", "[ConfusionFile"))
+    if comes_back:
+        with run.metrics_csv.open() as file:
+            assert [int(row["step"]) for row in csv.DictReader(file)] == [
+                row["step"] for row in mine.history.rows
+            ]
+        assert len(list(run.tensorboard.iterdir())) == 1
+        assert run.confusion.exists()
 
 
 # ---- files --------------------------------------------------------------------------------------

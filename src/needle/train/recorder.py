@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..backend_ndarray import get_num_threads, simd_level
 from ..backend_selection import default_device
 from ..typing import Json
-from .checkpoints import CheckpointWarning
 from .run import RunFolder
+from .tolerance import Tolerance
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -30,7 +29,7 @@ class Recorder:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._run: RunFolder | None = None
-        self._has_failed = False
+        self._tolerance = Tolerance("[Trainer] measurements")
         self._is_whole = True  # whether the file has all rows so far
         self._next_row = self._next_status = math.inf
         self._row_began = 0.0
@@ -120,7 +119,8 @@ class Recorder:
         self._trainer.history.rows.append(row)
         self._trainer.notify_row(row)
         if self._run is not None:
-            self._try(self._write_rows)
+            with self._tolerance.writing():
+                self._write_rows()
         self.status("running")
 
     def _write_rows(self) -> None:
@@ -157,24 +157,12 @@ class Recorder:
             "row": rows[-1] if rows else None,
             "best": trainer.best_so_far(),
         }
-        self._try(lambda: run.write_status(status))
+        with self._tolerance.writing():
+            run.write_status(status)
 
     def end(self, state: str, message: str) -> None:
         """Write the last status."""
         self.status(state, message, force=True)
-
-    def _try(self, write: Callable[[], Any]) -> None:
-        try:
-            write()
-            self._has_failed = False
-        except OSError as error:
-            if not self._has_failed:
-                self._has_failed = True
-                warnings.warn(
-                    f"[Trainer] measurements cannot be written: {error}; training goes on",
-                    CheckpointWarning,
-                    stacklevel=2,
-                )
 
 
 def resident_bytes() -> int | None:

@@ -12,6 +12,7 @@ from ..models import generate
 from ..typing import Json
 from .callbacks import Callback
 from .tasks import NextToken, tokenizer_of
+from .tolerance import Tolerance
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -51,6 +52,7 @@ class TextSamples(Callback):
     def __init__(self, state: Json) -> None:
         self.tokenizer = tokenizer_of(state)
         self._due = 0.0
+        self._tolerance = Tolerance("[TextSamples] a sample of text")
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Begin to wait."""
@@ -83,7 +85,6 @@ class TextSamples(Callback):
             model.train(was_training)
             np.random.set_state(before)
         path = trainer.run.samples / f"step-{trainer.progress.step}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
+        with self._tolerance.writing(), written_whole(path) as file:
             file.write(self.tokenizer.decode(ids).encode("utf-8", "replace"))
         self._due = time.monotonic() + SECONDS

@@ -68,6 +68,7 @@ class Checkpoint(Callback):
         self.every_seconds, self.every_epochs = every_seconds, every_epochs
         self.keep, self.best, self._on_error = keep, best, on_error
         self._watched = None if best is None else Watched("Checkpoint", best, argument="best")
+        self._best_saved = self._best_in_writing = self.state_dict()
         self._writer: Writer | None = None
         self._due = math.inf
         self._wanted = False
@@ -128,7 +129,7 @@ class Checkpoint(Callback):
         self._tell(trainer)
         self._wanted = False
         self._wait_again()
-        writer.best = self.step
+        writer.best, self._best_in_writing = self.step, self.state_dict()
         writer.write(trainer.progress.step, trainer.state_dict())
         if wait:
             self.finish(trainer)
@@ -146,12 +147,15 @@ class Checkpoint(Callback):
         if isinstance(result, Exception):
             if self._on_error == "stop" or not isinstance(result, OSError):
                 raise result
+            if self.state_dict() == self._best_in_writing:
+                self._set_best(self._best_saved)  # what is not on the disk is not the best
             warnings.warn(
                 f"[Checkpoint] cannot be written: {result}; the one before stays, training goes on",
                 CheckpointWarning,
                 stacklevel=2,
             )
         elif result is not None:
+            self._best_saved = self._best_in_writing
             trainer.notify_checkpoint(result)
 
     def state_dict(self) -> Json:
@@ -160,6 +164,10 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: Json) -> None:
         """Go on from a `state_dict`."""
+        self._set_best(state)
+        self._best_saved = self.state_dict()
+
+    def _set_best(self, state: Json) -> None:
         if self._watched is not None:
             self._watched.best, self._watched.step = state["value"], state["step"]
 

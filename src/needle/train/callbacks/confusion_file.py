@@ -9,6 +9,7 @@ import numpy as np
 
 from ...typing import Json
 from ..evaluation import write_confusion
+from ..tolerance import Tolerance
 from .base import Callback
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ class ConfusionFile(Callback):
         self, classes: Sequence[str] | None = None, data: str = "", metric: str = "confusion"
     ) -> None:
         self.classes, self.data, self.metric = classes, data, metric
+        self._tolerance = Tolerance("[ConfusionFile] the confusion matrix")
 
     def on_validation_end(self, trainer: Trainer, row: Json) -> None:
         """Write the matrix that was just measured."""
         matrix = trainer.results.get(self.metric)
         if trainer.run is not None and isinstance(matrix, np.ndarray) and matrix.ndim == 2:
-            write_confusion(trainer.run, matrix, self.classes, trainer.progress.step, self.data)
+            with self._tolerance.writing():
+                write_confusion(trainer.run, matrix, self.classes, trainer.progress.step, self.data)

@@ -12,6 +12,7 @@ from ...autograd import Tensor, no_grad
 from ...init import zeros
 from ...ops import stack
 from ...typing import Json
+from ..tolerance import Tolerance
 from .base import Callback
 from .tensorboard import writer_of
 
@@ -46,6 +47,7 @@ class GradientStatistics(Callback):
     def __init__(self, histogram_seconds: float | None = 60.0) -> None:
         self.histogram_seconds = histogram_seconds
         self._histograms_at = -math.inf
+        self._tolerance = Tolerance("[GradientStatistics] histograms")
         self._squares: Tensor | None = None  # of the gradients' norms, one a group
         self._before: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
@@ -78,7 +80,8 @@ class GradientStatistics(Callback):
             seconds = trainer.progress.seconds
             if seconds - self._histograms_at >= self.histogram_seconds:
                 self._histograms_at = seconds
-                self._write_histograms(trainer, row)
+                with self._tolerance.writing():
+                    self._write_histograms(trainer, row)
 
     def _write_histograms(self, trainer: Trainer, row: Json) -> None:
         writer = writer_of(trainer)

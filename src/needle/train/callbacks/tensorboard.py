@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...typing import Json
 from ...utils.tensorboard import SummaryWriter
+from ..tolerance import Tolerance
 from .base import Callback
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class TensorBoard(Callback):
 
     needle writes the files itself; to look at them, install `tensorboard` and call
     `tensorboard --logdir runs`. A curve is called as "loss/train" and "loss/validation". A resumed
-    run begins a new file that says from which step on TensorBoard forgets the old ones.
+    run begins a new file that says from which step on TensorBoard forgets the old ones. Where the
+    events can no longer be written, that is a warning; once they can, they are all there.
 
     Parameters
     ----------
@@ -31,14 +34,15 @@ class TensorBoard(Callback):
     Attributes
     ----------
     writer : SummaryWriter or None
-        While training, for what your own callbacks write: images, texts, histograms.
+        While training, for what your own callbacks write: images, texts, histograms. None where
+        the last row could not be written.
 
     Raises
     ------
     ValueError
         If there is neither a folder nor a run (when training starts).
     OSError
-        If the folder cannot be written.
+        If the folder cannot be written when training starts.
 
     Examples
     --------
@@ -50,6 +54,8 @@ class TensorBoard(Callback):
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = None if folder is None else Path(os.fsdecode(folder))
         self.writer: SummaryWriter | None = None
+        self._unwritten: list[Json] = []
+        self._tolerance = Tolerance("[TensorBoard] events")
 
     def on_fit_start(self, trainer: Trainer) -> None:
         if self.folder is None:
@@ -60,15 +66,33 @@ class TensorBoard(Callback):
         self.writer = SummaryWriter(self.folder, purge_step=step + 1 if step else None)
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
-        assert self.writer is not None
-        for key, value in row.items():
-            if key not in PLACES and isinstance(value, (int, float)):
-                self.writer.add_scalar(f"{key}/{row['split']}", value, row["step"])
+        self._unwritten.append(row)
+        with self._tolerance.writing():
+            try:
+                self._write()
+            except OSError:
+                self._close()  # a file that broke off ends there; the next one begins with the row
+                raise
+
+    def _write(self) -> None:
+        assert self.folder is not None
+        if self.writer is None or not self.writer.path.exists():
+            self._close()
+            self.writer = SummaryWriter(self.folder)
+        for row in self._unwritten:
+            for key, value in row.items():
+                if key not in PLACES and isinstance(value, (int, float)):
+                    self.writer.add_scalar(f"{key}/{row['split']}", value, row["step"])
         self.writer.flush()
+        self._unwritten.clear()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.writer is not None:
-            self.writer.close()
+            with suppress(OSError):
+                self.writer.close()
+            with suppress(OSError):
+                if not self.writer.path.stat().st_size:  # a full disk took nothing of it
+                    self.writer.path.unlink()
             self.writer = None
 
 

@@ -94,6 +94,11 @@ class SummaryWriter:
     def _add(self, value: bytes, step: int | None, walltime: float | None) -> None:
         self._write(content(5, value), step, walltime)
 
+    @property
+    def path(self) -> Path:
+        """The file that events are written to."""
+        return Path(self._file.name)
+
     def get_logdir(self) -> str:
         """The folder of the file."""
         return self.log_dir
