@@ -87,6 +87,9 @@ class TensorBoard(Callback):
         self._unwritten.clear()
 
     def on_fit_end(self, trainer: Trainer) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self.writer is not None:
             with suppress(OSError):
                 self.writer.close()
