@@ -16,7 +16,7 @@ from soak import Trained, main, samples
 
 import needle as ndl
 from needle import data
-from needle.train import Callback, Checkpoint, Trainer, read_checkpoint, read_run
+from needle.train import Callback, Checkpoint, RunFolder, Trainer, read_checkpoint
 
 DAY = 86_400.0
 
@@ -60,7 +60,7 @@ def test(short: bool) -> Iterator[str]:
         assert seconds == sorted(seconds), "the seconds of the rows go back"
         assert 0 < seconds[-1] < 600, f"training took {seconds[-1]} s"
         assert len(clock.saved) >= 3, f"there are {len(clock.saved)} checkpoints"
-        assert read_run(folder / "run").state == "finished"
+        assert RunFolder(folder / "run").state() == "finished"
         assert read_checkpoint(folder / "run")["progress"]["step"] == steps
         yield (
             f"{steps:,} steps, the clock set back half-way: {len(clock.saved)} checkpoints, "

@@ -404,10 +404,9 @@ def test_what_a_compiled_function_appends() -> None:
 # ---- PyTorch's objects --------------------------------------------------------------------------
 
 
-def test_objects_of_torch(tmp_path: Path) -> None:
+def test_objects_of_torch() -> None:
     torch = pytest.importorskip("torch")
-    theirs, file = torch.nn.Linear(3, 3), tmp_path / "model.pt"
-    torch.save(theirs.state_dict(), file)
+    theirs = torch.nn.Linear(3, 3)
     t = torch.zeros(4, 3)
     for make, says in [
         (lambda: linear()(t), "got torch.Tensor: write ndl.tensor(x.detach().cpu())"),
@@ -424,8 +423,6 @@ def test_objects_of_torch(tmp_path: Path) -> None:
     ]:
         with pytest.raises(TypeError, match=re.escape(says)):
             make()
-    with pytest.raises(ValueError, match=r"is a file of torch\.save"):
-        ndl.io.load_checkpoint(file)
 
 
 # ---- what is no mistake -------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import needle as ndl
 from needle import nn, optim
 from needle.backend_ndarray.device_cuda import CudaDevice, CudaUnavailable, compiler
 from needle.backend_ndarray.device_cuda.driver import _SIGNATURES
-from needle.io import load_checkpoint, save_checkpoint
 
 from .conftest import forget_libraries
 
@@ -71,23 +69,13 @@ def test_a_model_and_its_optimizer_move(make, gpu):
 
 
 def save(file: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
-    """Weights and the optimizer's tensors in a file; its numbers in the description."""
-    state = optimizer.state_dict()["state"]
-    tensors, numbers = dict(model.state_dict()), {}
-    for i, entry in state.items():
-        for name, value in entry.items():
-            (tensors if isinstance(value, ndl.Tensor) else numbers)[f"optimizer {i} {name}"] = value
-    save_checkpoint(file, tensors, numbers)
+    ndl.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
 
 
 def load(file: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
-    tensors, numbers = load_checkpoint(file)
-    state: dict[int, dict[str, Any]] = defaultdict(dict)
-    for key in [key for key in tensors if key.startswith("optimizer ")] + list(numbers):
-        _, i, name = key.split()
-        state[int(i)][name] = numbers[key] if key in numbers else tensors.pop(key)
-    model.load_state_dict(tensors)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    state = ndl.load(file)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)

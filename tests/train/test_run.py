@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from needle.train import RunFolder, RunInUse, read_run
+from needle.train import RunFolder, RunInUse
 from needle.train import run as run_module
 from needle.train.toml import dumps
 
@@ -94,22 +94,18 @@ def test_rows_come_back_and_an_unfinished_line_is_left_out(tmp_path: Path) -> No
     with open(run.metrics, "a") as file:
         file.write('{"step": 3, "lo')
     run.write_status({"state": "finished", "row": {"loss": math.inf}})
-    record = read_run(run)
-    assert record.rows == [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "loss": None}]
-    assert record.state == "finished"
-    assert record.status["row"] == {"loss": None}
-    run.keep_rows(record.rows[:1])
-    assert run.rows() == record.rows[:1]
+    rows = run.rows()
+    assert rows == [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "loss": None}]
+    assert run.state() == "finished"
+    assert run.status()["row"] == {"loss": None}
+    run.keep_rows(rows[:1])
+    assert run.rows() == rows[:1]
 
 
-def test_read_run_says_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        read_run(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="is not the folder of a run"):
-        read_run(tmp_path)
+def test_damaged_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[run\n")
     with pytest.raises(ValueError, match=r"config\.toml"):
-        read_run(tmp_path)
+        RunFolder(tmp_path).config()
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:

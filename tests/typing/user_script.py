@@ -129,7 +129,7 @@ def main() -> None:
     x = ndl.Tensor(np.ones((4, 2), np.float32), device=ndl.cpu(), dtype="float32")
     with ndl.amp.autocast("bfloat16"):
         functions(x)
-    ndl.io.save_checkpoint("model.safetensors", net.state_dict(), {"model": "mine"})
+    ndl.save({"model": net.state_dict(), "name": "mine"}, "model.safetensors")
     text: ndl.models.GPT | None = None
     ndl.set_num_threads(1)
     print(text, [p.shape for p in net.parameters()])

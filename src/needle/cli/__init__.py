@@ -8,6 +8,8 @@ def main() -> None:
     """Run the command line. Without the extra `needle-dl[cli]`, say how to get it."""
     try:
         from .app import app
+    except KeyboardInterrupt:  # while Python reads the modules
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

@@ -170,7 +170,7 @@ def _load(file: IO[bytes], place: Place) -> Any:
             for name, held in found.tensors.items()
         }
     try:
-        tree = json.loads(described(found, FORMAT))
+        tree = json.loads(described(found))
         return Reader(found.tensors, place).value(tree)
     except RecursionError:
         raise ValueError("is damaged: its structure is nested too deeply") from None

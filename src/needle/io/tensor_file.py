@@ -27,6 +27,7 @@ CODES = {
 _CODE_OF = {dtype: code for code, dtype in CODES.items() if code != "BF16"}
 LONGEST_HEADER = 100_000_000  # bytes, as in other readers
 RESERVED = "__metadata__"  # the header's name for what is no tensor
+STRUCTURE = "structure"  # the name of the text in the metadata
 
 
 class Stored(NamedTuple):
@@ -56,12 +57,12 @@ def stored(array: HostArray) -> Stored | None:
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, Stored], form: str, text: str) -> None:
-    """Write tensors and a text that describes them, under the name `text_entry(form)`.
+    """Write tensors and a text that describes their structure.
 
     Raises ValueError where the names and the text together are longer than readers accept.
     """
     header: dict[str, object] = {
-        RESERVED: {"format": form, text_entry(form): text, "crc32": _checksum(tensors, text)}
+        RESERVED: {"format": form, STRUCTURE: text, "crc32": _checksum(tensors, text)}
     }
     # Readers map the bytes into memory, where wide numbers must begin at multiples of their width.
     order = sorted(tensors, key=lambda name: -tensors[name].bits.dtype.itemsize)
@@ -109,23 +110,17 @@ def read_tensors(file: IO[bytes]) -> TensorFile:
     return TensorFile(tensors, metadata)  # type: ignore[arg-type]
 
 
-def described(found: TensorFile, form: str) -> str:
+def described(found: TensorFile) -> str:
     """The text of a file that `write_tensors` wrote. Raises ValueError where it is damaged."""
-    entry = text_entry(form)
-    text = found.metadata.get(entry)
+    text = found.metadata.get(STRUCTURE)
     if text is None:
-        raise ValueError(f"is damaged: it has no {entry}")
-    if unknown := found.metadata.keys() - {"format", entry, "crc32"}:
+        raise ValueError(f"is damaged: it has no {STRUCTURE}")
+    if unknown := found.metadata.keys() - {"format", STRUCTURE, "crc32"}:
         raise ValueError(f"is damaged: its header has the unknown entries {sorted(unknown)}")
     checksum = _checksum(found.tensors, text)
     if found.metadata.get("crc32", checksum) != checksum:  # older files have none
-        raise ValueError(f"is damaged: its checksum is not that of its tensors and {entry}")
+        raise ValueError(f"is damaged: its checksum is not that of its tensors and {STRUCTURE}")
     return text
-
-
-def text_entry(form: str) -> str:
-    """The name of the text in the metadata of a format of needle's."""
-    return "description" if "checkpoint" in form else "structure"
 
 
 # ---- the header ---------------------------------------------------------------------------------

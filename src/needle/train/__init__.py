@@ -6,7 +6,8 @@ from .config import Config, completed, load_task, read_config, resolve
 from .history import History
 from .metrics import Metric
 from .progress import Progress
-from .run import RUNS, RunFolder, RunInUse, RunRecord, read_run
+from .records import Record, find_runs, read_record
+from .run import RUNS, RunFolder, RunInUse
 from .session import (
     LoadedRun,
     build_model,
@@ -35,9 +36,9 @@ __all__ = [
     "NextToken",
     "Profile",
     "Progress",
+    "Record",
     "RunFolder",
     "RunInUse",
-    "RunRecord",
     "Schedule",
     "Settings",
     "Task",
@@ -47,13 +48,14 @@ __all__ = [
     "build_model",
     "completed",
     "find_checkpoint",
+    "find_runs",
     "limits",
     "load_run",
     "load_task",
     "make_trainer",
     "read_checkpoint",
     "read_config",
-    "read_run",
+    "read_record",
     "resolve",
     "train_batches",
     "with_fitting_batches",

@@ -22,7 +22,6 @@ import socket
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -265,75 +264,6 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run's folder says at one moment.
-
-    Attributes
-    ----------
-    run : RunFolder
-    config : dict
-        What `config.toml` says.
-    rows : list of dict
-        The rows of measurements.
-    status : dict
-        What `status.json` says.
-    state : str
-        "new", "running", "finished", "interrupted", "failed" or "killed".
-    """
-
-    run: RunFolder
-    config: Json
-    rows: list[Json]
-    status: Json
-    state: str
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return self.run.name
-
-
-def read_run(path: str | os.PathLike[str]) -> RunRecord:
-    """What a run's folder says now; the run may go on meanwhile.
-
-    Parameters
-    ----------
-    path : str or path
-        The folder of the run.
-
-    Returns
-    -------
-    RunRecord
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        If the folder is not a run's, or its settings are damaged.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from needle.train import RunFolder, read_run
-    >>> with tempfile.TemporaryDirectory() as parent:
-    ...     run = RunFolder.create("digits", parent)
-    ...     run.append({"step": 1, "loss": 2.5})
-    ...     read_run(run).rows
-    [{'step': 1, 'loss': 2.5}]
-    """
-    run = RunFolder(path)
-    if not run.path.is_dir():
-        raise FileNotFoundError(f"[read_run] there is no folder {str(run.path)!r}")
-    if not is_run(run.path):
-        raise ValueError(
-            f"[read_run] {str(run.path)!r} is not the folder of a run: it has no status.json, "
-            "metrics.jsonl or config.toml"
-        )
-    return RunRecord(run, run.config(), run.rows(), run.status(), run.state())
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
