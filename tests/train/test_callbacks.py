@@ -262,6 +262,33 @@ def test_the_weights_come_back_when_measuring_fails() -> None:
     assert_equal(weights(tried), weights(plain))
 
 
+class Counting(nn.Module):
+    """Puts another Tensor in the place of a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.register_buffer("count", ndl.zeros(1))
+
+    def forward(self, x: ndl.Tensor) -> ndl.Tensor:
+        if self.training:
+            self.count = (self.count + 1).detach()
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_averages_follow_a_buffer_that_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    monkeypatch.setenv("NEEDLE_JIT", "evaluate")
+    model, ema = Counting(), EMA(0.5)
+    optimizer = ndl.optim.SGD(model.parameters(), lr=0.1)
+    tried = Trainer(model, optimizer, nn.MSELoss(), callbacks=[ema], compiled=compiled)
+    tried.fit(DATA, steps=3)
+    assert ema.averages["count"].item() == 0.5 * (0.5 * 1 + 0.5 * 2) + 0.5 * 3
+    assert model.count.item() == ema.averages["count"].item()
+
+
 def test_averages_of_half_precision_are_float32() -> None:
     model = nn.Linear(3, 1).to(dtype="bfloat16")
     ema = EMA(0.99)

@@ -13,7 +13,7 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
-from needle.train import Callback, Interrupted, Metric, RunFolder, Trainer, read_checkpoint
+from needle.train import Callback, History, Interrupted, Metric, RunFolder, Trainer, read_checkpoint
 from needle.train.callbacks import EMA
 
 RNG = np.random.default_rng(0)
@@ -22,6 +22,9 @@ LABELS = RNG.integers(0, 5, size=(6, 4))
 BATCHES = [
     (ndl.tensor(x), ndl.tensor(y, dtype="int64")) for x, y in zip(INPUTS, LABELS, strict=True)
 ]
+
+
+OTHER = optim.SGD(nn.Linear(3, 5).parameters(), lr=0.1)
 
 
 class Hits(Metric):
@@ -36,8 +39,9 @@ class Hits(Metric):
 def trainer(**options: Any) -> Trainer:
     np.random.seed(0)
     model = nn.Linear(3, 5)
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    return Trainer(model, optimizer, nn.SoftmaxLoss(), **{"compiled": False, **options})
+    optimizer = options.pop("optimizer", None) or optim.SGD(model.parameters(), lr=0.1)
+    loss = options.pop("loss", None) or nn.SoftmaxLoss()
+    return Trainer(model, optimizer, loss, **{"compiled": False, **options})
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -310,13 +314,23 @@ def test_a_plateau_lowers_the_rate_after_validations() -> None:
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "give epochs, steps or time"),
-        ({"epochs": -1}, ValueError, "epochs must be at least 0"),
-        ({"epochs": 1, "validate_every": 0}, ValueError, "validate_every must be at least 1"),
+        ({"epochs": -1}, ValueError, "epochs must be an int of at least 0"),
+        (
+            {"epochs": 1, "validate_every": 0},
+            ValueError,
+            "validate_every must be an int of at least 1",
+        ),
         ({"train": 3, "epochs": 1}, TypeError, "train must give batches .* got int"),
         ({"train": iter(BATCHES), "epochs": 2}, ValueError, "anew for each of 2 epochs"),
         ({"validation": iter(BATCHES), "epochs": 1}, ValueError, "validation must give"),
-        ({"train": [], "epochs": 1}, ValueError, "train gave no batch in epoch 1"),
+        ({"train": [], "epochs": 1}, ValueError, "train gave no batch"),
         ({"train": [BATCHES[0][0]], "epochs": 1}, TypeError, r"a batch must be \(inputs, target\)"),
+        ({"epochs": "3"}, ValueError, "epochs must be an int of at least 0, got '3'"),
+        ({"steps": 2.5}, ValueError, "steps must be an int"),
+        ({"time": "1h"}, ValueError, "time must be a number"),
+        ({"train": BATCHES[0][0], "epochs": 1}, TypeError, "train must give batches .* got Tensor"),
+        ({"epochs": 1, "validate_every": 1}, ValueError, "validate_every needs validation"),
+        ({"epochs": 1, "validation": []}, ValueError, "validation gave no batch"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], error: type, message: str) -> None:
@@ -329,8 +343,19 @@ def test_mistakes_are_named(arguments: dict[str, Any], error: type, message: str
     [
         ({"amp": "float8"}, ValueError, "amp must be None, 'bfloat16' or 'float16'"),
         ({"accumulate": 0}, ValueError, "accumulate must be an int of at least 1"),
-        ({"clip": -1.0}, ValueError, "clip must be positive"),
+        ({"clip": -1.0}, ValueError, "clip must be a positive number"),
         ({"metrics": {"loss": Hits()}}, ValueError, "metrics cannot be called 'loss'"),
+        ({"clip": "1"}, ValueError, "clip must be a positive number, got '1'"),
+        ({"metrics": {"a": Hits}}, TypeError, r"metrics\['a'\] must be a Metric.*the class Hits"),
+        ({"metrics": [Hits()]}, TypeError, "metrics must be a dict by names, got list"),
+        ({"callbacks": EMA()}, TypeError, "callbacks must be a list of them, got EMA"),
+        ({"callbacks": [EMA]}, TypeError, "callbacks must be Callbacks, got the class EMA"),
+        ({"schedule": optim.StepLR}, TypeError, "schedule must be a Schedule.*the class StepLR"),
+        ({"schedule": optim.StepLR(OTHER, 2)}, ValueError, "schedule is that of another optimizer"),
+        ({"optimizer": OTHER}, ValueError, "optimizer has none of the model's parameters"),
+        ({"optimizer": optim.SGD}, TypeError, "optimizer must be an Optimizer, got the class SGD"),
+        ({"loss": nn.MSELoss}, TypeError, "loss must be a function .*got the class MSELoss"),
+        ({"compiled": "no"}, TypeError, "compiled must be True or False, got 'no'"),
         ({"state": {"a": 3}}, TypeError, r"state\['a'\] must have state_dict"),
     ],
 )
@@ -353,6 +378,58 @@ def test_a_generator_of_batches_ends_with_its_data() -> None:
     mine.fit((batch for batch in BATCHES), steps=100)
     assert mine.progress.step == 6
     assert mine.reason == "the data are at their end"
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_goes_on_with_the_next_fit(accumulate: int) -> None:
+    whole, parts = trainer(accumulate=accumulate), trainer(accumulate=accumulate)
+    data = list(zip(INPUTS[:, 0], LABELS[:, 0], strict=True))
+    loaders = [ndl.data.DataLoader(data, 2, shuffle=True) for _ in range(2)]
+    np.random.seed(1)
+    whole.fit(loaders[0], epochs=3)
+    np.random.seed(1)
+    for limits in ({"steps": 1}, {"steps": 3}, {"epochs": 3}):
+        parts.fit(loaders[1], **limits)
+    assert (parts.progress.step, parts.progress.samples) == (whole.progress.step, 18)
+    np.testing.assert_array_equal(parts.model.weight.numpy(), whole.model.weight.numpy())
+    parts.fit(loaders[1], steps=whole.progress.step + 1)
+    parts.fit(BATCHES, epochs=4)  # other data: the epoch that has begun does not count
+    assert parts.progress.samples == 18 + 2 * accumulate + 24
+
+
+def test_an_error_within_accumulated_batches_leaves_no_gradients() -> None:
+    class Fails(nn.SoftmaxLoss):
+        calls = 0
+
+        def forward(self, *inputs: ndl.Tensor) -> ndl.Tensor:
+            Fails.calls += 1
+            if Fails.calls == 2:
+                raise ArithmeticError
+            return super().forward(*inputs)
+
+    failed, plain = trainer(accumulate=2, loss=Fails()), trainer(accumulate=2)
+    with pytest.raises(ArithmeticError):
+        failed.fit(BATCHES, epochs=1)
+    failed.fit(list(BATCHES), epochs=1)
+    plain.fit(BATCHES, epochs=1)
+    np.testing.assert_array_equal(failed.model.weight.numpy(), plain.model.weight.numpy())
+
+
+def test_nan_is_never_the_best_and_comes_back_from_a_file() -> None:
+    rows = [{"split": "train", "loss": x, "memory": None} for x in (None, 3.0, 2.0)]
+    history = History.of_file(rows)
+    assert np.isnan(history.rows[0]["loss"])
+    assert history.rows[0]["memory"] is None
+    assert history.best("train/loss") == rows[2]
+
+
+def test_a_fit_within_a_fit_is_an_error() -> None:
+    class Nested(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            trainer.fit(BATCHES, epochs=1)
+
+    with pytest.raises(RuntimeError, match="in fit already"):
+        trainer(callbacks=[Nested()]).fit(BATCHES, epochs=1)
 
 
 def test_an_epoch_without_batches_is_an_error() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..typing import Json
@@ -28,6 +29,16 @@ class History:
 
     rows: list[Json] = field(default_factory=list)
 
+    @classmethod
+    def of_file(cls, rows: Iterable[Json]) -> History:
+        """The history that a file's rows tell: null stands for NaN, which JSON does not have."""
+        return cls(
+            [
+                {k: math.nan if x is None and k != "memory" else x for k, x in row.items()}
+                for row in rows
+            ]
+        )
+
     @property
     def train(self) -> list[Json]:
         """The rows of training."""
@@ -43,9 +54,12 @@ class History:
         return next((row for row in reversed(self.rows) if row["split"] == split), None)
 
     def best(self, measure: str = "validation/loss", higher: bool = False) -> Json | None:
-        """The row with the lowest, or highest, value of a measure; the first one of several."""
+        """The row with the lowest, or highest, value of a measure; the first one of several.
+
+        NaN is never the best.
+        """
         split, _, name = measure.partition("/")
-        rows = [r for r in self.rows if r["split"] == split and r.get(name) is not None]
+        rows = [r for r in self.rows if r["split"] == split and not _is_nan(r.get(name))]
         if not rows:
             return None
         return max(rows, key=lambda r: r[name] if higher else -r[name])
@@ -55,3 +69,7 @@ class History:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is None or math.isnan(value)

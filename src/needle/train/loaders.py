@@ -33,28 +33,28 @@ class Position:
     """
 
     def __init__(self, batches: Batches, generators: Mapping[str, Any]) -> None:
-        self._batches, self._generators = batches, generators
+        self.batches, self._generators = batches, generators
         self._start: Json | None = None
         self._saved: tuple[Json, Json] | None = None
 
     @property
     def _is_stateful(self) -> bool:
-        return hasattr(self._batches, "state_dict") and hasattr(self._batches, "load_state_dict")
+        return hasattr(self.batches, "state_dict") and hasattr(self.batches, "load_state_dict")
 
     def begin(self, skip: int) -> Iterator[Any]:
         """The batches of an epoch, without the first `skip` ones if it is taken up again."""
         if not skip or self._saved is None:
             self._saved = None
             self._start = random_states(self._generators)
-            return iter(self._batches)
+            return iter(self.batches)
         (data, now), self._saved = self._saved, None
         self._start = data["start"]
         set_random_states(data["start"], self._generators)
         if self._is_stateful and data["loader"] is not None:
-            self._batches.load_state_dict(data["loader"])  # type: ignore[attr-defined]
-            iterator = iter(self._batches)
+            self.batches.load_state_dict(data["loader"])  # type: ignore[attr-defined]
+            iterator = iter(self.batches)
         else:
-            iterator = iter(self._batches)
+            iterator = iter(self.batches)
             for _ in range(skip):
                 if next(iterator, self) is self:
                     raise ValueError(
@@ -63,9 +63,20 @@ class Position:
         set_random_states(now, self._generators)
         return iterator
 
+    def goes_on_from(self, before: Position | None) -> bool:
+        """Take up the pass of another position, with the present random numbers.
+
+        Returns False where that is over other batches.
+        """
+        if before is None or before.batches is not self.batches:
+            return False
+        if not is_one_pass(self.batches):  # which go on by themselves
+            self._saved = before.state_dict(), random_states(self._generators)
+        return True
+
     def state_dict(self) -> Json:
         """The random numbers of the epoch's start, and the loader's own position."""
-        batches: Any = self._batches
+        batches: Any = self.batches
         loader = batches.state_dict() if self._is_stateful else None
         return {"start": None if self._start is None else storable(self._start), "loader": loader}
 

@@ -11,6 +11,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..backend_selection import Device
+from ..given import type_name
 from .loaders import Batches
 from .steps import Sums, samples_of, split
 
@@ -44,9 +45,10 @@ def predict_batches(
             is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
             inputs, _ = split(batch if is_pair else (batch, None), device, "predict")
             output = forward(inputs)
-            if not isinstance(output, Tensor):
+            if not isinstance(output, Tensor) or not output.shape:
+                kind = "a number" if isinstance(output, Tensor) else type_name(output)
                 raise TypeError(
-                    f"[predict] the model must return one Tensor, got {type(output).__name__}"
+                    f"[predict] the model must return one Tensor with a row a sample, got {kind}"
                 )
             outputs.append(np.asarray(output))
     if not outputs:

@@ -17,6 +17,7 @@ from .. import nn, optim
 from ..amp import GradScaler, autocast
 from ..autograd import Tensor, no_grad
 from ..backend_selection import Device
+from ..given import type_name
 from ..jit import Cost, jit
 from ..ops import concatenate, stack
 from ..tree import map_leaves, tensors
@@ -177,6 +178,10 @@ class TrainingStep:
         cost: Callable[[], Cost] | None = getattr(self._backward, "cost", None)
         return None if cost is None else cost()
 
+    def begin(self) -> None:
+        """Forget the batches of a step that an error has ended."""
+        self.optimizer.reset_grad()
+
     def update(self, batches: int) -> None:
         """Update the model with the mean of the gradients of some batches."""
         if not self.is_whole:
@@ -250,6 +255,11 @@ class ClosureStep(TrainingStep):
             loss = self.loss(output, target)
         return vector_of(loss, output, target, self.metrics, self.sums)
 
+    def begin(self) -> None:
+        """Forget the batches of a step that an error has ended."""
+        super().begin()
+        self._batches.clear()
+
     def update(self, batches: int) -> None:
         """Update the model so that the mean loss of the batches falls."""
 
@@ -299,6 +309,10 @@ def make_forward(
 @no_grad()
 def vector_of(loss: Tensor, output: Any, target: Any, metrics: Metrics, sums: Sums) -> Tensor:
     """The loss and the statistics in one vector, float32. Raises ValueError for no scalar loss."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"[Trainer] loss must return a Tensor with one number, got {type_name(loss)}"
+        )
     if loss.size != 1:
         raise ValueError(
             f"[Trainer] loss must return a Tensor with one number, got one of shape {loss.shape}"

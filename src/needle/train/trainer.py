@@ -23,7 +23,15 @@ from .callbacks.base import Callback
 from .callbacks.checkpoint import Checkpoint
 from .calls import Calls
 from .checkpoints import newest
-from .checks import NOT_MEASURES, check_arguments, check_batches, check_limits, check_repeatable
+from .checks import (
+    NOT_MEASURES,
+    check_arguments,
+    check_batches,
+    check_data,
+    check_limits,
+    check_parts,
+    checked_callbacks,
+)
 from .history import History
 from .limits import Limits
 from .loaders import Batches, Position, is_one_pass, length
@@ -129,11 +137,12 @@ class Trainer:
         log_every: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        check_arguments(metrics or {}, amp, accumulate, clip, log_every, state or {})
+        check_parts(model, optimizer, loss, schedule)
+        check_arguments(metrics or {}, amp, accumulate, clip, compiled, log_every, state or {})
         self.model, self.optimizer, self.criterion = model, optimizer, loss
         self.validation_criterion = loss if validation_loss is None else validation_loss
         self.metrics = dict(metrics or {})
-        self.schedule, self.callbacks = schedule, list(callbacks)
+        self.schedule, self.callbacks = schedule, checked_callbacks(callbacks)
         self.amp, self.accumulate, self.clip, self.compiled = amp, accumulate, clip, compiled
         self.scaler = GradScaler() if amp == "float16" else None
         self.device = None if device is None else as_device(device)
@@ -149,6 +158,7 @@ class Trainer:
         if self.device is not None:
             model.to(self.device)
         self._call = Calls(self)
+        self._is_fitting = False
         self._has_begun = False  # whether the folder's run is this trainer's
         self._is_new_run = not isinstance(run, RunFolder)
         self._make_steps()
@@ -206,7 +216,8 @@ class Trainer:
             The batches to measure on.
         epochs, steps : int, optional
             How many epochs and steps of the optimizer there are, those of an earlier `fit` and of
-            the run that was resumed included.
+            the run that was resumed included. An epoch in which the earlier `fit` ended goes on if
+            `train` is the same object.
         time : float, optional
             Seconds of training, counted in the same way.
         validate_every : int, optional
@@ -225,22 +236,21 @@ class Trainer:
         Interrupted, Terminated
             After SIGINT or SIGTERM, once the step has ended and a checkpoint is written.
         """
-        check_batches("fit", train=train, validation=() if validation is None else validation)
+        if self._is_fitting:
+            raise RuntimeError("[fit] this trainer is in fit already; make another for the other")
         check_limits(epochs, steps, time, validate_every)
-        if epochs is not None and epochs - self.progress.epoch > 1:
-            check_repeatable("train", train, f"for each of {epochs} epochs")
-        if validation is not None:
-            check_repeatable("validation", validation, "whenever it measures")
+        check_data(train, validation, epochs, self.progress.epoch, validate_every)
         if isinstance(self.schedule, optim.ReduceLROnPlateau) and validation is None:
             raise ValueError("[fit] a ReduceLROnPlateau steps after validations: give validation")
         self._train, self._validation = train, validation
         self._limits = Limits(epochs, steps, time, validate_every)
         batches = length(train)
-        self.total_epochs = epochs
-        self.total_steps = steps
+        self.total_epochs, self.total_steps = epochs, steps
         if steps is None and epochs is not None and batches is not None:
             self.total_steps = epochs * -(-batches // self.accumulate)
         with ExitStack() as stack:
+            self._is_fitting = True
+            stack.callback(setattr, self, "_is_fitting", False)
             stack.enter_context(own_modes(self.model))
             self._open_run(stack)
             self._signals = stack.enter_context(Signals())
@@ -281,7 +291,10 @@ class Trainer:
         """Take up what was resumed, and call the callbacks."""
         loaders = {"train": self._train, "validation": self._validation}
         self.generators = states.generators_of(self.model, self.objects, **loaders)
-        self._position = Position(self._train, self.generators)
+        before, self._position = self._position, Position(self._train, self.generators)
+        if self._resumed is None and not self._position.goes_on_from(before):
+            self.progress.batch = 0
+        self._step.begin()
         if self._resumed is not None:
             data, now = self._resumed
             self._position.load_state_dict(data, now)
@@ -408,17 +421,21 @@ class Trainer:
 
     def _end(self) -> None:
         stop = self._signals.stop
+        state = "finished" if stop is None else "interrupted"
+        self._recorder.end(state, self._reason or self._where())
+        if stop is not None:
+            stopped(stop, self._where())
+
+    def _where(self) -> str:
         where = f"stopped at step {self.progress.step}"
         if self.run is not None:
             where += f"; go on with resume({str(self.run.path)!r})"
-        self._recorder.end("finished" if stop is None else "interrupted", self._reason or where)
-        if stop is not None:
-            stopped(stop, where)
+        return where
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
         if self._saving is not None and isinstance(error, Exception):
-            with suppress(OSError):  # what ends training is the first error
+            with suppress(Exception):  # what ends training is the first error
                 self._saving.finish(self)
         state = "failed" if isinstance(error, Exception) else "interrupted"
         self._recorder.end(state, f"{type(error).__name__}: {error}".rstrip(": "))
@@ -453,8 +470,8 @@ class Trainer:
 
     def save(self, reason: str = "") -> None:
         """Ask for a checkpoint after this step. Raises RuntimeError where there is no run."""
-        if self._checkpoint is None:
-            raise RuntimeError("[Trainer] save needs a run: Trainer(…, run='runs/name')")
+        if self.run is None or self._checkpoint is None:
+            raise RuntimeError("[save] is for the time of a fit with Trainer(…, run='runs/name')")
         self._checkpoint.want()
 
     def measures(self, row: Json) -> list[str]:
@@ -540,8 +557,8 @@ class Trainer:
 
     def data_state(self) -> Json:
         """The position in the data."""
-        assert self._position is not None
-        return self._position.state_dict()
+        position = self._position or Position(self._train, self.generators)
+        return position.state_dict()
 
     def metrics_state(self) -> Json:
         """The sums since the last row, and what was validated."""
@@ -575,7 +592,7 @@ class Trainer:
         self._validated_at = int(state["metrics"]["validated"])
         folder = path.resolve().parent.parent
         source = RunFolder(run) if Path(run).is_dir() else RunFolder(folder)
-        self.history = History(source.rows()[: int(state["history"]["rows"])])
+        self.history = History.of_file(source.rows()[: int(state["history"]["rows"])])
         if self.run is None and path.resolve() == source.checkpoint(self.progress.step).resolve():
             self.run, self._is_new_run = source, False
         self._resumed = state["data"], state["random"]

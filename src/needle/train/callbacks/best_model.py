@@ -71,6 +71,9 @@ class BestModel(Callback):
         """The step of the best value."""
         return self.watched.step
 
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.watched.check(trainer)
+
     def on_row(self, trainer: Trainer, row: Json) -> None:
         if row.get("split") == "train":
             self._look(trainer, row)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...typing import Json
 from ..checkpoints import CheckpointWarning, Writer
+from ..numbers import check_number
 from ..run import RunFolder
 from .base import Callback
 from .watched import Watched
@@ -57,12 +58,11 @@ class Checkpoint(Callback):
         best: str | None = "validation/loss",
         on_error: Literal["warn", "stop"] = "warn",
     ) -> None:
-        for name, value, least in (
-            ("every_seconds", every_seconds, 0), ("every_epochs", every_epochs, 1),
-            ("keep", keep, 1),
-        ):  # fmt: skip
-            if value is not None and not value >= least:
-                raise ValueError(f"[Checkpoint] {name} must be at least {least}, got {value}")
+        if every_seconds is not None:
+            check_number("Checkpoint", "every_seconds", every_seconds, whole=False)
+        if every_epochs is not None:
+            check_number("Checkpoint", "every_epochs", every_epochs, least=1)
+        check_number("Checkpoint", "keep", keep, least=1)
         if on_error not in ("warn", "stop"):
             raise ValueError(f"[Checkpoint] on_error must be 'warn' or 'stop', got {on_error!r}")
         self.every_seconds, self.every_epochs = every_seconds, every_epochs

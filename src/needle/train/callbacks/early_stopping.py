@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...given import shown
 from ...typing import Json
+from ..numbers import check_number
 from .base import Callback
 from .watched import Watched
 
@@ -55,11 +56,13 @@ class EarlyStopping(Callback):
             raise ValueError(
                 f"[EarlyStopping] patience must be a positive whole number, got {shown(patience)}"
             )
-        if not min_delta >= 0:
-            raise ValueError(f"[EarlyStopping] min_delta must not be negative, got {min_delta}")
+        check_number("EarlyStopping", "min_delta", min_delta, whole=False)
         self.watched = Watched("EarlyStopping", metric, higher_is_better, min_delta)
         self.patience = patience
         self.waited = 0
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.watched.check(trainer)
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
         value = self.watched.value(trainer, row)

@@ -11,7 +11,7 @@ from ...jit import jit
 from ...optim.swa_utils import get_ema_multi_avg_fn
 from ...typing import Json
 from .base import Callback
-from .weights import copy_of, floats_of, kept, replace
+from .weights import Floats, copy_of, kept, replace
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -59,30 +59,37 @@ class EMA(Callback):
         self._average = get_ema_multi_avg_fn(decay)
         self.decay, self.keep = decay, keep
         self.averages: dict[str, Tensor] = {}
-        self._weights: dict[str, Tensor] = {}
+        self._floats: Floats | None = None
         self._own: dict[str, Tensor] | None = None  # the model's weights while it has the averages
-        self._update: Callable[[], None] = self._add
+        self._update: Callable[[list[Tensor]], None] = self._add
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Find the weights."""
-        self._weights = floats_of(trainer.model)
+        self._floats = Floats(trainer.model)
+        weights = self._weights()
         if self.averages:
             shapes = {name: x.shape for name, x in self.averages.items()}
-            if shapes != {name: x.shape for name, x in self._weights.items()}:
+            if shapes != {name: x.shape for name, x in weights.items()}:
                 raise ValueError("[EMA] the averages are those of another model")
-            self.averages = {n: x.to(self._weights[n].device) for n, x in self.averages.items()}
+            self.averages = {n: x.to(weights[n].device) for n, x in self.averages.items()}
         self._update = jit(self._add) if trainer.compiled else self._add
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Take the weights into the averages."""
+        assert self._floats is not None
         if self.averages:
-            self._update()
+            self._update(list(self._floats.buffers().values()))
         else:
-            self.averages = {name: _wide_copy(x) for name, x in self._weights.items()}
+            self.averages = {name: _wide_copy(x) for name, x in self._weights().items()}
 
-    def _add(self) -> None:
+    def _add(self, buffers: list[Tensor]) -> None:
+        assert self._floats is not None
+        weights = [*self._floats.parameters.values(), *buffers]
         with no_grad():
-            self._average(list(self.averages.values()), list(kept(self._weights).values()), 1)
+            self._average(list(self.averages.values()), [x.detach() for x in weights], 1)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {} if self._floats is None else self._floats.now()
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -95,12 +102,12 @@ class EMA(Callback):
 
     def _swap_in(self) -> None:
         if self.averages and self._own is None:
-            self._own = kept(self._weights)
-            replace(self._weights, self.averages)
+            self._own = kept(self._weights())
+            replace(self._weights(), self.averages)
 
     def _put_back(self) -> None:
         if self._own is not None:
-            replace(self._weights, self._own)
+            replace(self._weights(), self._own)
             self._own = None
 
     def on_validation_start(self, trainer: Trainer) -> None:
@@ -115,7 +122,7 @@ class EMA(Callback):
         """Give the model the averages to keep; after an error its own weights."""
         self._put_back()
         if self.keep and self.averages and trainer.error is None:
-            replace(self._weights, self.averages)
+            replace(self._weights(), self.averages)
 
     def state_dict(self) -> Json:
         """The averages."""

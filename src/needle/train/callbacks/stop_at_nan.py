@@ -14,7 +14,7 @@ from ...io import save
 from ...ops import stack
 from ...typing import Json
 from .base import Callback
-from .weights import floats_of, kept
+from .weights import Floats, kept
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -84,17 +84,18 @@ class StopAtNaN(Callback):
     def _forget(self) -> None:
         self._before: Step | None = None  # the last one that was looked at
         self._steps: list[Step] = []
-        self._tensors: dict[str, Tensor] = {}
+        self._floats: Floats | None = None
         self._weights: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Find the weights."""
         self._forget()
-        self._tensors = floats_of(trainer.model)
-        on_cpu = all(x.device.type == "cpu" for x in self._tensors.values())
+        self._floats = Floats(trainer.model)
+        tensors = self._floats.now()
+        on_cpu = all(x.device.type == "cpu" for x in tensors.values())
         self._every = self.every or (1 if on_cpu else STEPS_ON_DEVICES)
         self._keeps_weights = self.keep_weights and self._every == 1
-        self._weights = kept(self._tensors) if self._keeps_weights else {}
+        self._weights = kept(tensors) if self._keeps_weights else {}
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Note what the step was made of, and look at the losses if it is time."""
@@ -102,8 +103,8 @@ class StopAtNaN(Callback):
         assert trainer.last_loss is not None
         step = Step(number, rate, trainer.last_batches, trainer.last_loss, self._weights)
         self._steps.append(step)
-        if self._keeps_weights:
-            self._weights = kept(self._tensors)
+        if self._keeps_weights and self._floats is not None:
+            self._weights = kept(self._floats.now())
         if len(self._steps) >= self._every:
             self._look(trainer)
 

@@ -67,6 +67,11 @@ class Watched:
         self.best: float | None = None
         self.step: int | None = None
 
+    def check(self, trainer: Trainer) -> None:
+        """Raises ValueError where a `fit` that begins will not validate, and this is watched."""
+        if self.split == "validation" and trainer._validation is None:
+            raise ValueError(f"[{self.owner}] {self.metric!r} needs fit(…, validation)")
+
     def value(self, trainer: Trainer, row: Json) -> float | None:
         """The measure in a row; None in rows of the other split.
 

@@ -9,10 +9,29 @@ from ...backend_ndarray import is_float
 from ...nn import Module
 
 
-def floats_of(model: Module) -> dict[str, Tensor]:
-    """The parameters and buffers of floats, by name."""
-    found = [*model.named_parameters(), *model.named_buffers()]
-    return {name: x for name, x in found if is_float(x.dtype)}
+class Floats:
+    """The parameters and buffers of floats of a model, by name.
+
+    A module may put another Tensor in the place of a buffer (`self.count = self.count + 1`), so
+    buffers are known by their places.
+    """
+
+    def __init__(self, model: Module) -> None:
+        modules = dict(model.named_modules())
+        self.parameters = {n: p for n, p in model.named_parameters() if is_float(p.dtype)}
+        self._places: dict[str, tuple[Module, str]] = {}
+        for name, x in model.named_buffers():
+            path, _, attribute = name.rpartition(".")
+            if is_float(x.dtype):
+                self._places[name] = modules[path], attribute
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The present buffers."""
+        return {name: getattr(*place) for name, place in self._places.items()}
+
+    def now(self) -> dict[str, Tensor]:
+        """The parameters and the present buffers."""
+        return {**self.parameters, **self.buffers()}
 
 
 def kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
