@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ..train import Callback, Trainer
+from ..train.rows import measures
 from ..typing import Json
 from .facts import duration
 from .printing import console, say, visible, write
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderResult
 
 LINE_SECONDS = 10.0  # between plain lines, where there is no validation sooner
-NOT_MEASURES = ("step", "epoch", "seconds", "split", "lr", "samples_per_second", "memory")
 PERCENT = ("accuracy", "top", "f1")
 
 
@@ -51,7 +51,7 @@ class Facts:
 
     def measures(self, row: Json) -> list[str]:
         """The loss and the metrics of a row: ["loss 0.4123", "accuracy 97.31 %"]."""
-        return [f"{k} {measure(k, v)}" for k, v in row.items() if k not in NOT_MEASURES]
+        return [f"{name} {measure(name, row[name])}" for name in measures(row)]
 
     def speed(self) -> str:
         """ "8,123 images/s" or ""."""

@@ -16,10 +16,8 @@ from .callbacks.checkpoint import Checkpoint
 from .loaders import is_one_pass, length
 from .metrics import Metric
 from .numbers import check_number
+from .rows import CIRCUMSTANCES, PLACE
 from .state import KINDS
-
-# What rows hold besides the loss and the metrics.
-NOT_MEASURES = ("step", "epoch", "seconds", "split", "lr", "samples_per_second", "memory")
 
 
 def check_parts(model: object, optimizer: object, loss: object, schedule: object) -> None:
@@ -75,7 +73,7 @@ def check_arguments(
                 f"[Trainer] metrics[{name!r}] must be a Metric, as Accuracy() is, got "
                 f"{_kind(metric)}"
             )
-    taken = [name for name in metrics if name in ("loss", *NOT_MEASURES)]
+    taken = [name for name in metrics if name in ("loss", *PLACE, *CIRCUMSTANCES)]
     if taken:
         raise ValueError(f"[Trainer] metrics cannot be called {', '.join(map(repr, taken))}")
     if amp not in (None, "bfloat16", "float16"):

@@ -6,17 +6,16 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..autograd import Tensor, no_grad
 from ..files import written_whole
 from ..nn import Module
+from .loaders import Batches
 from .metrics import Metric
 from .run import RunFolder
 
-Batches: TypeAlias = Iterable[tuple[Any, Tensor]]
 MOST_CONFUSED = 1000  # classes of a matrix that is counted
 
 

@@ -99,7 +99,7 @@ def read_image(path: Path, task: str, state: Json) -> np.ndarray:
         image = transform(image)
     if task == "images":
         return images.scaled(image)
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
+    return images.channels_first(image)
 
 
 def _image_classes(task: str, state: Json) -> Sequence[str]:

@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..typing import Json
-from .rows import Rows, is_number
+from .rows import Rows, is_number, measures
 from .run import RunFolder, is_run
 
 FORMAT = 1  # of run folders
-# What a row holds beside the loss and the metrics.
-MEASURES = ("step", "epoch", "seconds", "lr", "samples_per_second", "memory")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Record:
 
     def metrics(self) -> list[str]:
         """The names of the metrics in the rows, without the loss, in their order there."""
-        return [key for key in self.rows.keys() if key not in (*MEASURES, "loss")]  # noqa: SIM118
+        return [key for key in measures(self.rows.keys()) if key != "loss"]
 
     def measured_on(self, key: str) -> str:
         """The split that tells most of `key`: "validation" where a row of it has one."""

@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import math
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
+
+# What a row holds beside the loss and the metrics: where in training it was made, and how it went.
+PLACE = ("step", "epoch", "seconds", "split")
+CIRCUMSTANCES = ("lr", "samples_per_second", "memory")
 
 _CHUNK = 2**20  # bytes read at once
 _REMEMBERED = 256  # bytes before the place of reading, by which a rewritten file is recognized
@@ -135,6 +140,11 @@ def _row(found: object) -> tuple[str, dict[str, float]]:
     if not math.isfinite(row.get("step", math.nan)):
         raise ValueError("no row")
     return found["split"], row
+
+
+def measures(names: Iterable[str]) -> list[str]:
+    """The loss and the metrics among the names in a row, in their order."""
+    return [name for name in names if name not in (*PLACE, *CIRCUMSTANCES)]
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -20,9 +20,10 @@ from .metrics import Confusion
 from .run import RunFolder
 from .settings import Training
 from .steps import call, samples_of, split
+from .task_state import TaskState
 from .tasks import Batches, Task, errors_named, is_in_current_folder, make_model
+from .text_samples import TextSamples
 from .trainer import Trainer
-from .written import TaskState, TextSamples
 
 MOST_CLASSES = 100  # that a confusion matrix is kept of
 LEAST_STEPS = 4  # of an epoch, where the size of a batch is needle's choice
@@ -308,7 +309,7 @@ def _callbacks(config: Config, task: Task, run: RunFolder | None) -> list[Callba
         return found
     saving = config.checkpoints
     found += [
-        CSVLog(), TensorBoard(), StopAtNaN(),
+        CSVLog(), TensorBoard(), StopAtNaN(keep_weights=False),
         ConfusionFile(task.classes, f"{task.validation_size:,} validation {task.unit}"),
         Checkpoint(
             saving.every, keep=saving.keep, best=saving.best,

@@ -24,7 +24,6 @@ from .callbacks.checkpoint import Checkpoint
 from .calls import Calls
 from .checkpoints import newest
 from .checks import (
-    NOT_MEASURES,
     check_arguments,
     check_batches,
     check_data,
@@ -473,10 +472,6 @@ class Trainer:
         if self.run is None or self._checkpoint is None:
             raise RuntimeError("[save] is for the time of a fit with Trainer(…, run='runs/name')")
         self._checkpoint.want()
-
-    def measures(self, row: Json) -> list[str]:
-        """The names of what a row measures: the loss and the metrics."""
-        return [name for name in row if name not in NOT_MEASURES]
 
     def higher_is_better(self, name: str) -> bool:
         """Whether a higher value of a measure is a better one."""

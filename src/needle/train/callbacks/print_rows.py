@@ -6,12 +6,13 @@ import sys
 from typing import IO, TYPE_CHECKING
 
 from ...typing import Json
+from ..rows import PLACE
 from .base import Callback
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
-HIDDEN = ("step", "epoch", "seconds", "split", "memory", "samples_per_second")
+HIDDEN = (*PLACE, "memory", "samples_per_second")
 
 
 class PrintRows(Callback):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from ...typing import Json
 from ...utils.tensorboard import SummaryWriter
+from ..rows import PLACE
 from ..tolerance import Tolerance
 from .base import Callback
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
-
-PLACES = ("step", "epoch", "seconds", "split")  # where a row is, not what it measures
 
 
 class TensorBoard(Callback):
@@ -81,7 +80,7 @@ class TensorBoard(Callback):
             self.writer = SummaryWriter(self.folder)
         for row in self._unwritten:
             for key, value in row.items():
-                if key not in PLACES and isinstance(value, (int, float)):
+                if key not in PLACE and isinstance(value, (int, float)):
                     self.writer.add_scalar(f"{key}/{row['split']}", value, row["step"])
         self.writer.flush()
         self._unwritten.clear()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...given import shown
 from ...typing import Json
+from ..rows import measures
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -82,7 +83,7 @@ class Watched:
         if self.key not in row:
             raise ValueError(
                 f"[{self.owner}] {self.metric!r} is not measured: rows of {self.split} have "
-                + ", ".join(trainer.measures(row))
+                + ", ".join(measures(row))
             )
         return math.nan if row[self.key] is None else float(row[self.key])
 

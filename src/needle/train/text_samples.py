@@ -1,4 +1,4 @@
-"""What a run keeps of its data, and the samples of text that it writes."""
+"""TextSamples: what a language model writes while it is trained."""
 
 from __future__ import annotations
 
@@ -17,27 +17,8 @@ from .tolerance import Tolerance
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-SECONDS = 60.0  # between samples of text
+SECONDS = 60.0  # between samples
 LENGTH = 300  # tokens of a sample
-
-
-class TaskState:
-    """What a checkpoint keeps of the data. A resumed run must have the same."""
-
-    def __init__(self, state: Json) -> None:
-        self.state = state
-
-    def state_dict(self) -> Json:
-        """The state."""
-        return {"state": self.state}
-
-    def load_state_dict(self, state: Json) -> None:
-        """Raise ValueError where the checkpoint was made with other data."""
-        if state["state"] != self.state:
-            raise ValueError(
-                "[resume] the data are others than those of the checkpoint: another vocabulary, "
-                "other classes or other columns"
-            )
 
 
 class TextSamples(Callback):
