@@ -68,6 +68,8 @@ def test_going_on(here):
     done = needle("train", "--resume", "--epochs", "3", *FAST)
     assert "goes on at step 28" in done.output
     assert "epoch 3/3  step 42/42" in done.output
+    done = needle("train", "--resume", "--steps", "45", *FAST)
+    assert "step 45/45" in done.output, done.output
     assert not (here / "runs" / "digits-2").exists()
     done = needle("train", "--resume", "--lr", "0.5", "--set", "model.hidden_dim=3")
     assert (done.exit_code, "keeps model.hidden_dim, training.lr" in done.output) == (1, True)

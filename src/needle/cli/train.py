@@ -37,7 +37,7 @@ from ..train import (
     train_batches,
     with_fitting_batches,
 )  # fmt: skip
-from ..train.config import parse_setting
+from ..train.config import parse_setting, with_limits
 from ..train.records import find_runs, read_record
 from ..train.tasks import TASKS, task_kind
 from .dry_run import show_dry_run
@@ -287,7 +287,7 @@ def _resume(folder: Path, changes: Mapping[str, Any], show: _Output) -> None:
     run = RunFolder(folder)
     if not run.config():
         raise FileNotFoundError(f"{str(folder)!r} has no config.toml: it is no run of needle train")
-    config = Config.from_dict(run.config()).changed(changes)
+    config = Config.from_dict(run.config()).changed(with_limits(changes))
     config.check()
     _use_machine(config)
     state = None

@@ -222,16 +222,12 @@ def resolve(
     >>> config.model["name"], config.training.epochs, config.training.batch_size
     ('mlp_resnet', 3, 100)
     """
-    changes = dict(changes or {})
+    changes = with_limits(changes or {})
     kind = task_kind(task)
     default = next(iter(kind.models))
     model_name = model or changes.pop("model.name", default)
     changes.pop("model.name", None)
     settings = _settings(kind, model_name)
-    limits = ("training.epochs", "training.steps", "training.time")
-    if any(limit in changes for limit in limits):  # they replace the task's own limit
-        none = Training()
-        changes = {**{limit: getattr(none, limit[9:]) for limit in limits}, **changes}
     config = Config(
         Run(
             task, _run_name(task, "" if model_name == default else model_name),
@@ -245,6 +241,19 @@ def resolve(
     config = config.changed(changes)
     config.check()
     return config
+
+
+def with_limits(changes: Mapping[str, Any]) -> Json:
+    """Changes that say how long to train replace all limits: of those not in them there is none.
+
+    Examples
+    --------
+    >>> from needle.train.config import with_limits
+    >>> with_limits({"training.steps": 50})
+    {'training.epochs': 0, 'training.steps': 50, 'training.time': 0.0}
+    """
+    none = {"training.epochs": 0, "training.steps": 0, "training.time": 0.0}
+    return {**none, **changes} if none.keys() & changes.keys() else dict(changes)
 
 
 def completed(config: Config, task: Task) -> Config:
