@@ -30,7 +30,8 @@ def test_everything_is_recorded_and_read_again(tmp_path):
     ("task", "changes", "words"),
     [
         ("digitz", {}, "did you mean digits"),
-        ("digits", {"trainig.lr": 0.1}, "did you mean training.lr"),
+        ("digits", {"trainig.lr": 0.1}, r"did you mean training.lr\?"),
+        ("digits", {"lr": 0.1}, r"did you mean training.lr\?"),
         ("digits", {"model.hiden_dim": 3}, "did you mean hidden_dim"),
         ("digits", {"data.length": 3}, "no setting 'data.length'"),
         ("digits", {"model.name": "gpt"}, "mlp_resnet"),

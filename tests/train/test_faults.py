@@ -61,7 +61,8 @@ def kill(name: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "code"), [("SIGINT", Interrupted, 130), ("SIGTERM", Terminated, 143)]
+    ("name", "error", "code"),
+    [("SIGINT", Interrupted, 130), ("SIGTERM", Terminated, 143), ("SIGHUP", Terminated, 129)],
 )
 def test_a_signal_ends_the_step_and_saves(
     tmp_path: Path, name: str, error: type[Any], code: int

@@ -75,8 +75,8 @@ needle train digits --dry-run
 
 needle train --resume runs/digits
 
-Exit codes: 0 done, 1 a mistake or a failure, 2 wrong usage; 130 stopped by Ctrl-C, 143 by SIGTERM:
-the run can be resumed.
+Exit codes: 0 done, 1 a mistake or a failure, 2 wrong usage; 130 stopped by Ctrl-C, 143 by SIGTERM,
+129 by the end of its terminal: the run can be resumed.
 """
 
 
@@ -244,6 +244,8 @@ def train(
         config_found = resolve(
             task, model=model, paths=paths or [], changes=changes, argv=sys.argv[1:]
         )
+        if dry_run and as_json:
+            raise ValueError("--dry-run has no JSON: it is for people")
         _start(config_found, out, show, dry_run, "training.batch_size" not in changes)
 
 
@@ -317,7 +319,7 @@ def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: boo
         show.say(f"{where}; go on with: needle train --resume {run.path}")
         show.event(event="stopped", step=trainer.progress.step, run=str(run.path))
         _picture(run, show)
-        raise typer.Exit(130 if isinstance(stop, Interrupted) else 143) from None
+        raise typer.Exit(int(stop.code or 1)) from None
     if resumed and not trainer.results:
         show.say(f"it is complete ({trainer.reason}); --epochs, --steps or --time make it longer")
         return
@@ -463,11 +465,11 @@ def _stops() -> Iterator[None]:
 
 @contextmanager
 def _short_warnings() -> Iterator[None]:
-    """Warnings of checkpoints are one line each."""
+    """Warnings are one line each; those of checkpoints come each time."""
     before = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, CheckpointWarning):
+        if issubclass(category, UserWarning):
             complain(f"warning: {message}")
         else:
             before(message, category, *rest, **more)

@@ -60,7 +60,10 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], what: 
 def unknown(what: str, kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not among the known ones; it names the nearest."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3)
+    lasts = {key: key.rpartition(".")[2] for key in known}  # "lr" of "training.lr"
+    near = difflib.get_close_matches(name.rpartition(".")[2], lasts.values(), n=3)
+    close = [key for key in known if lasts[key] in near][:3]
+    close = close or difflib.get_close_matches(name, known, n=3)
     hint = (
         f"did you mean {' or '.join(close)}?" if close
         else f"known are {', '.join(known)}" if known else "there are none"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-STOPS = ("SIGINT", "SIGTERM")
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one comes where a terminal is closed
 SAVES = ("SIGUSR1",)
 
 
@@ -25,10 +24,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Terminated(SystemExit):
-    """`fit` was stopped by SIGTERM, as `Interrupted` by SIGINT; the exit code is 143."""
+    """`fit` was stopped by SIGTERM or SIGHUP, as `Interrupted` by SIGINT; the exit code is 143
+    or 129."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, message: str, by: int = signal.SIGTERM) -> None:
+        super().__init__(128 + by)
         self.message = message
 
     def __str__(self) -> str:
@@ -73,13 +73,10 @@ class Signals:
 
 def stopped(by: signal.Signals, message: str) -> NoReturn:
     """Raises what stands for a signal."""
-    kinds: dict[int, Callable[[str], BaseException]] = {
-        signal.SIGINT: Interrupted, signal.SIGTERM: Terminated
-    }  # fmt: skip
-    raise kinds[by](message)
+    raise Interrupted(message) if by == signal.SIGINT else Terminated(message, by)
 
 
 def _at_once(number: int) -> NoReturn:
-    if number == signal.SIGTERM:
-        raise SystemExit(128 + number)
-    raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

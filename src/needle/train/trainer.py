@@ -233,7 +233,7 @@ class Trainer:
         TypeError
             If batches are no pairs, or there are none to go through.
         Interrupted, Terminated
-            After SIGINT or SIGTERM, once the step has ended and a checkpoint is written.
+            After SIGINT, SIGTERM or SIGHUP, once the step has ended and a checkpoint is written.
         """
         if self._is_fitting:
             raise RuntimeError("[fit] this trainer is in fit already; make another for the other")
