@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 import needle as ndl
 from needle import disk_cache
+from needle.jit.frontend import program
 from needle.jit.runtime import compiler
 from needle.jit.runtime.compiler import NoCompiler, build, built
 
@@ -381,6 +383,37 @@ def test_a_compiler_that_hangs_or_fails_later(tmp_path, monkeypatch, patience):
             assert function(ndl.Tensor([1.0])).numpy() == [2]
         assert fake in str(caught[0].message)
         assert words in str(caught[0].message)
+
+
+@pytest.mark.parametrize("kind", ["killed", "a part killed", "refuses"])
+def test_a_compiler_that_was_killed_is_tried_again(kind, tmp_path, monkeypatch):
+    """Where the program itself is refused, it is not."""
+    real, armed, calls = compiler.find_compiler().command[0], tmp_path / "armed", tmp_path / "calls"
+    then = {
+        "killed": "kill -9 $$",
+        "a part killed": "echo 'fatal error: Killed signal terminated program cc1plus' >&2; exit 1",
+        "refuses": "echo 'error: no' >&2; exit 1",
+    }[kind]
+    fake = script(
+        tmp_path / "fake",
+        f'#!/bin/sh\ncase "$*" in *-dM*|*probe.cpp*) exec {real} "$@";; esac\n'
+        f'echo >> {calls}\nif [ -e {armed} ]; then {then}; fi\nexec {real} "$@"\n',
+    )
+    armed.touch()
+    monkeypatch.setenv("CXX", fake)
+    now = [0.0]
+    monkeypatch.setattr(program, "monotonic", lambda: now[0])
+    function, x = ndl.jit(lambda x: x + 1), ndl.Tensor([1.0])
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        function(x)
+    attempts = [calls.read_text().count("\n")]
+    for now[0], is_there in ((59.0, False), (61.0, False), (100.0, True), (182.0, True)):
+        armed.unlink() if is_there and armed.exists() else None
+        assert function(x).numpy() == [2]
+        attempts.append(calls.read_text().count("\n"))
+    grew = [b > a for a, b in pairwise(attempts)]
+    assert grew == ([False] * 4 if kind == "refuses" else [False, True, False, True])
+    assert function.compilations == (kind != "refuses")
 
 
 def test_a_compiler_that_fails_on_one_program(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ import pytest
 
 import needle as ndl
 from needle import nn, optim
+from needle.jit.runtime import compiler
+from needle.jit.runtime.compiler import NoCompiler
 from needle.train import Callback, History, Interrupted, Metric, RunFolder, Trainer, read_checkpoint
 from needle.train.callbacks import EMA
 
@@ -421,6 +423,17 @@ def test_nan_is_never_the_best_and_comes_back_from_a_file() -> None:
     assert np.isnan(history.rows[0]["loss"])
     assert history.rows[0]["memory"] is None
     assert history.best("train/loss") == rows[2]
+
+
+def test_a_step_without_a_compiler_has_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(source: str) -> Path:
+        raise NoCompiler("none here")
+
+    monkeypatch.setattr(compiler, "built", refuses)
+    mine = trainer(compiled=True)
+    with pytest.warns(UserWarning, match="runs eagerly: none here"):
+        mine.fit(BATCHES, steps=1)
+    assert mine.step_cost() is None
 
 
 def test_a_fit_within_a_fit_is_an_error() -> None:

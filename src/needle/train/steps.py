@@ -176,7 +176,10 @@ class TrainingStep:
     def cost(self) -> Cost | None:
         """The work of the program of the last batch; None where there is none."""
         cost: Callable[[], Cost] | None = getattr(self._backward, "cost", None)
-        return None if cost is None else cost()
+        try:
+            return None if cost is None else cost()
+        except RuntimeError:  # it runs eagerly: there is no compiler, say
+            return None
 
     def begin(self) -> None:
         """Forget the batches of a step that an error has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import sys
 import threading
 import warnings
@@ -33,6 +34,9 @@ from .trace import traced
 
 # Programs that differ in nothing but the numbers among the arguments, of which a warning tells.
 MANY_NUMBERS = 5
+# Seconds of eager calls after a compiler was killed, say, until it is tried again: the first time,
+# and at most. They double with each failure.
+PATIENCE, MOST_PATIENCE = 60.0, 3600.0
 # Operations in a graph beyond which a warning says so: some ten times those of the models here.
 LARGE_GRAPH = 20_000
 
@@ -61,6 +65,7 @@ class JitFunction(ProgramOwner):
         # How often, for each kind of arguments without the values of their numbers.
         self._by_numbers: Counter[Part] = Counter()
         self._reported: set[str] = set()  # why there is no native code
+        self._patience = PATIENCE
         self._unrepeatable: set[str] = set()  # why it runs eagerly
         self._lock = fork_safe(threading.RLock())
 
@@ -237,9 +242,12 @@ class JitFunction(ProgramOwner):
                 warnings.warn(f"[jit] {self.name} {instead}: {reason}", stacklevel=4)
             if not eagerly:
                 return None
-            program = EagerProgram([s.tensor for s in trace.states if s.grad_of is None])
+            seconds = self._patience if reason.may_pass else math.inf
+            self._patience = min(2 * self._patience, MOST_PATIENCE)
+            program = EagerProgram([s.tensor for s in trace.states if s.grad_of is None], seconds)
         else:
             self.compilations += 1
+            self._patience = PATIENCE
             program = CompiledProgram(trace, executable)
         program.keep(self, keeper_of(objects, trace))
         return program

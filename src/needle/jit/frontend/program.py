@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import types
 import weakref
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, TypeAlias
 
 from ...autograd import Tensor
@@ -79,14 +81,21 @@ class ProgramOwner:
 
 
 class EagerProgram(Program):
-    """Runs the function itself, where no program is possible: no compiler for the device, say."""
+    """Runs the function itself, where no program is possible: no compiler for the device, say.
 
-    def __init__(self, states: Sequence[Tensor] = ()) -> None:
+    After `seconds` it no longer holds, so that the function is compiled again.
+    """
+
+    def __init__(self, states: Sequence[Tensor] = (), seconds: float = math.inf) -> None:
         super().__init__()
         self._states = [(tensor, tensor.device) for tensor in states]
+        self._until = monotonic() + seconds
 
     def holds(self) -> bool:
-        """Whether the states are on the devices that they were on."""
+        """Whether the states are on the devices that they were on, and its time is not over."""
+        if monotonic() >= self._until:
+            self.release()
+            return False
         return all(tensor.device is device for tensor, device in self._states)
 
     def __call__(self, signature: Signature, eagerly: Call) -> tuple[bool, Result]:

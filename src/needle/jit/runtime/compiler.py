@@ -56,6 +56,8 @@ HASTE_FLAGS = ("-fno-ipa-cp-clone",)
 WARNINGS_ARE_ERRORS = "-Werror"  # so that a compiler refuses a flag that it does not know
 NO_SPACE = "No space left on device"  # the compiler runs with LC_ALL=C
 _HANGS = "it gave no answer in"
+# What a compiler says that lacked time or memory; GCC's driver outlives a part that was killed.
+_PASSING = (_HANGS, "Killed signal", "out of memory", "Cannot allocate memory", "memory exhausted")
 PART = "NEEDLE_PART"  # the macro that chooses a part of a program
 
 HOW_TO_INSTALL = (
@@ -69,11 +71,14 @@ class NoCompiler(RuntimeError):
 
 
 class CompileError(RuntimeError):
-    """The compiler refused a program; `source` is the path of the C++ file."""
+    """The compiler refused a program; `source` is the path of the C++ file.
 
-    def __init__(self, message: str, source: Path) -> None:
+    `may_pass` is True where it was killed, hung or lacked memory.
+    """
+
+    def __init__(self, message: str, source: Path, may_pass: bool = False) -> None:
         super().__init__(message)
-        self.source = source
+        self.source, self.may_pass = source, may_pass
 
 
 # ---- the compiler ---------------------------------------------------------------------------
@@ -351,7 +356,8 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
         code, library = Path(scratch, f"{key}.cpp"), Path(scratch, f"{key}{disk_cache.LIBRARY}")
         code.write_text(source, encoding="utf-8")
         done = _library(compiler, code.name, library.name, scratch)
-        if done.returncode > 0 and _HANGS not in done.stderr:
+        may_pass = done.returncode < 0 or any(sign in done.stderr for sign in _PASSING)
+        if done.returncode and not may_pass:
             _check_builds_libraries(compiler)
         kept = folder / code.name
         disk_cache.put(code, kept)
@@ -360,5 +366,6 @@ def _compile(source: str, compiler: Compiler, folder: Path, key: str) -> Path:
                 f"[jit] {shlex.join(compiler.command)} could not compile {kept}:\n"
                 f"{_first_errors(done, ERROR_LINES)}",
                 kept,
+                may_pass,
             )
         return disk_cache.keep(folder, key, library)

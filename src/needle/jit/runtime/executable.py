@@ -11,7 +11,14 @@ from ..ir.graph import Graph
 
 
 class Unavailable(RuntimeError):
-    """There is no native code for a function; the message says why."""
+    """There is no native code for a function; the message says why.
+
+    `may_pass` is True where another attempt may succeed: the compiler was killed, the disk is full.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class Executable(Protocol):

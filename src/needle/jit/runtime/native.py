@@ -26,8 +26,12 @@ class Native:
         self.code = write_program(planned.graph, planned.units, planned.plan)
         try:
             program = self._load(self.code.source)
-        except (compiler.NoCompiler, compiler.CompileError, OSError) as error:
+        except compiler.NoCompiler as error:
             raise Unavailable(str(error)) from None
+        except compiler.CompileError as error:
+            raise Unavailable(str(error), error.may_pass) from None
+        except OSError as error:
+            raise Unavailable(str(error), may_pass=True) from None
         # The functions of the core themselves: a method in between costs time at every call. `run`
         # returns None where `fits` is false.
         self.fits = program.fits
