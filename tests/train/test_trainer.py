@@ -356,6 +356,7 @@ def test_mistakes_are_named(arguments: dict[str, Any], error: type, message: str
         ({"schedule": optim.StepLR(OTHER, 2)}, ValueError, "schedule is that of another optimizer"),
         ({"optimizer": OTHER}, ValueError, "optimizer has none of the model's parameters"),
         ({"optimizer": optim.SGD}, TypeError, "optimizer must be an Optimizer, got the class SGD"),
+        ({"validation_loss": 3}, TypeError, "validation_loss must be a function"),
         ({"loss": nn.MSELoss}, TypeError, "loss must be a function .*got the class MSELoss"),
         ({"compiled": "no"}, TypeError, "compiled must be True or False, got 'no'"),
         ({"state": {"a": 3}}, TypeError, r"state\['a'\] must have state_dict"),

@@ -20,10 +20,12 @@ from .rows import CIRCUMSTANCES, PLACE
 from .state import KINDS
 
 
-def check_parts(model: object, optimizer: object, loss: object, schedule: object) -> None:
+def check_parts(
+    model: object, optimizer: object, losses: Mapping[str, object], schedule: object
+) -> None:
     """Raises TypeError for a part that is of another kind, ValueError for parts of another whole.
 
-    `loss` and `schedule` may be of any class that has the methods.
+    Losses and `schedule` may be of any class that has the methods.
     """
     for name, value, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
         if not isinstance(value, kind):
@@ -31,11 +33,12 @@ def check_parts(model: object, optimizer: object, loss: object, schedule: object
             raise TypeError(f"[Trainer] {name} must be {wanted}, got {_kind(value)}")
     assert isinstance(model, Module)
     assert isinstance(optimizer, Optimizer)
-    if not callable(loss) or isinstance(loss, type):
-        raise TypeError(
-            f"[Trainer] loss must be a function of output and target, as nn.MSELoss() is, got "
-            f"{_kind(loss)}"
-        )
+    for name, function in losses.items():
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(
+                f"[Trainer] {name} must be a function of output and target, as nn.MSELoss() is, "
+                f"got {_kind(function)}"
+            )
     own = {id(p) for p in model.parameters()}
     if not any(id(p) in own for p in optimizer.params):
         raise ValueError(

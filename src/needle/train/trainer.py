@@ -136,10 +136,12 @@ class Trainer:
         log_every: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        check_parts(model, optimizer, loss, schedule)
+        validation_loss = loss if validation_loss is None else validation_loss
+        losses = {"loss": loss, "validation_loss": validation_loss}
+        check_parts(model, optimizer, losses, schedule)
         check_arguments(metrics or {}, amp, accumulate, clip, compiled, log_every, state or {})
         self.model, self.optimizer, self.criterion = model, optimizer, loss
-        self.validation_criterion = loss if validation_loss is None else validation_loss
+        self.validation_criterion = validation_loss
         self.metrics = dict(metrics or {})
         self.schedule, self.callbacks = schedule, checked_callbacks(callbacks)
         self.amp, self.accumulate, self.clip, self.compiled = amp, accumulate, clip, compiled
