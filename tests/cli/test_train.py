@@ -262,3 +262,24 @@ def test_few_data_get_smaller_batches(here):
     assert (done.exit_code, "step 5/5" in done.output) == (0, True), done.output
     done = needle("train", "csv", "few.csv", "--target", "b", "--batch-size", "64", *FAST)
     assert (done.exit_code, "give a smaller --batch-size" in done.output) == (1, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="has no pseudo-terminals")
+def test_a_closed_terminal_ends_a_run_that_can_go_on(here):
+    """SIGHUP comes, and nothing can be written any more."""
+    terminal, side = os.openpty()
+    command = [sys.executable, "-m", "needle.cli", "train", "digits", "--epochs", "9999", *FAST]
+    process = subprocess.Popen(
+        command, stdin=side, stdout=side, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    while shown.count(b"validation loss") < 1:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (129, b"")
+    status = json.loads((here / "runs" / "digits" / "status.json").read_text())
+    assert status["state"] == "interrupted"

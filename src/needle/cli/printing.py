@@ -23,10 +23,10 @@ class _Console(Console):
 
     may_be_lost = False
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """As rich prints; what cannot be written is dropped, if it may be."""
+    def __exit__(self, *exc: Any) -> None:
+        """Where rich writes; what cannot be written is dropped, if it may be."""
         try:
-            super().print(*objects, **how)
+            super().__exit__(*exc)
         except OSError as error:
             _lost(error)
 
