@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 import needle as ndl
 from needle import nn
-from needle.train import Trainer
+from needle.train import Interrupted, Trainer
 from needle.train.callbacks import (
     EMA,
     BestModel,
@@ -89,6 +91,23 @@ def test_training_ends_when_it_no_longer_helps(
     assert tried.progress.epoch == epochs
     if epochs < len(losses):
         assert "validation/loss was not better than" in str(tried.reason)
+
+
+def test_a_run_that_was_interrupted_as_it_ended_early_is_over(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_validation_end(self, trainer: Trainer, row: Json) -> None:
+            if trainer.progress.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def tried(*more: Callback, run: Any = None) -> Trainer:
+        return trainer(Losses([1, 2, 3, 4]), EarlyStopping(patience=1), *more, run=run)
+
+    with pytest.raises(Interrupted):
+        tried(Interrupt(), run=tmp_path / "run").fit(DATA, DATA, epochs=4)
+    resumed = tried()
+    resumed.resume(tmp_path / "run")
+    resumed.fit(DATA, DATA, epochs=4)
+    assert resumed.progress.epoch == 2
 
 
 def test_a_metric_says_which_values_are_better() -> None:
@@ -300,6 +319,22 @@ def test_averages_of_half_precision_are_float32() -> None:
 
 
 # ---- gradients and NaN --------------------------------------------------------------------------
+
+
+def test_statistics_of_the_last_step_before_a_stop_are_in_the_row_after_it(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trainer(GradientStatistics())
+    whole.fit(DATA[:1], epochs=1)
+    with pytest.raises(Interrupted):
+        trainer(GradientStatistics(), Interrupt(), run=tmp_path / "run").fit(DATA[:1], epochs=1)
+    resumed = trainer(GradientStatistics())
+    resumed.resume(tmp_path / "run")
+    (row,), (expected,) = resumed.fit(DATA[:1], epochs=1).train, whole.history.train
+    for name in ("gradient_norm", "update_ratio"):
+        assert row[name] == expected[name]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -299,6 +299,24 @@ def test_damaged_checkpoints_are_passed_over_with_one_warning(tmp_path: Path) ->
         find_checkpoint(tmp_path / "run")
 
 
+def test_a_run_that_went_on_from_an_earlier_checkpoint_never_returns_to_a_later_one(
+    tmp_path: Path,
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    trainer(run.path, callbacks=[Checkpoint(keep=5)]).fit(BATCHES, epochs=3)
+
+    def killed() -> None:
+        shutil.copytree(run.path, tmp_path / "killed", symlinks=True)
+
+    again = trainer(callbacks=[At(6, killed)])
+    again.resume(run.checkpoint(4))
+    again.fit(BATCHES, epochs=3)
+    resumed = trainer()
+    resumed.resume(tmp_path / "killed")
+    assert resumed.progress.step == 4
+    assert [row["step"] for row in resumed.history.train] == [4]
+
+
 def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     ndl.save({"a": 1}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors' is no checkpoint"):

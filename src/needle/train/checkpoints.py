@@ -174,14 +174,26 @@ class Writer:
         except Exception as error:
             self._error = error
 
+    def go_on_after(self, step: int | None) -> None:
+        """Remove the checkpoints after the step that the run goes on from.
+
+        If that checkpoint is in another folder, they stay until the first new one is written.
+        """
+        if step is not None and self.run.checkpoint(step).exists():
+            self._remove_stale(step)
+        else:
+            self.after = step
+
+    def _remove_stale(self, after: int, new: int | None = None) -> None:
+        for path in self.run.checkpoint_files():
+            if step_of(path) > after and step_of(path) != new:
+                path.unlink(missing_ok=True)
+
     def _remove_old(self, step: int, best: int | None) -> None:
-        files = self.run.checkpoint_files()
-        if self.after is not None:  # what a run has left that went on from an earlier checkpoint
-            for path in files:
-                if step_of(path) > step:
-                    path.unlink(missing_ok=True)
+        if self.after is not None:
+            self._remove_stale(self.after, step)
             self.after = None
-        files = [path for path in files if step_of(path) <= step]
+        files = [path for path in self.run.checkpoint_files() if step_of(path) <= step]
         for path in files[: -self.keep]:
             if step_of(path) != best:
                 path.unlink(missing_ok=True)

@@ -86,7 +86,8 @@ class Checkpoint(Callback):
     def open(self, run: RunFolder, resumed_at: int | None) -> None:
         """Begin to save into a run's folder."""
         self._writer = Writer(run, self.keep)
-        self._writer.best, self._writer.after = self.step, resumed_at
+        self._writer.best = self.step
+        self._writer.go_on_after(resumed_at)
         self._wanted = False
         self._wait_again()
 

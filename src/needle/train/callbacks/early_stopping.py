@@ -62,13 +62,18 @@ class EarlyStopping(Callback):
         self.waited = 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        """End a run that was resumed and has waited long enough."""
         self.watched.check(trainer)
+        self._stop_if_due(trainer)
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
         value = self.watched.value(trainer, row)
         if value is None:
             return
         self.waited = 0 if self.watched.improves(trainer, value) else self.waited + 1
+        self._stop_if_due(trainer)
+
+    def _stop_if_due(self, trainer: Trainer) -> None:
         if self.waited >= self.patience:
             trainer.stop(
                 f"{self.watched.metric} was not better than {self.watched.best} of step "

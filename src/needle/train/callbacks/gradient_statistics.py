@@ -51,6 +51,7 @@ class GradientStatistics(Callback):
         self._squares: Tensor | None = None  # of the gradients' norms, one a group
         self._before: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
+        self._saved: Json = {}  # the measures of the last step before the run was resumed
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Keep the first weights."""
@@ -64,24 +65,41 @@ class GradientStatistics(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         """Keep the weights before and after the step."""
         self._before, self._now = self._now, _weights(trainer)
+        self._saved = {}
 
     def on_row(self, trainer: Trainer, row: Json) -> None:
         """Add the norms and ratios of the last step, and write histograms."""
-        if row["split"] != "train" or self._squares is None or not self._before:
+        if row["split"] != "train":
             return
-        norms = np.sqrt(np.asarray(self._squares, np.float64))
-        groups = zip(_endings(trainer), norms, self._before, self._now, strict=True)
-        for ending, norm, before, now in groups:
-            row[f"gradient_norm{ending}"] = float(norm)
-            weights = _norm([np.asarray(x, np.float32) for x in before])
-            update = _norm([y - x for x, y in _arrays(before, now)])
-            row[f"update_ratio{ending}"] = update / weights if weights else math.nan
-        if self.histogram_seconds is not None:
+        row.update(self._measures())
+        if self.histogram_seconds is not None and self._before:
             seconds = trainer.progress.seconds
             if seconds - self._histograms_at >= self.histogram_seconds:
                 self._histograms_at = seconds
                 with self._tolerance.writing():
                     self._write_histograms(trainer, row)
+
+    def _measures(self) -> Json:
+        """The norms and ratios of the last step, by their names in rows."""
+        if self._squares is None or not self._before:
+            return dict(self._saved)
+        found: Json = {}
+        norms = np.sqrt(np.asarray(self._squares, np.float64))
+        for i, (norm, before, now) in enumerate(zip(norms, self._before, self._now, strict=True)):
+            ending = f"/{i}" if len(norms) > 1 else ""
+            weights = _norm([np.asarray(x, np.float32) for x in before])
+            update = _norm([y - x for x, y in _arrays(before, now)])
+            found[f"gradient_norm{ending}"] = float(norm)
+            found[f"update_ratio{ending}"] = update / weights if weights else math.nan
+        return found
+
+    def state_dict(self) -> Json:
+        """The measures of the last step, which a row may need that comes before the next one."""
+        return {"last": self._measures()}
+
+    def load_state_dict(self, state: Json) -> None:
+        """Go on from a `state_dict`."""
+        self._saved = dict(state.get("last", {}))
 
     def _write_histograms(self, trainer: Trainer, row: Json) -> None:
         writer = writer_of(trainer)
@@ -119,10 +137,3 @@ def _arrays(before: list[Tensor], now: list[Tensor]) -> Iterator[tuple[np.ndarra
 
 def _norm(arrays: list[np.ndarray]) -> float:
     return math.sqrt(sum(float(np.vdot(x, x)) for x in arrays))
-
-
-def _endings(trainer: Trainer) -> list[str]:
-    groups = trainer.optimizer.param_groups
-    if len(groups) == 1:
-        return [""]
-    return [f"/{i}" for i in range(len(groups))]
