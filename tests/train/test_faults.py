@@ -56,6 +56,10 @@ def trainer(run: Any = None, width: int = 2, **options: Any) -> Trainer:
     return Trainer(model, optimizer, nn.MSELoss(), run=run, compiled=False, **options)
 
 
+def finish_writing(mine: Trainer) -> None:
+    next(c for c in mine.callbacks if isinstance(c, Checkpoint)).finish(mine)
+
+
 def kill(name: str) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), getattr(signal, name))
 
@@ -177,6 +181,24 @@ def test_a_full_disk_is_a_warning_and_the_checkpoint_before_stays(
     assert find_checkpoint(run).name == "step-4.safetensors"
 
 
+def test_training_does_not_wait_for_a_slow_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, is_fast, was_fast = os.fsync, threading.Event(), set()
+
+    def slow(file: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            was_fast.add(is_fast.wait(5))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    mine = trainer(tmp_path / "run", callbacks=[At(30, is_fast.set), Checkpoint(best="train/loss")])
+    mine.fit(BATCHES, epochs=10)
+    assert was_fast == {True}
+    files = [path.name for path in RunFolder(tmp_path / "run").checkpoint_files()]
+    assert files == ["step-32.safetensors", "step-36.safetensors", "step-40.safetensors"]
+
+
 def test_what_could_not_be_written_is_not_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +249,7 @@ def test_a_file_in_the_folders_place_is_a_warning(tmp_path: Path) -> None:
     run = tmp_path / "run"
 
     def replace() -> None:
+        finish_writing(mine)
         run.rename(tmp_path / "gone")
         run.write_text("in the way")
 
@@ -241,6 +264,7 @@ def test_files_for_looking_at_a_run_never_end_it(tmp_path: Path, comes_back: boo
     run = RunFolder(tmp_path / "run")
 
     def replace() -> None:
+        finish_writing(mine)
         run.path.rename(tmp_path / "gone")
         run.path.write_text("in the way")
 

@@ -11,13 +11,16 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import io
+from ..tree import tensors
 from ..typing import Json
 from .run import RunFolder
 
 FORMAT = 1
+MOST_WAITING = 2**28  # bytes of snapshots that wait to be written
 MIGRATIONS: dict[int, Callable[[Json], Json]] = {}
 PARTS = (
     "config", "model", "optimizer", "schedule", "scaler", "callbacks", "objects", "data", "random",
@@ -116,63 +119,86 @@ def _read(path: Path) -> Json:
     return state
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A state that waits to be written, and the step of the best one at that time."""
+
+    step: int
+    state: Json
+    best: int | None
+
+
 class Writer:
-    """Writes checkpoints of a run in a thread, one at a time; keeps links and removes old files."""
+    """Writes checkpoints of a run in a thread, in order; keeps links and removes old files.
+
+    Where snapshots come faster than the disk takes them, those that would be removed at once are
+    not written.
+    """
 
     def __init__(self, run: RunFolder, keep: int) -> None:
         self.run, self.keep = run, keep
-        self.best: int | None = None  # the step of the best checkpoint, which is kept
-        self.after: int | None = None  # the step that the run went on from: later files are stale
+        self._after: int | None = None  # the step that the run went on from: later files are stale
+        self._waiting: list[Snapshot] = []
+        self._outcomes: list[tuple[int, Path | Exception]] = []
         self._thread: threading.Thread | None = None
-        self._written: Path | None = None
-        self._error: Exception | None = None
+        self._changed = threading.Condition()
 
     @property
     def is_busy(self) -> bool:
         """Whether a checkpoint is being written."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None
 
     @property
     def has_news(self) -> bool:
-        """Whether `result` tells something."""
-        return self._thread is not None and not self._thread.is_alive()
+        """Whether `outcomes` tells something."""
+        return bool(self._outcomes)
 
-    def write(self, step: int, state: Json) -> None:
-        """Write a checkpoint in the background; waits for the one before."""
-        self.wait()
-        self._thread = threading.Thread(
-            target=self._work,
-            args=(step, state, self.best),
-            name="needle-checkpoint",
-            daemon=True,  # a second signal does not wait for the disk
-        )
-        self._thread.start()
+    def write(self, step: int, state: Json, best: int | None) -> None:
+        """Write a checkpoint in the background; `best` is the step of the best one, to be kept."""
+        with self._changed:
+            waiting = [snapshot for snapshot in self._waiting if snapshot.step != step]
+            waiting.append(Snapshot(step, state, best))
+            newest = waiting[-self.keep :]
+            self._waiting = [s for s in waiting if s in newest or s.step == best]
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work,
+                    name="needle-checkpoint",
+                    daemon=True,  # a second signal does not wait for the disk
+                )
+                self._thread.start()
+
+    def make_room(self) -> None:
+        """Wait until what waits to be written takes little memory."""
+        with self._changed:
+            self._changed.wait_for(lambda: sum(map(_bytes, self._waiting)) <= MOST_WAITING)
 
     def wait(self) -> None:
         """Wait until nothing is being written."""
-        if self._thread is not None:
-            self._thread.join()
+        with self._changed:
+            self._changed.wait_for(lambda: self._thread is None)
 
-    def result(self) -> Path | Exception | None:
-        """What became of the last checkpoint, told once: its path, an error, or None so far."""
-        if not self.has_news:
-            return None
-        self._thread = None
-        found: Path | Exception | None = self._error or self._written
-        self._error = self._written = None
+    def outcomes(self) -> list[tuple[int, Path | Exception]]:
+        """What became of the checkpoints since the last call: steps, with paths or errors."""
+        with self._changed:
+            found, self._outcomes = self._outcomes, []
         return found
 
-    def _work(self, step: int, state: Json, best: int | None) -> None:
-        path = self.run.checkpoint(step)
-        try:
-            write_checkpoint(path, state)
-            _link(self.run.last, path)
-            if best is not None and self.run.checkpoint(best).exists():
-                _link(self.run.best, self.run.checkpoint(best))
-            self._remove_old(step, best)
-            self._written = path
-        except Exception as error:
-            self._error = error
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.notify_all()
+                if not self._waiting:
+                    self._thread = None
+                    return
+                snapshot = self._waiting.pop(0)
+            outcome: Path | Exception
+            try:
+                outcome = self._write(snapshot)
+            except Exception as error:
+                outcome = error
+            with self._changed:
+                self._outcomes.append((snapshot.step, outcome))
 
     def go_on_after(self, step: int | None) -> None:
         """Remove the checkpoints after the step that the run goes on from.
@@ -182,21 +208,35 @@ class Writer:
         if step is not None and self.run.checkpoint(step).exists():
             self._remove_stale(step)
         else:
-            self.after = step
+            self._after = step
+
+    def _write(self, snapshot: Snapshot) -> Path:
+        path = self.run.checkpoint(snapshot.step)
+        write_checkpoint(path, snapshot.state)
+        _link(self.run.last, path)
+        if snapshot.best is not None and self.run.checkpoint(snapshot.best).exists():
+            _link(self.run.best, self.run.checkpoint(snapshot.best))
+        self._remove_old(snapshot)
+        return path
 
     def _remove_stale(self, after: int, new: int | None = None) -> None:
         for path in self.run.checkpoint_files():
             if step_of(path) > after and step_of(path) != new:
                 path.unlink(missing_ok=True)
 
-    def _remove_old(self, step: int, best: int | None) -> None:
-        if self.after is not None:
-            self._remove_stale(self.after, step)
-            self.after = None
-        files = [path for path in self.run.checkpoint_files() if step_of(path) <= step]
+    def _remove_old(self, snapshot: Snapshot) -> None:
+        if self._after is not None:
+            self._remove_stale(self._after, snapshot.step)
+            self._after = None
+        best = self.run.best.resolve()  # stays until a better one is written
+        files = [path for path in self.run.checkpoint_files() if step_of(path) <= snapshot.step]
         for path in files[: -self.keep]:
-            if step_of(path) != best:
+            if path.resolve() != best and step_of(path) != snapshot.best:
                 path.unlink(missing_ok=True)
+
+
+def _bytes(snapshot: Snapshot) -> int:
+    return sum(tensor.nbytes for tensor in tensors(snapshot.state))
 
 
 def step_of(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...typing import Json
@@ -68,7 +69,8 @@ class Checkpoint(Callback):
         self.every_seconds, self.every_epochs = every_seconds, every_epochs
         self.keep, self.best, self._on_error = keep, best, on_error
         self._watched = None if best is None else Watched("Checkpoint", best, argument="best")
-        self._best_saved = self._best_in_writing = self.state_dict()
+        self._best_saved = self.state_dict()
+        self._bests: dict[int, Json] = {}  # those of the checkpoints that are being written
         self._writer: Writer | None = None
         self._due = math.inf
         self._wanted = False
@@ -86,8 +88,8 @@ class Checkpoint(Callback):
     def open(self, run: RunFolder, resumed_at: int | None) -> None:
         """Begin to save into a run's folder."""
         self._writer = Writer(run, self.keep)
-        self._writer.best = self.step
         self._writer.go_on_after(resumed_at)
+        self._bests.clear()
         self._wanted = False
         self._wait_again()
 
@@ -126,12 +128,13 @@ class Checkpoint(Callback):
         writer = self._writer
         if writer is None:
             return
-        writer.wait()
+        writer.make_room()
         self._tell(trainer)
         self._wanted = False
         self._wait_again()
-        writer.best, self._best_in_writing = self.step, self.state_dict()
-        writer.write(trainer.progress.step, trainer.state_dict())
+        step = trainer.progress.step
+        self._bests[step] = self.state_dict()
+        writer.write(step, trainer.state_dict(), self.step)
         if wait:
             self.finish(trainer)
 
@@ -142,22 +145,33 @@ class Checkpoint(Callback):
             self._tell(trainer)
 
     def _tell(self, trainer: Trainer) -> None:
-        """Say what became of the last checkpoint."""
+        """Say what became of checkpoints."""
         assert self._writer is not None
-        result = self._writer.result()
-        if isinstance(result, Exception):
-            if self._on_error == "stop" or not isinstance(result, OSError):
-                raise result
-            if self.state_dict() == self._best_in_writing:
-                self._set_best(self._best_saved)  # what is not on the disk is not the best
+        for step, outcome in self._writer.outcomes():
+            best = self._bests.get(step, self._best_saved)
+            self._bests = {later: best for later, best in self._bests.items() if later > step}
+            if isinstance(outcome, Path):
+                self._best_saved = best
+                trainer.notify_checkpoint(outcome)
+                continue
+            if self._on_error == "stop" or not isinstance(outcome, OSError):
+                raise outcome
+            self._give_up(step)
             warnings.warn(
-                f"[Checkpoint] cannot be written: {result}; the one before stays, training goes on",
+                f"[Checkpoint] cannot be written: {outcome}; the one before stays, "
+                "training goes on",
                 CheckpointWarning,
                 stacklevel=2,
             )
-        elif result is not None:
-            self._best_saved = self._best_in_writing
-            trainer.notify_checkpoint(result)
+
+    def _give_up(self, step: int) -> None:
+        """The checkpoint of a step is not on the disk, so it is not the best."""
+        saved = self._best_saved
+        self._bests = {
+            later: saved if best["step"] == step else best for later, best in self._bests.items()
+        }
+        if self.step == step:
+            self._set_best(saved)
 
     def state_dict(self) -> Json:
         """The best measure so far."""
