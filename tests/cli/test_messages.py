@@ -15,12 +15,14 @@ import pytest
 pytest.importorskip("typer")
 
 from rich.console import Console
+from typer import Exit
 from typer.testing import CliRunner
 
 from needle.cli import app as commands
 from needle.cli import printing
 from needle.cli import train as train_command
 from needle.cli.app import app
+from needle.cli.errors import one_line_errors
 from needle.cli.progress import download_progress
 
 NASTY = (
@@ -129,6 +131,12 @@ def test_every_error(kind, name, monkeypatch):
     done = needle("train", "digits")
     assert done.exit_code == 1
     assert f"needle: [read_idx] {shown(name)}" in done.output
+
+
+def test_a_missing_library_is_named_with_its_extra(capsys):
+    with pytest.raises(Exit), one_line_errors():
+        raise ModuleNotFoundError("No module named 'PIL'", name="PIL")
+    assert "No module named 'PIL'; run: pip install 'needle-dl[images]'" in capsys.readouterr().err
 
 
 def test_memory_errors_and_closed_pipes(monkeypatch):

@@ -12,6 +12,8 @@ from .printing import complain
 
 MISTAKES = (ValueError, TypeError, OSError, FloatingPointError, ImportError, RunInUse)
 
+EXTRAS = {"matplotlib": "cli", "PIL": "images"}  # what libraries are part of
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
@@ -21,7 +23,9 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         raise
     except MISTAKES as error:
-        complain(error)
+        extra = EXTRAS.get(getattr(error, "name", None) or "")
+        what = f"; run: pip install 'needle-dl[{extra}]'" if extra else ""
+        complain(f"{error}{what}")
         raise typer.Exit(1) from None
     except MemoryError as error:
         complain(str(error) or "out of memory")

@@ -350,8 +350,9 @@ def _say_result(
     best = trainer.best_so_far()
     result = ", ".join(f"{name} {measure(name, value)}" for name, value in found.items())
     seconds = trainer.progress.seconds
+    took = duration(seconds) if seconds >= 60 else f"{seconds:.1f} s"
     show.say(
-        f"{result} on {task.validation_size:,} validation {task.unit} after {duration(seconds)} "
+        f"{result} on {task.validation_size:,} validation {task.unit} after {took} "
         f"of training ({trainer.reason})"
     )
     if best:

@@ -73,7 +73,7 @@ def measure(name: str, value: float) -> str:
     """A loss or metric in the digits that matter."""
     if name.startswith(PERCENT) and 0 <= value <= 1:
         return f"{100 * value:.2f} %"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
 
 
 def compact(count: float) -> str:

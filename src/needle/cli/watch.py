@@ -73,8 +73,8 @@ def _watch_in_lines(record: Record, every: float) -> None:
 def _facts(record: Record) -> str:
     values = [f"{name} {number(record.last(name))}" for name in ("loss", *record.metrics()[:2])]
     facts = [
-        record.state, f"step {steps(record)}", *values, f"best {best(record)}",
-        duration(record.progress("seconds")),
+        record.state, f"step {steps(record)}", duration(record.progress("seconds")), *values,
+        f"best {best(record)}",
     ]  # fmt: skip
     return " · ".join(facts)
 

@@ -79,6 +79,11 @@ async function fetchDetails() {
 
 // ---- the list of runs --------------------------------------------------------------------------
 
+// "accuracy "; nothing for the loss of the validation, which is what others are the best by.
+function bestName(best) {
+  return best.metric === "validation/loss" ? "" : `${best.metric.replace("validation/", "")} `;
+}
+
 function drawRuns() {
   const list = $("runs"), words = $("filter").value.toLowerCase();
   const focused = document.activeElement?.dataset?.id;
@@ -93,7 +98,7 @@ function drawRuns() {
     element(label, "span", { class: "name" }, run.name);
     element(label, "span", { class: `state ${run.state}` }, run.state);
     const facts = [run.steps ? `step ${run.step} of ${run.steps}` : `step ${run.step ?? "–"}`,
-      `loss ${short(run.loss)}`, run.best ? `best ${short(run.best.value)}` : "", duration(run.seconds)];
+      `loss ${short(run.loss)}`, run.best ? `best ${bestName(run.best)}${short(run.best.value)}` : "", duration(run.seconds)];
     element(label, "span", { class: "facts" }, facts.filter(Boolean).join(" · "));
     if (run.state === "running" && run.steps)
       element(label, "progress", { max: run.steps, value: run.step ?? 0 });
