@@ -5,6 +5,7 @@ from .base import Metric
 from .confusion import Confusion
 from .errors import R2, MeanAbsoluteError, MeanSquaredError
 from .f1 import F1
+from .mean import Mean
 from .perplexity import Perplexity
 from .top_k import TopK
 
@@ -13,6 +14,7 @@ __all__ = [
     "R2",
     "Accuracy",
     "Confusion",
+    "Mean",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Metric",

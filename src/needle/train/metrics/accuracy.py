@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ... import ops
 from ...autograd import Tensor
-from .base import Metric
-from .labels import labels, ratio
+from .labels import labels
+from .mean import Mean
 
 
-class Accuracy(Metric):
+class Accuracy(Mean):
     """The part of the samples whose predicted class, that of the largest logit, is the true one.
 
     Outputs have one axis more than targets, that of the classes: axis 1, as in `(N, C)` and
@@ -48,7 +46,3 @@ class Accuracy(Metric):
         found = labels("Accuracy", output, target, self.axis, self.ignore)
         right = (found.predicted == found.target).astype("float32") * found.counted
         return ops.stack([right.sum(), found.counted.sum()])
-
-    def result(self, total: np.ndarray) -> float:
-        """The part of right predictions; NaN without samples."""
-        return ratio(total[0], total[1])

@@ -9,7 +9,7 @@ import numpy as np
 from ... import init, ops
 from ...autograd import Tensor
 from .base import Metric
-from .labels import ratio
+from .mean import Mean
 
 
 def difference(name: str, output: Tensor, target: Tensor, dtype: str = "float32") -> Tensor:
@@ -22,7 +22,7 @@ def difference(name: str, output: Tensor, target: Tensor, dtype: str = "float32"
     return target.astype(dtype) - output.astype(dtype)
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(Mean):
     """The mean of |target - output| over all elements.
 
     Raises ValueError, by `statistics` and `update`, where the shapes differ.
@@ -43,12 +43,8 @@ class MeanAbsoluteError(Metric):
         error = ops.abs(difference("MeanAbsoluteError", output, target))
         return ops.stack([error.sum(), init.ones_like(error).sum()])
 
-    def result(self, total: np.ndarray) -> float:
-        """The mean; NaN without elements."""
-        return ratio(total[0], total[1])
 
-
-class MeanSquaredError(Metric):
+class MeanSquaredError(Mean):
     """The mean of (target - output)² over all elements.
 
     Raises ValueError, by `statistics` and `update`, where the shapes differ.
@@ -68,10 +64,6 @@ class MeanSquaredError(Metric):
         """The sum of the squared errors and the number of elements, shape (2,)."""
         error = difference("MeanSquaredError", output, target)
         return ops.stack([(error * error).sum(), init.ones_like(error).sum()])
-
-    def result(self, total: np.ndarray) -> float:
-        """The mean; NaN without elements."""
-        return ratio(total[0], total[1])
 
 
 class R2(Metric):

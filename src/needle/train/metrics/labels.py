@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -97,11 +96,6 @@ def _counted(target: Tensor, ignore: int | None) -> tuple[Tensor, Tensor]:
         return target, init.ones_like(target, dtype="float32")
     is_counted = target != ignore
     return ops.where(is_counted, target, init.zeros_like(target)), is_counted.astype("float32")
-
-
-def ratio(part: float, whole: float) -> float:
-    """A part of a whole; NaN of nothing."""
-    return float(part / whole) if whole else math.nan
 
 
 def number_of_classes(name: str, classes: int) -> int:

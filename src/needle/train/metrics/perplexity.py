@@ -8,11 +8,11 @@ import numpy as np
 
 from ... import init, ops
 from ...autograd import Tensor
-from .base import Metric
-from .labels import ratio, scores
+from .labels import scores
+from .mean import Mean
 
 
-class Perplexity(Metric):
+class Perplexity(Mean):
     """exp of the mean cross-entropy (in nats) of logits and true classes.
 
     Parameters
@@ -52,6 +52,6 @@ class Perplexity(Metric):
     def result(self, total: np.ndarray) -> float:
         """The perplexity; infinity beyond the largest float, NaN without samples."""
         try:
-            return math.exp(ratio(total[0], total[1]))
+            return math.exp(super().result(total))
         except OverflowError:
             return math.inf

@@ -7,11 +7,11 @@ import numpy as np
 from ... import init, ops
 from ...autograd import Tensor
 from ...given import shown
-from .base import Metric
-from .labels import ratio, scores
+from .labels import scores
+from .mean import Mean
 
 
-class TopK(Metric):
+class TopK(Mean):
     """The part of the samples whose true class has one of the k largest logits.
 
     Of equal logits, the one of the lower class counts as larger; a logit that is NaN is never among
@@ -61,7 +61,3 @@ class TopK(Metric):
         rank = classes - behind.sum(1)
         hits = (rank < self.k).astype("float32") * found.counted
         return ops.stack([hits.sum(), found.counted.sum()])
-
-    def result(self, total: np.ndarray) -> float:
-        """The part of the samples; NaN without samples."""
-        return ratio(total[0], total[1])
