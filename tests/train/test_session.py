@@ -8,6 +8,7 @@ import pytest
 import needle as ndl
 from needle import models
 from needle.train import (
+    Checkpoint,
     RunFolder,
     completed,
     limits,
@@ -49,6 +50,13 @@ def test_digits_reach_their_accuracy_and_are_loaded_again(tmp_path):
     assert loaded.state == {}
     best = load_run(run)
     assert best.checkpoint["progress"]["step"] == trainer.best_so_far()["step"]
+
+
+def test_short_epochs_are_saved_together(tmp_path):
+    _, _, trainer = trained(tmp_path, "digits", training_epochs=1)
+    assert trainer.progress.step == 14
+    (checkpoint,) = (c for c in trainer.callbacks if isinstance(c, Checkpoint))
+    assert checkpoint.every_epochs == 8
 
 
 def test_validations_measure_the_plain_loss():

@@ -188,7 +188,7 @@ def train(
         float | None,
         _about(
             WHERE,
-            help="Time between checkpoints, 5m by default; each epoch has one, too.",
+            help="Time between checkpoints, 5m by default; epochs of 100 steps have one, too.",
             parser=_duration,
             metavar="TIME",
         ),

@@ -25,6 +25,9 @@ from .tasks import Batches, Task, errors_named, is_in_current_folder, make_model
 from .text_samples import TextSamples
 from .trainer import Trainer
 
+# Checkpoints after epochs are at least so many steps apart: one of the digits takes as long as an
+# epoch of 14 steps.
+SAVED_STEPS = 100
 MOST_CLASSES = 100  # that a confusion matrix is kept of
 LEAST_STEPS = 4  # of an epoch, where the size of a batch is needle's choice
 
@@ -258,9 +261,14 @@ class _Clock:
 
 
 def _steps_in_all(training: Training, batches: Batches) -> int | None:
-    an_epoch = -(-len(batches) // training.accumulate)  # type: ignore[arg-type]
-    limits = [n for n in (training.steps, training.epochs * an_epoch) if n]
+    limits = [
+        n for n in (training.steps, training.epochs * _steps_an_epoch(training, batches)) if n
+    ]
     return min(limits, default=None)
+
+
+def _steps_an_epoch(training: Training, batches: Batches) -> int:
+    return -(-len(batches) // training.accumulate)  # type: ignore[arg-type]
 
 
 def _check_batches(training: Training, task: Task) -> None:
@@ -307,12 +315,14 @@ def _callbacks(config: Config, task: Task, run: RunFolder | None) -> list[Callba
     found: list[Callback] = [EMA(config.training.ema)] if config.training.ema else []
     if run is None:
         return found
-    saving = config.checkpoints
+    saving, training = config.checkpoints, config.training
+    steps = _steps_an_epoch(training, task.train(training.batch_size, 0))
     found += [
         CSVLog(), TensorBoard(), StopAtNaN(keep_weights=False),
         ConfusionFile(task.classes, f"{task.validation_size:,} validation {task.unit}"),
         Checkpoint(
-            saving.every, keep=saving.keep, best=saving.best,
+            saving.every, every_epochs=-(-SAVED_STEPS // steps), keep=saving.keep,
+            best=saving.best,
             on_error="stop" if saving.on_error == "stop" else "warn",
         ),
     ]  # fmt: skip
