@@ -371,6 +371,10 @@ def test_another_model_is_an_error_that_lists_the_differences(tmp_path: Path) ->
     plain.schedule = optim.StepLR(plain.optimizer, 2)
     with pytest.raises(ValueError, match="a run with no schedule, this trainer has a schedule"):
         plain.resume(tmp_path / "run")
+    plain.schedule = None
+    plain.optimizer = optim.NAdam(plain.model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"optimizer is another one: Adam in .*, here NAdam"):
+        plain.resume(tmp_path / "run")
 
 
 def test_old_formats_are_migrated_and_newer_ones_refused(

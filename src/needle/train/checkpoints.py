@@ -54,7 +54,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Json:
     -------
     dict
         "format", "needle" (the version that wrote it), "config", "model", "optimizer", "schedule",
-        "scaler", "callbacks", "objects", "data", "random", "progress", "metrics" and "history".
+        "kinds" (the classes of these two), "scaler", "callbacks", "objects", "data", "random",
+        "progress", "metrics" and "history".
 
     Raises
     ------

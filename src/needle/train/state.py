@@ -97,6 +97,7 @@ def gather(trainer: Trainer) -> Json:
         "config": trainer.config,
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
+        "kinds": _kinds(trainer),
         "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
         "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
         "callbacks": dict(zip(_names(trainer.callbacks), _states(trainer.callbacks), strict=True)),
@@ -120,6 +121,7 @@ def restore(trainer: Trainer, state: Json) -> None:
     _check_model(trainer.model, state["model"])
     _check_presence("schedule", trainer.schedule, state)
     _check_presence("scaler", trainer.scaler, state)
+    _check_kinds(trainer, state)
     missing = [name for name in trainer.objects if _is_missing(name, trainer, state)]
     if missing:
         raise ValueError(f"[resume] the checkpoint has no state of {', '.join(missing)}")
@@ -152,6 +154,22 @@ def _check_presence(name: str, value: object, state: Json) -> None:
         raise ValueError(
             f"[resume] the checkpoint is of a run with {was} {name}, this trainer has {now} {name}"
         )
+
+
+def _kinds(trainer: Trainer) -> Json:
+    """The classes whose states only they understand."""
+    return {
+        "optimizer": type(trainer.optimizer).__name__, "schedule": type(trainer.schedule).__name__
+    }  # fmt: skip
+
+
+def _check_kinds(trainer: Trainer, state: Json) -> None:
+    own = _kinds(trainer)
+    for name, saved in state.get("kinds", own).items():  # older files have none
+        if saved != own[name]:
+            raise ValueError(
+                f"[resume] the {name} is another one: {saved} in the checkpoint, here {own[name]}"
+            )
 
 
 def _check_model(model: Module, saved: Mapping[str, Any]) -> None:

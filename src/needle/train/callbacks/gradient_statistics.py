@@ -116,7 +116,7 @@ class GradientStatistics(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Let go of the weights."""
-        self._before = self._now = []
+        self._before, self._now, self._saved = [], [], {}
 
 
 def _square(group: Json) -> Tensor:
