@@ -181,6 +181,15 @@ def test_a_full_disk_is_a_warning_and_the_checkpoint_before_stays(
     assert find_checkpoint(run).name == "step-4.safetensors"
 
 
+def test_a_run_that_was_complete_in_an_epoch_is_made_longer(tmp_path: Path) -> None:
+    trainer(tmp_path / "run").fit(BATCHES, steps=6)
+    for steps in (6, 9):  # the first one trains nothing, and saves again
+        mine = trainer()
+        mine.resume(tmp_path / "run")
+        mine.fit(BATCHES, steps=steps)
+    assert (mine.progress.step, mine.progress.batch) == (9, 1)
+
+
 def test_training_does_not_wait_for_a_slow_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

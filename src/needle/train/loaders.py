@@ -76,6 +76,8 @@ class Position:
 
     def state_dict(self) -> Json:
         """The random numbers of the epoch's start, and the loader's own position."""
+        if self._saved is not None:  # nothing was trained since
+            return self._saved[0]
         batches: Any = self.batches
         loader = batches.state_dict() if self._is_stateful else None
         return {"start": None if self._start is None else storable(self._start), "loader": loader}
