@@ -149,6 +149,7 @@ CASES: dict[str, Case] = {
     "one cycle": {"schedule": one_cycle, "optimizer": sgd},
     "plateau": {"schedule": plateau, "validate_every": 2},
     "callback": {"callbacks": Average},
+    "one epoch of steps": {"limits": {"steps": STEPS}},
     "lbfgs": {"optimizer": lambda m: optim.LBFGS(m.parameters(), lr=0.3, max_iter=3)},
     "module's generator": {
         "model": lambda: network(nn.Dropout(0.3, generator=ndl.Generator(7))),
@@ -176,7 +177,8 @@ def make(case: Case, **options: Any) -> tuple[Trainer, Callable[[], list[Any]]]:
         train = case.get("train", shuffled())()
         validation = DataLoader(Noisy(), 13, num_workers=0)
         every = case.get("validate_every")
-        return trainer.fit(train, validation, epochs=3, validate_every=every).rows
+        limits = case.get("limits", {"epochs": 3})
+        return trainer.fit(train, validation, validate_every=every, **limits).rows
 
     return trainer, fit
 
@@ -202,6 +204,7 @@ def everything(trainer: Trainer) -> dict[str, Any]:
 
 
 def same(a: Trainer, b: Trainer) -> None:
+    assert (a.progress.epoch, a.progress.batch) == (b.progress.epoch, b.progress.batch)
     mine, others = everything(a), everything(b)
     names = mine.keys() | others.keys()
     own = {name for name in names if name.startswith(("callbacks.Stop", "callbacks.Checkpoint"))}
@@ -215,7 +218,9 @@ def measured(rows: list[Any]) -> list[Any]:
     return [{k: v for k, v in row.items() if k not in varying} for row in rows]
 
 
-AT_THE_END = ("dropout", "processes", "stream, threads", "accumulate", "plateau")  # of an epoch
+AT_THE_END = (  # of an epoch
+    "dropout", "processes", "stream, threads", "accumulate", "plateau", "one epoch of steps",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,8 @@ class Trainer:
         self._call.start()
 
     def _loop(self) -> None:
+        if self.progress.batch and self.progress.batch == length(self._train):
+            self._end_epoch()  # a signal came with its last step
         self._stop_at_limits()
         while self._reason is None:
             self._epoch()
