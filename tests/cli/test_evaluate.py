@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from needle import train
 from needle.cli.app import app
-from needle.cli.evaluate import matrix_text, shaded
+from needle.cli.evaluate import matrix_text, pieces, shaded
 from needle.train.records import Confusion
 
 
@@ -153,3 +153,9 @@ def test_tokens_are_the_darker_the_larger_their_losses():
     assert text.startswith("a\x1b[30;48;5;221mb")
     assert "48;5;160m↵" in text
     assert "\\x1b" in text
+
+
+def test_a_character_of_several_tokens_is_at_the_last_of_them() -> None:
+    encoded = np.frombuffer("aüb".encode() + b"\xc3", np.uint8)
+    found = pieces(encoded, lambda ids: bytes(ids.tolist()).decode("utf-8", "replace"))
+    assert found == ["a", "", "ü", "b", "\N{REPLACEMENT CHARACTER}"]

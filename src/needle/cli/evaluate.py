@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -148,9 +148,20 @@ def _show_texts(mistakes: Sequence[Mistake], state: Json) -> None:
     for mistake in mistakes:
         assert mistake.losses is not None
         say(f"\nloss {number(mistake.loss)} a token, window {mistake.place}:")
-        tokens = [tokenizer.decode([int(token)]) for token in mistake.target]
-        show(shaded(tokens, mistake.losses))
+        show(shaded(pieces(mistake.target, tokenizer.decode), mistake.losses))
     show(legend())
+
+
+def pieces(ids: np.ndarray, decode: Callable[[np.ndarray], str]) -> list[str]:
+    """The text of each token; a character that several tokens make is at the last of them."""
+    found, shown = [], ""
+    for count in range(1, len(ids) + 1):
+        text = decode(ids[:count])
+        if count < len(ids):
+            text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        found.append(text[len(shown) :])
+        shown = text
+    return found
 
 
 def _caption(mistake: Mistake, task: Task) -> str:

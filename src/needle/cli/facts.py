@@ -28,6 +28,8 @@ def find_run(run: Path | None) -> Path:
     for folder in (run, Path(RUNS) / run):
         if is_run(folder):
             return folder
+    if run.is_file():
+        raise FileNotFoundError(f"{str(run)!r} is a file; what is wanted is the folder of a run")
     names = [path.name for path in find_runs(Path(RUNS))[:5]] if Path(RUNS).is_dir() else []
     known = f"; the newest runs are {', '.join(names)}" if names else ""
     raise FileNotFoundError(f"{str(run)!r} is no run, nor is there one of that name{known}")
