@@ -50,7 +50,7 @@ class Watch(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         """Measure, once."""
         if trainer.progress.step == self.step:
-            trainer.save("soak")
+            trainer.save()
             self.before = Memory.now()
 
 

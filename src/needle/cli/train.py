@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -279,7 +279,6 @@ def _start(config: Config, out: Path, show: _Output, dry_run: bool, may_shrink: 
     if dry_run:
         show_dry_run(config, task)
         return
-    make_trainer(config, task)  # whatever it refuses is told before there is a folder
     run = RunFolder.create(config.run.name, out)
     _run(config, task, run, show, resumed=False)
 
@@ -307,7 +306,12 @@ def _resume(folder: Path, changes: Mapping[str, Any], show: _Output) -> None:
 def _run(config: Config, task: Task, run: RunFolder, show: _Output, resumed: bool) -> None:
     config = replace(config, run=replace(config.run, name=run.name))
     report = reporter(task.unit, config.training.time, show.as_json, show.quiet)
-    trainer = make_trainer(config, task, run, [report])
+    try:
+        trainer = make_trainer(config, task, run, [report])
+    except BaseException:  # what it refuses leaves no folder behind
+        with suppress(OSError):  # one with files stays
+            run.path.rmdir()
+        raise
     if resumed:
         trainer.resume(run)
     run.write_config(config.to_dict())

@@ -370,8 +370,8 @@ class Trainer:
         if self._signals.pending:
             self._heed_signals()
         self._stop_at_limits()
-        if self._saving is not None:
-            self._saving.after_step(self)
+        if (saving := self._saving) is not None:
+            saving.after_step(self)
 
     def _end_epoch(self) -> None:
         progress = self.progress
@@ -413,7 +413,7 @@ class Trainer:
         signals.pending = False
         if signals.save:
             signals.save = False
-            self.save("SIGUSR1")
+            self.save()
         if signals.stop is not None:
             self.stop(f"{signals.stop.name} at step {self.progress.step}")
 
@@ -471,7 +471,7 @@ class Trainer:
         """The error that has ended `fit`; None where it ended otherwise."""
         return self._error
 
-    def save(self, reason: str = "") -> None:
+    def save(self) -> None:
         """Ask for a checkpoint after this step. Raises RuntimeError where there is no run."""
         if self.run is None or self._checkpoint is None:
             raise RuntimeError("[save] is for the time of a fit with Trainer(…, run='runs/name')")
