@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +22,7 @@ from .backend_ndarray.layout import checked_shape, whole
 from .backend_ndarray.philox import blocks_of, numbers
 from .backend_selection import Device, as_device
 from .forks import fork_safe
+from .typing import Json
 
 # How many bits of a number in [0, 1) the stored dtypes hold.
 BITS = {"float16": 11, "bfloat16": 8}
@@ -202,6 +203,18 @@ def set_state_of(generator: Any, state: Any) -> None:
         generator.bit_generator.state = state
     else:
         generator.set_state(state)
+
+
+def states_of(generators: Mapping[str, Any]) -> Json:
+    """Where the generators are."""
+    return {name: state_of(generator) for name, generator in generators.items()}
+
+
+def set_states(generators: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+    """Go on from `states_of`; a generator without a state stays where it is."""
+    for name, generator in generators.items():
+        if name in states:
+            set_state_of(generator, states[name])
 
 
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()

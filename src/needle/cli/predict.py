@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from io import StringIO
@@ -16,6 +15,7 @@ import typer
 from ..files import written_whole
 from ..train import load_run
 from ..train.prediction import predict_files
+from ..train.rows import finite
 from ..typing import Json
 from .errors import one_line_errors
 from .facts import find_run
@@ -74,8 +74,4 @@ def as_csv(rows: Iterable[Json]) -> str:
 
 def as_json(rows: Iterable[Json]) -> str:
     """Rows as a list of objects, null where a number is not finite."""
-    finite = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        for row in rows
-    ]
-    return json.dumps(finite, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(finite(list(rows)), indent=1, ensure_ascii=False) + "\n"

@@ -16,7 +16,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ..train import Callback, Trainer
-from ..train.rows import measures
+from ..train.limits import part_done
+from ..train.rows import finite, measures
 from ..typing import Json
 from .facts import duration
 from .printing import console, say, visible, write
@@ -100,10 +101,8 @@ class TrainingCallback(Callback):
 
     def part_done(self, trainer: Trainer) -> float | None:
         """In [0, 1]; None where the end is not known."""
-        limit = self.seconds
-        parts = [trainer.progress.step / trainer.total_steps] if trainer.total_steps else []
-        parts += [trainer.progress.seconds / limit] if limit else []
-        return min(1.0, max(parts)) if parts else None
+        progress = trainer.progress
+        return part_done(progress.step, trainer.total_steps, progress.seconds, self.seconds)
 
     def remaining(self, trainer: Trainer) -> str:
         """ "ETA 1:02", or "" while it is not known."""
@@ -172,13 +171,7 @@ class JsonLines(TrainingCallback):
 
 def event(found: Json) -> None:
     """One line of JSON; NaN and infinities, which JSON lacks, are null."""
-    write(json.dumps({k: _json(v) for k, v in found.items()}, default=str) + "\n")
-
-
-def _json(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _json(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write(json.dumps(finite(found), default=str) + "\n")
 
 
 class Bar(TrainingCallback):

@@ -10,14 +10,14 @@ import numpy as np
 
 from ..backend_ndarray.layout import whole
 from ..backend_selection import Device, as_device
-from ..random import checked_generator, host_generator
+from ..random import checked_generator, host_generator, set_states, states_of
 from ..typing import DTypeLike, HostGenerator, Json
 from .ahead import Ahead, ThreadWorkers, Workers, until_left
 from .collate import ToTensors
 from .dataset import Dataset
 from .fetch import END, Fetch, FetchByIndex, FetchInOrder, Order
 from .iterable import IterableDataset
-from .position import Position, Saved, generators_of, saved, set_states, states_of
+from .position import Position, Saved, generators_of, saved
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .transforms import use_random_state
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..random import set_state_of, state_of
 from ..typing import Json
 from .ahead import Ahead
 from .fetch import Order
@@ -84,15 +83,3 @@ def _at(loader: Any, path: str) -> Any:
 
 def _has_state(generator: Any) -> bool:
     return hasattr(generator, "get_state") and hasattr(generator, "set_state")
-
-
-def states_of(generators: Mapping[str, Any]) -> Json:
-    """Where the generators are."""
-    return {name: state_of(generator) for name, generator in generators.items()}
-
-
-def set_states(generators: Mapping[str, Any], states: Mapping[str, Any]) -> None:
-    """Go on from `states_of`; a generator without a state stays where it is."""
-    for name, generator in generators.items():
-        if name in states:
-            set_state_of(generator, states[name])

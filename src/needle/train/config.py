@@ -16,10 +16,10 @@ from ..backend_ndarray import default_device, simd_level
 from ..backend_ndarray.device_cpu import get_num_threads
 from ..typing import Json
 from .options import check_options, converted, options_of, unknown
+from .run import FORMAT
 from .settings import Schedule, Settings, Training, choose, require
 from .tasks import Task, TaskKind, find_model, model_options, task_kind
 
-FORMAT = 1
 # What a run's file says beside its settings. A new run that is made from the file has its own.
 _OF_ONE_RUN = re.compile(
     r"run\.(name|needle|format|created|simd)|data\.(title|unit)|command(\..*)?"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import ops
 from ..autograd import Tensor, no_grad
 from ..files import written_whole
 from ..nn import Module
@@ -196,9 +197,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = scores - scores.max(1, keepdims=True)
-    logs: np.ndarray = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return logs
+    return ops.log_softmax(Tensor(scores, requires_grad=False), axis=1).numpy()
 
 
 def write_confusion(

@@ -31,5 +31,15 @@ class Limits:
         return f"{self.seconds:g} s are over" if progress.seconds >= self.seconds else None
 
 
+def part_done(step: int, steps: int | None, seconds: float, limit: float) -> float | None:
+    """How much of a training is done, in [0, 1]: of its steps or of its seconds, whichever is more.
+
+    None where neither has a limit.
+    """
+    parts = [step / steps] if steps else []
+    parts += [seconds / limit] if limit else []
+    return min(1.0, max(parts)) if parts else None
+
+
 def _done(count: float, what: str) -> str:
     return f"{count:,} {what} is done" if count == 1 else f"{count:,} {what}s are done"

@@ -14,7 +14,7 @@ import numpy as np
 from ..backend_ndarray import get_num_threads, simd_level
 from ..backend_selection import default_device
 from ..typing import Json
-from .run import RunFolder
+from .run import FORMAT, RunFolder
 from .tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Recorder:
         return {
             "name": run.name,
             "needle": __version__,
-            "format": 1,
+            "format": FORMAT,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "device": str(self._trainer.device or default_device()),
             "threads": get_num_threads(),

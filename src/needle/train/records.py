@@ -18,9 +18,7 @@ import numpy as np
 
 from ..typing import Json
 from .rows import Rows, is_number, measures
-from .run import RunFolder, is_run
-
-FORMAT = 1  # of run folders
+from .run import FORMAT, RunFolder, is_run
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -140,6 +140,17 @@ def _row(found: object) -> tuple[str, dict[str, float]]:
     if not math.isfinite(row.get("step", math.nan)):
         raise ValueError("no row")
     return found["split"], row
+
+
+def finite(value: Any) -> Any:
+    """`value` with null in place of the numbers that JSON does not have, NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def measures(names: Iterable[str]) -> list[str]:

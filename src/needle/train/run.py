@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import socket
@@ -23,17 +22,19 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..files import written_whole
 from ..typing import Json
 from . import toml
+from .rows import finite
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
+FORMAT = 1  # of run folders
 RUNS = "runs"  # the folder of all runs, by default
 LOCK_SECONDS = 2.0  # how long a lock is waited for: worker processes outlive a killed run by a bit
 STATES = ("new", "running", "finished", "interrupted", "failed", "killed")
@@ -200,7 +201,7 @@ class RunFolder:
         """Replace `status.json`; who writes and when is added."""
         who = {"pid": os.getpid(), "host": socket.gethostname(), "updated": time.time()}
         part = self.status_file.with_name("status.json.part")
-        part.write_text(json.dumps(_finite({**status, **who})), "utf-8")
+        part.write_text(json.dumps(finite({**status, **who})), "utf-8")
         os.replace(part, self.status_file)
 
     def status(self) -> Json:
@@ -302,15 +303,4 @@ def _rows(path: Path) -> Iterator[Json]:
 
 
 def _line(row: Json) -> str:
-    return json.dumps(_finite(row)) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null in place of the numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return json.dumps(finite(row)) + "\n"

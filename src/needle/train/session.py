@@ -16,6 +16,7 @@ from .callbacks import EMA, Callback, Checkpoint, ConfusionFile, CSVLog, StopAtN
 from .checkpoints import newest
 from .config import Config
 from .layout import check_fit
+from .limits import part_done
 from .metrics import Confusion
 from .run import RunFolder
 from .settings import Training
@@ -254,10 +255,8 @@ class _Clock:
 
     def part_done(self, step: int) -> float:
         """In [0, 1]; 0 without a limit."""
-        parts = [step / self.steps] if self.steps else []
-        if self.seconds and self.trainer is not None:
-            parts.append(self.trainer.progress.seconds / self.seconds)
-        return min(1.0, max(parts, default=0.0))
+        seconds = 0.0 if self.trainer is None else self.trainer.progress.seconds
+        return part_done(step, self.steps, seconds, self.seconds) or 0.0
 
 
 def _steps_in_all(training: Training, batches: Batches) -> int | None:

@@ -12,7 +12,7 @@ from ..autograd import Tensor
 from ..backend_ndarray import NDArray
 from ..backend_selection import cpu
 from ..nn import Module
-from ..random import Generator, set_state_of, state_of
+from ..random import Generator, set_states, states_of
 from ..tree import map_leaves
 from ..typing import Json
 
@@ -63,7 +63,7 @@ def random_states(generators: Mapping[str, Any]) -> Json:
     return {
         "numpy": np.random.get_state(legacy=False),
         "python": random.getstate(),
-        "generators": {name: state_of(g) for name, g in generators.items()},
+        "generators": states_of(generators),
     }
 
 
@@ -78,9 +78,7 @@ def set_random_states(states: Json, generators: Mapping[str, Any]) -> None:
     np.random.set_state(states["numpy"])
     version, words, normal = states["python"]
     random.setstate((version, tuple(int(word) for word in words), normal))
-    for name, generator in generators.items():
-        if name in states["generators"]:
-            set_state_of(generator, states["generators"][name])
+    set_states(generators, states["generators"])
 
 
 # ---- the whole state ----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ import numpy as np
 
 from ...train import RunFolder
 from ...train.records import Record, find_runs, read_record
-from ...train.rows import Columns
+from ...train.rows import Columns, finite
 
 MOST_POINTS = 1500  # of a curve that is sent
 HOST = "127.0.0.1"
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(page(nonce).encode(), "text/html; charset=utf-8", policy)
 
     def _send_json(self, facts: object) -> None:
-        text = json.dumps(_finite(facts), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(finite(facts), default=str, allow_nan=False, separators=(",", ":"))
         self._send(text.encode(), "application/json")
 
     def _send_sample(self, record: Record, name: str) -> None:
@@ -227,14 +227,3 @@ def _thinned(columns: Columns) -> dict[str, Any]:
         thinned[key] = means.tolist()
         thinned["has"][key] = np.logical_or.reduceat(there, starts).tolist()
     return thinned
-
-
-def _finite(facts: object) -> object:
-    """The same with null for NaN and infinity, and text for what JSON has no form for."""
-    if isinstance(facts, Mapping):
-        return {str(key): _finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    if isinstance(facts, float):
-        return facts if math.isfinite(facts) else None
-    return facts if isinstance(facts, int | str | None) else str(facts)

@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ... import random as needle_random
+
+NUMPY = (np.random.Generator, np.random.RandomState)
 # What it is depends on the kind of generator.
 State: TypeAlias = Any
 
@@ -19,10 +22,8 @@ GLOBAL_GENERATORS: tuple[object, object] = (
 
 def state_of(generator: object) -> State:
     """The state of a generator; None for another object."""
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    if isinstance(generator, np.random.RandomState):
-        return generator.get_state(legacy=False)
+    if isinstance(generator, NUMPY):
+        return needle_random.state_of(generator)
     if isinstance(generator, np.random.BitGenerator):
         return generator.state
     if isinstance(generator, random.Random) and not isinstance(generator, random.SystemRandom):
@@ -32,10 +33,8 @@ def state_of(generator: object) -> State:
 
 def set_state(generator: object, state: State) -> None:
     """Set the state of a generator, as `state_of` has given it."""
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
+    if isinstance(generator, NUMPY):
+        needle_random.set_state_of(generator, state)
     elif isinstance(generator, np.random.BitGenerator):
         generator.state = state
     elif isinstance(generator, random.Random):
