@@ -6,7 +6,6 @@ import colorsys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 import needle as ndl
@@ -87,6 +86,7 @@ def test_resize_is_that_of_pillow(how, size):
 
 @pytest.mark.parametrize("size", [(10, 8), (50, 70)])
 def test_resize_of_floats_is_that_of_pytorch(size):
+    torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=(23, 31, 3))
     ours = vision.Resize(size)(x)
     theirs = torch.nn.functional.interpolate(

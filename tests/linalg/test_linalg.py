@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 import needle as ndl
 from needle import linalg
+
+torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(0)
 
