@@ -25,7 +25,7 @@ from soak import Trained, main
 
 import needle as ndl
 from needle.profiler import profile
-from needle.train import Callback, Trainer, read_checkpoint
+from needle.train import Callback, Checkpoint, Trainer, read_checkpoint
 
 INSIDE = "NEEDLE_SOAK_FOLDER"  # the small file system, in the process that has it
 MIB = 1 << 20
@@ -90,11 +90,13 @@ def step_of(trainer: Trainer) -> int:
 class FillAndEmpty(Callback):
     """Fills the disk after a step, and makes room after another."""
 
-    def __init__(self, folder: Path, full: int, room: int) -> None:
-        self.folder, self.full, self.room = folder, full, room
+    def __init__(self, folder: Path, checkpoint: Checkpoint, full: int, room: int) -> None:
+        self.folder, self.checkpoint, self.full, self.room = folder, checkpoint, full, room
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Fill the disk, or make room."""
+        if trainer.progress.step in (self.full, self.room):
+            self.checkpoint.finish(trainer)  # what is being written beside training
         if trainer.progress.step == self.full:
             self.before = step_of(trainer)
             fill(self.folder)
@@ -106,10 +108,11 @@ class FillAndEmpty(Callback):
 def train(folder: Path, steps: int) -> str:
     """A run on a disk that is full in its middle trains on, and saves again with room."""
     parts = Trained()
-    callback = FillAndEmpty(folder, steps // 3 + 1, 2 * steps // 3 + 1)
+    checkpoint = Checkpoint()
+    callback = FillAndEmpty(folder, checkpoint, steps // 3 + 1, 2 * steps // 3 + 1)
     trainer = Trainer(
         parts.model, parts.optimizer, parts.loss, compiled=False, run=folder / "run",
-        log_every=5, callbacks=[callback],
+        log_every=5, callbacks=[callback, checkpoint],
     )  # fmt: skip
     batch = (ndl.tensor(np.ones((8, 16), "float32")), ndl.tensor(np.arange(8) % 4))
     with warnings.catch_warnings(record=True) as told:
