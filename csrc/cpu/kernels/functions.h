@@ -23,17 +23,16 @@ namespace needle::NEEDLE_ISA {
 constexpr float INF = std::numeric_limits<float>::infinity();
 constexpr float QNAN = std::numeric_limits<float>::quiet_NaN();
 
-inline float power_of_two(int32_t n) {
-  return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23);
-}
-
 // exp(x) = 2^n · exp(r), |r| <= ln 2 / 2. The power of two is applied in two factors, so that
 // subnormal results and the overflow to infinity are right.
 inline float exp_f(float x) {
   x = x < -104.0f ? -104.0f : x;
-  x = x > 89.0f ? 89.0f : x;
-  // Adding 1.5 · 2^23 rounds to an integer, in the default rounding mode.
-  const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+  // Adding 1.5 · 2^23 rounds to an integer, in the default rounding mode, and leaves it in the
+  // lowest bits. Large x stop at 2^129. That is done on the bits, because the compiler turns a
+  // second select of floats into branches with constants. There r is large, and exp(r) only grows.
+  const float shifted = x * 1.44269504088896341f + 12582912.0f;
+  const int32_t whole = std::min(std::bit_cast<int32_t>(shifted), 0x4b400000 + 129);
+  const float n = std::bit_cast<float>(whole) - 12582912.0f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -42,9 +41,10 @@ inline float exp_f(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const float whole = n == n ? n : 0.0f;  // NaN has no integer value; p stays NaN
-  const int32_t i = static_cast<int32_t>(whole), half = i / 2;
-  return p * power_of_two(half) * power_of_two(i - half);
+  // Floats whose exponents are n / 2, rounded down, and the rest. NaN times anything stays NaN.
+  const uint32_t bits = static_cast<uint32_t>(whole), one = 0x3f800000u;
+  const uint32_t half = (bits << 22 & 0xff800000u) + one, rest = (bits << 23) - (half - 2 * one);
+  return p * std::bit_cast<float>(half) * std::bit_cast<float>(rest);
 }
 
 // log(x) = e·ln 2 + log(m), m in [√½, √2).

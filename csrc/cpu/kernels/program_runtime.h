@@ -197,13 +197,22 @@ inline T smaller(T a, T b) {
   return (b < a) | (b != b) ? b : a;
 }
 
-// The same as OpenMP reductions, for the partial results of a vectorized loop: OpenMP's own max
-// loses NaNs when it combines them. A loop starts from the identity, so that every lane may start
-// from the loop's initial value.
+// A loop finds the largest of many floats with OpenMP's own max, which loses NaNs, and notes the
+// NaNs in a mask of its own. Each of the two takes an instruction or two a vector. `larger` takes
+// four, and the next point would have to wait for all of them.
+template <typename T>
+using Mask = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+template <typename T>
+inline Mask<T> nan_mask(T x) {
+  return x != x ? -1 : 0;
+}
+
+// The same for integers and bools, as OpenMP reductions. A loop starts from the identity, so that
+// every lane may start from the loop's initial value.
 // clang-format off
-#pragma omp declare reduction(larger : float, double, int32_t, int64_t, uint8_t : \
+#pragma omp declare reduction(larger : int32_t, int64_t, uint8_t : \
     omp_out = larger(omp_out, omp_in)) initializer(omp_priv = omp_orig)
-#pragma omp declare reduction(smaller : float, double, int32_t, int64_t, uint8_t : \
+#pragma omp declare reduction(smaller : int32_t, int64_t, uint8_t : \
     omp_out = smaller(omp_out, omp_in)) initializer(omp_priv = omp_orig)
 // clang-format on
 

@@ -53,6 +53,11 @@ def is_compensated(node: Node) -> bool:
     return node.attributes[0] == "sum" and is_float(node.outputs[0].dtype)
 
 
+def notes_nans(node: Node) -> bool:
+    """Whether a reduction is a maximum or minimum of floats, which finds numbers and NaNs apart."""
+    return node.attributes[0] in ("max", "min") and node.outputs[0].dtype.kind == "f"
+
+
 @dataclass
 class LoopCode:
     """A function `NAME(pointers…)`: its text, with `NAME` as a placeholder."""
@@ -84,6 +89,7 @@ class _Writer:
     totals: list[Node] = field(default_factory=list)
     is_long: bool = field(init=False)  # whether sums over rows are compensated
     row_buffers: dict[int, str] = field(default_factory=dict)  # the types of kept values, by id
+    stored: dict[int, Value] = field(default_factory=dict)  # full values in memory, by id
 
     def __post_init__(self) -> None:
         self.walk = make_walk(self.nest, self.cols)
@@ -170,6 +176,11 @@ class _Writer:
                 yield f"const {kind}* {name} = {place};"
             else:
                 yield f"const {kind} {name} = *({place});"
+        # The row's place in a local variable: where it is calculated at each point from a captured
+        # pointer, the compiler may take the stores for a scatter, and leave the loop as it is.
+        for out in self.stored.values():
+            start = f"{self._pointer(out, 0, True)} + r * {self._width()}"
+            yield f"{c_type(out.dtype)}* const {self.names[id(out)]}_out = {start};"
 
     # ---- nodes ----------------------------------------------------------------------------
 
@@ -335,11 +346,9 @@ class _Writer:
         long = [node for node in reductions if cut is not None and is_compensated(node)]
         lines = [self._declare(node, self._of_row(node)) for node in reductions]
         lines += [self._declare(node, f"{self._of_row(node)}_lost") for node in long]
-        clauses = "".join(
-            f" reduction({REDUCTIONS[n.attributes[0]].clause}:"
-            f"{self._of_row(n)}{'_stretch' if n in long else ''})"
-            for n in reductions
-        )
+        noting = [node for node in reductions if notes_nans(node)]
+        lines += [f"{self._mask_type(n)} {self._of_row(n)}_nans = 0;" for n in noting]
+        clauses = "".join(self._clause(node, node in long) for node in reductions)
         indent, ends = "", []
         loops = list(self._loops(cut, step))
         for number, (name, first, bound, by) in enumerate(loops):
@@ -355,6 +364,8 @@ class _Writer:
         body = [line for node in members for line in self._point(node, phase, node in long)]
         lines += [indent + line for line in (*self._read_point(), *body)]
         lines += itertools.chain.from_iterable(reversed(ends))
+        for name in map(self._of_row, noting):
+            lines.append(f"{name} = {name}_nans ? QNAN : {name};")
         for node in reductions:
             if self._kind(node) == TOTAL:
                 lines.append(self._into(node, self._total(node), self._of_row(node)))
@@ -388,6 +399,16 @@ class _Writer:
                     return axis, STRETCH // inner
                 inner *= self.walk.cols[axis]
         return None, 0
+
+    def _clause(self, node: Node, in_stretches: bool) -> str:
+        """How OpenMP joins the lanes of a vectorized reduction."""
+        name, op = self._of_row(node), node.attributes[0]
+        if notes_nans(node):
+            return f" reduction({op}:{name}) reduction(|:{name}_nans)"
+        return f" reduction({REDUCTIONS[op].clause}:{name}{'_stretch' if in_stretches else ''})"
+
+    def _mask_type(self, node: Node) -> str:
+        return f"Mask<{c_type(node.outputs[0].dtype)}>"
 
     def _end_stretch(self, node: Node) -> str:
         name = self._of_row(node)
@@ -426,10 +447,14 @@ class _Writer:
             if id(out) in self.row_buffers:
                 yield f"{name}_row[{self._flat_column()}] = {name};"
             if id(out) in self.kept:
-                start = f"r * {self._width()}"
-                yield f"{self._pointer(out, 0, True)}[{start} + {self._flat_column()}] = {name};"
+                self.stored[id(out)] = out
+                yield f"{name}_out[{self._flat_column()}] = {name};"
         elif kind == COLUMN_SUM:
             yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
+        elif notes_nans(node):
+            name, less = self._of_row(node), "<" if node.attributes[0] == "max" else ">"
+            yield f"{name} = {name} {less} {operands[0]} ? {operands[0]} : {name};"
+            yield f"{name}_nans |= nan_mask({operands[0]});"
         else:
             suffix = "_stretch" if in_stretches else ""
             yield self._into(node, f"{self._of_row(node)}{suffix}", operands[0])

@@ -49,6 +49,8 @@ FLAGS = (
 )  # fmt: skip
 # These keep definitions with one name in two programs apart. Not every compiler has them.
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
+# The processors of the instruction sets that `NEEDLE_SIMD` can force below the best one.
+FORCED_PROCESSORS = {"avx2": "x86-64-v3", "portable": "x86-64"}
 # For `#pragma omp simd`, which needs no OpenMP library.
 VECTOR_FLAGS = ("-fopenmp-simd",)
 # Cloning functions for constant arguments takes a tenth of the compilation and gains nothing.
@@ -145,10 +147,18 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
 
 def _wanted() -> tuple[str, ...]:
     """The flags beyond FLAGS, some of which a compiler may not know."""
-    arm = platform.machine().lower() in ("aarch64", "arm64")
     wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
-    processor = "-mcpu=native" if arm else "-march=native"
-    return (processor, *wide, *VECTOR_FLAGS, *ISOLATION_FLAGS, *HASTE_FLAGS)
+    return (*_processor_flags(), *wide, *VECTOR_FLAGS, *ISOLATION_FLAGS, *HASTE_FLAGS)
+
+
+def _processor_flags() -> tuple[str, ...]:
+    """The instruction set: that of this processor, or the lower one that `NEEDLE_SIMD` forces."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return ("-mcpu=native",)
+    level = simd_level()
+    if core is None or level == core.simd_levels()[0]:
+        return ("-march=native",)
+    return (f"-march={FORCED_PROCESSORS[level]}", "-mtune=native")
 
 
 def _accepted(command: tuple[str, ...]) -> tuple[str, ...]:
