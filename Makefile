@@ -21,7 +21,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh')
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/report.py
 
 # Reinstalled when the C++ sources or the build change; Python sources are used in place. Without
 # isolation only what changed is compiled again.

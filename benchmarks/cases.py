@@ -129,6 +129,16 @@ def gpt(
     )  # fmt: skip
 
 
-def gpt2() -> Case:
-    """A GPT of GPT-2 small's shape: 12 layers, width 768, 12 heads, 1024 tokens, batch 4."""
-    return gpt(vocabulary=50257, length=1024, width=768, layers=12, heads=12, batch=4)
+def gpt2(length: int = 1024, batch: int = 4) -> Case:
+    """A GPT of GPT-2 small's shape: 12 layers, width 768, 12 heads."""
+    return gpt(vocabulary=50257, length=length, width=768, layers=12, heads=12, batch=batch)
+
+
+def gpt2_short() -> Case:
+    """The same network on 2 texts of 256 tokens."""
+    return gpt2(length=256, batch=2)
+
+
+def mlp(batch: int = 64, width: int = 128, depth: int = 3) -> Case:
+    """`depth` linear layers: 784 inputs, `width` in between, 10 classes; ReLU, SGD."""
+    return _mlp(batch, (784, *[width] * (depth - 1), 10), bias=True)

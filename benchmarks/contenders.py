@@ -46,17 +46,6 @@ def needle_training(
     return lambda: compiled(x, y)
 
 
-def eager_steps(make: Callable[[], Case]) -> dict[str, Step]:
-    """needle and PyTorch, both eager; PyTorch also channels last where the batch is of images."""
-    case = make()
-    steps = {"needle": needle_step(case)}
-    if torch_or_none():
-        steps["PyTorch"] = torch_step(make())
-        if case.x.ndim == 4:
-            steps["PyTorch channels last"] = torch_step(make(), channels_last=True)
-    return steps
-
-
 def torch_step(
     case: Case, mode: str | None = None, channels_last: bool = False, fused: bool | None = None
 ) -> Step:
@@ -114,6 +103,7 @@ def jax_step(case: Case) -> Step:
     import jax_networks
 
     jnp, network = jax.numpy, getattr(jax_networks, case.network)(**case.sizes)
+    optimizer, options = case.optimizer, case.options  # the step does not keep the case's model
 
     def loss_of(weights: Any, x: Any, y: Any) -> Any:
         statistics: list[Any] = []
@@ -125,9 +115,7 @@ def jax_step(case: Case) -> Step:
     def train_step(state: Any, x: Any, y: Any) -> Any:
         weights, moments, running = state
         (loss, found), grads = jax.value_and_grad(loss_of, has_aux=True)(weights, x, y)
-        weights, moments = jax_networks.update(
-            case.optimizer, case.options, weights, grads, moments
-        )
+        weights, moments = jax_networks.update(optimizer, options, weights, grads, moments)
         running = [0.9 * old + 0.1 * new for old, new in zip(running, found, strict=True)]
         return loss, (weights, moments, running)
 
@@ -145,3 +133,18 @@ def jax_step(case: Case) -> Step:
         return float(loss)
 
     return step
+
+
+# Steps by the names under which the report shows them, and what their processes import first.
+CONTENDERS: dict[str, Callable[[Case], Step]] = {
+    "needle jit": partial(needle_step, jit=True),
+    "needle eager": needle_step,
+    "PyTorch": partial(torch_step, fused=True),
+    "PyTorch, channels last": partial(torch_step, fused=True, channels_last=True),
+    "torch.compile": partial(torch_step, mode="default"),
+    "JAX": jax_step,
+}
+IMPORTS = {
+    who: {"n": ["needle"], "J": ["jax.numpy", "jax_networks"]}.get(who[0], ["torch_networks"])
+    for who in CONTENDERS
+}

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import needle as ndl
 
-STEPS_COMPARED = 8
-TOLERANCE = 1e-4
 Step = Callable[[], float]
-# What makes the contenders' steps, needle's first, and the target in words.
-Workload = tuple[Callable[[], dict[str, Step]], str]
 
 BLOCK_SECONDS = 0.05  # a block repeats a function until it takes about this long
 # Thread pools (OpenBLAS, OpenMP) keep their idle workers spinning for up to 0.1 s, which would
@@ -78,35 +71,6 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         print(line(row))
     print(flush=True)
-
-
-def first_losses(step: Step) -> list[float]:
-    """The losses of a contender's first steps."""
-    return [step() for _ in range(STEPS_COMPARED)]
-
-
-def check_losses(
-    name: str, losses: Mapping[str, list[float]], tolerance: float = TOLERANCE
-) -> None:
-    """Exit where the first losses of a contender differ from needle's."""
-    for peer, values in losses.items():
-        gap = float(np.max(np.abs(np.array(values) - losses["needle"])))
-        if not gap <= tolerance:
-            sys.exit(f"{name}: losses of needle and {peer} differ by {gap:.2e}: {losses}")
-
-
-def measure(workloads: Mapping[str, Workload]) -> None:
-    """Check that losses agree, time the contenders of each workload and print a table."""
-    rows = []
-    for name, (make, target) in workloads.items():
-        steps = make()
-        check_losses(name, {peer: first_losses(step) for peer, step in steps.items()})
-        medians = alternate(steps, rounds=15, warmup=2)
-        for peer, seconds in medians.items():
-            ratio = "" if peer == "needle" else f"{medians['needle'] / seconds:.2f}"
-            meant = ratio and ("fastest" in target or target.endswith(peer))
-            rows.append([name, peer, f"{1e3 * seconds:.3f}", ratio, target if meant else ""])
-    print_table(["step", "who", "median ms", "needle / peer", "target"], rows)
 
 
 def torch_or_none() -> Any:

@@ -1,4 +1,4 @@
-"""The rows of the benchmarks' report: ratios, and targets met or missed."""
+"""The rows of the benchmarks' report: ratios, targets met or missed, and knees of growth."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import growth
 import rows
 
 
@@ -37,3 +38,9 @@ def test_a_target_without_its_peer_is_not_measured() -> None:
 def test_a_target_has_a_direction() -> None:
     with pytest.raises(ValueError, match="direction: got '<'"):
         rows.Target("<", 1.0)
+
+
+def test_a_knee_is_where_the_exponent_of_growth_jumps() -> None:
+    flat_then_linear = {1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0, 16: 4.0}
+    assert growth.knees(flat_then_linear) == {4: ["knee: exponent 0.00, then 1.00"]}
+    assert growth.knees({n: float(n**2) for n in (1, 2, 4, 8)}) == {}
