@@ -7,54 +7,72 @@
 
 namespace needle {
 
-extern const KernelTable TABLE_AVX512, TABLE_AVX2, TABLE_NEON, TABLE_PORTABLE;
+// CMake lists the instruction sets that were built, from the fastest on, as X(avx2) X(portable).
+// families/table.cpp makes the table of each.
+#define X(isa)                              \
+  namespace isa {                           \
+  KernelTable make_table(const char* name); \
+  }
+NEEDLE_LEVELS
+#undef X
 
 namespace {
 
 struct Level {
-  const KernelTable* table;
-  bool available;
+  const char* name;
+  KernelTable (*make_table)(const char* name);
 };
 
-// The instruction sets, from the fastest to the portable one that every processor has.
-template <typename Visit>
-const KernelTable* find_level(const Visit& visit) {
-  const Level levels[] = {
-#if defined(NEEDLE_X86)
-      {&TABLE_AVX512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
-      {&TABLE_AVX2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-#elif defined(NEEDLE_NEON)
-      {&TABLE_NEON, true},
+bool processor_has([[maybe_unused]] const std::string& isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512")
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
-      {&TABLE_PORTABLE, true}};
-  for (const Level& level : levels) {
-    if (level.available && visit(*level.table)) return level.table;
-  }
-  return nullptr;
+  return true;
 }
 
-const KernelTable& choose() {
+// The instruction sets of this processor, from the fastest to the portable one that all have.
+std::vector<Level> levels() {
+  std::vector<Level> found;
+#define X(isa) \
+  if (processor_has(#isa)) found.push_back({#isa, isa::make_table});
+  NEEDLE_LEVELS
+#undef X
+  return found;
+}
+
+// The table of a level, in which a family may have forgotten a kernel.
+KernelTable complete_table(const Level& level) {
+  const KernelTable table = level.make_table(level.name);
+#define NEEDLE_CHECK(name, ...) \
+  if (!table.name) throw std::logic_error("no family adds the kernel " #name);
+  NEEDLE_KERNELS(NEEDLE_CHECK)
+#undef NEEDLE_CHECK
+  return table;
+}
+
+KernelTable choose() {
   const char* wanted = std::getenv("NEEDLE_SIMD");
-  const KernelTable* found = find_level(
-      [&](const KernelTable& table) { return !wanted || std::string(wanted) == table.name; });
-  if (found) return *found;
-  throw std::invalid_argument("NEEDLE_SIMD names no instruction set of this processor");
+  for (const Level& level : levels()) {
+    if (!wanted || std::string(wanted) == level.name) return complete_table(level);
+  }
+  throw std::invalid_argument(
+      wanted ? "NEEDLE_SIMD names no instruction set of this processor"
+             : "needle was built for other processors (NEEDLE_ISA); build it again");
 }
 
 }  // namespace
 
 std::vector<std::string> simd_levels() {
   std::vector<std::string> names;
-  find_level([&](const KernelTable& table) {
-    names.emplace_back(table.name);
-    return false;
-  });
+  for (const Level& level : levels()) names.emplace_back(level.name);
   return names;
 }
 
 const KernelTable& kernels() {
-  static const KernelTable& table = choose();
+  static const KernelTable table = choose();
   return table;
 }
 

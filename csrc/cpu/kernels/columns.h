@@ -6,6 +6,8 @@
 // Szegedy 2015, "Batch Normalization", with its derivation of the gradient.
 #pragma once
 
+#include <memory>
+
 #include "rows.h"
 
 namespace needle::NEEDLE_ISA {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "../kernels.h"
 #include "functions.h"
 #include "loops.h"
 
