@@ -164,11 +164,13 @@ NEEDLE_FUNCTION T pow(T a, T b) {
 }
 template <class T>
 NEEDLE_FUNCTION T maximum(T a, T b) {
-  return a > b || a != a ? a : b;
+  const T larger = b > a ? b : a;
+  return b != b ? b : larger;
 }
 template <class T>
 NEEDLE_FUNCTION T minimum(T a, T b) {
-  return a < b || a != a ? a : b;
+  const T smaller = b < a ? b : a;
+  return b != b ? b : smaller;
 }
 template <class T>
 NEEDLE_FUNCTION T relu_grad(T g, T y) {
@@ -226,11 +228,11 @@ NEEDLE_FUNCTION bool ge(T a, T b) {
 }
 template <class T>
 NEEDLE_FUNCTION bool logical_and(T a, T b) {
-  return a != T(0) && b != T(0);
+  return (a != T(0)) & (b != T(0));
 }
 template <class T>
 NEEDLE_FUNCTION bool logical_or(T a, T b) {
-  return a != T(0) || b != T(0);
+  return (a != T(0)) | (b != T(0));
 }
 
 }  // namespace NEEDLE_FUNCTIONS

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,9 +97,22 @@ def source_of_step(
         update.step()
         return loss
 
-    x, y = (ndl.Tensor(a, requires_grad=False) for a in batch)
-    planned = planned_for(Tracing().run(step, (x, y), {}, [x, y]).graph, CPU)
+    return source_of(step, *batch)
+
+
+def source_of(function: Callable[..., Any], *arrays: np.ndarray) -> str:
+    """The C++ of a function of tensors."""
+    tensors = [ndl.Tensor(a, requires_grad=False) for a in arrays]
+    planned = planned_for(Tracing().run(function, tensors, {}, tensors).graph, CPU)
     return write_program(planned.graph, planned.units, planned.plan).source
+
+
+def choices(x: ndl.Tensor, y: ndl.Tensor, mask: ndl.Tensor) -> list[ndl.Tensor]:
+    """Selects of selects, and bools in memory: both easily become branches."""
+    largest = ndl.max_pool2d(x, 2, layout="NHWC")
+    between = ndl.minimum(ndl.maximum(ndl.maximum(x, y), x * 2), y * 3)
+    both = ndl.logical_and(mask, x < y)
+    return [largest, between, ndl.where(mask, x, y), x * mask, both, ndl.where(both, x, 0.0)]
 
 
 def only_loops(source: str, namespace: str) -> str:
@@ -134,6 +148,8 @@ def lines_with(text: str, report: list[str]) -> set[int]:
 def loops() -> str:
     """The loops of all steps as one file."""
     parts = [only_loops(source_of_step(*step), f"step_{i}") for i, step in enumerate(STEPS)]
+    pixels = np.ones((16, 28, 28, 16), np.float32)
+    parts.append(only_loops(source_of(choices, pixels, pixels, pixels > 0), "choices"))
     header = ["#define NEEDLE_ISA jit", '#include "kernels/program_runtime.h"',
               '#include "kernels/static_gemm.h"', '#include "kernels/static_convolution.h"',
               "using namespace needle;", "using namespace needle::jit;"]  # fmt: skip

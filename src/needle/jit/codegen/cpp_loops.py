@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from ...backend_ndarray.dtypes import c_type, is_float
+from ...backend_ndarray.dtypes import c_type
 from ...backend_ndarray.primitives import REDUCTIONS
 from ..ir.cost import cost_of
 from ..ir.domain import COLUMN_SUM, FULL, ROW, ROW_SUM, TOTAL
 from ..ir.graph import Node, Number, Value
 from ..schedule.loop_nest import Nest
 from ..schedule.walk import Access, Walk, make_walk
+from . import scalars
 from .cpp_phases import Phases
-from .scalars import combine, expression, identity, literal
 
 # A flat nest runs in blocks of this many points, as if they were rows: 16 KiB of floats.
 BLOCK = 4096
@@ -46,16 +46,6 @@ LONG = 1024
 # columns in registers; in memory each addition would wait for the store before it (16 columns took
 # 5 times as long). Wider arrays would fill a thread's stack.
 LOCAL_COLUMNS = 1024
-
-
-def is_compensated(node: Node) -> bool:
-    """Whether a reduction is a sum of floats, whose rounding errors would accumulate."""
-    return node.attributes[0] == "sum" and is_float(node.outputs[0].dtype)
-
-
-def notes_nans(node: Node) -> bool:
-    """Whether a reduction is a maximum or minimum of floats, which finds numbers and NaNs apart."""
-    return node.attributes[0] in ("max", "min") and node.outputs[0].dtype.kind == "f"
 
 
 @dataclass
@@ -152,7 +142,8 @@ class _Writer:
                 for j, s in zip(self._col_names(), access.cols, strict=True)
                 if s
             )
-            yield f"const {c_type(access.value.dtype)} {name}_here = {name}[{index}];"
+            dtype = access.value.dtype
+            yield f"const {c_type(dtype)} {name}_here = {scalars.read(f'{name}[{index}]', dtype)};"
 
     def _col_names(self) -> list[str]:
         n = len(self.walk.cols)
@@ -171,11 +162,11 @@ class _Writer:
             pointer = self._pointer(access.value, access.offset, False)
             steps = access.cols if self.walk.blocked else access.rows
             place = f"{pointer}{self._row_offset(steps)}"
-            kind = c_type(access.value.dtype)
+            kind = access.value.dtype
             if any(access.cols):
-                yield f"const {kind}* {name} = {place};"
+                yield f"const {scalars.memory_type(kind)}* {name} = {scalars.start(place, kind)};"
             else:
-                yield f"const {kind} {name} = *({place});"
+                yield f"const {c_type(kind)} {name} = *({place});"
         # The row's place in a local variable: where it is calculated at each point from a captured
         # pointer, the compiler may take the stores for a scatter, and leave the loop as it is.
         for out in self.stored.values():
@@ -191,11 +182,12 @@ class _Writer:
         for x, access in zip(node.inputs, self.walk.accesses[index], strict=True):
             made = self.phases.maker(x.value)
             if id(x.value) in self.filled:
-                result.append(literal(self.filled[id(x.value)], x.dtype))
+                result.append(scalars.literal(self.filled[id(x.value)], x.dtype))
             elif made is None:
                 result.append(self._load(access))
             elif self.phases.is_kept(made, phase):
-                result.append(f"{self.names[id(x.value)]}_row[{self._flat_column()}]")
+                place = f"{self.names[id(x.value)]}_row[{self._flat_column()}]"
+                result.append(f"({scalars.read(place, x.dtype)})")
             else:
                 result.append(self.names[id(x.value)])
         return result
@@ -204,7 +196,7 @@ class _Writer:
         """A full node's value at a point."""
         if node.op == "where" and self._is_one_along_row(node, 0):
             return f"choose<{c_type(node.outputs[0].dtype)}>({', '.join(operands)})"
-        return expression(node, operands)
+        return scalars.expression(node, operands)
 
     def _is_one_along_row(self, node: Node, i: int) -> bool:
         """Whether input `i` is the same at all points of a row."""
@@ -219,7 +211,7 @@ class _Writer:
         """The code of the function."""
         nodes = self.nest.nodes
         last_phase = self.phases.last
-        self.row_buffers = {id(v): c_type(v.dtype) for v in self.phases.kept_values()}
+        self.row_buffers = {id(v): scalars.memory_type(v.dtype) for v in self.phases.kept_values()}
         body: list[str] = []
         for phase in range(last_phase + 1):
             body += self._row_values(phase)
@@ -303,7 +295,7 @@ class _Writer:
     def _join_threads(self) -> Iterator[str]:
         for node in self.columns:
             out = node.outputs[0].value
-            function = combine(node.attributes[0], c_type(out.dtype))
+            function = scalars.combine(node.attributes[0], c_type(out.dtype))
             yield f"    {self.names[id(out)]}.join<{function}>({self._pointer(out, 0, True)});"
 
     def _row_index(self) -> Iterator[str]:
@@ -326,7 +318,9 @@ class _Writer:
             operands = self._operands(node, phase)
             if kind == ROW:
                 name = self.names[id(out)]
-                lines.append(f"const {c_type(out.dtype)} {name} = {expression(node, operands)};")
+                lines.append(
+                    f"const {c_type(out.dtype)} {name} = {scalars.expression(node, operands)};"
+                )
                 lines += self._store_row(out)
             else:
                 lines.append(self._into(node, self._total(node), operands[0]))
@@ -343,11 +337,12 @@ class _Writer:
             return []
         reductions = [n for n in members if self._kind(n) in (ROW_SUM, TOTAL)]
         cut, step = self._stretches(reductions)
-        long = [node for node in reductions if cut is not None and is_compensated(node)]
+        long = [node for node in reductions if cut is not None and scalars.is_compensated(node)]
         lines = [self._declare(node, self._of_row(node)) for node in reductions]
         lines += [self._declare(node, f"{self._of_row(node)}_lost") for node in long]
-        noting = [node for node in reductions if notes_nans(node)]
-        lines += [f"{self._mask_type(n)} {self._of_row(n)}_nans = 0;" for n in noting]
+        noting = [node for node in reductions if scalars.notes_nans(node)]
+        masks = (f"Mask<{c_type(n.outputs[0].dtype)}> {self._of_row(n)}_nans" for n in noting)
+        lines += [f"{mask} = 0;" for mask in masks]
         clauses = "".join(self._clause(node, node in long) for node in reductions)
         indent, ends = "", []
         loops = list(self._loops(cut, step))
@@ -392,7 +387,7 @@ class _Writer:
 
         None for the axis where no sum of a row is long.
         """
-        if any(map(is_compensated, reductions)):
+        if any(map(scalars.is_compensated, reductions)):
             inner = 1
             for axis in reversed(range(len(self.walk.cols))):
                 if self.walk.cols[axis] * inner > STRETCH:
@@ -403,12 +398,9 @@ class _Writer:
     def _clause(self, node: Node, in_stretches: bool) -> str:
         """How OpenMP joins the lanes of a vectorized reduction."""
         name, op = self._of_row(node), node.attributes[0]
-        if notes_nans(node):
+        if scalars.notes_nans(node):
             return f" reduction({op}:{name}) reduction(|:{name}_nans)"
         return f" reduction({REDUCTIONS[op].clause}:{name}{'_stretch' if in_stretches else ''})"
-
-    def _mask_type(self, node: Node) -> str:
-        return f"Mask<{c_type(node.outputs[0].dtype)}>"
 
     def _end_stretch(self, node: Node) -> str:
         name = self._of_row(node)
@@ -434,7 +426,8 @@ class _Writer:
         """The statement that adds one more value to the reduction `target`."""
         out = node.outputs[0].value
         value = f"static_cast<{c_type(out.dtype)}>({x})"
-        return f"{target} = {combine(node.attributes[0], c_type(out.dtype))}({target}, {value});"
+        function = scalars.combine(node.attributes[0], c_type(out.dtype))
+        return f"{target} = {function}({target}, {value});"
 
     def _point(self, node: Node, phase: int, in_stretches: bool) -> Iterator[str]:
         out, kind = node.outputs[0].value, self._kind(node)
@@ -451,7 +444,7 @@ class _Writer:
                 yield f"{name}_out[{self._flat_column()}] = {name};"
         elif kind == COLUMN_SUM:
             yield self._into(node, f"{name}_group[{self._flat_column()}]", operands[0])
-        elif notes_nans(node):
+        elif scalars.notes_nans(node):
             name, less = self._of_row(node), "<" if node.attributes[0] == "max" else ">"
             yield f"{name} = {name} {less} {operands[0]} ? {operands[0]} : {name};"
             yield f"{name}_nans |= nan_mask({operands[0]});"
@@ -467,7 +460,7 @@ class _Writer:
 
     def _compensates(self, node: Node) -> bool:
         """Whether a column sum or a total is compensated over the groups of rows."""
-        return self.is_long and is_compensated(node)
+        return self.is_long and scalars.is_compensated(node)
 
     def _groups_totals(self) -> bool:
         return any(map(self._compensates, self.totals))
@@ -516,7 +509,7 @@ class _Writer:
     def _sum(self, node: Node) -> tuple[str, str]:
         """The name of a reduction and its neutral element."""
         out = node.outputs[0].value
-        return self.names[id(out)], identity(node.attributes[0], out.dtype)
+        return self.names[id(out)], scalars.identity(node.attributes[0], out.dtype)
 
     def _sum_rows(self, node: Node, place: str) -> Iterator[str]:
         """The declarations of the arrays of a sum, one after the other from `place` on."""

@@ -82,3 +82,31 @@ def identity(op: str, dtype: np.dtype) -> str:
     if dtype.kind == "f":
         lowest, highest = f"-{limits}::infinity()", f"{limits}::infinity()"
     return lowest if op == "max" else highest
+
+
+def is_compensated(node: Node) -> bool:
+    """Whether a reduction is a sum of floats, whose rounding errors would accumulate."""
+    return node.attributes[0] == "sum" and is_float(node.outputs[0].dtype)
+
+
+def notes_nans(node: Node) -> bool:
+    """Whether a reduction is a maximum or minimum of floats, which finds numbers and NaNs apart."""
+    return node.attributes[0] in ("max", "min") and node.outputs[0].dtype.kind == "f"
+
+
+def memory_type(dtype: np.dtype) -> str:
+    """The C++ type that a loop reads an array as.
+
+    Bools are read as bytes: the compiler does not vectorize a loop that reads a bool.
+    """
+    return "uint8_t" if dtype.kind == "b" else c_type(dtype)
+
+
+def read(place: str, dtype: np.dtype) -> str:
+    """The expression of a number at a place of `memory_type`."""
+    return f"{place} != 0" if dtype.kind == "b" else place
+
+
+def start(place: str, dtype: np.dtype) -> str:
+    """The expression of a pointer to `memory_type` at the place of an array."""
+    return f"reinterpret_cast<const uint8_t*>({place})" if dtype.kind == "b" else place

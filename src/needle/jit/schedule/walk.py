@@ -11,6 +11,11 @@ from ..ir.domain import COLUMN_SUM, ROW_SUM, Domain
 from ..ir.graph import Value
 from .loop_nest import Nest
 
+# The points of a row, where the nest leaves the border between rows and columns open.
+WIDE = 512
+# A nest keeps this many rows, for the threads.
+MANY = 64
+
 
 @dataclass(frozen=True)
 class Access:
@@ -52,8 +57,9 @@ def make_walk(nest: Nest, cols: int | None = None) -> Walk:
     lengths = [a // b for a, b in itertools.pairwise(boundaries)]
     border = boundaries.index(cols) if cols is not None else -1
     lengths, strides, border = _joined(lengths, strides, border)
-    if border < 0:
-        border = len(lengths) - 1 if len(lengths) > 1 else 0
+    if border < 0 and len(lengths) > 1:
+        lengths, strides, border = _widened(lengths, strides)
+    border = max(border, 0)
     blocked = nest.size if lengths and border == 0 and cols is None else 0
     accesses = [
         [
@@ -68,6 +74,31 @@ def make_walk(nest: Nest, cols: int | None = None) -> Walk:
         _filled(accesses, lengths, border),
         blocked,
     )
+
+
+def _widened(
+    lengths: list[int], strides: list[list[list[int]]]
+) -> tuple[list[int], list[list[list[int]]], int]:
+    """Axes whose last ones make rows of about WIDE points, and the number of the others.
+
+    Short rows cost more to set up than to calculate. A longer axis is divided in two for that.
+    """
+    border, width = len(lengths) - 1, lengths[-1]
+    while border > 1 and width * lengths[border - 1] <= WIDE:
+        border -= 1
+        width *= lengths[border]
+    rows = lengths[border - 1]
+    most = min(WIDE // width, prod(lengths[:border]) // MANY)
+    part = max((n for n in range(1, most + 1) if rows % n == 0), default=1)
+    if part == 1:
+        return lengths, strides, border
+    lengths = [*lengths[: border - 1], rows // part, part, *lengths[border:]]
+
+    def divided(steps: list[int]) -> list[int]:
+        step = steps[border - 1]
+        return [*steps[: border - 1], step * part, step, *steps[border:]]
+
+    return lengths, [[divided(steps) for steps in node] for node in strides], border
 
 
 def _filled(accesses: list[list[Access]], lengths: list[int], border: int) -> list[list[Access]]:
