@@ -1,9 +1,12 @@
-// peak.h: the peak FLOP/s of the cores, against which benchmarks/matmul.py compares.
+// peak.h: the peak FLOP/s of matrix products, against which benchmarks/products.py compares.
 //
-// Contract: runs for about `seconds` on all threads and returns the sum of their rates. The loop
-// has no memory traffic. Its twelve independent multiply-add chains are more than latency times
-// throughput of the FMA units of current cores (Zen 4: 4 x 2, Skylake-X: 4 x 2, Apple M: 4 x 4 at a
-// quarter of the width), so that only the number of FMA units bounds it.
+// Contract: runs for about `seconds` on all threads and returns the sum of their rates.
+//
+// Idea: a register tile of C accumulates outer products of operands that stay in the L1 cache
+// forever. That is the inner loop of a matrix product without packing, without cache misses and
+// without writing C, so that only the number of FMA units and the clock bound it. The operands are
+// random and are loaded: multiply-adds of constants in registers draw less power, and a processor
+// then runs at a clock that no product reaches (Sapphire Rapids, AVX-512: 3.7 instead of 3.3 GHz).
 #pragma once
 
 #include <atomic>
@@ -12,28 +15,59 @@
 
 #include "../simd.h"
 #include "../threads.h"
+#include "gemm/sizes.h"
+#include "vectors.h"
 
 namespace needle::NEEDLE_ISA {
 
 namespace peak_detail {
 
-constexpr int CHAINS = 12;
+using vectors::load, vectors::Vector;
 
-// Runs x = x / 2 + term `steps` times on each chain. Every x tends to 2 * term, so that half the
-// mean of the chains is `term`. The caller passes it to the next call, so that the compiler can
-// eliminate neither call.
+constexpr int VECTORS = 2, ROWS = gemm_detail::tile_rows(VECTORS), STEPS = 32;
+
 template <typename T>
-[[gnu::noinline]] T fma_chains(int64_t steps, T term) {
-  using Vec [[gnu::vector_size(REGISTER_BYTES)]] = T;
-  Vec chain[CHAINS];
-  for (int i = 0; i < CHAINS; ++i) chain[i] = Vec{} + static_cast<T>(i);
-  for (int64_t step = 0; step < steps; ++step) {
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; ++i) chain[i] = chain[i] * T(0.5) + term;
+struct Operands {
+  static constexpr int LANES = REGISTER_BYTES / sizeof(T);
+  alignas(64) T a[STEPS * ROWS];
+  alignas(64) T b[STEPS * VECTORS * LANES];
+
+  Operands() {
+    uint32_t state = 1;  // a linear congruential generator; its high bits are random enough
+    const auto uniform = [&] {
+      state = state * 1664525u + 1013904223u;
+      return static_cast<T>(static_cast<int32_t>(state)) / T(INT32_MAX);
+    };
+    for (T& x : a) x = uniform();
+    for (T& x : b) x = uniform();
   }
-  Vec total{};
-  for (int i = 0; i < CHAINS; ++i) total += chain[i];
-  return total[0] / (2 * CHAINS);
+};
+
+// Accumulates the STEPS outer products `rounds` times and returns the sum of the tile, so that the
+// compiler cannot eliminate the work.
+template <typename T>
+[[gnu::noinline]] T accumulate_tile(const Operands<T>& x, int64_t rounds) {
+  using V = Vector<T, REGISTER_BYTES>;
+  constexpr int LANES = Operands<T>::LANES;
+  V sum[ROWS][VECTORS] = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 4
+    for (int p = 0; p < STEPS; ++p) {
+      V row[VECTORS];
+#pragma GCC unroll 4
+      for (int j = 0; j < VECTORS; ++j) row[j] = load<V>(x.b + (p * VECTORS + j) * LANES);
+#pragma GCC unroll 16
+      for (int i = 0; i < ROWS; ++i) {
+        const T element = x.a[p * ROWS + i];
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; ++j) sum[i][j] += element * row[j];
+      }
+    }
+  }
+  V total{};
+  for (int i = 0; i < ROWS; ++i)
+    for (int j = 0; j < VECTORS; ++j) total += sum[i][j];
+  return total[0];
 }
 
 }  // namespace peak_detail
@@ -42,22 +76,21 @@ template <typename T = float>
 double peak_flops(double seconds) {
   using namespace peak_detail;
   using Clock = std::chrono::steady_clock;
-  constexpr int64_t STEPS = 1 << 16;  // a few hundred microseconds between readings of the clock
-  constexpr double FLOPS = 2.0 * STEPS * CHAINS * (REGISTER_BYTES / sizeof(T));
+  constexpr int64_t ROUNDS = 1 << 10;  // some 100 microseconds between readings of the clock
+  constexpr double FLOPS = 2.0 * ROUNDS * STEPS * ROWS * VECTORS * Operands<T>::LANES;
 
   std::atomic<double> rate{0.0};
   std::atomic<T> sink;  // written, never read
   parallel_for(num_threads(), [&](int) {
+    const Operands<T> operands;
     const auto start = Clock::now();
     int64_t rounds = 0;
     double elapsed = 0.0;
-    T term = 1;
     while (elapsed < seconds) {
-      term = fma_chains(STEPS, term);
+      sink.store(accumulate_tile(operands, ROUNDS), std::memory_order_relaxed);
       ++rounds;
       elapsed = std::chrono::duration<double>(Clock::now() - start).count();
     }
-    sink.store(term, std::memory_order_relaxed);
     rate.fetch_add(rounds * FLOPS / elapsed, std::memory_order_relaxed);
   });
   return rate.load();
