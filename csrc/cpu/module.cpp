@@ -19,8 +19,10 @@
 #include "buffer.h"
 #include "checks.h"
 #include "contracts.h"
+#include "eager.h"
 #include "guards.h"
 #include "kernels.h"
+#include "names.h"
 #include "ndarray.h"
 #include "program.h"
 #include "random.h"
@@ -83,50 +85,6 @@ Scalar scalar_of(nb::handle value) {
   }
   if (!number.is_valid()) throw nb::python_error();
   return scalar_of(number);
-}
-
-template <typename Op>
-Op find_op(const std::unordered_map<std::string_view, Op>& ops, nb::handle name, const char* what) {
-  Py_ssize_t length = 0;
-  const char* text =
-      PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8AndSize(name.ptr(), &length) : nullptr;
-  const auto found = text ? ops.find(std::string_view(text, length)) : ops.end();
-  if (found == ops.end()) {
-    PyErr_Clear();  // the error for a name that is not UTF-8
-    throw nb::value_error(
-        (std::string("there is no ") + what + " operation " + nb::cast<std::string>(nb::repr(name)))
-            .c_str());
-  }
-  return found->second;
-}
-
-#define NEEDLE_UNARY_NAME(name) {#name, UnaryOp::name},
-#define NEEDLE_BINARY_NAME(name) {#name, BinaryOp::name},
-#define NEEDLE_REDUCE_NAME(name) {#name, ReduceOp::name},
-const std::unordered_map<std::string_view, UnaryOp> UNARY_OPS{
-    NEEDLE_UNARY_OPS(NEEDLE_UNARY_NAME) NEEDLE_PREDICATES(NEEDLE_UNARY_NAME)};
-const std::unordered_map<std::string_view, BinaryOp> BINARY_OPS{NEEDLE_BINARY_OPS(
-    NEEDLE_BINARY_NAME) NEEDLE_BIT_OPS(NEEDLE_BINARY_NAME) NEEDLE_COMPARISONS(NEEDLE_BINARY_NAME)};
-const std::unordered_map<std::string_view, ReduceOp> REDUCE_OPS{
-    NEEDLE_REDUCE_OPS(NEEDLE_REDUCE_NAME)};
-
-// Releases the GIL during work that is long enough to be worth the switch (some tens of
-// microseconds).
-template <typename Work>
-void run(int64_t elements, const Work& work) {
-  if (elements < (1 << 16)) {
-    work();
-    return;
-  }
-  const ReleasedGil others_run;
-  const FixedThreads threads;
-  work();
-}
-
-// The product of two sizes of at most MAX_ELEMENTS each, or INT64_MAX if it overflows.
-int64_t times(int64_t a, int64_t b) {
-  int64_t product;
-  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
 }
 
 void require_same_shape(const View& a, const View& b) {
@@ -521,6 +479,7 @@ NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);  // arrays in global variables live until the process ends
 
   register_buffer(m);
+  register_eager_call(m);
 
   nb::class_<Program>(m, "Program")
       .def(nb::init<const std::string&, nb::sequence, nb::sequence, nb::sequence, nb::sequence,
@@ -539,6 +498,9 @@ NB_MODULE(_core, m) {
   m.attr("TILE_SIZE") = TILE_SIZE;
   m.def("register", register_types);
   m.def("register_values", register_values);
+  m.def("register_autograd", register_autograd);
+  m.def("direct_kernel", direct_kernel);
+  m.def("eager_view", eager_view, "op_class"_a, "x"_a.none(), "argument"_a.none());
   m.def("first_changed", first_changed);
   m.def("environment_variable", environment_variable);
   m.def("allocate", allocate);

@@ -246,6 +246,17 @@ Array view_of(nb::handle array) {
   return view;
 }
 
+nb::object int_tuple(const int64_t* values, int count) {
+  nb::object tuple = nb::steal(PyTuple_New(count));
+  if (!tuple.is_valid()) throw nb::python_error();
+  for (int i = 0; i < count; ++i) {
+    PyObject* value = PyLong_FromLongLong(values[i]);
+    if (value == nullptr) throw nb::python_error();
+    PyTuple_SET_ITEM(tuple.ptr(), i, value);
+  }
+  return tuple;
+}
+
 int64_t size_of(const View& view) {
   int64_t n = 1;
   for (int axis = 0; axis < view.ndim; ++axis) n *= view.shape[axis];

@@ -74,6 +74,8 @@ bool is_ndarray(nb::handle object);
 // Reads the integers of a tuple of at most MAX_DIMS items. Returns their number, or -1 with a
 // Python error set.
 int read_ints(PyObject* tuple, int64_t (&out)[MAX_DIMS]);
+// A tuple of Python integers.
+nb::object int_tuple(const int64_t* values, int count);
 // The View of an NDArray. Throws unless `array` is an NDArray of this device, its elements all lie
 // in its buffer, and it has at most MAX_ELEMENTS elements, where axes of length 0 count as 1.
 Array view_of(nb::handle array);

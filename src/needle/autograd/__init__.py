@@ -4,9 +4,10 @@ A `Value` remembers the `Op` that made it and that op's inputs. `backward` walks
 in reverse topological order and asks each op for the gradients of its inputs; those are computed
 with Tensor operations, so that a gradient can itself be differentiated.
 
-Each file imports from those before it: `tracing`, `unused`, `modes`, `value`, `operators`
-(functions that `Tensor` lists), `methods` (those of `needle.ops` that it has), `torch_methods`,
-`tensor`, `tuples`, `op`, `function`, `observing`, `reverse`, `functional`, `anomaly`.
+Each file imports from those before it: `tracing`, `unused`, `modes`, `value`, `eager` (the call of
+an op by the C++ core), `operators` (functions that `Tensor` lists), `methods` (those of
+`needle.ops` that it has), `torch_methods`, `tensor`, `tuples`, `op`, `function`, `observing`,
+`reverse`, `functional`, `anomaly`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,20 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from . import functional, modes, op, operators, tensor, torch_methods, tuples
+from ..backend_ndarray import symbolic, versions
+from ..native import core
+from . import (
+    functional,
+    modes,
+    observing,
+    op,
+    operators,
+    tensor,
+    torch_methods,
+    tracing,
+    tuples,
+    value,
+)
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .function import Function
 from .modes import (
@@ -113,6 +127,21 @@ def set_operations(ops: ModuleType) -> None:
     """Tensor's operators and methods are the functions of `ops`, a package above this one."""
     for module in (functional, op, operators, tensor, torch_methods, tuples):
         vars(module)["ops"] = ops
+    vars(operators)["Tensor"] = Tensor  # which its file cannot import: Tensor lists its functions
+    if core is not None:
+        core.register_autograd(
+            Tensor,
+            {
+                "alive": value._alive,
+                "thread": modes._mode,
+                "traces": tracing._traces,
+                "recorders": symbolic._switchboards,
+                "versions": vars(versions),
+                "modes": vars(modes),
+                "observing": vars(observing),
+                "explain_error": op._check_inputs,
+            },
+        )
 
 
 class _Autograd(ModuleType):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..backend_ndarray.dtypes import FLOAT32, FLOAT64
 from ..given import not_a_tensor
+from .eager import EagerCall
 from .modes import _mode
 from .tensor import Tensor
 from .tuples import TensorTuple
@@ -22,7 +23,8 @@ class Op:
     `saves_values` is True where `gradient` reads the data of the inputs or of the output: to change
     them between forward and backward is then an error. Ops whose gradient needs only shapes set it
     to False. Arrays and Tensors among the op's attributes (labels, indices, masks) must never
-    change in between. The tables of `needle.ops._precision` set `precision` and `takes_integers`.
+    change in between. The tables of `needle.ops._precision` set `precision` and `takes_integers`,
+    that of `needle.ops._direct` sets `direct`.
     """
 
     saves_values = True
@@ -32,6 +34,8 @@ class Op:
     takes_sparse_gradients = False
     precision: ClassVar[object] = None
     takes_integers: ClassVar[bool] = True
+    # The kernel that is all of `compute`: that function, and the kernel's number in the C++ core.
+    direct: ClassVar[tuple[object, int] | None] = None
 
     def __call__(self, *args: Value) -> Any:
         raise NotImplementedError
@@ -90,10 +94,11 @@ def _is_mixed(inputs: Sequence[Value]) -> bool:
     return False
 
 
-class TensorOp(Op):
+class TensorOp(EagerCall, Op):
     """An Op whose result is a Tensor."""
 
-    def __call__(self, *args: Value) -> Tensor:
+    def apply(self, *args: Value) -> Tensor:
+        """The result on `args`, recorded: what a call of the op does."""
         try:
             if self.precision is not None and _is_mixed(args):
                 tensor: Tensor = ops.precision.call(self, args)

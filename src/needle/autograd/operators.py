@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..backend_ndarray import indexing
 from ..backend_ndarray.dtypes import check_update_dtype
 from ..backend_ndarray.layout import check_update
+from .eager import eager_view
 from .tracing import Untraceable
 from .value import Value
 
@@ -44,6 +45,8 @@ def _left_to(other: object) -> Tensor:
 
 
 def add(x: Tensor, other: Operand) -> Tensor:
+    if isinstance(other, Tensor):  # most operands are, and `ops.add` looks at it longer
+        return ops.EWiseAdd()(x, other)
     try:
         return ops.add(x, other)
     except TypeError:
@@ -51,6 +54,8 @@ def add(x: Tensor, other: Operand) -> Tensor:
 
 
 def mul(x: Tensor, other: Operand) -> Tensor:
+    if isinstance(other, Tensor):  # most operands are, and `ops.multiply` looks at it longer
+        return ops.EWiseMul()(x, other)
     try:
         return ops.multiply(x, other)
     except TypeError:
@@ -69,6 +74,8 @@ def rsub(x: Tensor, other: Operand) -> Tensor:
 
 
 def truediv(x: Tensor, other: Operand) -> Tensor:
+    if isinstance(other, Tensor):  # most operands are, and `ops.divide` looks at it longer
+        return ops.EWiseDiv()(x, other)
     try:
         return ops.divide(x, other)
     except TypeError:
@@ -190,7 +197,8 @@ def ge(x: Tensor, other: Operand) -> Tensor:
 
 
 def getitem(x: Tensor, key: Index) -> Tensor:
-    return ops.getitem(x, key)
+    view = eager_view(ops.GetItem, x, key)
+    return ops.getitem(x, key) if view is None else view
 
 
 def setitem(x: Tensor, key: Index, value: object) -> None:

@@ -15,8 +15,10 @@ from ..given import not_a_tensor
 from ..typing import DTypeLike, ShapeLike
 from . import operators
 from .answers import Count, Size
+from .eager import eager_view
 from .hooks import Handle
 from .torch_methods import TorchMethods
+from .tracing import _traces
 
 if TYPE_CHECKING:
     from .. import ops
@@ -102,12 +104,18 @@ class Tensor(TorchMethods):
     @property
     def shape(self) -> Shape:
         """The length of each axis."""
-        return self.realize_cached_data()._shape
+        data = self.cached_data
+        if data is None or _traces:  # one call less of what every op asks for
+            data = self.realize_cached_data()
+        return data._shape
 
     @property
     def dtype(self) -> np.dtype:
         """The element type; equal to its name, as in `x.dtype == "float32"`."""
-        return self.realize_cached_data()._dtype
+        data = self.cached_data
+        if data is None or _traces:
+            data = self.realize_cached_data()
+        return data._dtype
 
     @property
     def device(self) -> Device:
@@ -438,7 +446,7 @@ class Tensor(TorchMethods):
     @property
     def T(self) -> Tensor:
         """The tensor with its axes reversed: of a matrix, its transpose."""
-        return ops.permute(self, tuple(reversed(range(self.ndim))))
+        return ops.permute(self, tuple(reversed(range(len(self.shape)))))
 
     def reshape(self, *shape: ShapeLike) -> Tensor:
         """The same elements, in row-major order, under another shape.
@@ -463,6 +471,9 @@ class Tensor(TorchMethods):
         >>> ndl.ones(2, 6).reshape(3, -1).shape
         (3, 4)
         """
+        view = eager_view(ops.Reshape, self, shape)
+        if view is not None:
+            return view
         return ops.reshape(self, wholes(unpack(shape), "reshape", "the shape"))
 
     def permute(self, *axes: ShapeLike) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 from types import FunctionType
 
 from .. import autograd
+from . import _direct as direct
 from . import _methods
 from . import _precision as precision
 from ._activation import (

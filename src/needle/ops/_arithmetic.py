@@ -182,7 +182,7 @@ def add(a: Operand, b: Operand, *, alpha: Scalar = 1) -> Tensor:
     if alpha != 1:
         a, b = as_tensors(a, b, "add")
         b = MulScalar(alpha)(b)
-    if is_scalar(a):
+    if not isinstance(a, Tensor) and is_scalar(a):
         a, b = b, a
     return _two(EWiseAdd, AddScalar, a, b, "add")
 
@@ -257,7 +257,7 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     >>> ndl.multiply(ndl.Tensor([1, 2]), ndl.Tensor([[10], [20]])).tolist()
     [[10.0, 20.0], [20.0, 40.0]]
     """
-    if is_scalar(a):
+    if not isinstance(a, Tensor) and is_scalar(a):
         a, b = b, a
     return _two(EWiseMul, MulScalar, a, b, "multiply")
 

@@ -77,7 +77,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     (5, 4, 2, 6)
     """
     a, b = as_tensors(a, b, "matmul")
-    row, column = a.ndim == 1, b.ndim == 1
+    row, column = len(a.shape) == 1, len(b.shape) == 1
     if not (row or column):
         return MatMul()(a, b)  # which checks the shapes
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[0 if column else -2]:

@@ -185,7 +185,7 @@ def summation(
     >>> x.sum()
     needle.Tensor(10.0)
     """
-    return Summation(axis, keepdims)(_in(a, dtype))
+    return Summation(axis, keepdims)(a if dtype is None else _in(a, dtype))
 
 
 def mean(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..autograd import Tensor, TensorOp
+from ..autograd.eager import eager_view
 from ..backend_ndarray import NDArray, Shape
 from ..backend_ndarray.layout import normalize_axes, normalize_axis, resolve_shape, whole, wholes
 from ..typing import Axis, ShapeLike
@@ -149,6 +150,9 @@ def reshape(a: Tensor, shape: ShapeLike) -> Tensor:
     >>> ndl.reshape(ndl.ones(2, 3, 4), (6, -1)).shape
     (6, 4)
     """
+    view = eager_view(Reshape, a, shape)
+    if view is not None:
+        return view
     shape = resolve_shape(shape, a.size)
     return a if shape == a.realize_cached_data().shape else Reshape(shape)(a)
 
@@ -184,6 +188,9 @@ def transpose(a: Tensor, axes: tuple[int, int] | int | None = None, *more: int) 
     >>> ndl.transpose(x).shape, ndl.transpose(x, (0, 1)).shape
     ((2, 4, 3), (3, 2, 4))
     """
+    view = eager_view(Transpose, a, (axes, *more) if more else axes)
+    if view is not None:
+        return view
     pair = wholes((axes, *more), "transpose", "axes") if isinstance(axes, int) else axes
     if a.ndim < 2 and pair is None:
         raise ValueError(f"[transpose] needs at least 2 axes, got shape {a.shape}")
@@ -220,6 +227,9 @@ def permute(a: Tensor, axes: Sequence[int]) -> Tensor:
     >>> ndl.permute(ndl.ones(2, 3, 4), (2, 0, 1)).shape
     (4, 2, 3)
     """
+    view = eager_view(Permute, a, axes)
+    if view is not None:
+        return view
     ndim = a.ndim
     order = tuple(normalize_axis(i, ndim, "permute") for i in axes)
     return Permute(order)(a)
