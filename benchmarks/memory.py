@@ -1,52 +1,108 @@
-"""How much memory the training steps take, needle against PyTorch.
+"""How much memory the training steps take: needle compiled and eager against PyTorch eager.
 
-    python benchmarks/memory.py [two-layer mlp-resnet resnet9 lstm gpt …]
+    python benchmarks/memory.py [wide-mlp resnet9 lstm gpt gpt2-small …]
 
-Each contender runs 10 steps in a process of its own; what counts is by how much the process's
-largest resident size grows.
+Each contender runs in a process of its own, in which only its own model lives. What counts is the
+largest resident size in 5 steps, the first included, above the size after the imports: parameters,
+moments, gradients, activations, and what the contender itself keeps, such as a compiled program.
+Compilers run in processes of their own and do not count. Needs Linux (/proc).
 """
 
 from __future__ import annotations
 
-import resource
+import argparse
+import ctypes
+import gc
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-import models
-import steps
-from harness import print_table
+import cases
+from contenders import needle_step, torch_step
+from harness import Step, print_table, torch_or_none
 
-WORKLOADS = {**steps.WORKLOADS, **models.WORKLOADS}
-CONTENDERS = ("needle", "PyTorch")
+CASES: dict[str, Callable[[], cases.Case]] = {
+    "two-layer": cases.two_layer,
+    "wide-mlp": cases.wide_mlp,
+    "mlp-resnet": cases.mlp_resnet,
+    "resnet9": cases.resnet9,
+    "lstm": cases.lstm,
+    "lstm-large": cases.lstm_large,
+    "gpt": cases.gpt,
+    "gpt2-small": partial(cases.gpt2, length=256, batch=2),
+}
+TARGET = 0.8  # of PyTorch's peak, for the compiled step
+STEPS = 5
+MIB = 1 << 20
 
 
-def growth(workload: str, contender: str) -> float:
-    """MiB by which this process grows in 10 steps."""
-    step = WORKLOADS[workload][0]()[contender]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(10):
+def status(field: str) -> float:
+    """A size of this process in MiB: VmRSS now, or VmHWM, its peak since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def forget_peak() -> None:
+    """Let VmHWM start at the present size, after freed memory has gone back to the system."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def step_of(case: cases.Case, contender: str) -> Step:
+    """The step of a contender."""
+    if contender == "PyTorch":
+        return torch_step(case)
+    return needle_step(case, jit=contender == "needle jit")
+
+
+def growth(name: str, contender: str) -> float:
+    """MiB by which this process grows at most in the steps, its own model included."""
+    if contender == "PyTorch":
+        torch_or_none()
+    step_of(cases.two_layer(1), contender)()  # imports, the threads and their stacks
+    forget_peak()
+    before = status("VmRSS")
+    step = step_of(CASES[name](), contender)
+    gc.collect()
+    if contender == "PyTorch":  # only the copy of the weights that PyTorch trains
+        from needle.native import core
+
+        core.empty_cache()
+    forget_peak()
+    for _ in range(STEPS):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return status("VmHWM") - before
 
 
-def in_own_process(workload: str, contender: str) -> float:
+def in_own_process(name: str, contender: str) -> float:
     """`growth`, measured by a fresh interpreter."""
-    command = [sys.executable, __file__, "--one", workload, contender]
+    command = [sys.executable, __file__, "--one", name, contender]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def main(names: list[str]) -> None:
-    """Print a table of the workloads of these names (the training steps by default)."""
-    chosen = names or [name for name in WORKLOADS if name != "softmax-regression"]
+    """Print a table of the cases of these names (all by default)."""
+    contenders = ["needle jit", "needle"] + (["PyTorch"] if torch_or_none() else [])
     rows = []
-    for name in chosen:
-        ours, theirs = (in_own_process(name, contender) for contender in CONTENDERS)
-        rows.append([name, f"{ours:.0f}", f"{theirs:.0f}", f"{ours / max(theirs, 1):.2f}"])
-    print_table(["step", "needle MiB", "PyTorch MiB", "ratio"], rows)
+    for name in names or CASES:
+        sizes = {who: in_own_process(name, who) for who in contenders}
+        ours = sizes["needle jit"]
+        ratios = [f"{ours / max(sizes[who], 0.1):.2f}" for who in contenders[1:]]
+        rows.append([name, *(f"{sizes[who]:.1f}" for who in contenders), *ratios])
+    headers = ["step", *(f"{who} MiB" for who in contenders)]
+    print_table([*headers, *(f"jit / {who}" for who in contenders[1:])], rows)
+    print(f"target: jit / PyTorch <= {TARGET}, jit / needle <= 1.05")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        print(growth(*sys.argv[2:4]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--one", action="store_true", help="print the MiB of one NAME CONTENDER")
+    given = parser.parse_args()
+    if given.one:
+        print(growth(*given.names))
     else:
-        main(sys.argv[1:])
+        main(given.names)

@@ -10,6 +10,9 @@
 #ifndef _WIN32
 #include <pthread.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace needle {
 
@@ -123,6 +126,9 @@ void Pool::empty_cache() {
     }
   }
   stats_.pooled_bytes = 0;
+#ifdef __GLIBC__
+  malloc_trim(0);  // which else keeps up to 64 MiB of freed memory
+#endif
 }
 
 void* allocate_scratch(size_t bytes, size_t alignment) {

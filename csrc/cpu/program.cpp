@@ -262,6 +262,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
 
   // Memory is allocated first, because an allocation may collect garbage, which may run any code.
   if (!arena_ && arena_bytes_ > 0) {
+    Pool::instance().empty_cache();  // eager code's free blocks, which the program has no use for
     arena_ = static_cast<char*>(
         Pool::instance().allocate(static_cast<size_t>(arena_bytes_), collect_garbage));
   }

@@ -21,6 +21,7 @@ from needle.jit.ir.evaluate import evaluate, run_node
 from needle.jit.ir.graph import Graph, Node, Value, View, base_of, whole
 from needle.jit.passes import PASSES, optimize, simplify_loops
 from needle.jit.passes.products import batch_products, split_biases
+from needle.jit.passes.rows import update_rows
 from needle.jit.passes.simplify import (
     fold_constants,
     remove_dead_code,
@@ -119,7 +120,7 @@ PROGRAMS = st.builds(
 
 EACH = [
     remove_dead_code, share_common_subexpressions, fold_constants, simplify_algebra, split_biases,
-    batch_products, simplify_loops, optimize,
+    batch_products, simplify_loops, update_rows, optimize,
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..ir.graph import Graph
 from .products import batch_products, split_biases
+from .rows import update_rows
 from .scan import simplify_scans
 from .simplify import (
     fold_constants,
@@ -28,6 +29,7 @@ PASSES: list[Callable[[Graph], Graph]] = [
     share_common_subexpressions,
     batch_products,
     simplify_loops,
+    update_rows,
     remove_dead_code,
 ]
 

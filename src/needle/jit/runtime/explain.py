@@ -118,9 +118,15 @@ def table(planned: Planned, seconds: list[float] | None = None) -> str:
         + (f", {1e3 * total:.3f} ms" if seconds else "")
     )
     values = sum(b.nbytes for b in plan.blocks)
+    states, results = (
+        sum(view.value.nbytes for view in views)
+        for views in (planned.graph.states, planned.graph.results)
+    )
     lines.append(
         f"memory: an arena of {plan.arena_bytes / MIB:.3f} MiB holds {len(plan.blocks)} arrays of "
-        f"{values / MIB:.3f} MiB together; {len(plan.copies)} outputs are copied"
+        f"{values / MIB:.3f} MiB together, of which {plan.live_bytes() / MIB:.3f} MiB are needed "
+        f"at one time; states {states / MIB:.3f} MiB, results {results / MIB:.3f} MiB; "
+        f"{len(plan.copies)} outputs are copied"
     )
     return "\n".join(lines)
 

@@ -7,6 +7,8 @@ after its last reader.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -54,6 +56,15 @@ class Plan:
     def where(self, value: Value) -> tuple[str, int]:
         """The place of a value."""
         return self.place[id(value)]
+
+    def live_bytes(self) -> int:
+        """The most bytes of blocks that are live at one step: no arena can be smaller."""
+        changes: Counter[int] = Counter()
+        for block in self.blocks:
+            changes[block.first] += block.nbytes
+            changes[block.last + 1] -= block.nbytes
+        live = itertools.accumulate(changes[step] for step in sorted(changes))
+        return max(live, default=0)
 
 
 def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:
@@ -245,14 +256,15 @@ def _place_outputs(
     last_step = {value: step for step, value in sorted(readers)}
     maker = {id(view.value): unit for unit in units for n in unit.nodes for view in n.outputs}
     for i, view in graph.updates.items():
-        root = id(base_of(view.value))
+        first = base_of(view.value)
+        root = id(first)
         made, unit = blocks[root].first, maker[root]
         state = graph.states[i].value
         # No unit may read the old contents later. The unit that writes the new ones may read the
         # old ones only where it may overwrite them in place.
         last = last_step.get(id(state), -1)
         alone = readers.get((made, id(state))) == {id(unit)}
-        free = last < made or (last == made and alone and may_overwrite(unit, state, view.value))
+        free = last < made or (last == made and alone and may_overwrite(unit, state, first))
         if root not in plan.place and free:
             plan.place[root] = "state", i
         else:

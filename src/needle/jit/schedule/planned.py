@@ -43,7 +43,20 @@ def plan_graph(graph: Graph, target: Target) -> Planned:
     )
     units = units_of(graph, target)
     steps = steps_of(graph, units) if target.few_launches else None
-    return Planned(graph, units, make_plan(graph, units, steps))
+    plan = make_plan(graph, units, steps)
+    return Planned(graph, [unit for unit in units if not _copies_to_itself(unit, plan)], plan)
+
+
+def _copies_to_itself(unit: Unit, plan: Plan) -> bool:
+    """Whether a unit copies a value to the place that it is in, as where a state gets new parts."""
+    return all(
+        node.op == "copy"
+        and node.inputs[0].is_compact
+        and node.outputs[0].is_compact
+        and node.inputs[0].dtype is node.outputs[0].dtype
+        and plan.place.get(id(node.inputs[0].value)) == plan.where(node.outputs[0].value)
+        for node in unit.nodes
+    )
 
 
 def _with_planned_body(node: Node, target: Target) -> Node:
