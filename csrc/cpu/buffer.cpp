@@ -116,16 +116,15 @@ void Pool::release(void* block, size_t bytes) {
 #endif
 }
 
-void Pool::empty_cache() {
+void Pool::empty_cache(size_t least) {
   const std::lock_guard lock(mutex_);
-  for (Free*& first : free_) {
-    while (first != nullptr) {
-      Free* next = first->next;
+  for (size_t index = size_class(least); index < std::size(free_); ++index) {
+    while (Free* const first = free_[index]) {
+      free_[index] = first->next;
+      stats_.pooled_bytes -= class_bytes(index);
       ::operator delete(first, ALIGNMENT);
-      first = next;
     }
   }
-  stats_.pooled_bytes = 0;
 #ifdef __GLIBC__
   malloc_trim(0);  // which else keeps up to 64 MiB of freed memory
 #endif

@@ -38,7 +38,7 @@ class Pool {
   // is tried once more. Throws OutOfMemory.
   void* allocate(size_t bytes, Collect collect);
   void release(void* block, size_t bytes);
-  void empty_cache();
+  void empty_cache(size_t least = 0);  // gives free blocks of `least` bytes or more back
   MemoryStats stats();
 
  private:

@@ -26,6 +26,8 @@ int forks = 0;
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { ++forks; });
 #endif
 
+constexpr size_t LARGE = size_t{64} << 10;  // bytes of blocks that eager code gives back
+
 Py_ssize_t data_slot = 0, modified_slot = 0;
 PyTypeObject* value_type = nullptr;
 
@@ -262,7 +264,7 @@ nb::object Program::run(nb::handle arguments, nb::handle states, nb::int_ clock)
 
   // Memory is allocated first, because an allocation may collect garbage, which may run any code.
   if (!arena_ && arena_bytes_ > 0) {
-    Pool::instance().empty_cache();  // eager code's free blocks, which the program has no use for
+    Pool::instance().empty_cache(LARGE);  // eager code's blocks, for which a program has no use
     arena_ = static_cast<char*>(
         Pool::instance().allocate(static_cast<size_t>(arena_bytes_), collect_garbage));
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 import needle as ndl
 from needle import models, nn, optim
+from needle.jit.frontend.options import bytes_of
 from needle.jit.frontend.trace import Tracing
+from needle.jit.ir.evaluate import evaluate
 from needle.jit.passes import optimize
+from needle.jit.schedule.budget import outside_bytes, plan_within
 from needle.jit.schedule.planned import Planned, plan_graph
 from needle.jit.schedule.target import CPU
 
@@ -174,3 +178,91 @@ def test_an_arena_is_hardly_larger_than_what_is_needed_at_one_time(name):
     plan = planned(step, ndl.Tensor(x, requires_grad=False), ndl.Tensor(y)).plan
     assert plan.live_bytes() <= plan.arena_bytes <= 1.1 * plan.live_bytes()
     assert not plan.copies
+
+
+# ---- a budget ---------------------------------------------------------------------------------
+
+
+def gpt_step(memory: int | str | None) -> tuple[nn.Module, Callable[..., Any], list[ndl.Tensor]]:
+    np.random.seed(0)
+    gpt = models.GPT(50, 64, 32, 2, 2)
+    tokens = np.random.default_rng(0).integers(0, 50, (8, 64))
+    step = step_of(gpt, gpt.predict_tokens)
+    return gpt, ndl.jit(step, memory=memory), [ndl.Tensor(tokens), ndl.Tensor(tokens.reshape(-1))]
+
+
+def used(step: Callable[..., Any]) -> float:
+    """The MiB that the program takes by its explanation."""
+    words = step.explain().splitlines()[-1].split()
+    return float(words[words.index("which") + 1])
+
+
+def test_a_step_keeps_to_its_budget():
+    free, ours, batch = gpt_step("1GB")
+    losses = [ours(*batch).item() for _ in range(3)]
+    assert "0 values are computed again" in ours.explain()
+    tight, theirs, _ = gpt_step(int(0.85 * used(ours) * 2**20))
+    np.testing.assert_allclose([theirs(*batch).item() for _ in range(3)], losses, rtol=1e-5)
+    assert used(theirs) <= 0.85 * used(ours)
+    assert "budget: " in theirs.explain()
+    for a, b in zip(tight.parameters(), free.parameters(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_budget_that_cannot_be_met_is_refused_before_anything_runs():
+    model, step, batch = gpt_step("100KB")
+    before = [p.numpy().copy() for p in model.parameters()]
+    with pytest.raises(ValueError, match=r"needs at least [\d,]+ bytes") as error:
+        step(*batch)
+    for p, array in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.numpy(), array)
+        assert p.grad is None
+    least = int(re.search(r"at least ([\d,]+)", str(error.value))[1].replace(",", ""))
+    traced = Tracing().run(step._function, batch, {}, batch).graph
+    assert plan_within(optimize(traced), CPU, least).budget.peak == least
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet9", "lstm"])
+def test_a_graph_with_recomputed_values_gives_the_same_numbers(name):
+    step, x, y = networks()[name]
+    batch = [ndl.Tensor(x, requires_grad=False), ndl.Tensor(y)]
+    trace = Tracing().run(step, batch, {}, batch)
+    graph = optimize(trace.graph)
+    arena = plan_graph(graph, CPU).plan.arena_bytes
+    budgets = (outside_bytes(graph) + part * arena // 20 for part in range(19, 9, -1))
+    tight = None
+    for budget in budgets:
+        try:
+            tight = plan_within(graph, CPU, budget)
+        except ValueError:
+            break
+    if tight is None:
+        return  # every array of its peak is read there
+    assert tight.budget.recomputed
+    tight.graph.check()
+    arrays = [t.numpy() for t in batch], [s.tensor.numpy() for s in trace.states]
+    (results, updates), (results2, updates2) = (evaluate(g, *arrays) for g in (graph, tight.graph))
+    for ours, theirs in zip(results, results2, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for i, array in updates.items():
+        np.testing.assert_array_equal(array, updates2[i])
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"),
+    [("2GB", 2 * 10**9), ("1.5 MiB", 3 * 2**19), ("10kb", 10**4), (7, 7), ("12", 12)],
+)
+def test_a_number_of_bytes(memory, size):
+    assert bytes_of(memory) == size
+
+
+@pytest.mark.parametrize("memory", ["", "two GB", "2 gallons", "-1GB", 0, -3, "0"])
+def test_no_number_of_bytes(memory):
+    with pytest.raises(ValueError, match=r"^\[jit\] memory must be"):
+        ndl.jit(memory=memory)
+
+
+@pytest.mark.parametrize("memory", [2.5, True, [1]])
+def test_memory_of_another_type(memory):
+    with pytest.raises(TypeError, match=r"^\[jit\] memory must be"):
+        ndl.jit(lambda x: x, memory=memory)

@@ -6,7 +6,7 @@ The compiler's modules are imported when the first function is compiled, not wit
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..given import shown
 from .compiling import compile
@@ -22,7 +22,11 @@ __all__ = ["CheckError", "Cost", "JitFunction", "TraceError", "compile", "jit", 
 T = TypeVar("T")
 
 
-def jit(function: Callable[..., Any]) -> JitFunction:
+@overload
+def jit(function: Callable[..., Any], *, memory: int | str | None = None) -> JitFunction: ...
+@overload
+def jit(*, memory: int | str | None = None) -> Callable[[Callable[..., Any]], JitFunction]: ...
+def jit(function: Callable[..., Any] | None = None, *, memory: int | str | None = None) -> Any:
     """Compile `function`, which takes and returns Tensors, into one native program.
 
     It is traced at its first call, and again for arguments of other shapes or dtypes, for other
@@ -35,16 +39,26 @@ def jit(function: Callable[..., Any]) -> JitFunction:
     kept. The results carry no history: backward belongs inside. Everything else that the function
     does to Python objects happens at traces only.
 
+    `memory` limits what a program takes: a number of bytes, or a text such as "2GB" or "512MiB".
+    Arguments, parameters, moments, results and the arena count. To keep to it, values of the
+    forward pass are computed again for the gradient; `explain` says how many, and what it costs.
+
     Raises TraceError, naming the line, where the function needs a value while it is traced, and
     TypeError for arguments that are neither Tensors nor hashable values. Without a C++ compiler, or
     with one that fails, it warns once and runs the function as it is. NEEDLE_JIT=off does so
-    everywhere, NEEDLE_JIT=check runs both ways and raises CheckError where they differ.
+    everywhere, NEEDLE_JIT=check runs both ways and raises CheckError where they differ. Where a
+    call needs more than `memory`, it raises ValueError with the least that suffices, before
+    anything runs.
     """
     from .frontend.function import JitFunction
+    from .frontend.options import Options, bytes_of
 
+    options = Options(None if memory is None else bytes_of(memory))
+    if function is None:
+        return lambda function: jit(function, memory=memory)
     if not callable(function) and not isinstance(function, (classmethod, staticmethod)):
         raise TypeError(f"[jit] needs a function, got {shown(function)}: write ndl.jit(f)(x)")
-    return JitFunction(function)
+    return JitFunction(function, options)
 
 
 def without_memory(function: Callable[[], T]) -> T:

@@ -27,6 +27,7 @@ from .arrays import Arrays
 from .cache import MAX_PROGRAMS, CallKey, ProgramCache
 from .compiled import CompiledProgram
 from .errors import FunctionRaised, Unrepeatable
+from .options import DEFAULTS, Options
 from .program import Call, EagerProgram, Function, Program, ProgramOwner, Result, keeper_of
 from .signature import HasArrays, Part, Signature, without_numbers
 from .templates import Trace
@@ -49,8 +50,9 @@ class JitFunction(ProgramOwner):
     an object among the arguments.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, options: Options = DEFAULTS) -> None:
         super().__init__()
+        self.options = options
         self._binds_class = isinstance(function, classmethod)
         self._binds_nothing = isinstance(function, staticmethod)
         if isinstance(function, classmethod):
@@ -184,23 +186,23 @@ class JitFunction(ProgramOwner):
             if function is not None and function._instances.get(number, (None,))[0] is dead:
                 del function._instances[number]
 
-        function = JitFunction(self._function)
+        function = JitFunction(self._function, self.options)
         # If two threads ask at the same time, both get the same function.
         return self._instances.setdefault(number, (weakref.ref(instance, forget), function))[1]
 
     def __copy__(self) -> JitFunction:
-        return JitFunction(self._function)
+        return JitFunction(self._function, self.options)
 
     def __deepcopy__(self, memo: dict[int, object]) -> JitFunction:
         function = copy.deepcopy(self._function, memo)
-        return self if function is self._function else JitFunction(function)
+        return self if function is self._function else JitFunction(function, self.options)
 
-    def __reduce__(self) -> str | tuple[Callable[..., JitFunction], tuple[Function]]:
+    def __reduce__(self) -> str | tuple[Callable[..., JitFunction], tuple[Function, Options]]:
         place: str = getattr(self, "__qualname__", "")
         found: object = sys.modules.get(self.__module__)
         for name in place.split("."):
             found = getattr(found, name, None)
-        return place if found is self else (JitFunction, (self._function,))
+        return place if found is self else (JitFunction, (self._function, self.options))
 
     # ---- programs -------------------------------------------------------------------------------
 
@@ -233,7 +235,9 @@ class JitFunction(ProgramOwner):
             )
         program: Program
         try:
-            executable = make_executable(trace.graph, trace.device, "on" if native else "evaluate")
+            executable = make_executable(
+                trace.graph, trace.device, "on" if native else "evaluate", self.options.memory
+            )
         except Unavailable as reason:
             eagerly = jit_mode() == "on"
             instead = "runs eagerly" if eagerly else "is checked with the evaluator"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .graph import Node
+from ...backend_ndarray.primitives import PRIMITIVES
+from .graph import Loop, Node
 
 # The cost of one element, in additions, by the operation; used to split work among threads.
 COSTS = {
@@ -23,3 +24,15 @@ def cost_of(node: Node) -> int:
     """The cost of one element of a node; an addition costs 1."""
     names = [a for a in node.attributes if isinstance(a, str)]
     return COSTS.get(names[0], 1) if names else 1
+
+
+def flops_of(node: Node) -> int:
+    """The floating-point operations of a node; a function such as exp counts as its cost."""
+    if node.op == "scan":
+        loop: Loop = node.operands[0]
+        return loop.length * sum(map(flops_of, loop.body.nodes))
+    flops = PRIMITIVES[node.op].flops
+    if flops is not None:
+        return flops(*node.operands)
+    of = node.inputs[0] if node.op == "reduce" else node.outputs[0]
+    return cost_of(node) * of.size

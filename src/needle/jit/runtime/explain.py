@@ -6,9 +6,8 @@ import ctypes
 from collections import Counter
 from dataclasses import dataclass
 
-from ...backend_ndarray.primitives import PRIMITIVES
-from ..ir.cost import cost_of
-from ..ir.graph import Graph, Loop, Node
+from ..ir.cost import flops_of
+from ..ir.graph import Graph
 from ..schedule.loop_nest import Nest
 from ..schedule.planned import Planned, PlannedLoop
 from ..schedule.units import Unit, values_needed_outside
@@ -74,18 +73,6 @@ def nest_name(nest: Nest) -> str:
     return f"loop {size}: {names}"
 
 
-def flops_of(node: Node) -> int:
-    """The floating-point operations of a node; a function such as exp counts as its cost."""
-    if node.op == "scan":
-        loop: Loop = node.operands[0]
-        return loop.length * sum(map(flops_of, loop.body.nodes))
-    flops = PRIMITIVES[node.op].flops
-    if flops is not None:
-        return flops(*node.operands)
-    of = node.inputs[0] if node.op == "reduce" else node.outputs[0]
-    return cost_of(node) * of.size
-
-
 def _bytes(unit: Unit, needed: set[int]) -> int:
     made = {id(view.value) for node in unit.nodes for view in node.outputs}
     read = {
@@ -128,6 +115,12 @@ def table(planned: Planned, seconds: list[float] | None = None) -> str:
         f"at one time; states {states / MIB:.3f} MiB, results {results / MIB:.3f} MiB; "
         f"{len(plan.copies)} outputs are copied"
     )
+    if budget := planned.budget:
+        lines.append(
+            f"budget: {budget.limit / MIB:.3f} MiB, of which {budget.peak / MIB:.3f} MiB are used; "
+            f"{budget.recomputed} values are computed again, which adds "
+            f"{100 * budget.extra / max(budget.flops, 1):.1f} % of operations"
+        )
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from ...backend_ndarray import BackendDevice, cpu
 from ...backend_ndarray.device_cuda import CudaDevice
 from ..ir.graph import Graph
 from ..passes import optimize
+from ..schedule.budget import plan_within
 from ..schedule.planned import Planned, plan_graph
 from ..schedule.target import CPU, GPU, Target
 from .evaluated import Evaluated
@@ -38,14 +39,23 @@ def backend_of(device: BackendDevice) -> Backend:
     raise Unavailable(f"{device} has no compiler; cpu() and cuda() have")
 
 
-def planned_for(graph: Graph, target: Target) -> Planned:
-    """The graph after all passes, scheduled for a target."""
-    return plan_graph(optimize(graph), target)
+def planned_for(graph: Graph, target: Target, memory: int | None = None) -> Planned:
+    """The graph after all passes, scheduled for a target, within so many bytes of memory.
+
+    Raises ValueError where it needs more.
+    """
+    graph = optimize(graph)
+    return plan_graph(graph, target) if memory is None else plan_within(graph, target, memory)
 
 
-def make_executable(graph: Graph, device: BackendDevice, mode: str) -> Executable:
-    """The executable of `graph` in a mode of NEEDLE_JIT. Raises Unavailable."""
+def make_executable(
+    graph: Graph, device: BackendDevice, mode: str, memory: int | None = None
+) -> Executable:
+    """The executable of `graph` in a mode of NEEDLE_JIT, within so many bytes of memory.
+
+    Raises Unavailable, and ValueError where it needs more memory.
+    """
     if mode == "evaluate":
         return Evaluated(graph, device)
     backend = backend_of(device)
-    return backend.load(planned_for(graph, backend.target), device)
+    return backend.load(planned_for(graph, backend.target, memory), device)

@@ -57,14 +57,18 @@ class Plan:
         """The place of a value."""
         return self.place[id(value)]
 
-    def live_bytes(self) -> int:
-        """The most bytes of blocks that are live at one step: no arena can be smaller."""
+    def live(self) -> list[int]:
+        """The bytes of blocks that are live at each step."""
         changes: Counter[int] = Counter()
         for block in self.blocks:
             changes[block.first] += block.nbytes
             changes[block.last + 1] -= block.nbytes
-        live = itertools.accumulate(changes[step] for step in sorted(changes))
-        return max(live, default=0)
+        steps = range(max(changes, default=0))
+        return list(itertools.accumulate(changes[step] for step in steps))
+
+    def live_bytes(self) -> int:
+        """The most bytes of blocks that are live at one step: no arena can be smaller."""
+        return max(self.live(), default=0)
 
 
 def steps_of(graph: Graph, units: Sequence[Unit]) -> list[int]:

@@ -15,12 +15,28 @@ from .units import Unit
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How a program keeps to a limit of memory.
+
+    The memory is that of arguments, states, constants, results and the arena, in bytes.
+    """
+
+    limit: int
+    peak: int
+    recomputed: int  # how many values are computed again
+    extra: int  # the floating-point operations of that
+    flops: int  # those of the program without
+
+
+@dataclass(frozen=True)
 class Planned:
     """A graph that code can be written for: its units in order, and where its values are."""
 
     graph: Graph
     units: list[Unit]
     plan: Plan
+    steps: list[int]  # the step of the memory plan in which each unit runs
+    budget: Budget | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -42,9 +58,14 @@ def plan_graph(graph: Graph, target: Target) -> Planned:
         _with_planned_body(node, target) if node.op == "scan" else node for node in graph.nodes
     )
     units = units_of(graph, target)
-    steps = steps_of(graph, units) if target.few_launches else None
+    steps = steps_of(graph, units) if target.few_launches else list(range(len(units)))
     plan = make_plan(graph, units, steps)
-    return Planned(graph, [unit for unit in units if not _copies_to_itself(unit, plan)], plan)
+    kept = [
+        (unit, step)
+        for unit, step in zip(units, steps, strict=True)
+        if not _copies_to_itself(unit, plan)
+    ]
+    return Planned(graph, [unit for unit, _ in kept], plan, [step for _, step in kept])
 
 
 def _copies_to_itself(unit: Unit, plan: Plan) -> bool:
