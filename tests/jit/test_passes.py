@@ -29,6 +29,7 @@ from needle.jit.passes.simplify import (
     simplify_algebra,
 )
 from needle.jit.schedule import fuse as fusion
+from needle.jit.schedule import order
 from needle.jit.schedule.fuse import SMALL, fuse
 from needle.jit.schedule.memory_plan import Plan, make_plan
 from needle.jit.schedule.rematerialize import units_of
@@ -789,6 +790,42 @@ def test_planned_memory_holds_the_same_numbers(small, program):
     graph, arguments, states = traced_program(program)
     with patch.object(fusion, "SMALL", small):
         assert_same(*both(optimize(graph), arguments, states))
+
+
+@given(program=PROGRAMS)
+def test_an_order_with_a_lower_peak_gives_the_same_numbers(program):
+    graph, arguments, states = traced_program(program)
+    graph = optimize(graph)
+    units = units_of(graph)
+    plan = make_plan(graph, units)
+    with patch.multiple(order, LARGE=0, WORTH=0.0):
+        lower, planned = order.with_lower_peak(graph, units, plan)
+    assert planned.arena_bytes <= plan.arena_bytes
+    check_memory(graph, lower, planned)
+    actual = run_plan(graph, lower, planned, arguments, states)
+    assert_same(actual, evaluate(graph, arguments, states))
+
+
+def test_a_large_weight_gradient_waits_until_activations_are_gone():
+    layers = [layer for _ in range(12) for layer in (nn.Linear(32, 32), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(32, 256))
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+
+    def step(x, y):
+        loss = ndl.cross_entropy(model(x), y)
+        optimizer.reset_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, y = ndl.Tensor(np.random.rand(32, 32), requires_grad=False), ndl.Tensor(np.arange(32))
+    graph = optimize(traced(step, x, y)[0])
+    units = units_of(graph)
+    with patch.object(order, "LARGE", 0):
+        lower, plan = order.with_lower_peak(graph, units, make_plan(graph, units))
+    assert plan.arena_bytes < 0.9 * make_plan(graph, units).arena_bytes
+    assert not plan.copies
+    check_memory(graph, lower, plan)
 
 
 def mlp_step(depth: int = 6) -> tuple[Graph, list[Unit], Plan]:

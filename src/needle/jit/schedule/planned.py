@@ -9,6 +9,7 @@ import numpy as np
 
 from ..ir.graph import Graph, Loop, Node, Value, whole
 from .memory_plan import Plan, aligned, make_plan, steps_of
+from .order import with_lower_peak
 from .rematerialize import units_of
 from .target import Target
 from .units import Unit
@@ -60,6 +61,8 @@ def plan_graph(graph: Graph, target: Target) -> Planned:
     units = units_of(graph, target)
     steps = steps_of(graph, units) if target.few_launches else list(range(len(units)))
     plan = make_plan(graph, units, steps)
+    if not target.few_launches:
+        units, plan = with_lower_peak(graph, units, plan)
     kept = [
         (unit, step)
         for unit, step in zip(units, steps, strict=True)
