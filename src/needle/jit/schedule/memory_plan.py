@@ -18,6 +18,8 @@ from .units import Unit, values_needed_outside
 from .walk import phases_of
 
 ALIGNMENT = 64
+# An arena of so many times the bytes that are live at one time is small enough.
+ENOUGH = 1.01
 
 
 def aligned(nbytes: int) -> int:
@@ -114,7 +116,7 @@ def make_plan(graph: Graph, units: list[Unit], steps: Sequence[int] | None = Non
     _place_outputs(plan, graph, units, steps, blocks)
     shared = _share_in_place(plan, graph, units, steps, blocks)
     plan.blocks = [b for b in blocks.values() if id(b.value) not in plan.place]
-    plan.arena_bytes = _assign_offsets(plan.blocks)
+    plan.arena_bytes = _assign_offsets(plan.blocks, plan.live())
     for block in plan.blocks:
         plan.place[id(block.value)] = "arena", block.offset
     for first, second in shared:
@@ -275,13 +277,44 @@ def _place_outputs(
             plan.copies.append((view, "state", i))
 
 
-def _assign_offsets(blocks: list[Block]) -> int:
-    """Assign offsets by first fit, the largest block first; returns the bytes of the arena."""
-    placed: list[Block] = []
-    for block in sorted(blocks, key=lambda b: (-b.nbytes, b.first)):
+def _assign_offsets(blocks: list[Block], live: Sequence[int]) -> int:
+    """Assign offsets by first fit, in the best of several orders; returns the bytes of the arena.
+
+    `live` has the bytes that are live at each step. To pack blocks in the least memory is NP-hard.
+    Pisarchyk and Lee ("Efficient Memory Management for Deep Neural Net Inference", 2020) take the
+    largest blocks first, or those of the fullest steps; where activations surround a larger block
+    that lives late, the blocks that live longest or end last have to come first.
+    """
+    bound, best = max(live, default=0), -1
+    for order in _orders(blocks, live):
+        offsets, nbytes = _first_fit(order)
+        if best < 0 or nbytes < best:
+            best = nbytes
+            for block, offset in zip(order, offsets, strict=True):
+                block.offset = offset
+        if best <= ENOUGH * bound:
+            break
+    return max(best, 0)
+
+
+def _orders(blocks: list[Block], live: Sequence[int]) -> Iterator[list[Block]]:
+    yield sorted(blocks, key=lambda b: (-b.nbytes, b.first))
+    yield sorted(blocks, key=lambda b: (b.first - b.last, -b.nbytes))
+    yield sorted(blocks, key=lambda b: (-b.last, -b.nbytes))
+    fullest = sorted(range(len(live)), key=lambda step: -live[step])
+    rank = {step: i for i, step in enumerate(fullest)}
+    yield sorted(
+        blocks, key=lambda b: (min(rank[i] for i in range(b.first, b.last + 1)), -b.nbytes)
+    )
+
+
+def _first_fit(blocks: Sequence[Block]) -> tuple[list[int], int]:
+    """The lowest free offset of each block in turn, and the bytes of all together."""
+    placed: list[tuple[Block, int]] = []
+    for block in blocks:
         taken = sorted(
-            (b.offset, b.offset + b.nbytes)
-            for b in placed
+            (start, start + b.nbytes)
+            for b, start in placed
             if b.first <= block.last and block.first <= b.last
         )
         offset = 0
@@ -289,6 +322,5 @@ def _assign_offsets(blocks: list[Block]) -> int:
             if start - offset >= block.nbytes:
                 break
             offset = max(offset, end)
-        block.offset = offset
-        placed.append(block)
-    return max((b.offset + b.nbytes for b in blocks), default=0)
+        placed.append((block, offset))
+    return [offset for _, offset in placed], max((o + b.nbytes for b, o in placed), default=0)
