@@ -16,7 +16,6 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import cases
@@ -32,7 +31,7 @@ CASES: dict[str, Callable[[], cases.Case]] = {
     "lstm": cases.lstm,
     "lstm-large": cases.lstm_large,
     "gpt": cases.gpt,
-    "gpt2-small": partial(cases.gpt2, length=256, batch=2),
+    "gpt2-small": cases.gpt2_short,
 }
 TARGETS = (Target("<=", 0.8, "PyTorch"), Target("<=", 1.05, "needle eager"))
 STEPS = 5
