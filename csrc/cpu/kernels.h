@@ -105,6 +105,8 @@ struct KernelTable {
   NEEDLE_KERNELS(NEEDLE_POINTER)
 #undef NEEDLE_POINTER
   double (*peak_flops)(double seconds);
+  // `matmul` where an operand is of bfloat16; any of the others may be of float32.
+  void (*matmul16)(const View& a, const View& b, const View& out, const View* bias);
 };
 
 constexpr int64_t TILE_SIZE = 8;  // the side of a tile of matmul_tiled

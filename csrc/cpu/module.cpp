@@ -208,6 +208,14 @@ void argsort(nb::handle x, int axis, bool descending, nb::handle out) {
   run(times(size_of(a), 16), [&] { kernels().argsort(a, axis, descending, o); });
 }
 
+// Whether a product of dtype `product` takes an operand of dtype `operand`.
+bool multiplies(DType operand, DType product) {
+  const auto is_bfloat16_or_float32 = [](DType x) {
+    return x == DType::BFloat16 || x == DType::Float32;
+  };
+  return operand == product || (is_bfloat16_or_float32(operand) && is_bfloat16_or_float32(product));
+}
+
 void matmul(nb::handle a, nb::handle b, nb::handle out, nb::handle bias) {
   const Array x = view_of(a), y = view_of(b), o = view_of(out);
   const bool has_bias = !bias.is_none();
@@ -219,13 +227,14 @@ void matmul(nb::handle a, nb::handle b, nb::handle out, nb::handle bias) {
   const size_t batch = (d - 2) * sizeof(int64_t);
   if (std::memcmp(x.shape, o.shape, batch) != 0 || std::memcmp(y.shape, o.shape, batch) != 0 ||
       x.shape[d - 2] != o.shape[d - 2] || y.shape[d - 1] != o.shape[d - 1] ||
-      x.shape[d - 1] != y.shape[d - 2] || x.dtype != o.dtype || y.dtype != o.dtype ||
-      !has_layout(o, Layout::Contiguous)) {
+      x.shape[d - 1] != y.shape[d - 2] || !multiplies(x.dtype, o.dtype) ||
+      !multiplies(y.dtype, o.dtype) || !has_layout(o, Layout::Contiguous)) {
     refuse("matmul",
-           "needs a (..., m, k), b (..., k, n) and out (..., m, n) of one dtype, out in "
-           "row-major order");
+           "needs a (..., m, k), b (..., k, n) and out (..., m, n) of one dtype (or each of "
+           "bfloat16 or float32), out in row-major order");
   }
-  if (has_bias && (row.ndim != 1 || row.shape[0] != o.shape[d - 1] || row.dtype != o.dtype)) {
+  if (has_bias &&
+      (row.ndim != 1 || row.shape[0] != o.shape[d - 1] || !multiplies(row.dtype, o.dtype))) {
     throw nb::value_error("[matmul] bias must be (n,) and of the product's dtype");
   }
   run(times(size_of(o), x.shape[d - 1]) / 8,

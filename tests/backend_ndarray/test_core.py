@@ -80,7 +80,7 @@ print(simd_level(), loss.item(), float(w.grad.abs().sum().item()), float(x.amax(
 """
 
 
-@pytest.mark.parametrize("level", ["avx512", "avx2", "neon", "portable"])
+@pytest.mark.parametrize("level", ["amx", "avx512_bf16", "avx512", "avx2", "neon", "portable"])
 def test_every_simd_level_gives_the_same(level):
     done = run(DIGEST, NEEDLE_SIMD=level)
     if done.returncode:

@@ -171,7 +171,7 @@ def _primitives(device: CudaDevice, dtype: np.dtype) -> None:
 
 
 def _is_taken(device: CudaDevice, dtype: np.dtype, kernel: str) -> bool:
-    return is_float(dtype) and (not is_stored(dtype) or device.takes_stored(kernel))
+    return is_float(dtype) and (not is_stored(dtype) or device.takes_stored(kernel, dtype))
 
 
 def _convolutions(device: CudaDevice, dtype: np.dtype) -> None:

@@ -10,6 +10,7 @@ void add_products(KernelTable& table) {
   table.matmul = matmul;
   table.matmul_tiled = matmul_tiled;
   table.softmax_regression_epoch = softmax_regression_epoch;
+  table.matmul16 = matmul16<gemm16_detail::PortableTiles>;
   table.peak_flops = peak_flops<float>;
 }
 

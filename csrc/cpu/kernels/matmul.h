@@ -3,12 +3,16 @@
 
 #include "../kernels.h"
 #include "gemm.h"
+#include "gemm16.h"
 #include "rows.h"
 
 namespace needle::NEEDLE_ISA {
 
-// a (…, m, k) @ b (…, k, n) -> out (…, m, n), a compact array; bias (n,) or null.
+// a (…, m, k) @ b (…, k, n) -> out (…, m, n), a compact array; bias (n,) or null. All are of one
+// dtype, or each is of bfloat16 or float32.
 inline void matmul(const View& a, const View& b, const View& out, const View* bias) {
+  for (const View* x : {&a, &b, &out})
+    if (x->dtype == DType::BFloat16) return needle::kernels().matmul16(a, b, out, bias);
   const int d = out.ndim;
   const int64_t m = out.shape[d - 2], n = out.shape[d - 1], k = a.shape[d - 1];
   int64_t batch = 1;

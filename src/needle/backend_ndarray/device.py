@@ -105,8 +105,8 @@ class BackendDevice:
         """The device's fused kernel of that name, or None."""
         return None
 
-    def takes_stored(self, kernel: str) -> bool:
-        """Whether a primitive or a fused kernel takes float16 and bfloat16 as they are stored.
+    def takes_stored(self, kernel: str, dtype: np.dtype) -> bool:
+        """Whether a primitive or a fused kernel takes float16 or bfloat16 as it is stored.
 
         It adds in float32 then, and rounds what it writes once.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NoReturn
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..environment import MAX_THREADS
 from ..native import core
 from .device import BackendDevice
-from .dtypes import DTYPES, FLOAT32, FLOAT64
+from .dtypes import BFLOAT16, DTYPES, FLOAT32, FLOAT64
 from .layout import whole
 from .primitives import FUNCTIONS, PRIMITIVES
 
@@ -60,8 +61,18 @@ class CpuDevice(BackendDevice):
         for."""
         return {} if core is None else core.memory_stats()
 
+    def takes_stored(self, kernel: str, dtype: np.dtype) -> bool:
+        """Products of bfloat16, where the processor has instructions for them."""
+        return kernel == "matmul" and dtype is BFLOAT16 and multiplies_bfloat16()
+
     def fused(self, name: str) -> Callable[..., None] | None:
         return getattr(core, name, None) if name in PRIMITIVES else None
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16 or AMX)."""
+    return simd_level() in ("amx", "avx512_bf16")
 
 
 def set_num_threads(n: int) -> None:
@@ -86,5 +97,9 @@ def get_num_threads() -> int:
 
 
 def simd_level() -> str:
-    """`"avx512"`, `"avx2"`, `"neon"` or `"portable"`; `"none"` without the C++ core."""
+    """The instruction set of the kernels, `"none"` without the C++ core.
+
+    `"amx"`, `"avx512_bf16"`, `"avx512"`, `"avx2"`, `"neon"` or `"portable"`. The first two are
+    AVX-512 with products of bfloat16.
+    """
     return "none" if core is None else core.simd_level()

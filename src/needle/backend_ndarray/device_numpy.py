@@ -162,7 +162,7 @@ class NumpyDevice(BackendDevice):
 
     name = "cpu_numpy"
 
-    def takes_stored(self, kernel: str) -> bool:
+    def takes_stored(self, kernel: str, dtype: np.dtype) -> bool:
         return kernel == "matmul"
 
     def allocate(self, size: int, dtype: np.dtype) -> NumpyBuffer:

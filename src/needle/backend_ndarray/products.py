@@ -21,7 +21,7 @@ def matmul(x: NDArray, other: object, bias: NDArray | None = None) -> NDArray:
     if a._dtype is not b._dtype:
         common = promote(a._dtype, b._dtype)
         a, b = a.astype(common), b.astype(common)
-    if is_stored(a._dtype) and not a._device.takes_stored("matmul"):
+    if is_stored(a._dtype) and not a._device.takes_stored("matmul", a._dtype):
         bias = None if bias is None else bias.astype(FLOAT32)
         return matmul(a.astype(FLOAT32), b.astype(FLOAT32), bias).astype(a._dtype)
     if not a._shape or not b._shape:

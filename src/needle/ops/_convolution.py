@@ -65,7 +65,7 @@ class _Convolution(TensorOp):
 
     def compute(self, a: NDArray, b: NDArray) -> NDArray:
         dtype = a._dtype
-        if is_stored(dtype) and not a._device.takes_stored(self.kernel):
+        if is_stored(dtype) and not a._device.takes_stored(self.kernel, dtype):
             a, b = a.astype(widened(dtype)), b.astype(widened(dtype))
         return self._convolved(a, b).astype(dtype)
 

@@ -94,7 +94,8 @@ def call(op: Op, inputs: Sequence[Any]) -> Any:
     if target is not None:
         dtype = widened(dtype) if op.precision is Precision.WIDE else target
     steps = [widened(dtype)] if op.precision is Precision.WIDE else [dtype]
-    if op.precision is Precision.WIDE_PRODUCT and not inputs[0].device.takes_stored(_kernel(op)):
+    wide = op.precision is Precision.WIDE_PRODUCT
+    if wide and not inputs[0].device.takes_stored(_kernel(op), dtype):
         steps.append(widened(dtype))
     if len(steps) == 1 and steps[0] is dtype and all(x.dtype is dtype for x in inputs):
         return _recorded(op, inputs)

@@ -218,7 +218,7 @@ class CudaDevice(BackendDevice):
             wrong = kernels.integer_at(context, index, position)
             raise IndexError(f"index {wrong} is out of range for an axis of length {rows}")
 
-    def takes_stored(self, kernel: str) -> bool:
+    def takes_stored(self, kernel: str, dtype: DType) -> bool:
         return kernel == "matmul" or (
             PRIMITIVES[kernel].takes_tensor_cores and self.has_tensor_cores
         )

@@ -50,7 +50,8 @@ FLAGS = (
 # These keep definitions with one name in two programs apart. Not every compiler has them.
 ISOLATION_FLAGS = ("-fvisibility-inlines-hidden", "-fno-semantic-interposition", "-fno-gnu-unique")
 # The processors of the instruction sets that `NEEDLE_SIMD` can force below the best one.
-FORCED_PROCESSORS = {"avx2": "x86-64-v3", "portable": "x86-64"}
+AVX512_LEVELS = ("amx", "avx512_bf16", "avx512")
+FORCED_PROCESSORS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "portable": "x86-64"}
 # For `#pragma omp simd`, which needs no OpenMP library.
 VECTOR_FLAGS = ("-fopenmp-simd",)
 # Cloning functions for constant arguments takes a tenth of the compilation and gains nothing.
@@ -147,7 +148,7 @@ def _macros(command: tuple[str, ...], flags: Sequence[str]) -> tuple[str | None,
 
 def _wanted() -> tuple[str, ...]:
     """The flags beyond FLAGS, some of which a compiler may not know."""
-    wide = ("-mprefer-vector-width=512",) if simd_level() == "avx512" else ()
+    wide = ("-mprefer-vector-width=512",) if simd_level() in AVX512_LEVELS else ()
     return (*_processor_flags(), *wide, *VECTOR_FLAGS, *ISOLATION_FLAGS, *HASTE_FLAGS)
 
 
@@ -156,7 +157,7 @@ def _processor_flags() -> tuple[str, ...]:
     if platform.machine().lower() in ("aarch64", "arm64"):
         return ("-mcpu=native",)
     level = simd_level()
-    if core is None or level == core.simd_levels()[0]:
+    if core is None or level == core.simd_levels()[0] or level not in FORCED_PROCESSORS:
         return ("-march=native",)
     return (f"-march={FORCED_PROCESSORS[level]}", "-mtune=native")
 
