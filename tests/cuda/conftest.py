@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from cuda.emulator import build
+from cuda.emulator import build, kept_folder
 
 import needle as ndl
 from needle.backend_ndarray.device_cuda import blas, compiler
 from needle.backend_ndarray.device_cuda.driver import driver
 from needle.backend_ndarray.device_cuda.library import NVRTC, CudaUnavailable
+from needle.files import user_cache_folder
+from needle.native import core
 
 
 def forget_libraries() -> None:
@@ -26,12 +28,14 @@ def forget_libraries() -> None:
 
 
 @pytest.fixture(scope="session")
-def emulator_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the emulated libraries and their kernels, one for all processes of a run."""
+def emulator_folder() -> str:
+    """A folder with the emulated libraries and their kernels, one for all processes and runs."""
     if shutil.which("c++") is None:
         pytest.skip("needs a C++ compiler")
-    base = tmp_path_factory.getbasetemp()
-    return str(build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cuda"))
+    headers = Path(core.__file__).parent / "include"
+    folder = build(kept_folder(user_cache_folder() / "needle" / "emulator", headers))
+    (folder / "kernels").mkdir(exist_ok=True)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,7 @@ def emulated(emulator_folder: str) -> Iterator[ndl.Device]:
     patch = pytest.MonkeyPatch()
     patch.setenv("NEEDLE_CUDA_LIBRARIES", emulator_folder)
     patch.setenv("NEEDLE_CACHE", f"{emulator_folder}/cache")
+    patch.setenv("NEEDLE_EMULATOR_KERNELS", f"{emulator_folder}/kernels")
     forget_libraries()
     try:
         yield ndl.cuda()

@@ -15,11 +15,14 @@ Settings come from the environment:
 | `CXX` | the C++ compiler | c++ |
 """
 
+import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _SOURCES = Path(__file__).resolve().parent
@@ -29,6 +32,36 @@ _LIBRARIES = {
     "libcublasLt.so.13": ["blas.cpp"],
 }
 _FLAGS = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
+_UNUSED_SECONDS = 14 * 24 * 3600
+
+
+def kept_folder(parent: Path, kernels: Path) -> Path:
+    """The folder below `parent` for the libraries, and for kernels that later runs find again.
+
+    Its name is a digest of the emulator's sources, of the headers in `kernels` and of the compiler,
+    so that nothing in it is ever out of date. Folders that no run used for two weeks are removed.
+
+    Raises:
+        OSError: it cannot be made, or there is no C++ compiler.
+    """
+    compiler = subprocess.run([*_compiler(), "--version"], capture_output=True, check=False)
+    digest = hashlib.sha256(compiler.stdout)
+    for root in (_SOURCES, kernels):
+        for source in sorted(root.rglob("*")):
+            if source.suffix in (".cpp", ".h", ".cuh", ".py"):
+                digest.update(f"{source.relative_to(root)}\0".encode())
+                digest.update(hashlib.sha256(source.read_bytes()).digest())
+    folder = parent / digest.hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.touch()
+    for other in parent.iterdir():
+        if time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CXX") or "c++")
 
 
 def build(directory: Path) -> Path:
@@ -41,6 +74,12 @@ def build(directory: Path) -> Path:
         subprocess.CalledProcessError: it failed.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    headers = directory / "include"  # kernels are compiled with them, perhaps by another checkout
+    headers.mkdir(exist_ok=True)
+    for header in _SOURCES.glob("*.h"):
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            shutil.copy(header, scratch)
+            Path(scratch, header.name).replace(headers / header.name)
     newest = max(source.stat().st_mtime for source in _SOURCES.iterdir() if source.is_file())
     for name, sources in _LIBRARIES.items():
         library = directory / name
@@ -48,8 +87,8 @@ def build(directory: Path) -> Path:
             continue
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             output = Path(scratch) / name
-            command = [*shlex.split(os.environ.get("CXX") or "c++"), *_FLAGS]
-            command += [f'-DEMULATOR_SOURCES="{_SOURCES}"']
+            command = [*_compiler(), *_FLAGS]
+            command += [f'-DEMULATOR_SOURCES="{headers}"']
             command += [str(_SOURCES / source) for source in sources]
             command += ["-o", str(output)]
             if sys.platform == "linux":

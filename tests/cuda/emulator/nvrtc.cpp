@@ -246,6 +246,7 @@ nvrtcResult compile(Program& program, const std::vector<std::string>& options) {
                                    "-fno-strict-aliasing", "-ffp-contract=off", "-fno-exceptions",
                                    "-fno-rtti", "-x", "c++-cpp-output", expanded, "-o", library});
     compiled = run(command, log);
+    std::remove(expanded.c_str());  // megabytes, of no use once it is compiled
   }
   program.log += read(log);
   if (!compiled) return NVRTC_ERROR_COMPILATION;
