@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import jit
 import numpy as np
 import roofline
+import steps
 from cases import Case
 from harness import print_table
 from rows import Row, Target
@@ -176,7 +176,7 @@ def measured(make: Callable[[], Case]) -> tuple[list[Loop], float]:
 
 def rows(quick: bool = False) -> list[Row]:
     """The loops of all steps (with `quick` of the small ones), as rows of the report."""
-    names = QUICK if quick else tuple(jit.WORKLOADS)
+    names = QUICK if quick else tuple(steps.WORKLOADS)
     return [
         Row(
             "loops", f"{name}: {loop.count} x {loop.name}", 1e6 * loop.seconds, "µs",
@@ -184,7 +184,7 @@ def rows(quick: bool = False) -> list[Row]:
             note=f"limited by {loop.bound}",
         )
         for name in names
-        for loop in measured(jit.WORKLOADS[name].make)[0]
+        for loop in measured(steps.WORKLOADS[name].make)[0]
     ]  # fmt: skip
 
 
@@ -195,8 +195,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--all", action="store_true", help="also the loops that are fast enough")
     options = parser.parse_args(arguments)
     table = []
-    for name in options.names or jit.WORKLOADS:
-        loops, step = measured(jit.WORKLOADS[name].make)
+    for name in options.names or steps.WORKLOADS:
+        loops, step = measured(steps.WORKLOADS[name].make)
         for loop in loops:
             if options.all or loop.reached < ENOUGH:
                 table.append([

@@ -164,13 +164,13 @@ NEEDLE_FUNCTION T pow(T a, T b) {
 }
 template <class T>
 NEEDLE_FUNCTION T maximum(T a, T b) {
-  const T larger = b > a ? b : a;
-  return b != b ? b : larger;
+  const T larger = a > b ? a : b;  // of equals the second, as in NumPy: it may be the other zero
+  return a != a ? a : larger;
 }
 template <class T>
 NEEDLE_FUNCTION T minimum(T a, T b) {
-  const T smaller = b < a ? b : a;
-  return b != b ? b : smaller;
+  const T smaller = a < b ? a : b;
+  return a != a ? a : smaller;
 }
 template <class T>
 NEEDLE_FUNCTION T relu_grad(T g, T y) {
