@@ -71,7 +71,7 @@ inline void store_row(const float* sum, const float* bias, int64_t cols, bfloat1
 #if defined(__AVX512BF16__)
   for (int64_t j = 0; j < cols; j += LANES) {
     const auto mask = static_cast<__mmask16>(cols - j < LANES ? (1 << (cols - j)) - 1 : 0xffff);
-    __m512 v = _mm512_loadu_ps(sum + j);
+    __m512 v = _mm512_maskz_loadu_ps(mask, sum + j);
     if (bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, bias + j));
     const __m256bh rounded = _mm512_cvtneps_pbh(v);
     _mm256_mask_storeu_epi16(to + j, mask, std::bit_cast<__m256i>(rounded));
