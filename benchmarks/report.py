@@ -33,9 +33,6 @@ SECTIONS = {
     "products": "Matrix products",
     "loops": "Generated loops",
     "memory": "Peak memory of training steps",
-    "sixteen_bits": "Sixteen bits",
-    "generation": "Generation, float32 and int8",
-    "first_call": "Time to the first result",
     "overhead": "Overhead of small operations",
     "growth": "Growth",
 }
