@@ -24,7 +24,7 @@
 // from another core's cache, and no thread waits for another (on 2 cores with separate L3 caches,
 // 1024^3 gained 10 % over a shared slab).
 //
-// Bound: the FMA rate (peak.h). Measured in benchmarks/products.py.
+// Bound: the FMA rate (peak.h). Measured in benchmarks/matmul.py.
 #pragma once
 
 #include <algorithm>
@@ -55,15 +55,14 @@ constexpr int TILE_VECTORS = 2, TILE_ROWS = tile_rows(TILE_VECTORS);
 
 template <typename T>
 struct Sizes {
-  // A panel of B (KC x TILE_COLS) takes most of a 32 KiB L1 data cache. With AVX-512 the panel is
+  // A panel of B (KC x TILE_COLS) takes half of a 32 KiB L1 data cache. With AVX-512 the panel is
   // larger than that: its tiles read the panel more slowly, so that a longer loop over k gains more
   // than a hit in L1.
-  static constexpr int64_t KC = REGISTER_BYTES == 64 ? 512 : 384;
+  static constexpr int64_t KC = REGISTER_BYTES == 64 ? 512 : 256;
   static constexpr int LANES = REGISTER_BYTES / sizeof(T);
   static constexpr int TILE_COLS = TILE_VECTORS * LANES;
-  // A block of A takes a part of L2 (1 MiB or more where there is AVX-512), in whole panels.
-  static constexpr int64_t BLOCK_BYTES = (REGISTER_BYTES == 64 ? 512 : 256) << 10;
-  static constexpr int64_t BLOCK_PANELS = BLOCK_BYTES / (TILE_ROWS * KC * sizeof(T));
+  // A block of A takes at most a quarter of a 1 MiB L2, in whole panels.
+  static constexpr int64_t BLOCK_PANELS = (256 << 10) / (TILE_ROWS * KC * sizeof(T));
   // A packed slab of B takes at most 8 MiB, a share of L3.
   static constexpr int64_t SLAB_K = 2048;
   static constexpr int64_t SLAB_N = (8 << 20) / (SLAB_K * sizeof(T)) / TILE_COLS * TILE_COLS;
@@ -110,22 +109,20 @@ int64_t tile_cols(int64_t cols) {
   });
 }
 
-template <typename T, int COLS, bool NEIGHBOURS, bool PACKED, int... ROWS>
+template <typename T, int COLS, bool NEIGHBOURS, int... ROWS>
 constexpr auto kernels_by_height(std::integer_sequence<int, ROWS...>) {
   return std::array<MicroKernel<T>, sizeof...(ROWS)>{
-      &micro_kernel<T, ROWS + 1, COLS, NEIGHBOURS, false, PACKED>...};
+      &micro_kernel<T, ROWS + 1, COLS, NEIGHBOURS>...};
 }
 
 // Micro-kernels for tiles of `cols` columns; element h - 1 is the one for h rows. With NEIGHBOURS,
-// the elements of a column of A are adjacent in memory; otherwise each lies in its own row. Tiles
-// narrower than TILE_COLS have no kernels of their own for PACKED operands.
-template <typename T, bool NEIGHBOURS = true, bool PACKED = false>
+// the elements of a column of A are adjacent in memory; otherwise each lies in its own row.
+template <typename T, bool NEIGHBOURS = true>
 const std::array<MicroKernel<T>, TILE_ROWS>& kernels_for(int64_t cols) {
   return with_tile<T>(cols, [](auto vectors, auto bytes) -> const auto& {
-    constexpr int COLS = vectors() * bytes() / sizeof(T);
-    constexpr bool OWN = PACKED && COLS == Sizes<T>::TILE_COLS;
     static constexpr auto KERNELS =
-        kernels_by_height<T, COLS, NEIGHBOURS, OWN>(std::make_integer_sequence<int, TILE_ROWS>{});
+        kernels_by_height<T, vectors() * bytes() / sizeof(T), NEIGHBOURS>(
+            std::make_integer_sequence<int, TILE_ROWS>{});
     return KERNELS;
   });
 }
@@ -190,7 +187,6 @@ template <typename T>
 struct Slab {
   int64_t panels;
   Panels<T> inner, last;
-  bool packed;  // all panels
 
   const Panels<T>& of(int64_t panel) const { return panel < panels - 1 ? inner : last; }
 };
@@ -201,24 +197,25 @@ Slab<T> pack_b(const Product<T>& x, int64_t first) {
   constexpr int64_t WIDTH = Sizes<T>::TILE_COLS;
   const int64_t panels = ceil_div(x.n, WIDTH), stride = x.k * WIDTH;
   T* packed = scratch<T>(PACKED_B, (panels - first) * stride);
-  const auto source = [&](int64_t panel) {
-    return Panel<T>{x.b.at(0, panel * WIDTH), x.b.col, x.b.row,
-                    std::min(WIDTH, x.n - panel * WIDTH), x.k};
+  // A row-major B is read a few rows at a time along their whole length, the pattern that hardware
+  // prefetchers detect.
+  const int64_t run = x.b.col == 1 ? 4 : x.k;
+  const auto source = [&](int64_t panel, int64_t p) {
+    return Panel<T>{x.b.at(p, panel * WIDTH), x.b.col, x.b.row,
+                    std::min(WIDTH, x.n - panel * WIDTH), std::min(run, x.k - p)};
   };
-  if (x.b.col == 1) {
-    copy_panels<T, WIDTH>(
-        x.b.at(0, first * WIDTH), x.b.row, x.k, panels - 1 - first,
-        [](int64_t panel) { return panel * WIDTH; }, packed);
-  } else {
+  for (int64_t p = 0; p < x.k; p += run) {
     for (int64_t panel = first; panel < panels - 1; ++panel)
-      pack_lanes<T, WIDTH>(source(panel), packed + (panel - first) * stride);
+      pack_lanes<T, WIDTH>(source(panel, p), packed + (panel - first) * stride + p * WIDTH);
   }
   T* packed_last = packed + (panels - 1 - first) * stride;
   const int64_t last_cols = x.n - (panels - 1) * WIDTH;
   with_tile<T>(last_cols, [&](auto vectors, auto bytes) {
-    pack_panel<T, vectors() * bytes() / sizeof(T)>(source(panels - 1), packed_last);
+    Panel<T> last = source(panels - 1, 0);
+    last.steps = x.k;
+    pack_panel<T, vectors() * bytes() / sizeof(T)>(last, packed_last);
   });
-  return {panels, {packed, stride, WIDTH}, {packed_last, 0, tile_cols<T>(last_cols)}, true};
+  return {panels, {packed, stride, WIDTH}, {packed_last, 0, tile_cols<T>(last_cols)}};
 }
 
 template <typename T>
@@ -228,9 +225,9 @@ Slab<T> make_slab(const Product<T>& x) {
   const int64_t panels = ceil_div(x.n, WIDTH), last = panels - 1, last_cols = x.n - last * WIDTH;
   const Panels<T> in_place{x.b.data, WIDTH, x.b.row};
   if (tile_cols<T>(last_cols) == last_cols) {
-    return {panels, in_place, {x.b.at(0, last * WIDTH), 0, x.b.row}, false};
+    return {panels, in_place, {x.b.at(0, last * WIDTH), 0, x.b.row}};
   }
-  return {panels, in_place, pack_b(x, last).last, false};
+  return {panels, in_place, pack_b(x, last).last};
 }
 
 // How a block of rows of C reads A. The panels of a packed A have TILE_ROWS rows.
@@ -251,15 +248,7 @@ template <typename T>
 const T* pack_a(const Product<T>& x, int64_t p, int64_t steps) {
   const int64_t panels = ceil_div(x.m, TILE_ROWS);
   T* packed = scratch<T>(PACKED_A, panels * TILE_ROWS * Sizes<T>::KC);
-  int64_t panel = 0;
-  if (x.a.row == 1) {  // a whole panel may be copied where TILE_ROWS rows follow its first one
-    int64_t first_rows[Sizes<T>::BLOCK_PANELS];
-    for (; panel < panels && part_start(x.m, panels, panel) + TILE_ROWS <= x.m; ++panel)
-      first_rows[panel] = part_start(x.m, panels, panel);
-    copy_panels<T, TILE_ROWS>(
-        x.a.at(0, p), x.a.col, steps, panel, [&](int64_t i) { return first_rows[i]; }, packed);
-  }
-  for (; panel < panels; ++panel) {
+  for (int64_t panel = 0; panel < panels; ++panel) {
     const int64_t i = part_start(x.m, panels, panel), end = part_start(x.m, panels, panel + 1);
     pack_lanes<T, TILE_ROWS>({x.a.at(i, p), x.a.row, x.a.col, end - i, steps},
                              packed + panel * TILE_ROWS * steps);
@@ -286,9 +275,7 @@ void multiply_block(const Product<T>& x, const Slab<T>& slab) {
       const Panels<T>& b = slab.of(b_panel);
       const int64_t j = b_panel * WIDTH, cols = std::min(WIDTH, x.n - j),
                     width = tile_cols<T>(cols);
-      const auto& kernels = block.packed && slab.packed ? kernels_for<T, true, true>(cols)
-                            : block.neighbours          ? kernels_for<T>(cols)
-                                                        : kernels_for<T, false>(cols);
+      const auto& kernels = block.neighbours ? kernels_for<T>(cols) : kernels_for<T, false>(cols);
       tile.b = b.at(b_panel, p), tile.b_step = b.step;
       tile.bias = bias ? bias + j : nullptr;
       for (int64_t panel = 0; panel < panels; ++panel) {

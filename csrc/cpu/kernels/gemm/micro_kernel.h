@@ -104,11 +104,7 @@ class ColumnOfA {
 
 // c = sum over k of a[:, p] b[p, :], a column of ROWS elements times a row of COLS elements. With
 // `accumulate`, the sum is added to the bias or to c.
-//
-// The lines of C are requested before the loop, which hides their latency. The elements of A and B
-// are requested ahead only if they are not PACKED: of packed operands the hardware prefetches the
-// next lines by itself, and a request takes the place of a load.
-template <typename T, int ROWS, int COLS, bool NEIGHBOURS, bool RUNS = false, bool PACKED = false>
+template <typename T, int ROWS, int COLS, bool NEIGHBOURS, bool RUNS = false>
 [[gnu::noinline]] void micro_kernel(const Tile<T>& x) {
   using In = Columns<T, COLS>;
   constexpr int LANES = In::LANES, FULL = In::FULL, REST = In::REST;
@@ -138,22 +134,12 @@ template <typename T, int ROWS, int COLS, bool NEIGHBOURS, bool RUNS = false, bo
     b += b_step;
   };
 
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < COLS; j += CACHE_LINE / sizeof(T))
-      __builtin_prefetch(x.c + i * x.c_row + j, 1);
-  }
-
   for (int64_t run = RUNS ? x.runs : 1; run > 0; --run) {
-#pragma GCC unroll 2
     for (int64_t steps = x.k - x.careful_steps; steps > 0; --steps) {
-      if constexpr (NEIGHBOURS && !PACKED) a.prefetch(16);
-      if constexpr (!PACKED) {
-        __builtin_prefetch(b + ahead);
-        if constexpr (COLS * sizeof(T) > CACHE_LINE)
-          __builtin_prefetch(b + ahead + CACHE_LINE / sizeof(T));
-      }
+      if constexpr (NEIGHBOURS) a.prefetch(16);
+      __builtin_prefetch(b + ahead);
+      if constexpr (COLS * sizeof(T) > CACHE_LINE)
+        __builtin_prefetch(b + ahead + CACHE_LINE / sizeof(T));
       if constexpr (REST != 0)
         add_products(load<Edge>(b + FULL * LANES));
       else

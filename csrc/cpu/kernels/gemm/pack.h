@@ -89,26 +89,6 @@ template <typename T, int COLS, int PITCH>
   for (; p < rows; ++p, from += from_row, to += PITCH) std::memcpy(to, from, COLS * sizeof(T));
 }
 
-// Copies WIDTH elements of each of `steps` steps for `panels` panels; the elements of a panel start
-// at `start(panel)` in every step. A few steps are read at a time along their whole length: that is
-// the pattern that hardware prefetchers detect, and it reads no cache line and no page twice.
-template <typename T, int WIDTH, typename Start>
-void copy_panels(const T* from, int64_t stride, int64_t steps, int64_t panels, const Start& start,
-                 T* to) {
-  constexpr int64_t RUN = 4;
-  for (int64_t p = 0; p < steps; p += RUN, from += RUN * stride, to += RUN * WIDTH) {
-    const int64_t run = std::min(RUN, steps - p);
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const T* source = from + start(panel);
-      T* target = to + panel * steps * WIDTH;
-      for (int64_t i = 0; i < run; ++i, source += stride, target += WIDTH) {
-        __builtin_prefetch(source + RUN * stride);
-        std::memcpy(target, source, WIDTH * sizeof(T));
-      }
-    }
-  }
-}
-
 // ---- Panels of any size and stride ------------------------------------------------------------
 
 // A panel to pack: `steps` steps of `lanes` elements each. In the packed panel, step p occupies the

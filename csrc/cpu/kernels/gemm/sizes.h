@@ -75,11 +75,12 @@ constexpr int64_t distinct_sets(int64_t stride) {
 }
 
 // Whether A is read in place rather than packed, for `n` columns of C in panels of `cols` columns.
-// That pays if A is read only once or a few times and its lines are mapped to different cache sets.
-// `stride` (in bytes) is the
+// That pays if A is read only once or a few times, or if the rows of a tile are mapped to different
+// cache sets; a step of a transposed A is only one cache line or two. `stride` (in bytes) is the
 // distance between rows, or between columns if A is stored `by_columns`.
 constexpr bool reads_a_in_place(int64_t n, int64_t cols, bool by_columns, int64_t stride) {
-  return n <= cols || (n <= (by_columns ? 160 : 1024) && distinct_sets(stride) >= 8);
+  if (n <= cols || (by_columns && n <= 160)) return true;
+  return !by_columns && n <= 1024 && distinct_sets(stride) >= 8;
 }
 
 // Whether C^T = B^T A^T is computed instead of C (m, n). The few columns of C become the rows of

@@ -16,45 +16,16 @@ namespace static_gemm_detail {
 
 using namespace gemm_detail;
 
-constexpr int64_t MAX_STRIP_TILES = 64;
-
-template <typename T>
-struct TilePlan;
-
-// Packs `steps` steps of tiles or of panels, of which all but the last panel of B are equally wide.
-template <typename T>
-using PackSteps = void (*)(const TilePlan<T>& plan, const T* from, Range range, int64_t steps,
-                           T* to);
-
 template <typename T>
 struct TilePlan : Plan<T, void (*)(const Tile<T>&)> {
-  bool a_direct, b_direct;                   // whether the operand is read in place, not packed
-  int64_t careful_steps;                     // for the last panel of a B that is read in place
-  int64_t b_pitch;                           // row stride of the last panel of a packed B
-  int64_t strip_tiles, group_panels;         // the blocks of C that are finished together
-  int64_t slab_panels;                       // the panels of B that are packed together
-  int64_t high;                              // the rows of the highest tile
-  Pack<T> pack_a[2], pack_b[2];              // one tile or panel, as for `kernels`
-  PackSteps<T> pack_a_columns, pack_b_rows;  // all of them, where steps are contiguous
+  bool a_direct, b_direct;            // whether the operand is read in place, not packed
+  int64_t careful_steps;              // for the last panel of a B that is read in place
+  int64_t b_pitch;                    // row stride of the last panel of a packed B
+  int64_t strip_tiles, group_panels;  // the blocks of C that are finished together
+  int64_t slab_panels;                // the panels of B that are packed together
+  int64_t pack_b_run;                 // steps packed at a time
+  Pack<T> pack_a[2], pack_b[2];
 };
-
-// Every tile is copied as if it had HIGH rows. No tile but the last, which has HIGH rows, ends
-// where A does.
-template <typename T, int HIGH>
-void pack_columns(const TilePlan<T>& plan, const T* a, Range tiles, int64_t steps, T* to) {
-  int64_t rows[MAX_STRIP_TILES];
-  for (int64_t tile = tiles.first; tile < tiles.last; ++tile)
-    rows[tile - tiles.first] = plan.row(tile);
-  copy_panels<T, HIGH>(
-      a, plan.a_col, steps, tiles.last - tiles.first, [&](int64_t tile) { return rows[tile]; }, to);
-}
-
-template <typename T, int COLS>
-void pack_rows(const TilePlan<T>& plan, const T* b, Range panels, int64_t steps, T* to) {
-  copy_panels<T, COLS>(
-      b + panels.first * COLS, plan.b_row, steps, panels.last - panels.first,
-      [](int64_t panel) { return panel * COLS; }, to);
-}
 
 template <class Shape, typename T>
 constexpr TilePlan<T> make_tile_plan() {
@@ -69,10 +40,9 @@ constexpr TilePlan<T> make_tile_plan() {
       Shape::N, COLS, A_BY_COLUMNS, (A_BY_COLUMNS ? Shape::A_COL : Shape::A_ROW) * sizeof(T));
   constexpr bool B_DIRECT =
       Shape::B_COL == 1 && reads_b_in_place(Shape::M, Shape::N, Shape::K, Shape::B_ROW * sizeof(T));
-  constexpr bool NEIGHBOURS = A_BY_COLUMNS || !A_DIRECT, PACKED = !A_DIRECT && !B_DIRECT;
-  // A panel of B (kc x COLS) stays in L1, or with AVX-512 in L2, because its tiles read the panel
-  // more slowly; the later parts of k accumulate into C.
-  constexpr int64_t MAX_KC = REGISTER_BYTES == 64 ? 512 : 384;
+  constexpr bool NEIGHBOURS = A_BY_COLUMNS || !A_DIRECT;
+  // A panel of B (kc x COLS) stays in cache; the later parts of k accumulate into C.
+  constexpr int64_t MAX_KC = 512;
   TilePlan<T> plan{};
   set_grid<Shape>(plan, TILES, COLS, MAX_KC);
   plan.a_direct = A_DIRECT;
@@ -83,32 +53,25 @@ constexpr TilePlan<T> make_tile_plan() {
   // which may end where the memory of B ends.
   plan.careful_steps = ceil_div(Columns<T, LAST>::PITCH - LAST, Shape::B_ROW);
   plan.b_pitch = Columns<T, LAST>::PITCH;
-  // A strip of A and the block of C that the epilogue gets each take a part of L2 (1 MiB or more
-  // where there is AVX-512); a packed slab of B takes a part of L3.
-  constexpr int64_t STRIP_BYTES = (REGISTER_BYTES == 64 ? 512 : 192) << 10;
-  plan.strip_tiles =
-      std::clamp<int64_t>(STRIP_BYTES / (plan.kc * HIGH * sizeof(T)), 1, MAX_STRIP_TILES);
+  // A strip of A and the block of C that the epilogue gets each take a part of a 1 MiB L2; a packed
+  // slab of B takes a part of L3.
+  plan.strip_tiles = std::clamp<int64_t>((192 << 10) / (plan.kc * HIGH * sizeof(T)), 1, 8);
   plan.group_panels =
       std::max<int64_t>((64 << 10) / (plan.strip_tiles * HIGH * COLS * sizeof(T)), 1);
-  plan.slab_panels = std::max<int64_t>((4 << 20) / (plan.kc * COLS * sizeof(T)), 1);
-  plan.high = HIGH;
-  plan.kernels[0][0] = &micro_kernel<T, LOW, COLS, NEIGHBOURS, false, PACKED>;
-  plan.kernels[0][1] = &micro_kernel<T, LOW, LAST, NEIGHBOURS, false, PACKED>;
-  plan.kernels[1][0] = &micro_kernel<T, HIGH, COLS, NEIGHBOURS, false, PACKED>;
-  plan.kernels[1][1] = &micro_kernel<T, HIGH, LAST, NEIGHBOURS, false, PACKED>;
+  plan.slab_panels = std::max<int64_t>((2 << 20) / (plan.kc * COLS * sizeof(T)), 1);
+  // A row-major B is read a few rows at a time along their whole length, the pattern that hardware
+  // prefetchers detect.
+  plan.pack_b_run = Shape::B_COL == 1 ? 4 : plan.kc;
+  plan.kernels[0][0] = &micro_kernel<T, LOW, COLS, NEIGHBOURS>;
+  plan.kernels[0][1] = &micro_kernel<T, LOW, LAST, NEIGHBOURS>;
+  plan.kernels[1][0] = &micro_kernel<T, HIGH, COLS, NEIGHBOURS>;
+  plan.kernels[1][1] = &micro_kernel<T, HIGH, LAST, NEIGHBOURS>;
   if constexpr (!A_DIRECT) {
-    if constexpr (A_BY_COLUMNS) {
-      plan.pack_a_columns = &pack_columns<T, HIGH>;
-    } else {
-      plan.pack_a[0] = &pack_transposed<T, LOW, HIGH>;
-      plan.pack_a[1] = &pack_transposed<T, HIGH, HIGH>;
-    }
+    plan.pack_a[0] = pack_for<T, LOW, LOW, A_BY_COLUMNS>();
+    plan.pack_a[1] = pack_for<T, HIGH, HIGH, A_BY_COLUMNS>();
   }
   if constexpr (!B_DIRECT) {
-    if constexpr (Shape::B_COL == 1)
-      plan.pack_b_rows = &pack_rows<T, COLS>;
-    else
-      plan.pack_b[0] = &pack_transposed<T, COLS, Columns<T, COLS>::PITCH>;
+    plan.pack_b[0] = pack_for<T, COLS, Columns<T, COLS>::PITCH, Shape::B_COL == 1>();
     plan.pack_b[1] = pack_for<T, LAST, Columns<T, LAST>::PITCH, Shape::B_COL == 1>();
   }
   return plan;
@@ -117,16 +80,13 @@ constexpr TilePlan<T> make_tile_plan() {
 // Packs k steps of some tiles of A, one tile after another.
 template <typename T>
 T* pack_a(const TilePlan<T>& plan, const T* a, Range tiles, int64_t k) {
-  T* const packed = scratch<T>(PACKED_A, plan.strip_tiles * plan.high * plan.kc);
-  if (plan.a_row == 1) {
-    plan.pack_a_columns(plan, a, tiles, k, packed);
-    return packed;
-  }
+  T* const packed = scratch<T>(PACKED_A, plan.strip_tiles * (plan.low + 1) * plan.kc);
   T* to = packed;
   for (int64_t tile = tiles.first, i = plan.row(tile); tile < tiles.last; ++tile) {
     const int64_t next = plan.row(tile + 1);
-    plan.pack_a[next - i > plan.low](a + i * plan.a_row, plan.a_row, k, to);
-    to += plan.high * k;
+    plan.pack_a[next - i > plan.low](a + i * plan.a_row, plan.a_row == 1 ? plan.a_col : plan.a_row,
+                                     k, to);
+    to += (next - i) * k;
     i = next;
   }
   return packed;
@@ -138,16 +98,15 @@ T* pack_b(const TilePlan<T>& plan, const T* b, Range panels, int64_t k) {
   T* const packed = scratch<T>(PACKED_B, std::min(plan.slab_panels, plan.panels) * plan.kc *
                                              std::max(plan.cols, plan.b_pitch));
   const int64_t stride = plan.b_col == 1 ? plan.b_row : plan.b_col;
-  int64_t panel = panels.first;
-  if (plan.b_col == 1) {
-    const bool partial = plan.is_last(panels.last - 1) && plan.n % plan.cols != 0;
-    const int64_t full = panels.last - partial;
-    plan.pack_b_rows(plan, b, {panel, full}, k, packed);
-    panel = full;
+  for (int64_t p = 0; p < k; p += plan.pack_b_run) {
+    const int64_t steps = std::min(plan.pack_b_run, k - p);
+    for (int64_t panel = panels.first; panel < panels.last; ++panel) {
+      const bool last = plan.is_last(panel);
+      plan.pack_b[last](
+          b + p * plan.b_row + panel * plan.cols * plan.b_col, stride, steps,
+          packed + (panel - panels.first) * plan.cols * k + p * (last ? plan.b_pitch : plan.cols));
+    }
   }
-  for (; panel < panels.last; ++panel)
-    plan.pack_b[plan.is_last(panel)](b + panel * plan.cols * plan.b_col, stride, k,
-                                     packed + (panel - panels.first) * plan.cols * k);
   return packed;
 }
 
@@ -158,10 +117,11 @@ void multiply_panel(const TilePlan<T>& plan, Range tiles, int64_t panel, const T
                     Tile<T>& x) {
   for (int64_t tile = tiles.first, i = plan.row(tile); tile < tiles.last; ++tile) {
     const int64_t next = plan.row(tile + 1), rows = next - i;
+    if (!plan.a_direct) x.a_step = rows;
     x.a = a;
     x.c = c + i * x.c_row;
     plan.kernels[rows > plan.low][plan.is_last(panel)](x);
-    a += plan.a_direct ? rows * plan.a_row : plan.high * x.k;
+    a += rows * (plan.a_direct ? plan.a_row : x.k);
     i = next;
   }
 }
@@ -176,7 +136,7 @@ void multiply_slab(const TilePlan<T>& plan, const Operands<T>& of, const Epilogu
     Tile<T> x{};
     x.k = part_start(plan.k, plan.k_parts, part + 1) - p;
     x.a_row = plan.a_direct ? plan.a_row : 1;
-    x.a_step = plan.a_direct ? plan.a_col : plan.high;
+    x.a_step = plan.a_col;
     x.c_row = plan.c_row;
     x.accumulate = of.accumulate || part > 0;
     const T* b = of.b + p * plan.b_row;
