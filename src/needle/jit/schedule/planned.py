@@ -78,6 +78,7 @@ def _copies_to_itself(unit: Unit, plan: Plan) -> bool:
         and node.inputs[0].is_compact
         and node.outputs[0].is_compact
         and node.inputs[0].dtype is node.outputs[0].dtype
+        and id(node.outputs[0].value) in plan.place  # not kept in a register
         and plan.place.get(id(node.inputs[0].value)) == plan.where(node.outputs[0].value)
         for node in unit.nodes
     )
